@@ -1,0 +1,86 @@
+"""What the user came for: a claim about an event, its evidence, and what to do."""
+
+from dataclasses import dataclass
+
+from reprieve.model.oom import Workload
+
+NAME_START, NAME_END = "\x02", "\x03"
+
+
+def quote(name: str) -> str:
+    """Mark a name that a stranger chose, so that `show` escapes it for the format at hand."""
+    inside = name.replace(NAME_START, "\\x02").replace(NAME_END, "\\x03")
+    return f"{NAME_START}{inside}{NAME_END}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a value lives, written `kind:of/key`: `sysctl:/vm.swappiness`, `unit:nginx.service/MemoryMax`."""
+
+    kind: str
+    of: str = ""
+    key: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.of}/{self.key}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """A place and the value wanted there; None is absent."""
+
+    place: Place
+    want: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """A line that shows it, as printed."""
+
+    text: str
+    source: str | None = None
+    line: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remedy:
+    """One thing to do, what it costs, and how its amount was computed."""
+
+    title: str
+    cost: str | None = None  # what it costs or risks
+    amount: str | None = None  # the formula with its figures, where an amount is proposed
+    settings: tuple[Change, ...] = ()
+    commands: tuple[tuple[str, ...], ...] = ()  # argument lists; `show` makes shell words of them
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """A claim, how sure it is, about whom, on which evidence, and what to do."""
+
+    code: str
+    severity: str  # "critical", "warning", "notice", "info"
+    confidence: str  # "certain", "likely", "possible"
+    claim: str  # one sentence; names in it are marked by `quote`
+    detail: tuple[str, ...] = ()  # further sentences: why it matters, what the figures are
+    about: Workload | None = None
+    evidence: tuple[Evidence, ...] = ()
+    remedies: tuple[Remedy, ...] = ()
+    oom: int | None = None  # which event of the snapshot it explains, counted from 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gap:
+    """What we could not see, and what to do to see it."""
+
+    place: str
+    reason: str
+    hint: str | None = None
+
+
+class Failure(Exception):
+    """The error a user can act on: what happened, and what to do."""
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint

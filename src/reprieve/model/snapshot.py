@@ -1,0 +1,16 @@
+"""All we know about one machine at one time; a pasted log is a snapshot with `ooms` alone."""
+
+from dataclasses import dataclass
+
+from reprieve.model.finding import Gap
+from reprieve.model.oom import AllocationFailure, OomReport, OomSummary
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """The one argument of every rule."""
+
+    ooms: tuple[OomReport, ...] = ()  # those to explain, in the order of the log
+    history: tuple[OomSummary, ...] = ()  # every event that was seen, those in `ooms` too, oldest first
+    allocation_failures: tuple[AllocationFailure, ...] = ()
+    gaps: tuple[Gap, ...] = ()

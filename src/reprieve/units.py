@@ -1,0 +1,50 @@
+"""Bytes, pages and times, and the words people read for them."""
+
+KIB = 1024
+MIB = 1024 * KIB
+GIB = 1024 * MIB
+
+
+def size(count_bytes: int) -> str:
+    """Bytes in the unit that leaves one to four digits, two significant ones at least: `512 MiB`, `1.5 GiB`.
+
+    >>> size(0), size(33554432), size(-1536), size(1610612736)
+    ('0 B', '32 MiB', '-1.5 KiB', '1.5 GiB')
+    """
+    sign, rest = ("-", -count_bytes) if count_bytes < 0 else ("", count_bytes)
+    if rest < KIB:
+        return f"{sign}{rest} B"
+    value = float(rest)
+    for unit in ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB"):
+        value /= KIB
+        if value < 999.5 or unit == "EiB":
+            break
+    digits = f"{value:.1f}".removesuffix(".0") if value < 99.95 else f"{value:.0f}"
+    return f"{sign}{digits} {unit}"
+
+
+def percent(part: int, whole: int) -> str:
+    """A share in whole percent, with one digit after the point below ten.
+
+    >>> percent(1, 3), percent(1, 300)
+    ('33 %', '0.3 %')
+    """
+    share = 100 * part / whole
+    return f"{share:.1f} %" if abs(share) < 9.95 else f"{share:.0f} %"
+
+
+def duration(seconds: float) -> str:
+    """A length of time in its two largest units: `3 h 20 min`, `45 s`.
+
+    >>> duration(45.2), duration(12000), duration(90061)
+    ('45 s', '3 h 20 min', '1 d 1 h')
+    """
+    left = round(seconds)
+    parts = []
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
+        count, left = divmod(left, length)
+        if count:
+            parts.append(f"{count} {unit}")
+        elif parts:
+            break
+    return " ".join(parts[:2]) or f"{seconds:.1f} s"
