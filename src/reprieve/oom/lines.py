@@ -1,0 +1,233 @@
+"""Kernel lines out of whatever carried them: prefixes off, wrapped pastes joined.
+
+A line reaches us from dmesg, a serial console, /dev/kmsg, the journal, syslog, a container log, a mail, a web page or
+`grep -n`. Each puts something before the kernel's words, some break them, some escape them. What is taken off is kept as
+`head`: it tells when, on which host, and by whom the line was written.
+"""
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from typing import NamedTuple
+
+from reprieve.model.oom import Stamp
+
+
+class Line(NamedTuple):
+    """One message. A tuple, not a dataclass: a report has hundreds, and they end as facts of a noun."""
+
+    number: int  # of its first physical line, counted from 1
+    text: str  # what the kernel printed
+    head: str = ""  # what was before it, as it stands in the log
+    kernel: bool | None = None  # True, False: the transport proves who wrote it; None: it cannot tell
+    whole: bool = True  # False: the text ends here without a newline, so its last word may be cut
+    boot_id: str | None = None  # where the journal tells
+
+
+_DATE = r"""
+    (?:[^\W\d]{2,5}\.?[ ])? [^\W\d]{2,5}\.?[ ]+\d{1,2}[ ](?:\d{4}[ ])? \d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:[ ]\d{4}\b)?
+  | (?:[^\W\d]{2,5}\.?[ ])? \d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:[ ]?(?:Z|[+-]\d\d:?\d\d|[A-Z]{3,5}))?
+  | \d{9,10}\.\d{6}
+"""
+_HEAD = rf"""(?x)
+(?:[ ]*(?:[>|][ ]?)+)?                                                        # a quoted mail
+(?P<stamped>
+  (?:(?:[^\s:\[\]<>]{{1,200}}:)?\d{{1,9}}[:-](?=[<\[A-Z]|\d{{4}}-\d\d-\d\d))?    # grep -n, grep -rn
+  (?:<(?P<priority>\d{{1,3}})>(?:1[ ])?)?                                       # dmesg -r, serial console; RFC 5424
+  (?:(?P<record>\d{{1,4}}),\d+,\d+,[^;,\s]{{1,4}}(?:,[^;\s]*)?;)?                # /dev/kmsg
+  (?:(?P<facility>[a-z]+\d?)[ ]*:[a-z]+[ ]*:[ ])?                              # dmesg -x
+  (?:(?:{_DATE})
+     (?:[ ](?:stdout|stderr)[ ][FP][ ]                                        # a container log (CRI)
+      |[ ]\S+[ ](?P<app>[^\s:]+)[ ]\S+[ ]\S+[ ](?:-|\[[^\]]*\])[ ]              # RFC 5424
+      |(?:[ ][^\s:\[\]]+)?(?:[ ][a-z0-9]+\.[a-z]+)?[ ](?P<tag>[^\s:\[\]]+)(?:\[\d+\])?:(?:[ ]|$)  # RFC 3164, journalctl
+      |[ ]+|$))?
+  (?:\[\s{{0,8}}\d{{1,12}}\.\d{{1,9}}\](?:[ ]?\[\s*[TC]\d+\])?(?:[ ]|$)           # dmesg, with a caller
+    |\[[^\W\d][^\[\]]{{2,20}}\d\d:\d\d:\d\d[^\[\]]{{0,12}}\d{{4}}\](?:[ ]|$))?    # dmesg -T
+  (?:(?:[^\s:\[\]]+[ ])?kernel:[ ]?)?                                         # journalctl -o short-monotonic, wall
+  (?:[ ]*MESSAGE=)?                                                          # journalctl -o export, verbose
+)"""
+_INLINE = r"\[\s{0,8}\d{1,8}\.\d{6}\](?:\[\s*[TC]\d+\])? "  # a kernel line glued to a program's on a console
+_ANSI = r"\x1b\[[0-9;?]*[A-Za-z]"
+_ELISION = r"\s*(?:\[?\.{2,}\]?|…|<[a-z]+>|\(\.{3}\))?\s*$"  # what people put where they left lines out; or nothing
+# What a bare, wrapped line can go on with: shapes that never begin a message.
+_GOES_ON = (
+    r"\s*(?:oom-killer:|gfp_mask=|order=|oom_score_adj[=: ]|total-vm:|anon-rss:|file-rss:|shmem-rss:|rss:\d"
+    r"|UID:\d|pgtables:|swapents |pgtables_bytes |score \d|\([^)]{1,15}\) (?:total-vm|score))"
+)
+_WRAP_WIDTH = 64  # mailers break between 72 and 80; below this a line was not broken for its length
+_WRAP_PARTS = 40  # physical lines of one message at most: a wrapped Mem-Info or `Modules linked in:` has a dozen
+
+
+@cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern)
+
+
+def read_lines(text: str, first: int = 1) -> Iterator[Line]:
+    """Take a text apart into messages, numbered from `first`; its last line is not `whole` if no newline ends it."""
+    if "\r" in text:
+        text = text.replace("\r\n", "\n")
+    if "\x1b" in text:
+        text = re.sub(_ANSI, "", text)
+    if "\xa0" in text:
+        text = text.replace("\xa0", " ")
+    if "&lt;" in text or "&gt;" in text or "&#" in text:
+        text = _unescape(text)
+    physical = text.split("\n")
+    last_is_whole = physical[-1] == ""
+    if last_is_whole:
+        physical.pop()
+    return _unwrap(_split(physical, first, last_is_whole))
+
+
+def _unescape(text: str) -> str:
+    for escaped, plain in (("&lt;", "<"), ("&gt;", ">"), ("&quot;", '"'), ("&#39;", "'"), ("&#x27;", "'"), ("&amp;", "&")):
+        text = text.replace(escaped, plain)
+    return text
+
+
+def _split(physical: list[str], first: int, last_is_whole: bool) -> Iterator[tuple[Line, int]]:
+    """Each message with the width of the physical line it stands in."""
+    match_head = _compiled(_HEAD).match
+    last = first + len(physical) - 1
+    for number, raw in enumerate(physical, first):
+        whole = number < last or last_is_whole
+        if raw.startswith("{"):
+            yield from ((line, 0) for line in _from_json(number, raw, whole))
+            continue
+        match = match_head(raw)
+        assert match is not None  # every part may be empty
+        head = match["stamped"]
+        text = raw[match.end() :]
+        if not head and "] " in text and (glued := _compiled(_INLINE).search(text)):
+            head, text = glued[0], text[glued.end() :]
+        kernel = _written_by_kernel(match) if head else None
+        if "#012" in text or "\\x0a" in text:
+            parts = re.split(r"#012|\\x0a", text)
+            for part in parts[:-1]:
+                yield Line(number, part, head, kernel), 0
+            text = parts[-1]
+        yield Line(number, text, head, kernel, whole), len(raw)
+
+
+def _written_by_kernel(match: re.Match[str]) -> bool | None:
+    """Facility 0 in a record of the kernel's own buffer is proof: user space cannot write it there."""
+    if (record := match["record"]) is not None:
+        return int(record) < 8
+    if (facility := match["facility"]) is not None:
+        return facility == "kern"
+    program = match["tag"] or match["app"]
+    if program is not None and program != "kernel":
+        return False
+    if program is None and (priority := match["priority"]) is not None and int(priority) >= 8:
+        return False
+    return None
+
+
+def _from_json(number: int, raw: str, whole: bool) -> Iterator[Line]:
+    """A line of `journalctl -o json`; anything else in braces is no line of the kernel's."""
+    import json
+
+    try:
+        entry = json.loads(raw)
+    except ValueError:
+        entry = None
+    if not isinstance(entry, dict) or "MESSAGE" not in entry:
+        yield Line(number, raw, whole=whole)
+        return
+    message = entry["MESSAGE"]
+    if isinstance(message, list):  # bytes that are not UTF-8 come as a list of numbers
+        message = bytes(message).decode(errors="backslashreplace")
+    stamp = entry.get("__REALTIME_TIMESTAMP")
+    host, tag = entry.get("_HOSTNAME", "-"), entry.get("SYSLOG_IDENTIFIER", "-")
+    when = f"{int(stamp) / 1e6:.6f} " if isinstance(stamp, str) and stamp.isdigit() else ""
+    uptime = entry.get("_SOURCE_MONOTONIC_TIMESTAMP")
+    since = f"[{int(uptime) / 1e6:.6f}] " if isinstance(uptime, str) and uptime.isdigit() else ""
+    transport = entry.get("_TRANSPORT")
+    kernel = None if transport is None else transport == "kernel"
+    for part in str(message).split("\n"):
+        yield Line(number, part, f"{when}{host} {tag}: {since}", kernel, True, entry.get("_BOOT_ID"))
+
+
+def _unwrap(lines: Iterator[tuple[Line, int]]) -> Iterator[Line]:
+    """Join what a mailer, a terminal or a paste broke: a line without prefix that could not fit on the one before."""
+    pending: Line | None = None
+    broken_at = parts = 0  # width of the last physical line of `pending`, and how many it has
+    for line, width in lines:
+        if pending is not None and not line.head and parts < _WRAP_PARTS and _goes_on(pending, line, broken_at):
+            joint = "" if pending.text.endswith("-") or not pending.text else " "
+            text = pending.text.rstrip() + joint + line.text.lstrip()
+            pending = pending._replace(text=text, whole=line.whole)
+            broken_at, parts = width, parts + 1
+            continue
+        if pending is not None:
+            yield pending
+        pending, broken_at, parts = line, width, 1
+    if pending is not None:
+        yield pending
+
+
+def _goes_on(pending: Line, line: Line, broken_at: int) -> bool:
+    if not broken_at or not pending.text and not pending.head:
+        return False
+    text = line.text
+    if not pending.text:  # `[ 1117.596510]` and its message on the next line
+        return not re.match(_ELISION, text)
+    if pending.head:
+        first_word = text.lstrip().partition(" ")[0]
+        indent = len(text) - len(text.lstrip())
+        fits = broken_at + 1 + indent + len(first_word) <= _WRAP_WIDTH
+        return not fits and not re.match(_ELISION, text)
+    return broken_at <= 100 and _compiled(_GOES_ON).match(text) is not None
+
+
+_UPTIME = r"\[\s*(\d+\.\d+)\]"
+_RECORD = r"\d+,\d+,(\d+),"
+_UNIX = r"(?:^|\s)(\d{9,10}\.\d{6})\s"
+_WRITTEN_DATE = rf"(?x)(?:^|[\[\s>:])({_DATE})"
+
+
+def stamp(head: str) -> Stamp:
+    """When a line with this prefix was printed, as far as the prefix tells.
+
+    A date with year and zone becomes `wall_s`. RFC 3164 has neither, `dmesg -T` drifts over suspend: text alone.
+    """
+    uptime = re.search(_UPTIME, head)
+    uptime_s = float(uptime[1]) if uptime else None
+    if uptime_s is None and (record := re.match(_RECORD, head)):
+        uptime_s = int(record[1]) / 1e6
+    if unix := re.search(_UNIX, head):
+        return Stamp(uptime_s=uptime_s, text=unix[1], wall_s=float(unix[1]), certain=True)
+    date = re.search(_WRITTEN_DATE, head)
+    if date is None:
+        return Stamp(uptime_s=uptime_s, certain=uptime_s is not None)
+    text = date[1].strip()
+    wall_s = _wall_s(text)
+    return Stamp(uptime_s=uptime_s, text=text, wall_s=wall_s, certain=wall_s is not None)
+
+
+def _wall_s(date: str) -> float | None:
+    iso = re.search(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:[.,](\d+))? ?(Z|UTC|[+-]\d\d:?\d\d)$", date)
+    if iso is None:
+        return None
+    from datetime import datetime
+
+    zone = "+00:00" if iso[4] in ("Z", "UTC") else iso[4]
+    fraction = float(f"0.{iso[3]}") if iso[3] else 0.0
+    try:
+        return datetime.fromisoformat(f"{iso[1]}T{iso[2]}{zone}").timestamp() + fraction
+    except ValueError:  # 31 February, 25 o'clock: damage
+        return None
+
+
+def host(head: str) -> str | None:
+    """The host a syslog or journal prefix names."""
+    named = re.search(r"\d\d:\d\d:\d\d\S*(?: \d{4}\b)?(?: [A-Z]{3,5}\b)? (\S+) \S+?:(?:\s|$)", head)
+    named = named or re.search(r"(?:\d\.\d{6}|\]) ([^\s:\[\]]+) kernel:", head)
+    return named[1] if named else None
+
+
+def caller(head: str) -> str | None:
+    """Who printed the line, where the kernel tells (CONFIG_PRINTK_CALLER): `T123` a task, `C0` a processor."""
+    named = re.search(r"\]\s?\[\s*([TC]\d+)\]|caller=([TC]\d+)", head)
+    return (named[1] or named[2]) if named else None
