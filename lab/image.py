@@ -1,0 +1,190 @@
+"""What a guest boots from: an initramfs (all of the mini guest), and the root image of the systemd guest."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import lzma
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab.host import LabError, alone, call, debian_mirror, folder
+from lab.kernels import Kernel
+
+HERE = Path(__file__).parent
+MODULES = ("virtio_pci", "virtio_blk", "ext4", "lzo-rle", "lz4", "zstd", "zram", "loop")
+ROOT_SUITE = "bookworm"
+ROOT_MIB = 900  # 260 of them used; the rest is for swap files
+ROOT_PACKAGES = (
+    *("systemd", "systemd-sysv", "systemd-oomd", "udev", "dbus", "libpam-systemd", "earlyoom", "kmod", "mount"),
+    *("procps", "util-linux", "e2fsprogs", "busybox-static", "python3"),
+)
+# Nothing but the agent may start by itself: a timer that wakes up is another process in somebody's task table.
+MASKED = (
+    *("apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer", "fstrim.timer"),
+    *("e2scrub_reap.service", "systemd-pstore.service", "systemd-timesyncd.service", "getty.target"),
+)
+STARTED_BY_SCENARIOS = ("earlyoom.service", "systemd-oomd.service")
+AGENT_UNIT = """\
+[Unit]
+Description=lab agent
+DefaultDependencies=no
+After=sysinit.target dbus.socket
+[Service]
+ExecStart=/lab/agent.sh /dev/ttyS1
+OOMScoreAdjust=-1000
+OOMPolicy=continue
+Restart=always
+RestartSec=0
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A file of an initramfs."""
+
+    name: str
+    data: bytes
+    mode: int = 0o100755
+
+
+def hog() -> Path:
+    """The static program that takes memory, compiled unless its source has not changed."""
+    source = HERE / "hog.c"
+    built = folder() / f"hog-{_digest([source.read_bytes()])}"
+    with alone("hog"):
+        if not built.exists():
+            call(("gcc", "-O2", "-static", "-s", "-o", built, source))
+    return built
+
+
+def initramfs(kernel: Kernel) -> Path:
+    """The mini guest, which is the first step of the systemd guest too: busybox, the agent, hog, modules."""
+    modules = kernel.modules(MODULES)
+    entries = [
+        Entry(name="bin/busybox", data=_busybox().read_bytes()),
+        Entry(name="bin/sh", data=b"busybox", mode=0o120777),
+        Entry(name="bin/hog", data=hog().read_bytes()),
+        Entry(name="init", data=(HERE / "init.sh").read_bytes()),
+        Entry(name="lab/agent.sh", data=(HERE / "agent.sh").read_bytes()),
+        *(Entry(name=f"lib/modules/{_plain_name(path)}", data=_plain(path)) for path in modules),
+        Entry(name="lib/modules.order", data="\n".join(map(_plain_name, modules)).encode()),
+    ]
+    archive = b"".join(_cpio(entries))
+    built = folder() / f"initramfs-{kernel.series}-{_digest([archive])}.cpio"
+    if not built.exists():
+        _write(built, archive)
+    return built
+
+
+def root_image() -> Path:
+    """The disk of the systemd guest: Debian, the agent as a unit, hog. Needs root to build. No guest writes to it."""
+    parts = [hog().read_bytes(), (HERE / "agent.sh").read_bytes(), Path(__file__).read_bytes()]
+    built = folder() / f"root-{ROOT_SUITE}-{_digest(parts)}.ext4"
+    with alone("root"), tempfile.TemporaryDirectory(dir=folder(), prefix="root.") as name:
+        if not built.exists():
+            root = Path(name) / "root"
+            root.mkdir()
+            call(("tar", "-C", root, "-xf", _debian_tar()))
+            _furnish(root)
+            _make_disk(root, built)
+    return built
+
+
+def _debian_tar() -> Path:
+    packages = ",".join(ROOT_PACKAGES)
+    tar = folder() / f"debian-{ROOT_SUITE}-{_digest([packages.encode()])}.tar"
+    if not tar.exists():
+        mirror = debian_mirror()
+        unseen = [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "man", "locale", "info")]
+        half = tar.with_suffix(".half")
+        options = ("--variant=minbase", "--format=tar", f"--include={packages}", f"--keyring={mirror.keyring}")
+        no_recommends = '--aptopt=APT::Install-Recommends "false"'
+        call(("mmdebstrap", *options, no_recommends, *unseen, ROOT_SUITE, half, mirror.source(ROOT_SUITE)))
+        half.rename(tar)
+    return tar
+
+
+def _furnish(root: Path) -> None:
+    for clutter in ("var/lib/apt/lists", "var/cache/apt"):
+        shutil.rmtree(root / clutter)
+        (root / clutter).mkdir()
+    units = root / "etc/systemd/system"
+    wants = units / "multi-user.target.wants"
+    wants.mkdir(exist_ok=True)
+    for unit in MASKED:
+        (units / unit).unlink(missing_ok=True)
+        (units / unit).symlink_to("/dev/null")
+    for folder_of_wants in units.glob("*.wants"):
+        for unit in STARTED_BY_SCENARIOS:
+            (folder_of_wants / unit).unlink(missing_ok=True)
+    (units / "lab-agent.service").write_text(AGENT_UNIT)
+    (wants / "lab-agent.service").symlink_to("../lab-agent.service")
+    (root / "lab").mkdir()
+    shutil.copy(HERE / "agent.sh", root / "lab/agent.sh")
+    shutil.copy(hog(), root / "usr/local/bin/hog")
+    (root / "etc/hostname").write_text("lab\n")
+    (root / "etc/fstab").write_text("")
+    (root / "etc/machine-id").write_text("0123456789abcdef0123456789abcdef\n")
+
+
+def _make_disk(root: Path, built: Path) -> None:
+    half = built.with_suffix(".half")
+    half.unlink(missing_ok=True)
+    with open(half, "wb") as disk:
+        disk.truncate(ROOT_MIB << 20)
+    # No journal: a guest is thrown away. No metadata_csum_seed, orphan_file: a 5.10 kernel mounts it too.
+    call(("mke2fs", "-q", "-F", "-t", "ext4", "-m", "0", "-O", "^has_journal,^metadata_csum_seed", "-d", root, half))
+    half.rename(built)
+
+
+def _busybox() -> Path:
+    for path in (Path("/bin/busybox"), Path("/usr/bin/busybox")):
+        if path.exists():
+            return path
+    raise LabError("busybox is not installed", hint="as root: python -m lab setup")
+
+
+def _plain_name(module: Path) -> str:
+    return module.name.removesuffix(".xz").removesuffix(".gz").removesuffix(".zst")
+
+
+def _plain(module: Path) -> bytes:
+    match module.suffix:
+        case ".xz":
+            return lzma.decompress(module.read_bytes())
+        case ".gz":
+            return gzip.decompress(module.read_bytes())
+        case ".zst":
+            with tempfile.NamedTemporaryFile() as plain:
+                call(("zstd", "-dqf", module, "-o", plain.name))
+                return Path(plain.name).read_bytes()
+        case _:
+            return module.read_bytes()
+
+
+def _cpio(entries: Iterable[Entry]) -> Iterator[bytes]:
+    """The "newc" format of Documentation/driver-api/early-userspace/buffer-format.rst, not compressed: TCG is slow at that."""
+    files = list(entries)
+    folders = {str(parent): None for entry in files for parent in reversed(Path(entry.name).parents) if parent.name}
+    folders |= dict.fromkeys(("proc", "sys", "dev"))
+    everything = [*(Entry(name=name, data=b"", mode=0o40755) for name in folders), *files]
+    for inode, entry in enumerate([*everything, Entry(name="TRAILER!!!", data=b"", mode=0)], start=1):
+        name = entry.name.encode() + b"\0"
+        numbers = (inode, entry.mode, 0, 0, 1, 0, len(entry.data), 0, 0, 0, 0, len(name), 0)
+        header = b"070701" + b"".join(b"%08X" % number for number in numbers) + name
+        yield header + bytes(-len(header) % 4)
+        yield entry.data + bytes(-len(entry.data) % 4)
+
+
+def _digest(parts: Iterable[bytes]) -> str:
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:12]
+
+
+def _write(path: Path, data: bytes) -> None:
+    half = path.with_suffix(f".{hashlib.sha256(data).hexdigest()[:6]}.half")
+    half.write_bytes(data)
+    half.rename(path)
