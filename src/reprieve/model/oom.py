@@ -127,6 +127,7 @@ class Zone:
     figures: Figures = ()  # every figure of the line, those above too: bytes; pages_scanned counts pages
     all_unreclaimable: bool | None = None
     lowmem_reserve_pages: tuple[int, ...] = ()
+    per_cpu: tuple[tuple[int, Figures], ...] = ()  # CPU and its list of free pages: limits, batch, fill; until 4.1
     blocks: tuple[FreeBlocks, ...] = ()
     blocks_total_bytes: int | None = None
 
@@ -169,6 +170,8 @@ class Memory:
 
     line: int
     counts: Figures = ()  # the first paragraph, in pages: active_anon, slab_unreclaimable, shmem, free …
+    free_bytes: int | None = None  # of its own line, until 2.6.17; later the count `free`
+    free_highmem_bytes: int | None = None
     nodes: tuple[Node, ...] = ()
     zones: tuple[Zone, ...] = ()
     hugepages: tuple[HugePages, ...] = ()
@@ -198,7 +201,7 @@ class MemcgStat:
     """The counters of one cgroup: memory.stat of v2, or the one line per group of v1."""
 
     line: int
-    path: str
+    path: str | None = None  # None: its header is not in the text, or cut
     figures: Figures = ()  # bytes; event counters such as pgfault are counts
 
 
