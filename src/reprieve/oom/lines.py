@@ -1,8 +1,8 @@
 """Kernel lines out of whatever carried them: prefixes off, wrapped pastes joined.
 
 A line reaches us from dmesg, a serial console, /dev/kmsg, the journal, syslog, a container log, a mail, a web page or
-`grep -n`. Each puts something before the kernel's words, some break them, some escape them. What is taken off is kept as
-`head`: it tells when, on which host, and by whom the line was written.
+`grep -n`. Each puts something before the kernel's words, some break them, some escape them. What is taken off is kept
+as `head`: it tells when, on which host, and by whom the line was written.
 """
 
 import re
@@ -49,9 +49,10 @@ _HEAD = rf"""(?x)
 _INLINE = r"\[\s{0,8}\d{1,8}\.\d{6}\](?:\[\s*[TC]\d+\])? "  # a kernel line glued to a program's on a console
 _ANSI = r"\x1b\[[0-9;?]*[A-Za-z]"
 _ELISION = r"\s*(?:\[?\.{2,}\]?|…|<[a-z]+>|\(\.{3}\))?\s*$"  # what people put where they left lines out; or nothing
-# What a bare, wrapped line can go on with: shapes that never begin a message.
+# A bare, wrapped line goes on if it begins with what never begins a message, behind what such a line may stand behind.
+_OPEN = r"invoked$|oom-killer:|Killed process|ill process|\[\s*pid\s*\]"
 _GOES_ON = (
-    r"\s*(?:oom-killer:|gfp_mask=|order=|oom_score_adj[=: ]|total-vm:|anon-rss:|file-rss:|shmem-rss:|rss:\d"
+    r"\s*(?:gfp_mask=|order=|oom_score_adj[=: ]|total-vm:|anon-rss:|file-rss:|shmem-rss:|rss:\d"
     r"|UID:\d|pgtables:|swapents |pgtables_bytes |score \d|\([^)]{1,15}\) (?:total-vm|score))"
 )
 _WRAP_WIDTH = 64  # mailers break between 72 and 80; below this a line was not broken for its length
@@ -81,7 +82,8 @@ def read_lines(text: str, first: int = 1) -> Iterator[Line]:
 
 
 def _unescape(text: str) -> str:
-    for escaped, plain in (("&lt;", "<"), ("&gt;", ">"), ("&quot;", '"'), ("&#39;", "'"), ("&#x27;", "'"), ("&amp;", "&")):
+    """Undo what a web page does to a paste; `&` last, so that nothing is undone twice."""
+    for escaped, plain in zip(("&lt;", "&gt;", "&quot;", "&#39;", "&#x27;", "&amp;"), "<>\"''&", strict=True):
         text = text.replace(escaped, plain)
     return text
 
@@ -168,7 +170,7 @@ def _unwrap(lines: Iterator[tuple[Line, int]]) -> Iterator[Line]:
 
 
 def _goes_on(pending: Line, line: Line, broken_at: int) -> bool:
-    if not broken_at or not pending.text and not pending.head:
+    if not broken_at or (not pending.text and not pending.head):
         return False
     text = line.text
     if not pending.text:  # `[ 1117.596510]` and its message on the next line
@@ -178,7 +180,11 @@ def _goes_on(pending: Line, line: Line, broken_at: int) -> bool:
         indent = len(text) - len(text.lstrip())
         fits = broken_at + 1 + indent + len(first_word) <= _WRAP_WIDTH
         return not fits and not re.match(_ELISION, text)
-    return broken_at <= 100 and _compiled(_GOES_ON).match(text) is not None
+    if broken_at > 100 or not re.search(_OPEN, pending.text.rstrip()):
+        return False
+    if pending.text.rstrip().endswith("invoked"):
+        return text.lstrip().startswith("oom-killer:")
+    return re.match(_GOES_ON, text) is not None
 
 
 _UPTIME = r"\[\s*(\d+\.\d+)\]"

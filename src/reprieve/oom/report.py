@@ -1,0 +1,487 @@
+"""Lines of a kernel log → out-of-memory events.
+
+One event is what one call of the OOM killer left: from "X invoked oom-killer" to the kill, the panic or the word that
+nobody could be killed, and what comes later of it (the group's other members, the reaper). Logs come cut, interleaved,
+rate-limited and quoted: every line is read on its own shape, an event has what was found, and a part that is not there
+is absent. Printed by mm/oom_kill.c (dump_header, oom_kill_process, __oom_kill_process, out_of_memory).
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Any
+
+from reprieve.model.oom import AllocationFailure, Kill, OomReport, Task, Trigger
+from reprieve.oom.lines import Line, host, read_lines, stamp
+from reprieve.oom.memory import MemcgDraft, MemoryDraft, page_size, parse_allocation_failure
+from reprieve.oom.paths import workload
+from reprieve.oom.tables import last_number, parse_header, parse_kill, parse_row
+
+# 2.6.18 and before print no name; whoever quotes the words in a line of its own has more before them than a name.
+_TRIGGER = r"(?P<comm>.*?)\s*(?:\binvoked )?oom-killer(?::|$)(?P<rest>.*)"
+_FLAGS = r"gfp_mask=(0x[0-9a-f]+)(?=[(,])(?:\(([A-Z0-9_|x]*)\))?"
+_CPU = (
+    r"CPU:? ?(?P<cpu>\d+)(?: UID: (?P<uid>\d+))? PID: (?P<pid>\d+) Comm: (?P<comm>.{0,60}?)"
+    r" (?:Kdump: loaded )?(?:Not tainted|Tainted: (?P<taint>[A-Z ]+?)) +(?P<kernel>\S+)"
+)
+_OLD_CPU = (  # to 3.9; the order of the words changed with dump_stack_print_info(), 196779b9b4ce (v3.10)
+    r"Pid: (?P<pid>\d+), comm: (?P<comm>.{0,60}?) (?:Not tainted|Tainted: (?P<taint>[A-Z ]+?)) +(?P<kernel>\S+)"
+)
+_CPUSET = r".{0,60} cpuset=(\S+) mems_allowed=([\d,-]+)"
+_FRAME = r"(?:.*\] )?(?:\? )?([A-Za-z_][\w.]*)\+0x[0-9a-f]+"
+_ARM_FRAME = r"[\w.]+ from [\w.]+\+0x"
+_STACK_WORDS = r"(?:Stack ?:)?[\s0-9a-f]+$|[0-9a-f]{4}:\s"
+_SELECT = r"\s*(?P<lead>[^:]{0,60}: )?[Kk]ill process (?P<pid>\d+) \((?P<comm>.{0,60}?)\) score (?P<score>\d+) or "
+_CONSTRAINT = r"\s*oom-kill:constraint=(\w+)"
+# Names in it are of strangers and may hold commas: each ends where the next field begins.
+_CONTEXT = (
+    ("nodemask", r",nodemask=(.*?)(?=,cpuset=|,mems_allowed=|,global_oom|,oom_memcg=|,task_memcg=|,task=)"),
+    ("cpuset", r",cpuset=(.*?)(?=,mems_allowed=)"),
+    ("mems_allowed", r",mems_allowed=([\d,-]*\d)(?=,[a-z]|\s|$)"),
+    ("oom_memcg", r",oom_memcg=(.*?)(?=,task_memcg=)"),
+    ("task_memcg", r",task_memcg=(.*?)(?=,task=)"),
+    ("selected_comm", r",task=(.*),pid=\d"),
+)
+_TASK_IN = r"Task in (?P<task>/.*) killed as a result of limit of (?P<limit>/.*)"
+_GROUP = r"\s*Tasks in (/.*) are going to be killed due to memory\.oom\.group set"
+_REAPED = r"\s*oom_reaper: reaped process (\d+) \("
+_NOBODY = r"\s*(?:Memory cgroup o|O)ut of memory and no killable process"
+_OOM_PANIC = ("ut of memory", "deadlocked on memory", "panic_on_oom")
+_ABOUT_CPU = (  # what dump_stack() and show_regs() print beside the call trace, on all architectures
+    "Call Trace", "Call trace", "Backtrace", "Exception stack", "Stack", "Workqueue:", "Tainted:", "Modules linked in:",
+    "<TASK>", "</TASK>", "<IRQ>", "</IRQ>", "<EOI>", "<NMI>", "RIP:", "RSP:", "RAX:", "RDX:", "RBP:", "R10:", "R13:",
+    "Code:", "ORIG_RAX", "EIP:", "EAX:", "ESI:", "DS:", "CS:", "FS:", "CR2:", "pc :", "lr :", "sp :", "pstate:", "r10:",
+    "r7:", "NIP", "LR", "MSR:", "XER:", "CTR:", "GPR", "CFAR", "--- interrupt", "---[", "epc :", "Krnl", "$ 0",
+    "COMPACTION is disabled", "Kernel Offset", "dump_slub", "[ dump_slubinfo",
+)  # fmt: skip
+
+
+# Words that only a line of that kind has: the cheapest test there is, on every line of a log.
+_KINDS = (
+    ("oom-killer", "trigger"),
+    ("Killed process", "kill"),
+    ("ill process", "select"),
+    ("oom-kill:constraint=", "constraint"),
+    (" killed as a result of limit of ", "task_in"),
+    ("memory.oom.group set", "group"),
+    ("no killable process", "no_killable"),
+    ("Kernel panic", "panic"),
+    ("page allocation failure", "failure"),
+    ("oom_reaper: ", "reaped"),
+    (" mems_allowed=", "cpuset"),
+    ("PID: ", "cpu"),
+    ("Pid: ", "cpu"),
+    ("SysRq", "sysrq"),
+    ("Tasks state (memory", "title"),
+)
+_NEVER_FIRST = ("reaped", "cpuset", "cpu")  # kinds that begin no event
+_MEMORY = ("Mem-", " free:", "usage ", "cgroup stats for", "lowmem_reserve", " pages RAM", "swap ")  # these may
+
+
+def read_reports(text: str, source: str = "-", first: int = 1) -> Iterator[OomReport | AllocationFailure]:
+    """All events in a log, in its order; `first` is the number of the text's first line in its source."""
+    return read_events(read_lines(text, first), source)
+
+
+def read_events(lines: Iterable[Line], source: str = "-") -> Iterator[OomReport | AllocationFailure]:
+    """All events in a stream of lines. One is given out when the next but one has begun: its reaper may come late."""
+    drafts: list[_Draft] = []  # the last is being read
+    for line in lines:
+        if line.kernel is False or not line.text:
+            continue
+        kind = _kind(line.text)
+        if drafts and drafts[-1].take(kind, line):
+            continue
+        if kind == "reaped" and any(draft.reap(line) for draft in reversed(drafts)):
+            continue
+        if kind in _NEVER_FIRST or (kind is None and not any(word in line.text for word in _MEMORY)):
+            continue
+        begun = _Draft(source, line, crowded=bool(drafts) and kind == "trigger" and drafts[-1].is_cut())
+        if begun.take(kind, line):
+            drafts.append(begun)
+            if len(drafts) > 2:
+                yield from drafts.pop(0).finish()
+    for draft in drafts:
+        yield from draft.finish()
+
+
+def _kind(text: str) -> str | None:
+    if text[0] == "[" or text.startswith((" [", "\t[")):
+        return "table"
+    for word, kind in _KINDS:
+        if word in text:
+            return kind
+    return None
+
+
+class _Draft:
+    """An event being read: `take` claims a line of it, or leaves the line to others."""
+
+    def __init__(self, source: str, first: Line, crowded: bool) -> None:
+        self.source = source
+        self.first = first
+        self.crowded = crowded  # another report was begun and not ended before: lines may be of either
+        self.mixed = False  # lines of two reports alternate: only what a single line says can be believed
+        self.last_line = first.number
+        self.facts: dict[str, Any] = {}  # fields of the noun
+        self.claimed: list[tuple[int, str]] = []
+        self.stack: list[str] = []
+        self.columns: tuple[str, ...] | None = None
+        self.tasks: list[Task] | None = None
+        self.kills: list[Kill] = []
+        self.reaped: set[int] = set()
+        self.ended = False  # by a kill, a panic, or the word that nobody could be killed
+        self.failure: AllocationFailure | None = None  # the other kind of report, of which nobody dies
+        self.has_memory = False
+        self.memory = MemoryDraft()
+        self.memcg = MemcgDraft()
+
+    def is_cut(self) -> bool:
+        """It was begun by a trigger, and no end of it has been seen."""
+        return not self.ended and "trigger" in self.facts
+
+    def take(self, kind: str | None, line: Line) -> bool:
+        """True if the line is one of this event's."""
+        taken = _READERS[kind](self, line) if kind else self._take_memory(line) or self._take_about_cpu(line)
+        if taken:
+            self.last_line = max(self.last_line, line.number)
+            self.claimed.append((line.number, line.text))
+        return taken
+
+    # -- the beginning -------------------------------------------------------------------------------------------------
+
+    def _take_trigger(self, line: Line) -> bool:
+        match = re.match(_TRIGGER, line.text)
+        if match is None or (self.claimed and not (self.claimed[-1][1].startswith("SysRq") and not self.ended)):
+            return False
+        comm, rest = match["comm"].strip(), match["rest"]
+        invoked = "invoked oom-killer" in line.text
+        if len(re.sub(r"\\x[0-9a-f]{2}", "?", comm)) > 15 or not (invoked or "gfp_mask=" in rest):
+            return False  # somebody else's words about it
+        flags = re.search(_FLAGS, rest)
+        self.facts["trigger"] = Trigger(
+            line=line.number,
+            comm=comm if invoked and comm else None,
+            gfp_mask=int(flags[1], 16) if flags else None,
+            gfp_flags=tuple(flags[2].split("|")) if flags and flags[2] else (),
+            order=last_number(r"\border=(-?\d+)", rest, line.whole),
+            oom_score_adj=last_number(r"\boom_score_adj=(-?\d+)", rest, line.whole),
+            oom_adj=last_number(r"\b(?:oomkilladj|oom_adj)=(-?\d+)", rest, line.whole),
+        )
+        return True
+
+    def _take_sysrq(self, line: Line) -> bool:
+        if self.claimed or "anual OOM" not in line.text:
+            return False
+        self.facts["sysrq"] = True
+        return True
+
+    def _take_cpu(self, line: Line) -> bool:
+        match = re.search(_CPU, line.text) or re.search(_OLD_CPU, line.text)
+        if match is None or self._is_past_stack() or not self._begun():
+            return False
+        if "kernel" in self.facts:
+            return self._begins_again()
+        said = match.groupdict()
+        trigger: Trigger | None = self.facts.get("trigger")
+        if trigger is not None and (trigger.comm is None or said["comm"] == trigger.comm):
+            uid = said.get("uid")
+            self.facts["trigger"] = replace(trigger, pid=int(said["pid"]), uid=int(uid) if uid else None)
+        self.facts["kernel"] = said["kernel"] if line.whole or match.end() < len(line.text) else None
+        self.facts["tainted"] = (said["taint"] or "").replace(" ", "")
+        self.facts["cpu"] = int(said["cpu"]) if said.get("cpu") else None
+        return True
+
+    def _take_cpuset(self, line: Line) -> bool:
+        match = re.match(_CPUSET, line.text)
+        if match is None or self._is_past_stack() or not self._begun():
+            return False
+        self.facts["cpuset"] = match[1]
+        if line.whole or match.end() < len(line.text):
+            self.facts["mems_allowed"] = match[2]
+        return True
+
+    def _take_about_cpu(self, line: Line) -> bool:
+        """Call trace, registers and what else dump_stack() prints, between the trigger and the memory."""
+        if self._is_past_stack() or not self._begun():
+            return False
+        text = line.text.lstrip(" ")
+        if frame := re.match(_FRAME, text):
+            self.stack.append(frame[1])
+            return True
+        if text.startswith("Hardware name:"):
+            self.facts["hardware"] = text.removeprefix("Hardware name:").strip() if line.whole else None
+            return True
+        return text.startswith(_ABOUT_CPU) or any(re.match(shape, text) for shape in (_STACK_WORDS, _ARM_FRAME))
+
+    def _begun(self) -> bool:
+        return self.failure is not None or "trigger" in self.facts
+
+    def _is_past_stack(self) -> bool:
+        return self.ended or self.has_memory or self.tasks is not None
+
+    # -- the memory ----------------------------------------------------------------------------------------------------
+
+    def _take_memory(self, line: Line) -> bool:
+        if self.ended or self.mixed:
+            return False
+        number, text, whole = line.number, line.text, line.whole
+        if self.has_memory and text.startswith("Mem-"):
+            return self._begins_again()
+        taken = self.memory.take(number, text, whole) or (self.failure is None and self.memcg.take(number, text, whole))
+        self.has_memory |= taken
+        return taken
+
+    # -- the tasks -----------------------------------------------------------------------------------------------------
+
+    def _take_title(self, line: Line) -> bool:
+        return not self.ended and not self.failure
+
+    def _take_table(self, line: Line) -> bool:
+        if self.failure or self.ended or self.mixed:
+            return False
+        columns = parse_header(line.text)
+        if columns is not None:
+            if self.columns is not None:
+                return self._begins_again()
+            self.columns = columns if line.whole else None
+            self.tasks = self.tasks or []
+            return True
+        row = parse_row(line.text, self.columns, line=line.number, whole=line.whole)
+        if row is None:
+            return self._take_about_cpu(line)
+        if self.tasks is None:
+            self.tasks = []
+        self.tasks.append(row)
+        return True
+
+    # -- whom it chose -------------------------------------------------------------------------------------------------
+
+    def _take_constraint(self, line: Line) -> bool:
+        match = re.match(_CONSTRAINT, line.text)
+        if match is None or self.failure or self.ended or "selected_line" in self.facts:
+            return False
+        text, whole = line.text, line.whole
+        if whole or match.end() < len(text):
+            self.facts["constraint"] = match[1]
+        self.facts["constraint_line"] = self.facts["selected_line"] = line.number
+        for name, pattern in _CONTEXT:
+            found = re.search(pattern, text)
+            if found and (whole or found.end() < len(text)):
+                self.facts[name] = found[1]
+        for name, pattern in (("selected_pid", r",pid=(\d+)"), ("selected_uid", r",uid=(\d+)")):
+            number = last_number(pattern, text, whole)
+            if number is not None:
+                self.facts[name] = number
+        return True
+
+    def _take_select(self, line: Line) -> bool:
+        match = re.match(_SELECT, line.text)
+        if match is None or self.failure or self.ended or "selected_line" in self.facts:
+            return False
+        self.facts["selected_line"] = line.number
+        self.facts["selected_pid"] = int(match["pid"])
+        self.facts["selected_comm"] = match["comm"]
+        self.facts["selected_score"] = int(match["score"])
+        self._note_lead(match["lead"] or "")
+        return True
+
+    def _take_task_in(self, line: Line) -> bool:
+        match = re.match(_TASK_IN, line.text)
+        if match is None or self.failure or self.ended or "oom_memcg" in self.facts:
+            return False
+        self.facts["task_memcg"] = match["task"]
+        if line.whole:
+            self.facts["oom_memcg"] = match["limit"].rstrip()
+        return True
+
+    def _note_lead(self, lead: str) -> None:
+        """The words before "Killed process" or "Kill process": out_of_memory() and its callers give them."""
+        if "(oom_kill_allocating_task)" in lead:
+            self.facts["mode"] = "oom_kill_allocating_task"
+        if "emory cgroup" in lead:
+            self.facts["constraint_inferred"] = "CONSTRAINT_MEMCG"
+        elif "MPOL_BIND" in lead:
+            self.facts["constraint_inferred"] = "CONSTRAINT_MEMORY_POLICY"
+        elif "in cpuset" in lead:
+            self.facts["constraint_inferred"] = "CONSTRAINT_CPUSET"
+
+    # -- the end -------------------------------------------------------------------------------------------------------
+
+    def _take_kill(self, line: Line) -> bool:
+        kill = parse_kill(line.text, line=line.number, whole=line.whole)
+        if kill is None or self.failure:
+            return False
+        if any(known.pid == kill.pid for known in self.kills):
+            return True  # printed twice: by a group kill, or by an echo of the console
+        if (self.kills and "group_path" not in self.facts) or self.mixed:
+            return False
+        chosen = self.facts.get("selected_pid")
+        if not self.kills and chosen not in (None, kill.pid) and "constraint" in self.facts:
+            return False  # since 5.1 the chosen one is the one killed: this kill is another event's
+        row = next((task for task in self.tasks or () if task.pid == kill.pid), None)
+        if row is not None and row.pgtables_bytes is not None:
+            pgtables = row.pgtables_bytes
+            kill = parse_kill(line.text, line=line.number, whole=line.whole, pgtables_bytes=pgtables) or kill
+        self._note_lead(line.text.partition("Killed process")[0])
+        self.kills.append(kill)
+        self.ended = True
+        return True
+
+    def _take_group(self, line: Line) -> bool:
+        match = re.match(_GROUP, line.text)
+        if match is None or self.failure or "group_path" in self.facts:
+            return False
+        self.facts["group_path"] = match[1]
+        return True
+
+    def reap(self, line: Line) -> bool:
+        """True if the line says that the memory of a process killed here was taken."""
+        match = re.match(_REAPED, line.text)
+        if match is None or all(kill.pid != int(match[1]) for kill in self.kills):
+            return False
+        self.reaped.add(int(match[1]))
+        return True
+
+    def _take_no_killable(self, line: Line) -> bool:
+        if line.text.startswith("Kernel panic"):
+            return self._take_panic(line)
+        if self.failure or self.ended or not re.match(_NOBODY, line.text):
+            return False
+        self.facts["no_killable"] = self.ended = True
+        return True
+
+    def _take_panic(self, line: Line) -> bool:
+        start = line.text.find("Kernel panic")
+        text = line.text[start:]
+        if not line.text.startswith("Kernel panic") or not any(words in text for words in _OOM_PANIC):
+            return False
+        if self.failure or self.kills or "panic" in self.facts:
+            return False
+        if line.whole:
+            self.facts["panic"] = text.rstrip()
+        if "no killable process" in text:
+            self.facts["no_killable"] = True
+        self.ended = True
+        return True
+
+    # -- the other kind of report --------------------------------------------------------------------------------------
+
+    def _take_failure(self, line: Line) -> bool:
+        parts = parse_allocation_failure(line.number, line.text, line.whole)
+        if parts is None or self.claimed:
+            return False
+        self.failure = parts
+        return True
+
+    # -- out of it -----------------------------------------------------------------------------------------------------
+
+    def _begins_again(self) -> bool:
+        """A part that is printed once comes again: the next report lost its head, or lines of two reports alternate."""
+        self.mixed = self.crowded
+        return self.mixed
+
+    def finish(self) -> Iterator[OomReport | AllocationFailure]:
+        """The event, if it was one: memory figures alone are somebody's sysrq-m."""
+        head = self.first.head
+        memory = self.memory.memory()
+        common = {
+            "source": self.source,
+            "line": self.first.number,
+            "last_line": self.last_line,
+            "stamp": stamp(head),
+            "lines": tuple(self.claimed),
+        }
+        if self.failure is not None:
+            yield replace(self.failure, memory=memory, page_size_bytes=page_size(memory), **common)
+            return
+        facts = self.facts
+        if not (facts.keys() & _EVENT or self.kills or self.tasks is not None or self.memcg.memcg()):
+            return
+        if self.mixed:
+            facts = {name: value for name, value in facts.items() if name == "trigger"}
+            memory, self.tasks, self.columns, self.stack = None, None, None, []
+        kills = tuple(self._finished(kill) for kill in self.kills)
+        report = OomReport(
+            **common,
+            **facts,
+            host=host(head),
+            verified=self.first.kernel,
+            kills=kills,
+            stack=tuple(self.stack),
+            tasks=None if self.tasks is None else tuple(self.tasks),
+            task_columns=self.columns,
+            memory=memory,
+            memcg=None if self.mixed else self.memcg.memcg(),
+        )
+        yield _concluded(report)
+
+    def _finished(self, kill: Kill) -> Kill:
+        uid = kill.uid
+        if uid is None and kill.pid == self.facts.get("selected_pid"):
+            uid = self.facts.get("selected_uid")
+        return replace(kill, uid=uid, reaped=kill.pid in self.reaped)
+
+
+_READERS = {
+    "trigger": _Draft._take_trigger,
+    "kill": _Draft._take_kill,
+    "select": _Draft._take_select,
+    "constraint": _Draft._take_constraint,
+    "task_in": _Draft._take_task_in,
+    "group": _Draft._take_group,
+    "no_killable": _Draft._take_no_killable,
+    "panic": _Draft._take_panic,
+    "failure": _Draft._take_failure,
+    "reaped": _Draft.reap,
+    "cpuset": _Draft._take_cpuset,
+    "cpu": _Draft._take_cpu,
+    "sysrq": _Draft._take_sysrq,
+    "title": _Draft._take_title,
+    "table": _Draft._take_table,
+}
+_EVENT = {"trigger", "selected_line", "task_memcg", "group_path", "no_killable", "panic"}  # any of these makes one
+
+
+def _concluded(report: OomReport) -> OomReport:
+    """What follows from the parts together: page size, scope, whose cgroups these are, what is missing."""
+    trigger, memcg = report.trigger, report.memcg
+    group = report.oom_memcg or (memcg.stats[0].path if memcg and memcg.stats else None)
+    inferred = report.constraint_inferred
+    if report.constraint is None and inferred is None:
+        if memcg or "mem_cgroup_out_of_memory" in report.stack or report.group_path:
+            inferred = "CONSTRAINT_MEMCG"
+        elif report.memory:  # NONE, CPUSET or MEMORY_POLICY: a memory cgroup prints no Mem-Info
+            inferred = "global"
+    return replace(
+        report,
+        sysrq=report.sysrq or (trigger is not None and trigger.order == -1),
+        constraint_inferred=inferred,
+        page_size_bytes=page_size(report.memory) or _page_size_of_victim(report),
+        workload=workload(report.task_memcg) if report.task_memcg else None,
+        limit_of=workload(group) if group else None,
+        missing=tuple(_missing(report)),
+    )
+
+
+def _page_size_of_victim(report: OomReport) -> int | None:
+    """total_vm is printed twice: in the victim's row in pages, in the kill line in kB."""
+    for kill in report.kills:
+        for task in report.tasks or ():
+            if task.pid == kill.pid and task.total_vm_pages and kill.total_vm_bytes:
+                bytes_, rest = divmod(kill.total_vm_bytes, task.total_vm_pages)
+                return bytes_ if not rest and bytes_ in (4096, 16384, 65536) else None
+    return None
+
+
+def _missing(report: OomReport) -> Iterator[str]:
+    """Parts that every kernel prints and this text lacks, in words; the task dump can be switched off."""
+    if report.trigger is None:
+        yield "the line that says who asked for memory (“invoked oom-killer”)"
+    if report.memory is None and report.memcg is None:
+        yield "the memory figures"
+    if report.tasks is None:
+        yield "the task table (cut, or vm.oom_dump_tasks=0)"
+    if not report.kills and not report.no_killable and report.panic is None:
+        yield "the line that says who was killed (“Killed process”)"
+
