@@ -1,0 +1,252 @@
+"""What there is to say about one event, in words and rows, before any format: names are still marked by `quote`."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from reprieve.model.finding import Finding, Remedy, quote
+from reprieve.model.oom import Kill, OomReport, OomSummary, Stamp, Task, Usage, Workload, Zone
+from reprieve.rules.account import ram_bytes
+from reprieve.units import duration, size
+
+
+def who(oom: OomReport) -> tuple[str, ...]:
+    """Who was killed: a sentence in pieces, of which only the first must have room."""
+    victim = oom.victim
+    if victim is None:
+        return (_nobody(oom),)
+    others = len(oom.kills) - 1
+    said = [process(victim.comm, victim.pid) + (f" and {others} more of its group" if others else "")]
+    said.append(of_workload(oom.workload))
+    freed = [held for kill in oom.kills if (held := held_bytes(kill)) is not None]
+    if freed:
+        said.append(f", held {size(sum(freed))}")
+    if moment := when(oom.stamp):
+        said.append(f", {moment}")
+    return tuple(said)
+
+
+def _nobody(oom: OomReport) -> str:
+    if oom.panic is not None:
+        return "nobody: the kernel stopped the whole machine instead (panic)"
+    if oom.no_killable:
+        return "nobody: there was no process left that the kernel may kill"
+    if oom.selected_pid is not None:
+        return f"not told: the kernel chose {process(oom.selected_comm, oom.selected_pid)}, then the text ends"
+    return "not told: this text holds no line that says who was killed"
+
+
+def process(comm: str | None, pid: int | None) -> str:
+    """A process by name and number, as far as they are known."""
+    if pid is None:
+        return "a process" if comm is None else quote(comm)
+    return f"process {pid}" if comm is None else f"{quote(comm)} (pid {pid})"
+
+
+def of_workload(workload: Workload | None) -> str:
+    """` of nginx.service`; empty for the root cgroup, and where it is not known."""
+    return "" if workload is None or workload.kind == "root" else f" of {quote(workload.name)}"
+
+
+def held_bytes(kill: Kill) -> int | None:
+    """The memory a victim had in RAM, as its kill line tells; None if it tells no part of it."""
+    told = (kill.anon_rss_bytes, kill.file_rss_bytes, kill.shmem_rss_bytes)
+    return None if told == (None, None, None) else sum(part for part in told if part is not None)
+
+
+def when(stamp: Stamp) -> str | None:
+    """When, as the log spells it, else by the time since boot."""
+    if stamp.text is not None:
+        import re
+
+        return stamp.text if re.fullmatch(_DATE, stamp.text) and "//" not in stamp.text else quote(stamp.text)
+    return None if stamp.uptime_s is None else f"{duration(stamp.uptime_s)} after boot"
+
+
+_DATE = r"(?:[\w :,+/-]|\.(?=\d)){1,60}"  # no more than a date of any land is made of: it needs no quotes
+
+
+def limit(oom: OomReport) -> tuple[str, ...]:
+    """Whose limit was reached: a sentence in pieces, of which only the first must have room."""
+    if oom.sysrq:
+        return ("none: a person asked the kernel for this kill (sysrq-f)",)
+    if is_memcg(oom):
+        return _memcg_limit(oom)
+    if oom.scope == "CONSTRAINT_CPUSET":
+        return (f"the memory of {_nodes(oom.mems_allowed)}", f", all that cpuset {quote(oom.cpuset or '?')} allows")
+    if oom.scope == "CONSTRAINT_MEMORY_POLICY":
+        return (f"the memory of {_nodes(oom.nodemask)}", ", to which the process bound itself (memory policy)")
+    if oom.scope is None:
+        return ("not told by this text",)
+    told = machine_memory(oom)
+    return ("no group's: the memory of the whole machine", *([f", {told}"] if told else []))
+
+
+def _nodes(printed: str | None) -> str:
+    if printed is None or printed == "(null)":
+        return "some memory nodes"
+    return f"memory node {printed}" if printed.isdigit() else f"memory nodes {quote(printed)}"
+
+
+def is_memcg(oom: OomReport) -> bool:
+    """Was it the limit of a memory cgroup? 5.2 named another constraint there, so what else is printed counts too."""
+    return oom.scope == "CONSTRAINT_MEMCG" or oom.memcg is not None or oom.limit_of is not None
+
+
+def _memcg_limit(oom: OomReport) -> tuple[str, ...]:
+    owner, own = oom.limit_of, oom.workload
+    name = "a memory cgroup" if owner is None else quote(owner.name)
+    role = ", its parent" if owner is not None and own is not None and owner.path != own.path else ""
+    full = limiting(oom)
+    if full is None or full.limit_bytes is None or full.limit_bytes == "max":
+        return (f"the memory limit of {name}", role)
+    kind = "" if full.name == "memory" else f" of {full.name}"
+    used = "" if full.usage_bytes is None else f"; {size(full.usage_bytes)} used"
+    return (f"{size(full.limit_bytes)}{kind}, the limit of {name}", role, used)
+
+
+def limiting(oom: OomReport) -> Usage | None:
+    """The counter that is nearest its limit; None if no limit was printed."""
+    limited = [
+        (usage.usage_bytes / usage.limit_bytes if usage.usage_bytes is not None and usage.limit_bytes else 0.0, usage)
+        for usage in (oom.memcg.usages if oom.memcg else ())
+        if isinstance(usage.limit_bytes, int)
+    ]
+    return max(limited, key=lambda pair: pair[0], default=(0.0, None))[1]
+
+
+def machine_memory(oom: OomReport) -> str | None:
+    """`480 MiB of RAM, no swap`; None where the report lacks it."""
+    memory, ram = oom.memory, ram_bytes(oom)
+    if memory is None:
+        return None
+    said = [] if ram is None else [f"{size(ram)} of RAM"]
+    if memory.swap_total_bytes == 0:
+        said.append("no swap")
+    elif memory.swap_total_bytes is not None:
+        free = "" if memory.swap_free_bytes is None else f" ({size(memory.swap_free_bytes)} free)"
+        said.append(f"{size(memory.swap_total_bytes)} of swap{free}")
+    return ", ".join(said) or None
+
+
+def now(oom: OomReport, findings: Iterable[Finding]) -> str:
+    """What to do first."""
+    first = next(iter(remedies(findings)), None)
+    if first is not None:
+        return first.title
+    if oom.missing:
+        return f"find the whole report: this text lacks {', '.join(oom.missing[:2])}"
+    return "nothing is proven to help by this report alone; watch which process grows"
+
+
+def remedies(findings: Iterable[Finding]) -> list[Remedy]:
+    """What can be done, each thing once, in the order of the findings."""
+    return list(dict.fromkeys(remedy for finding in findings for remedy in finding.remedies))
+
+
+def of_event(findings: Sequence[Finding], index: int) -> list[Finding]:
+    """The findings about one event, by its place in the snapshot."""
+    return [finding for finding in findings if finding.oom == index]
+
+
+def trigger(oom: OomReport) -> str | None:
+    """Whose allocation failed, and what it asked for: seldom the culprit."""
+    asked = oom.trigger
+    if asked is None:
+        return None
+    said = process(asked.comm, asked.pid)
+    if asked.order is not None and asked.order >= 0:
+        blocks = f"2^{asked.order} pages in one piece" if asked.order else "one page"
+        said += f" asked for {blocks}"
+    if asked.gfp_flags:
+        said += f" ({' | '.join(map(quote, asked.gfp_flags))})"
+    elif asked.gfp_mask:
+        said += f" (gfp_mask {asked.gfp_mask:#x})"
+    return said
+
+
+def machine(oom: OomReport) -> str | None:
+    """Host, kernel and hardware, as far as the log names them."""
+    told = [
+        "" if oom.host is None else f"host {quote(oom.host)}",
+        "" if oom.kernel is None else f"Linux {quote(oom.kernel)}",
+        "" if oom.hardware is None else quote(oom.hardware),
+    ]
+    return ", ".join(filter(None, told)) or None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A process of the task dump, as the kernel weighed it."""
+
+    task: Task
+    ram_bytes: int | None
+    swap_bytes: int | None
+    killed: bool
+    caller: bool  # its allocation failed
+
+
+def rows(oom: OomReport) -> list[Row]:
+    """The processes of the task dump, those first which the kernel would sooner kill."""
+    killed = {kill.pid for kill in oom.kills}
+    caller = None if oom.trigger is None else oom.trigger.pid
+
+    def size_of(pages: int | None) -> int | None:
+        return None if pages is None or oom.page_size_bytes is None else pages * oom.page_size_bytes
+
+    tasks = sorted(oom.tasks or (), key=lambda task: -((task.rss_pages or 0) + (task.swap_pages or 0)))
+    return [
+        Row(
+            task=task,
+            ram_bytes=size_of(task.rss_pages),
+            swap_bytes=size_of(task.swap_pages),
+            killed=task.pid in killed,
+            caller=task.pid == caller,
+        )
+        for task in tasks
+    ]
+
+
+def zone_name(zone: Zone) -> str:
+    """`node 0 DMA32`."""
+    return zone.name if zone.node is None else f"node {zone.node} {zone.name}"
+
+
+def watermark(zone: Zone) -> str:
+    """How the free memory of a zone stands to its watermarks, in words; empty where the report does not tell."""
+    free = zone.free_bytes
+    if free is None:
+        return ""
+    if zone.min_bytes is not None and free < zone.min_bytes:
+        return "below min"
+    if zone.low_bytes is not None and free < zone.low_bytes:
+        return "below low"
+    if zone.high_bytes is not None and free < zone.high_bytes:
+        return "below high"
+    return "above high" if zone.high_bytes is not None else ""
+
+
+def listed(summary: OomSummary) -> tuple[str, str, str, str]:
+    """One event in a row: when, who, what was freed, whose limit. Names are marked."""
+    moment = when(summary.stamp) or "time not told"
+    if summary.victims:
+        pid, comm = summary.victims[0]
+        more = f" +{len(summary.victims) - 1}" if len(summary.victims) > 1 else ""
+        victim = f"{process(comm, pid)}{more}"
+    else:
+        victim = "nobody killed"
+    freed = "" if summary.freed_bytes is None else size(summary.freed_bytes)
+    if summary.limit_of is not None:
+        whose = quote(summary.limit_of.name)
+        if summary.limit_bytes is not None:
+            whose = f"{size(summary.limit_bytes)} of {whose}"
+    else:
+        whose = _SCOPES.get(summary.scope or "", "not told")
+    return moment, victim, freed, whose
+
+
+_SCOPES = {
+    "CONSTRAINT_NONE": "the machine",
+    "CONSTRAINT_MEMCG": "a memory cgroup",
+    "CONSTRAINT_CPUSET": "a cpuset",
+    "CONSTRAINT_MEMORY_POLICY": "a memory policy",
+}

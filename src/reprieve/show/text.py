@@ -1,0 +1,328 @@
+"""Findings → text for a terminal: the first three lines say who, whose limit, what now; the rest fits half a screen."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from reprieve.model.finding import Evidence, Finding, Gap, Remedy
+from reprieve.model.oom import AllocationFailure, OomReport, OomSummary
+from reprieve.model.snapshot import Snapshot
+from reprieve.rules.account import where
+from reprieve.show import answer, escape
+from reprieve.units import percent, size
+
+_LABEL = 10  # columns of the words at the left
+_SURE = {"certain": "", "likely": " (likely)", "possible": " (possible)"}
+_MORE = "reprieve why -v: every process with its score, the zones, all evidence"
+
+Paint = Callable[[str, str], str]  # (text, role) -> text
+
+
+def explain(
+    snapshot: Snapshot, findings: Sequence[Finding], *, width: int = 80, colour: bool = False, verbose: bool = False
+) -> Iterator[str]:
+    """Each event of the snapshot, in its order, as lines without their ends; then what could not be seen."""
+    paint = _colours() if colour else _no_colours
+    page = _Page(width=width, paint=paint)
+    for index, oom in enumerate(snapshot.ooms):
+        if index:
+            yield ""
+        about = answer.of_event(findings, index)
+        yield from _event(page, oom, about, verbose=verbose)
+    for failure in snapshot.allocation_failures:
+        yield from _failure(page, failure)
+    others = [finding for finding in findings if finding.oom is None]
+    for finding in others:
+        yield from page.say("Also", _claim(finding), role=finding.severity)
+    for gap in snapshot.gaps:
+        yield from _gap(page, gap)
+
+
+def listing(history: Iterable[OomSummary], *, width: int = 80, colour: bool = False) -> Iterator[str]:
+    """One line for each event: when, who, how much was freed, whose limit."""
+    paint = _colours() if colour else _no_colours
+    for summary in history:
+        moment, victim, freed, whose = (escape.plain(cell) for cell in answer.listed(summary))
+        at = escape.cut(moment, 24)
+        line = f"{_pad(at, 24)}  {_pad(escape.cut(victim, 30), 30)}  {freed:>8}  {whose}"
+        yield paint(escape.cut(line, width), "")
+
+
+class _Page:
+    """Lines of a width, with words at the left that name what follows."""
+
+    def __init__(self, *, width: int, paint: Paint) -> None:
+        self.width = width
+        self.paint = paint
+
+    def headline(self, label: str, said: Sequence[str], role: str = "") -> str:
+        """One line, whatever the names in it: a piece without room is left out, the first is cut."""
+        room = self.width - _LABEL
+        line = escape.cut(escape.plain(said[0]), room)
+        for piece in map(escape.plain, said[1:]):
+            left = room - escape.columns(line)
+            if escape.columns(piece) <= left:
+                line += piece
+            elif left > 24:
+                line += escape.cut(piece, left)
+        return self.paint(f"{label:<{_LABEL}}", "label") + self.paint(line, role)
+
+    def say(self, label: str, marked: str, role: str = "", most: int | None = None) -> Iterator[str]:
+        """A paragraph, its first line labelled; of more lines than `most` the last kept one ends in `…`."""
+        lines = list(wrap(escape.plain(marked), self.width - _LABEL))
+        if most is not None and len(lines) > most:
+            lines[most - 1] = escape.cut(f"{lines[most - 1]} …", self.width - _LABEL)
+            del lines[most:]
+        for at, line in enumerate(lines):
+            yield self.paint(f"{label if at == 0 else '':<{_LABEL}}", "label") + self.paint(line, role)
+
+    def raw(self, label: str, line: str, role: str = "") -> str:
+        """One line as it is: a command, a bar, a line of a log that was made visible."""
+        return self.paint(f"{label:<{_LABEL}}", "label") + self.paint(line, role)
+
+
+def _event(page: _Page, oom: OomReport, findings: Sequence[Finding], *, verbose: bool) -> Iterator[str]:
+    yield page.headline("Killed", answer.who(oom), "strong")
+    yield page.headline("Limit", answer.limit(oom))
+    yield page.headline("What now", (answer.now(oom, findings),))
+    yield ""
+    if verbose:
+        yield from _all_of(page, oom, findings)
+    else:
+        yield from _half_a_screen(page, oom, findings)
+
+
+def _half_a_screen(page: _Page, oom: OomReport, findings: Sequence[Finding]) -> Iterator[str]:
+    room = 6
+    for at, finding in enumerate(findings):
+        lines = list(page.say("Why" if at == 0 else "", _claim(finding), finding.severity, most=3))
+        if len(lines) > room:
+            break
+        room -= len(lines)
+        yield from lines
+    yield from _memory(page, oom, most=4)
+    yield from _largest(page, oom)
+    yield from _how(page, answer.remedies(findings))
+    for at, evidence in enumerate(_evidence(findings)[:2]):
+        line = f"{_place(evidence)}  {escape.visible(evidence.text)}"
+        yield page.raw("" if at else "Evidence", escape.cut(line, page.width - _LABEL), "dim")
+    yield page.raw("More", escape.cut(_MORE, page.width - _LABEL), "dim")
+
+
+def _claim(finding: Finding) -> str:
+    return finding.claim + _SURE.get(finding.confidence, f" ({finding.confidence})")
+
+
+def _how(page: _Page, remedies: Sequence[Remedy]) -> Iterator[str]:
+    if not remedies:
+        return
+    first, others = remedies[0], remedies[1:]
+    label = "How"
+    for argv in first.commands[:2]:
+        command = escape.shell(argv)
+        if command is not None:  # never cut: half a command does something else
+            yield page.raw(label, f"$ {command}", "command")
+            label = ""
+    if first.amount is not None:
+        yield from page.say(label, first.amount, most=1)
+        label = ""
+    if first.cost is not None:
+        yield from page.say(label, f"Cost: {first.cost}", "dim", most=1)
+    for other in others[:2]:
+        yield page.headline("Or", (other.title,))
+
+
+def _memory(page: _Page, oom: OomReport, most: int | None = None) -> Iterator[str]:
+    """Where the memory was: a bar for each kind, the largest first."""
+    parts = sorted(((label, held) for label, held in where(oom) if held > 0), key=lambda part: -part[1])
+    total = sum(held for _, held in parts)
+    shown = parts if most is None or len(parts) <= most else parts[: most - 1]
+    left = total - sum(held for _, held in shown)
+    if left:
+        shown = [*shown, ("all else", left)]
+    names = max((escape.columns(label) for label, _ in shown), default=0)
+    room = max(page.width - _LABEL - names - 20, 8)
+    for at, (label, held) in enumerate(shown):
+        figures = f"{_pad(escape.visible(label), names)}  {size(held):>8}  {percent(held, total):>5}  "
+        yield page.raw("" if at else "Memory", figures) + page.paint(bar(held, total, room), "bar")
+
+
+def bar(part: int, whole: int, width: int) -> str:
+    """A bar whose length is the share, in eighths of a column; at least a sliver of what is there.
+
+    >>> bar(3, 16, 4), bar(1, 1000, 4), bar(1, 1, 4)
+    ('▊', '▏', '████')
+    """
+    eighths = max(round(8 * width * part / whole), 1)
+    return "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()
+
+
+def _largest(page: _Page, oom: OomReport) -> Iterator[str]:
+    rows = answer.rows(oom)
+    if not rows:
+        return
+    said = []
+    for row in rows[:4]:
+        held = "" if row.ram_bytes is None else f" {size(row.ram_bytes)}"
+        said.append(f"{answer.process(row.task.comm, row.task.pid)}{held}{' killed' if row.killed else ''}")
+    more = len(rows) - len(said)
+    yield from page.say("Processes", " · ".join(said) + (f" · {more} more" if more > 0 else ""), most=2)
+
+
+def _all_of(page: _Page, oom: OomReport, findings: Sequence[Finding]) -> Iterator[str]:
+    for label, said in (("When", answer.when(oom.stamp)), ("Where", answer.machine(oom))):
+        if said is not None:
+            yield from page.say(label, said)
+    if asked := answer.trigger(oom):
+        yield from page.say("Trigger", f"{asked}; it only met the shortage, it need not have caused it")
+    yield ""
+    for at, finding in enumerate(findings):
+        yield from page.say("Why" if at == 0 else "", _claim(finding), finding.severity)
+        for sentence in finding.detail:
+            yield from page.say("", sentence)
+        yield page.raw("", f"reprieve why --explain {escape.visible(finding.code)}", "dim")
+    yield from _section(page, "To do", _remedies(page, answer.remedies(findings)))
+    yield from _section(page, "Memory", _memory(page, oom))
+    yield from _section(page, "Counters", _counters(page, oom))
+    yield from _section(page, "Processes", _tasks(page, oom))
+    yield from _section(page, "Zones", _zones(page, oom))
+    yield from _section(page, "Evidence", _all_evidence(page, findings))
+    if oom.missing:
+        yield ""
+        yield from page.say("Missing", ", ".join(oom.missing))
+
+
+def _section(page: _Page, title: str, lines: Iterable[str]) -> Iterator[str]:
+    for at, line in enumerate(lines):
+        if at == 0:
+            yield ""
+            if title != "Memory":
+                yield page.paint(title, "label")
+        yield line
+
+
+def _remedies(page: _Page, remedies: Sequence[Remedy]) -> Iterator[str]:
+    for number, remedy in enumerate(remedies, 1):
+        yield from page.say(f"{number:>8}.", remedy.title, "strong")
+        for said, prefix in ((remedy.amount, "Amount: "), (remedy.cost, "Cost: ")):
+            if said is not None:
+                yield from page.say("", prefix + said)
+        for change in remedy.settings:
+            yield from page.say("", f"Setting: {_setting(change.place, change.want)}")
+        for argv in remedy.commands:
+            command = escape.shell(argv)
+            yield page.raw("", _UNSAYABLE if command is None else f"$ {command}", "command")
+
+
+_UNSAYABLE = "(no command line can hold the name this is about)"
+
+
+def _setting(place: object, want: str | None) -> str:
+    return f"{place} = {'(absent)' if want is None else want}"
+
+
+def _counters(page: _Page, oom: OomReport) -> Iterator[str]:
+    for usage in oom.memcg.usages if oom.memcg else ():
+        used = "?" if usage.usage_bytes is None else size(usage.usage_bytes)
+        limit = "?" if usage.limit_bytes is None else "none" if usage.limit_bytes == "max" else size(usage.limit_bytes)
+        hits = "" if usage.failcnt is None else f"  limit met {usage.failcnt} times"
+        yield page.raw("", f"{escape.visible(usage.name):<12} used {used:>8}  limit {limit:>8}{hits}")
+
+
+def _tasks(page: _Page, oom: OomReport) -> Iterator[str]:
+    rows = answer.rows(oom)
+    if not rows:
+        return
+    yield page.paint(f"{'':<{_LABEL}}{'RAM':>9} {'swap':>9} {'adj':>6} {'pid':>8}  name", "dim")
+    for row in rows:
+        cells = (_amount(row.ram_bytes), _amount(row.swap_bytes))
+        adj = "" if row.task.oom_score_adj is None else str(row.task.oom_score_adj)
+        mark = "killed" if row.killed else "asked" if row.caller else ""
+        line = f"{cells[0]:>9} {cells[1]:>9} {adj:>6} {row.task.pid:>8}  {escape.name(row.task.comm or '?')}"
+        yield page.raw(f"  {mark}", line, "strong" if row.killed else "")
+
+
+def _amount(count_bytes: int | None) -> str:
+    return "" if count_bytes is None else size(count_bytes)
+
+
+def _zones(page: _Page, oom: OomReport) -> Iterator[str]:
+    zones = [zone for zone in (oom.memory.zones if oom.memory else ()) if zone.free_bytes is not None]
+    if not zones:
+        return
+    head = f"{'':<{_LABEL}}{'zone':<16}{'free':>10}{'min':>10}{'low':>10}{'high':>10}"
+    yield page.paint(head, "dim")
+    for zone in zones:
+        figures = (zone.free_bytes, zone.min_bytes, zone.low_bytes, zone.high_bytes)
+        cells = "".join(f"{_amount(figure):>10}" for figure in figures)
+        yield page.raw("", f"{escape.visible(answer.zone_name(zone)):<16}{cells}  {answer.watermark(zone)}")
+
+
+def _evidence(findings: Iterable[Finding]) -> list[Evidence]:
+    return list(dict.fromkeys(evidence for finding in findings for evidence in finding.evidence))
+
+
+def _place(evidence: Evidence) -> str:
+    source = "" if evidence.source is None else escape.visible(evidence.source)
+    return source if evidence.line is None else f"{source}:{evidence.line}"
+
+
+def _all_evidence(page: _Page, findings: Sequence[Finding]) -> Iterator[str]:
+    for evidence in sorted(_evidence(findings), key=lambda evidence: (evidence.source or "", evidence.line or 0)):
+        yield page.raw("", f"{_place(evidence)}  {escape.visible(evidence.text)}", "dim")
+
+
+def _failure(page: _Page, failure: AllocationFailure) -> Iterator[str]:
+    blocks = "" if failure.order is None else f" of 2^{failure.order} pages in one piece"
+    who = answer.process(failure.comm, None)
+    yield from page.say("Refused", f"{who} was refused memory{blocks}; nobody was killed for it ({_at(failure)})")
+
+
+def _at(failure: AllocationFailure) -> str:
+    return f"{failure.source}:{failure.line}"
+
+
+def _gap(page: _Page, gap: Gap) -> Iterator[str]:
+    hint = "" if gap.hint is None else f" ({gap.hint})"
+    yield from page.say("Not seen", f"{gap.place}: {gap.reason}{hint}", "warning")
+
+
+def _pad(text: str, width: int) -> str:
+    return text + " " * (width - escape.columns(text))
+
+
+def wrap(text: str, width: int) -> Iterator[str]:
+    """Lines of at most that width, broken at blanks; a longer word is broken where the line ends."""
+    line = ""
+    for word in text.split(" "):
+        if line and escape.columns(line) + 1 + escape.columns(word) > width:
+            yield line
+            line = word
+        else:
+            line = f"{line} {word}" if line else word
+        while escape.columns(line) > width:
+            kept = escape.cut(line, width + 1).removesuffix("…")[:width]
+            yield kept
+            line = line[len(kept) :]
+    yield line
+
+
+def _no_colours(text: str, role: str) -> str:
+    return text
+
+
+def _colours() -> Paint:
+    from click import style
+
+    def paint(text: str, role: str) -> str:
+        match role:
+            case "label" | "strong":
+                return style(text, bold=True)
+            case "critical":
+                return style(text, fg="red")
+            case "bar" | "command":
+                return style(text, fg="cyan")
+            case "dim":
+                return style(text, dim=True)
+            case _:
+                return text
+
+    return paint

@@ -1,0 +1,91 @@
+"""What `reprieve why` prints on a terminal."""
+
+from dataclasses import replace
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from reprieve.model.oom import OomReport
+from reprieve.model.snapshot import Snapshot
+from reprieve.show import escape, text
+from tests.show.examples import event, finding, snapshot, summary
+from tests.show.test_escape import NASTY, acts
+
+
+def lines(name: str = "memhog", *, width: int = 80, verbose: bool = False) -> list[str]:
+    return list(text.explain(snapshot(name), [finding(name)], width=width, verbose=verbose))
+
+
+def test_of_nothing_nothing_is_said() -> None:
+    assert list(text.explain(Snapshot(), [])) == []
+
+
+def test_of_an_empty_report_nothing_is_made_up() -> None:
+    said = list(text.explain(Snapshot(ooms=(OomReport(),)), []))
+    assert said[0] == "Killed    not told: this text holds no line that says who was killed"
+    assert said[1] == "Limit     not told by this text"
+
+
+def test_the_first_three_lines_answer_who_whose_limit_what_now() -> None:
+    assert lines()[:3] == [
+        "Killed    memhog (pid 508) of /memhog/child, held 21 MiB, Nov 23 memhog",
+        "Limit     32 MiB, the limit of /memhog, its parent; 32 MiB used",
+        "What now  Raise the limit of memhog to 48 MiB",
+    ]
+
+
+def test_one_event_takes_half_a_screen() -> None:
+    said = list(text.explain(Snapshot(ooms=(event(),)), [finding()] * 9))
+    assert len(said) <= 24
+    assert all(escape.columns(line) <= 80 for line in said)
+
+
+def test_a_kill_asked_for_by_a_person_reaches_no_limit() -> None:
+    said = list(text.explain(Snapshot(ooms=(replace(event(), sysrq=True),)), []))
+    assert said[1] == "Limit     none: a person asked the kernel for this kill (sysrq-f)"
+
+
+def test_the_other_victims_of_a_group_are_counted() -> None:
+    oom = event()
+    group = replace(oom, kills=(*oom.kills, replace(oom.kills[0], pid=509)))
+    said = list(text.explain(Snapshot(ooms=(group,)), []))
+    assert said[0].startswith("Killed    memhog (pid 508) and 1 more of its group of /memhog/child, held 42 MiB")
+
+
+@given(NASTY, st.booleans(), st.integers(min_value=30, max_value=120))
+@example("x\x1b[2J\u202e\n", True, 80)
+def test_no_name_acts_on_the_terminal(name: str, verbose: bool, width: int) -> None:
+    said = lines(name, width=width, verbose=verbose)
+    said += text.listing([summary(name)], width=width)
+    assert not any(acts(char) for line in said for char in line)
+
+
+@given(NASTY, st.integers(min_value=40, max_value=120))
+def test_the_first_three_lines_fit_whatever_the_names(name: str, width: int) -> None:
+    said = lines(name, width=width)
+    assert [line[:9].rstrip() for line in said[:3]] == ["Killed", "Limit", "What now"]
+    assert all(escape.columns(line) <= width for line in said[:3])
+
+
+def test_colours_come_only_when_told() -> None:
+    assert "\x1b" not in "".join(lines())
+    coloured = list(text.explain(snapshot(), [finding()], colour=True))
+    assert "\x1b[1m" in coloured[0]
+
+
+def test_the_list_has_one_line_for_each_event() -> None:
+    assert list(text.listing([summary(), summary()], width=100)) == 2 * [
+        "Nov 23 memhog             memhog (pid 508) +1               21 MiB  32 MiB of /memhog"
+    ]
+
+
+@given(st.integers(min_value=1, max_value=10**9), st.integers(min_value=1, max_value=60))
+def test_a_bar_is_never_longer_than_its_room(part: int, width: int) -> None:
+    assert 1 <= len(text.bar(part, 10**9, width)) <= width
+
+
+@given(st.text(alphabet="ab ", max_size=60), st.integers(min_value=1, max_value=20))
+def test_wrapping_keeps_every_letter(said: str, width: int) -> None:
+    wrapped = list(text.wrap(said, width))
+    assert "".join(wrapped).replace(" ", "") == said.replace(" ", "")
+    assert all(len(line) <= width for line in wrapped)
