@@ -1,0 +1,118 @@
+"""Compressed logs → plain text, in constant memory, as far as they go."""
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol
+
+from reprieve.machine.source import BLOCK_BYTES, Block
+from reprieve.model.finding import Gap
+
+_BITE = 32 * 1024  # fed at a time: what follows the end of a member is copied for the next, and members may be tiny
+_MEMORY_BYTES = 96 * 1024 * 1024  # `xz -9` needs 65 MiB; a file can ask for 4 GiB
+_ZSTD_WINDOW_LOG = 26  # 64 MiB; `zstd --ultra -22` needs 128 MiB, `--long=31` 2 GiB
+
+
+class _Unpacker(Protocol):
+    """What the decompressors of lzma, bz2, zstd and isal have in common."""
+
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def needs_input(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    def decompress(self, data: bytes, max_length: int = -1, /) -> bytes: ...
+
+
+def unpacked(chunks: Iterable[Block], packing: str, name: str, gaps: list[Gap]) -> Iterator[bytes]:
+    """The plain text of "gzip", "xz", "zstd" or "bzip2", in blocks of at most 256 KiB.
+
+    Members that follow one another are read as one text, as `zcat` does; zeros after them are padding. What is cut or
+    damaged is read up to there, and becomes a gap.
+    """
+    begin = _unpacker(packing)
+    if begin is None:
+        pipe = f"zstd -dc {name} | reprieve why -"
+        gaps.append(Gap(place=name, reason="no zstd here to read it", hint=f"pip install backports.zstd, or: {pipe}"))
+        return
+    make, errors = begin
+    unpacker = make()
+    inside = False  # a member has begun and not ended
+    for data in _bites(chunks):
+        while data:
+            if not inside and not (data := data.lstrip(b"\0")):
+                break
+            inside = True
+            try:
+                text = unpacker.decompress(data, BLOCK_BYTES)
+                while text:
+                    yield text
+                    text = b"" if unpacker.eof or unpacker.needs_input else unpacker.decompress(b"", BLOCK_BYTES)
+            except errors as error:
+                gaps.append(Gap(place=name, reason=f"damaged {packing}: {error}", hint="read up to there"))
+                return
+            if not unpacker.eof:
+                break
+            data = unpacker.unused_data
+            unpacker, inside = make(), False
+    if inside:
+        gaps.append(Gap(place=name, reason=f"the {packing} data ends in the middle", hint="read up to there"))
+
+
+def _bites(chunks: Iterable[Block]) -> Iterator[bytes]:
+    for chunk in chunks:
+        for at in range(0, len(chunk), _BITE):
+            yield bytes(chunk[at : at + _BITE])
+
+
+def _unpacker(packing: str) -> tuple[Callable[[], _Unpacker], tuple[type[Exception], ...]] | None:
+    """How to begin a member, and what it raises on damaged data; None where nothing here reads it."""
+    if packing == "gzip":
+        try:
+            from isal import igzip_lib
+        except ImportError:
+            import zlib
+
+            return _Gunzip, (zlib.error,)
+        errors: Any = igzip_lib.IsalError  # a class, though its stub says an instance
+        return lambda: igzip_lib.IgzipDecompressor(igzip_lib.DECOMP_GZIP), (errors,)
+    if packing == "xz":
+        import lzma
+
+        return lambda: lzma.LZMADecompressor(memlimit=_MEMORY_BYTES), (lzma.LZMAError,)
+    if packing == "bzip2":
+        import bz2
+
+        return bz2.BZ2Decompressor, (OSError,)  # "Invalid data stream"
+    try:
+        if sys.version_info >= (3, 14):
+            from compression import zstd
+        else:
+            from backports import zstd
+    except ImportError:
+        return None
+    options = {int(zstd.DecompressionParameter.window_log_max): _ZSTD_WINDOW_LOG}
+    return lambda: zstd.ZstdDecompressor(options=options), (zstd.ZstdError,)
+
+
+class _Gunzip:
+    """zlib's decompressor in the shape of the others: what did not fit into the last answer is kept here."""
+
+    def __init__(self) -> None:
+        import zlib
+
+        self._inflate = zlib.decompressobj(wbits=31)  # with the header and the check sum of gzip
+        self.needs_input = True
+
+    @property
+    def eof(self) -> bool:
+        return self._inflate.eof
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._inflate.unused_data
+
+    def decompress(self, data: bytes, max_length: int = -1, /) -> bytes:
+        text = self._inflate.decompress(self._inflate.unconsumed_tail + data, max_length)
+        self.needs_input = not self._inflate.unconsumed_tail and len(text) < max_length
+        return text

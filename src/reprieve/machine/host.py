@@ -1,0 +1,63 @@
+"""Which machine and which boot this is, how much memory is left, and how to be the next to go."""
+
+from dataclasses import dataclass
+
+MIN_AVAILABLE_BYTES = 64 * 1024 * 1024  # below this no process is started: it might be what kills an innocent one
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """What a report must carry to be of this machine and boot; identifiers are 32 hex digits, as in the journal."""
+
+    machine_id: str | None = None
+    boot_id: str | None = None
+    hostname: str | None = None
+
+
+def identify() -> Identity:
+    """This machine, this boot. In a container: its own machine id and name, the boot of the host."""
+    boot_id = _first_line("/proc/sys/kernel/random/boot_id")
+    return Identity(
+        machine_id=_first_line("/etc/machine-id"),
+        boot_id=None if boot_id is None else boot_id.replace("-", ""),
+        hostname=_first_line("/proc/sys/kernel/hostname"),
+    )
+
+
+def available_bytes() -> int | None:
+    """Memory that can be had without swapping: MemAvailable of /proc/meminfo, since 3.14."""
+    try:
+        with open("/proc/meminfo", "rb") as file:
+            for line in file:
+                if line.startswith(b"MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:  # no /proc here
+        pass
+    return None
+
+
+def room_for_a_process() -> bool:
+    """May another process be started? Yes if the kernel does not say how much memory is left."""
+    available = available_bytes()
+    return available is None or available >= MIN_AVAILABLE_BYTES
+
+
+def become_expendable() -> bool:
+    """Ask the kernel to kill this process, and those it starts, before any other. False if there is no /proc to ask at.
+
+    Raising one's own oom_score_adj needs no right; oom_adj_write() and its successor refuse only to lower it.
+    """
+    try:
+        with open("/proc/self/oom_score_adj", "w") as file:
+            file.write("1000")
+    except OSError:
+        return False
+    return True
+
+
+def _first_line(path: str) -> str | None:
+    try:
+        with open(path, encoding="utf-8", errors="backslashreplace") as file:
+            return file.readline().strip() or None
+    except OSError:
+        return None

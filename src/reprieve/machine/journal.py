@@ -1,0 +1,181 @@
+"""The journal, asked through `journalctl`: the host's own version reads its own format."""
+
+import json
+import os
+import re
+import select
+import subprocess
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+from reprieve.machine.host import room_for_a_process
+from reprieve.machine.source import BLOCK_BYTES, Source, shown
+from reprieve.model.finding import Gap
+
+_PLACE = "journal"
+_FIELDS = (
+    "MESSAGE,PRIORITY,SYSLOG_FACILITY,SYSLOG_IDENTIFIER,_TRANSPORT,_HOSTNAME,_MACHINE_ID,_SOURCE_MONOTONIC_TIMESTAMP"
+)
+# Read by journalctl's PCRE2 at five times the speed of its JSON. Upper case in it makes it case-sensitive.
+_TELLTALE = "oom-killer|[Kk]illed process|Out of memory|oom-kill:|page allocation failure"
+_AROUND_S = 60  # a report can take this long to come out of a serial console
+_SILENCE_S = 60.0  # without a byte from journalctl: a disk that hangs
+
+
+class _Refused(Exception):
+    """journalctl ended with an error; its words."""
+
+
+def journal_sources(where: Sequence[str] = (), *, name: str = _PLACE, gaps: list[Gap]) -> list[Source]:
+    """The boots in whose kernel lines something about memory stands, newest first; each a text of JSON lines.
+
+    `where` are further arguments of journalctl (`--file=…`, `--directory=…`); none means this machine's journal.
+    Lines of `_TRANSPORT=kernel` come from the kernel's buffer; those that user space wrote into it have a
+    SYSLOG_FACILITY above 0. journalctl before 237, or built without PCRE2, cannot search: then it is one source.
+    """
+    whole = Source(name=name, kind="journal", blocks=partial(_read, (*where, "_TRANSPORT=kernel"), name))
+    try:
+        boots = _boots_with_hits(where, name, gaps)
+    except FileNotFoundError:
+        if where or any(map(os.path.isdir, ("/var/log/journal", "/run/log/journal"))):
+            gaps.append(Gap(place=name, reason="journalctl is not installed", hint="it comes with systemd"))
+        return []
+    except _Refused as refusal:
+        if re.search(r"pattern matching support|unrecognized option|invalid option", str(refusal)):
+            return [whole]
+        gaps.append(Gap(place=name, reason=str(refusal)))
+        return []
+    numbers = _boot_numbers(where) if boots and not where else {}
+    return [
+        Source(
+            name=_name(name, boot_id, numbers, alone=bool(where) and len(boots) == 1),
+            kind="journal",
+            blocks=partial(_read, (*where, "_TRANSPORT=kernel", f"_BOOT_ID={boot_id}", *_window(first, last)), name),
+            machine_id=machine_id,
+            boot_id=boot_id,
+            newest_s=last / 1e6,
+        )
+        for boot_id, (first, last, machine_id) in sorted(boots.items(), key=lambda boot: boot[1][1], reverse=True)
+    ]
+
+
+def journal_file_sources(path: str, gaps: list[Gap]) -> list[Source]:
+    """The same of one `.journal` file."""
+    return journal_sources((f"--file={path}",), name=shown(path), gaps=gaps)
+
+
+def follow_argv() -> list[str]:
+    """What prints kernel lines as they come, as JSON."""
+    return _argv("--follow", "--lines=0", "_TRANSPORT=kernel")
+
+
+def environment() -> dict[str, str]:
+    """Ours, with journalctl's words in English: its errors are told apart by them."""
+    return {**os.environ, "LC_ALL": "C.UTF-8"}
+
+
+def _argv(*arguments: str) -> list[str]:
+    return ["journalctl", "--no-pager", "--output=json", "--all", f"--output-fields={_FIELDS}", *arguments]
+
+
+def _window(first: int, last: int) -> tuple[str, str]:
+    """The hits and what was printed around them; the journal searches by the clock that stamps its entries."""
+    return f"--since=@{first // 1_000_000 - _AROUND_S}", f"--until=@{last // 1_000_000 + 1 + _AROUND_S}"
+
+
+def _name(name: str, boot_id: str, numbers: dict[str, int], *, alone: bool) -> str:
+    if alone:
+        return name
+    return f"{name} (boot {numbers.get(boot_id, boot_id[:8])})"  # `journalctl --boot` takes either
+
+
+def _boots_with_hits(where: Sequence[str], name: str, gaps: list[Gap]) -> dict[str, tuple[int, int, str | None]]:
+    """Each boot that has any: when its first and its last was written, in µs since 1970, and on which machine."""
+    boots: dict[str, tuple[int, int, str | None]] = {}
+    for line in _lines(_run(_argv(*where, "_TRANSPORT=kernel", f"--grep={_TELLTALE}"), name, gaps)):
+        if not line.startswith(b"{"):
+            continue
+        hit = json.loads(line)
+        at, boot_id = int(hit["__REALTIME_TIMESTAMP"]), hit["_BOOT_ID"]
+        first, last, machine_id = boots.get(boot_id, (at, at, hit.get("_MACHINE_ID")))
+        boots[boot_id] = min(first, at), max(last, at), machine_id
+    return boots
+
+
+def _boot_numbers(where: Sequence[str]) -> dict[str, int]:
+    """The numbers people give boots, 0 for this one: `IDX BOOT_ID FIRST LAST`, with a header since 254."""
+    argv = ["journalctl", "--no-pager", "--quiet", "--list-boots", *where]
+    try:
+        text = b"".join(_run(argv, _PLACE, [])).decode(errors="backslashreplace")
+    except _Refused:
+        return {}
+    return {boot_id: int(number) for number, boot_id in re.findall(r"(?m)^\s*(-?\d+) ([0-9a-f]{32}) ", text)}
+
+
+def _read(arguments: Sequence[str], name: str, gaps: list[Gap]) -> Iterator[bytes]:
+    try:
+        yield from _run(_argv("--quiet", *arguments), name, gaps)
+    except FileNotFoundError:
+        gaps.append(Gap(place=name, reason="journalctl is not installed"))
+    except _Refused as refusal:
+        gaps.append(Gap(place=name, reason=str(refusal)))
+
+
+def _lines(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    rest = b""
+    for block in blocks:
+        *lines, rest = (rest + block).split(b"\n")
+        yield from lines
+
+
+def _run(argv: list[str], name: str, gaps: list[Gap]) -> Iterator[bytes]:
+    """What the command prints, in blocks. Raises FileNotFoundError if there is none, _Refused if it exits above 0.
+
+    Its hints about what we may not see become a gap. It is ended when nobody reads on.
+    """
+    if not room_for_a_process():
+        hint = "less than 64 MiB are available: read the kernel log alone (/dev/kmsg), or try again later"
+        reason = "not asked: starting journalctl could cost another process its life"
+        gaps.append(Gap(place=name, reason=reason, hint=hint))
+        return
+    process = subprocess.Popen(
+        argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    said = b""
+    try:
+        out, err = process.stdout.fileno(), process.stderr.fileno()
+        ready = select.poll()
+        ready.register(out, select.POLLIN)
+        ready.register(err, select.POLLIN)
+        is_open = {out, err}
+        while is_open:
+            events = ready.poll(_SILENCE_S * 1000)
+            if not events:
+                gaps.append(Gap(place=name, reason=f"journalctl said nothing for {_SILENCE_S:.0f} s", hint=_VERIFY))
+                return
+            for descriptor, _ in events:
+                data = os.read(descriptor, BLOCK_BYTES)
+                if not data:
+                    ready.unregister(descriptor)
+                    is_open.discard(descriptor)
+                elif descriptor == err:
+                    said = (said + data)[-4096:]
+                else:
+                    yield data
+        status = process.wait()
+    finally:
+        process.kill()  # does nothing to one that has been waited for
+        process.wait()
+        process.stdout.close()
+        process.stderr.close()
+    words = said.decode(errors="backslashreplace").strip()
+    if "insufficient permissions" in words or "not seeing messages from other users" in words:
+        hint = "run it with sudo, or: sudo usermod -aG systemd-journal $USER, then log in again"
+        gaps.append(Gap(place=name, reason="permission denied to the journal of the system", hint=hint))
+    elif status != 0 and words:  # "--grep" without a match exits 1 and says nothing
+        raise _Refused(words.splitlines()[-1])
+
+
+_VERIFY = "is the disk well? journalctl --verify"

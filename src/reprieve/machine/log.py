@@ -1,0 +1,165 @@
+"""Where kernel lines are to be found: what the arguments name, or all that this machine keeps."""
+
+import os
+import re
+import stat
+from collections.abc import Iterator, Sequence
+
+from reprieve.machine.host import Identity
+from reprieve.machine.source import (
+    Source,
+    file_source,
+    open_quietly,
+    packing_of,
+    read_path,
+    shown,
+    stdin_source,
+    unreadable,
+)
+from reprieve.model.finding import Failure, Gap
+
+_KERNEL_LOGS = r"(?:kern\.log|syslog|messages|dmesg)(?:[.-].*)?"  # with rotations: .1, .2.gz, -20260101.zst
+_JOURNAL_MAGIC = b"LPKSHHRH"  # journal-def.h
+_KMSG_DEVICE = os.makedev(1, 11)  # Documentation/admin-guide/devices.txt
+
+
+def named(arguments: Sequence[str], identity: Identity) -> tuple[list[Source], list[Gap]]:
+    """The sources that the arguments name, in their order, the newest of a folder first, and what cannot be read.
+
+    An argument is a file, a folder, an archive, a `.journal` file, a device, a named pipe, or `-` for standard input.
+    Raises Failure if nothing at all can be read.
+    """
+    sources: list[Source] = []
+    gaps: list[Gap] = []
+    for argument in arguments:
+        sources += [stdin_source()] if argument == "-" else _named(argument, identity, gaps)
+    if not sources:
+        gap = gaps[0] if gaps else Gap(place=shown(arguments[0]), reason="holds no log", hint="name a log file")
+        raise Failure(f"{gap.place}: {gap.reason}", hint=gap.hint)
+    return sources, gaps
+
+
+def of_this_machine(identity: Identity) -> tuple[list[Source], list[Gap]]:
+    """All that this machine keeps of its kernel's words: the buffer, the journal, /var/log, and what crashes left."""
+    from reprieve.machine.journal import journal_sources
+    from reprieve.machine.kmsg import kmsg_source
+    from reprieve.machine.pstore import pstore_sources
+
+    gaps: list[Gap] = []
+    sources = [kmsg_source(identity), *journal_sources(gaps=gaps)]
+    with_dates = [*_logs_in("/var/log", gaps), *pstore_sources(gaps=gaps)]
+    return sources + _newest_first(with_dates), gaps
+
+
+def _named(path: str, identity: Identity, gaps: list[Gap]) -> list[Source]:
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        gaps.append(unreadable(path, error))
+        return []
+    if stat.S_ISDIR(status.st_mode):
+        return _in_folder(path, gaps)
+    if stat.S_ISREG(status.st_mode):
+        return _in_file(path, status.st_mtime, gaps)
+    if stat.S_ISFIFO(status.st_mode):
+        return [file_source(path, "pipe")]
+    if stat.S_ISCHR(status.st_mode) and status.st_rdev == _KMSG_DEVICE:
+        from reprieve.machine.kmsg import kmsg_source
+
+        return [kmsg_source(identity)]
+    kind = "socket" if stat.S_ISSOCK(status.st_mode) else "device"
+    gaps.append(Gap(place=shown(path), reason=f"is a {kind}, not a log", hint="name a file, a folder, or - for a pipe"))
+    return []
+
+
+def _in_file(path: str, newest_s: float, gaps: list[Gap]) -> list[Source]:
+    if os.path.realpath(path) == "/proc/kmsg":
+        reason = "reading it takes the lines away from the log daemon"
+        gaps.append(Gap(place=shown(path), reason=reason, hint="read /dev/kmsg, which leaves them there"))
+        return []
+    try:
+        with open_quietly(path) as file:
+            start = file.read(512) or b""
+    except OSError as error:
+        gaps.append(unreadable(path, error))
+        return []
+    if start.startswith(_JOURNAL_MAGIC):
+        from reprieve.machine.journal import journal_file_sources
+
+        return journal_file_sources(path, gaps)
+    if packing_of(start) is not None:
+        start = bytes(next(read_path(path, []), b"")[:512])
+    if start[257:262] == b"ustar":
+        from reprieve.machine.archive import archive_sources
+
+        return archive_sources(path, gaps)
+    return [file_source(path, newest_s=newest_s)]
+
+
+def _in_folder(folder: str, gaps: list[Gap]) -> list[Source]:
+    """The logs in a folder and below, newest first; of an unpacked sosreport those that hold kernel lines."""
+    is_report = os.path.isdir(os.path.join(folder, "sos_commands"))
+    found: list[Source] = []
+    for path, status in _files_below(folder, gaps):
+        if is_report:
+            from reprieve.machine.archive import holds_kernel_lines
+
+            if not holds_kernel_lines(os.path.relpath(path, folder)):
+                continue
+        elif not _is_log_like(path):
+            continue
+        found += _in_file(path, status.st_mtime, gaps)
+    return _newest_first(found)
+
+
+def _files_below(folder: str, gaps: list[Gap]) -> Iterator[tuple[str, os.stat_result]]:
+    """Every regular file that holds anything. No link is followed: it could lead in a circle, or anywhere."""
+    pending = [folder]
+    while pending:
+        here = pending.pop()
+        try:
+            with os.scandir(here) as entries:
+                for entry in sorted(entries, key=lambda entry: entry.name):
+                    if entry.is_dir(follow_symlinks=False):
+                        pending.append(entry.path)
+                    elif entry.is_file(follow_symlinks=False):
+                        status = entry.stat(follow_symlinks=False)
+                        if status.st_size:
+                            yield entry.path, status
+        except OSError as error:
+            gaps.append(unreadable(here, error))
+
+
+def _is_log_like(path: str) -> bool:
+    """Text, or compressed, or a journal: not a program's data. One that cannot be opened counts, and becomes a gap."""
+    try:
+        with open_quietly(path) as file:
+            start = file.read(512) or b""
+    except OSError:
+        return True
+    if start.startswith(_JOURNAL_MAGIC) or packing_of(start) is not None:
+        return True
+    return b"\0" not in start or re.search(r"log|messages|dmesg|kern", os.path.basename(path)) is not None
+
+
+def _logs_in(folder: str, gaps: list[Gap]) -> list[Source]:
+    try:
+        names = [name for name in os.listdir(folder) if re.fullmatch(_KERNEL_LOGS, name)]
+    except OSError as error:
+        gaps.append(unreadable(folder, error))
+        return []
+    found: list[Source] = []
+    for name in names:
+        path = os.path.join(folder, name)
+        try:
+            status = os.stat(path)
+        except OSError as error:
+            gaps.append(unreadable(path, error))
+            continue
+        if stat.S_ISREG(status.st_mode) and status.st_size:
+            found += _in_file(path, status.st_mtime, gaps)
+    return found
+
+
+def _newest_first(sources: list[Source]) -> list[Source]:
+    return sorted(sources, key=lambda source: source.newest_s or 0.0, reverse=True)

@@ -1,0 +1,161 @@
+"""A place kernel lines come from, and how the bytes of a file, a pipe or a device are read from it."""
+
+import os
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from io import FileIO
+
+from reprieve.model.finding import Gap
+
+BLOCK_BYTES = 256 * 1024  # fits the second-level cache; larger blocks are slower
+
+Block = bytes | bytearray
+
+# How compressed files begin. The fourth byte of "BZh" is the block size, "1" to "9".
+_PACKINGS = ((b"\x1f\x8b", "gzip"), (b"\xfd7zXZ\x00", "xz"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"BZh", "bzip2"))
+_READ_ONLY = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC  # a pipe without a writer does not hold us up
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A place kernel lines come from.
+
+    `blocks(gaps)` gives its plain text from the start, in blocks of 256 KiB or less; a bytearray is overwritten when
+    the next block is asked for. What cannot be read ends it and is added to `gaps`; nothing is raised.
+    Identifiers are None unless the source itself proves them: a file may hold other boots, and other machines.
+    """
+
+    name: str  # as evidence names it: the path as given, "/dev/kmsg", "journal (boot -1)", "stdin"
+    kind: str  # "file", "pipe", "kmsg", "journal", "pstore"
+    blocks: Callable[[list[Gap]], Iterator[Block]]
+    machine_id: str | None = None
+    boot_id: str | None = None
+    newest_s: float | None = None  # when it was last written, seconds since 1970: sources are offered newest first
+
+
+def shown(path: str) -> str:
+    """A path as text: bytes that are not UTF-8 as `\\xNN`."""
+    return os.fsencode(path).decode(errors="backslashreplace")
+
+
+def file_source(path: str, kind: str = "file", newest_s: float | None = None) -> Source:
+    """A file or a named pipe, plain or compressed."""
+    return Source(name=shown(path), kind=kind, blocks=partial(read_path, path), newest_s=newest_s)
+
+
+def stdin_source() -> Source:
+    """Standard input, whatever it is connected to."""
+    return Source(name="stdin", kind="pipe", blocks=_read_stdin)
+
+
+def packing_of(start: Block) -> str | None:
+    """How a file that begins so is compressed; None if it is not."""
+    for magic, packing in _PACKINGS:
+        if start.startswith(magic) and (packing != "bzip2" or start[3:4].isdigit()):
+            return packing
+    return None
+
+
+def open_quietly(path: str) -> FileIO:
+    """Open for reading without waiting for a writer, becoming a terminal's owner, or buffering. Raises OSError."""
+    return FileIO(os.open(path, _READ_ONLY), "rb")
+
+
+def unreadable(path: str, error: OSError) -> Gap:
+    """The gap that an error leaves, with what to do where something can be done."""
+    if isinstance(error, PermissionError):
+        return Gap(place=shown(path), reason="permission denied", hint=_permission_hint(path))
+    if isinstance(error, FileNotFoundError):
+        return Gap(place=shown(path), reason="does not exist")
+    return Gap(place=shown(path), reason=(error.strerror or str(error)).lower())
+
+
+def read_path(path: str, gaps: list[Gap]) -> Iterator[Block]:
+    """The plain text of a file or a pipe."""
+    try:
+        file = open_quietly(path)
+    except OSError as error:
+        gaps.append(unreadable(path, error))
+        return
+    with file:
+        yield from read_open(file, shown(path), gaps)
+
+
+def read_open(file: FileIO, name: str, gaps: list[Gap]) -> Iterator[Block]:
+    """The plain text of what is open, from where it stands; unpacked if it begins like a compressed file."""
+    chunks = _raw_blocks(file, name, gaps)
+    first = next(chunks, None)
+    if first is None:
+        return
+    packing = packing_of(first)
+    if packing is None:
+        yield first
+        yield from chunks
+    else:
+        from itertools import chain
+
+        from reprieve.machine.compressed import unpacked
+
+        yield from unpacked(chain((first,), chunks), packing, name, gaps)
+
+
+def _read_stdin(gaps: list[Gap]) -> Iterator[Block]:
+    try:
+        file = FileIO(0, "rb", closefd=False)
+    except OSError:  # started without one
+        gaps.append(Gap(place="stdin", reason="is closed"))
+        return
+    yield from read_open(file, "stdin", gaps)
+
+
+def _raw_blocks(file: FileIO, name: str, gaps: list[Gap]) -> Iterator[Block]:
+    """The bytes as they stand there, in one buffer that is used again and again.
+
+    A regular file is read up to the size it has now: a log that is written faster than read would never end. One that
+    turns out shorter was emptied under us by logrotate's copytruncate; a map of it would have ended in SIGBUS.
+    """
+    status = os.fstat(file.fileno())
+    if stat.S_ISFIFO(status.st_mode) or stat.S_ISCHR(status.st_mode):
+        os.set_blocking(file.fileno(), True)
+    expected = status.st_size if stat.S_ISREG(status.st_mode) and status.st_size else None
+    buffer = bytearray(BLOCK_BYTES)
+    view = memoryview(buffer)
+    taken = 0
+    while expected is None or taken < expected:
+        room = BLOCK_BYTES if expected is None else min(BLOCK_BYTES, expected - taken)
+        try:
+            filled = _fill(file, view[:room])
+        except OSError as error:
+            gaps.append(Gap(place=name, reason=f"could not be read beyond byte {taken}: {error.strerror}"))
+            return
+        taken += filled
+        if filled == BLOCK_BYTES:
+            yield buffer
+            continue
+        if filled:
+            yield bytes(view[:filled])
+        if filled < room:
+            break
+    if not taken and stat.S_ISFIFO(status.st_mode) and name != "stdin":
+        gaps.append(Gap(place=name, reason="nobody writes to this pipe"))
+    if expected is not None and taken < expected:
+        gaps.append(Gap(place=name, reason=f"shrank from {expected} to {taken} bytes while it was read", hint=_ROTATED))
+
+
+def _fill(file: FileIO, view: memoryview) -> int:
+    """Read until the view is full or no more comes; how much. A file of /proc that asks to wait is at its end."""
+    filled = 0
+    while filled < len(view) and (count := file.readinto(view[filled:])):
+        filled += count
+    return filled
+
+
+_ROTATED = "read it again, together with its rotations"
+
+
+def _permission_hint(path: str) -> str:
+    if path.startswith("/var/log/"):
+        return "run it with sudo, or join the group that may read it: sudo usermod -aG adm $USER, then log in again"
+    return "run it with sudo, or as its owner"
