@@ -182,6 +182,9 @@ class Memory:
     swap_free_bytes: int | None = None
     totals: Figures = ()  # "N pages RAM", "N pages reserved" …: name to pages
     slabs: tuple[Slab, ...] = ()
+    allocations: tuple[
+        tuple[str, str, int], ...
+    ] = ()  # code line, size as printed, calls: profiling kernels since 6.10
     lines: tuple[tuple[str, int], ...] = ()  # where a figure of `counts`, `swap` or `totals` stands: name to line
 
 

@@ -12,6 +12,7 @@ from functools import cache
 from typing import Literal
 
 from reprieve.model.oom import (
+    AllocationFailure,
     Figures,
     FreeBlocks,
     HugePages,
@@ -40,6 +41,9 @@ _SWAP_CACHE = r"\b(add|delete|find|race) ([0-9]{1,20})(?:(?=,)|([/+])([0-9]{1,20
 _TOTAL = r"([0-9]{1,20}) (?:pages (?:of )?(\w[\w /-]*)|total (pagecache) pages|(free|reserved|slab) pages)$"
 _USAGE = r"usage ([0-9]{1,20})kB(?:, limit ([0-9]{1,20})kB(?:, failcnt ([0-9]{1,20})(?!\S))?)?"
 _PROTECTION = r"min protection ([0-9]{1,20})kB(?: -- low protection ([0-9]{1,20})kB)?"
+_ALLOCATION_SITE = r"([0-9.]+(?: ?[kKMGT]?i?B)?) +([0-9]{1,20}) (\S+:[0-9]+ .*)"
+_ORDER = r"\border:([0-9]{1,3})(?!\S*[0-9])"
+_MODE = r"\bmode:(0x[0-9a-f]{1,16})(?:\(([A-Za-z0-9_|]{0,500})\)|(?![^\s,]))"
 _STATS_OF = "Memory cgroup stats for "
 _INLINE_STATS = r"(.*): ?(?=[a-z]\w*(?::[0-9]+KB| [0-9]+)(?!\S))"
 
@@ -97,6 +101,30 @@ def page_size(memory: Memory | None) -> int | None:
     return min(sizes, default=None)
 
 
+def parse_allocation_failure(number: int, text: str, whole: bool = True) -> AllocationFailure | None:
+    """The first line of a "page allocation failure" report, of warn_alloc() in mm/page_alloc.c; None: another line.
+
+    >>> failure = parse_allocation_failure(7, "sshd: page allocation failure. order:1, mode:0x20")
+    >>> failure.comm, failure.order, failure.gfp_mask
+    ('sshd', 1, 32)
+    """
+    comm, found, rest = text.partition(": page allocation failure")
+    if not found:
+        return None
+    if not whole:
+        rest = _without_cut_word(rest)
+    order, mode = _compiled(_ORDER).search(rest), _compiled(_MODE).search(rest)
+    return AllocationFailure(
+        line=number,
+        last_line=number,
+        # 15 bytes, of up to four characters once escaped; where more stands, other text is glued to it.
+        comm=comm if len(comm) <= (60 if "\\" in comm else 15) else None,
+        order=int(order[1]) if order else None,
+        gfp_mask=int(mode[1], 16) if mode else None,
+        gfp_flags=tuple(mode[2].split("|")) if mode and mode[2] else (),
+    )
+
+
 class MemoryDraft:
     """The Mem-Info block of one report, while its lines come in.
 
@@ -118,7 +146,8 @@ class MemoryDraft:
         self._blocks: dict[_ZoneKey, tuple[int, tuple[FreeBlocks, ...], int | None]] = {}
         self._hugepages: dict[tuple[int | None, int | None], HugePages] = {}
         self._slabs: dict[str, Slab] = {}
-        self._in_slabs = False
+        self._allocations: dict[str, tuple[str, str, int]] = {}
+        self._rows: _Reader | None = None  # reads the rows of the list being told
         self._awaits_reserve: _ZoneKey | None = None  # the zone line before, until its lowmem_reserve is read
         self._awaits_cpus: _ZoneKey | None = None  # the per-cpu header before, until its first CPU is read
         self._cpus_of: _ZoneKey | None = None
@@ -131,14 +160,7 @@ class MemoryDraft:
         word = first[0]
         reader = _READERS.get(word)
         if reader is None:
-            if ":" in word:
-                goes_on = self._counts and not self._nodes and not self._zones  # a line of it may be wrapped
-                if goes_on or word[: word.index(":")] in _COUNTS_FIRST:
-                    reader = MemoryDraft._take_counts
-            elif word.isdecimal():
-                reader = MemoryDraft._take_total
-            elif self._in_slabs:
-                reader = MemoryDraft._take_slab
+            reader = self._reader_of(word)
             if reader is None:
                 return False
         if not reader(self, number, (text if whole else _without_cut_word(text)).strip(), whole):
@@ -146,6 +168,19 @@ class MemoryDraft:
         if self._line is None:
             self._line = number
         return True
+
+    def _reader_of(self, word: str) -> "_Reader | None":
+        """Who reads a line whose first word is no fixed one: a count, a row of a list, or a number of pages."""
+        name, colon, _ = word.partition(":")
+        if colon and (name in _COUNTS_FIRST or self._in_counts()):
+            return MemoryDraft._take_counts
+        if self._rows is not None:
+            return self._rows
+        return MemoryDraft._take_total if word.isdecimal() else None
+
+    def _in_counts(self) -> bool:
+        """The first paragraph has begun, and nothing after it: a line of it may be wrapped anywhere."""
+        return bool(self._counts) and not self._nodes and not self._zones
 
     def memory(self) -> Memory | None:
         """The block as far as it was told; None if no line of it was."""
@@ -167,6 +202,7 @@ class MemoryDraft:
             swap_free_bytes=size("Free swap"),
             totals=tuple(totals.items()),
             slabs=tuple(self._slabs.values()),
+            allocations=tuple(self._allocations.values()),
             lines=tuple(self._lines.items()),
         )
 
@@ -341,11 +377,15 @@ class MemoryDraft:
             self._swap_cache = tuple(figures)
         return True
 
-    def _take_slabs_start(self, number: int, text: str, whole: bool) -> bool:
-        if not text.startswith(("Unreclaimable slab info", "Name  ")):
-            return False
-        self._in_slabs = True
-        return True
+    def _take_list_start(self, number: int, text: str, whole: bool) -> bool:
+        """The header of a list: of unreclaimable slab, or of the code lines that hold most memory."""
+        if text.startswith(("Unreclaimable slab info", "Name  ")):
+            self._rows = MemoryDraft._take_slab
+            return True
+        if text.startswith(("Memory allocations:", "Memory allocations (")):
+            self._rows = MemoryDraft._take_allocation
+            return True
+        return False
 
     def _take_slab(self, number: int, text: str, whole: bool) -> bool:
         words = text.rsplit(None, 2)
@@ -361,8 +401,16 @@ class MemoryDraft:
         self._slabs.setdefault(slab.name, slab)
         return True
 
+    def _take_allocation(self, number: int, text: str, whole: bool) -> bool:
+        match = _compiled(_ALLOCATION_SITE).match(text)
+        if match is None or not whole:
+            return False
+        self._allocations.setdefault(match[3], (match[3], match[1], int(match[2])))
+        return True
 
-_READERS: dict[str, Callable[[MemoryDraft, int, str, bool], bool]] = {
+
+_Reader = Callable[[MemoryDraft, int, str, bool], bool]
+_READERS: dict[str, _Reader] = {
     "Mem-Info:": MemoryDraft._take_start,
     "Mem-info:": MemoryDraft._take_start,  # until 2.6.35
     "Node": MemoryDraft._take_place,
@@ -373,8 +421,9 @@ _READERS: dict[str, Callable[[MemoryDraft, int, str, bool], bool]] = {
     "Free": MemoryDraft._take_size,
     "Total": MemoryDraft._take_size,
     "Swap": MemoryDraft._take_swap_cache,
-    "Unreclaimable": MemoryDraft._take_slabs_start,
-    "Name": MemoryDraft._take_slabs_start,
+    "Unreclaimable": MemoryDraft._take_list_start,
+    "Name": MemoryDraft._take_list_start,
+    "Memory": MemoryDraft._take_list_start,
 }
 for _name in ("DMA", "DMA32", "Normal", "HighMem", "Movable", "Device"):  # zone_names[] in mm/page_alloc.c
     _READERS[_name] = _READERS[f"{_name}:"] = MemoryDraft._take_place
