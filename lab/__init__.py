@@ -1,1 +1,1 @@
-"""Virtual machines with real kernels in which memory really runs out; for the quickest kill, a cgroup of this machine."""
+"""Virtual machines with real kernels in which memory really runs out, and a cgroup of this machine for a quick kill."""

@@ -132,7 +132,7 @@ def main() -> int:
                 print(_summary(outcome), file=sys.stderr)
             case "logs":
                 logs(asked.folder, asked.series or tuple(kernels.SUITES))
-            case "list":
+            case _:  # list: argparse lets nothing else pass
                 for scenario in SCENARIOS:
                     print(f"{scenario.name:32} {scenario.does}")
     except LabError as error:

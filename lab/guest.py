@@ -44,7 +44,7 @@ class GuestSilent(LabError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """What a guest is made of. It always has a spare disk of SPARE_DISK_MIB, /dev/vda, for swap or files from outside."""
+    """What a guest is made of, besides a spare disk of SPARE_DISK_MIB, /dev/vda, for swap or files from outside."""
 
     kernel: Kernel
     initramfs: Path
@@ -122,7 +122,7 @@ class Guest:
         return guest
 
     def run(self, script: str, *, timeout_s: float = 120) -> Answer:
-        """Run a shell script in the guest. Raises GuestDied if it takes the guest down, GuestSilent after the timeout."""
+        """Run a shell script in the guest. Raises GuestDied if it takes the guest down, GuestSilent at the timeout."""
         assert self._agent is not None
         self._asked += 1
         self._agent.sendall(b"%d %s\n" % (self._asked, base64.b64encode(script.encode())))

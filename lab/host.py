@@ -43,7 +43,7 @@ def folder() -> Path:
 
 
 def call(argv: Sequence[str | Path], *, cwd: Path | None = None, timeout_s: float = 900) -> str:
-    """Run a program and return what it printed. Raises LabError with the end of its stderr if it fails or is missing."""
+    """Run a program and return what it printed. Raises LabError if it is missing, fails or does not end."""
     name = Path(argv[0]).name
     try:
         done = subprocess.run(

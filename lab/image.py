@@ -167,7 +167,7 @@ def _plain(module: Path) -> bytes:
 
 
 def _cpio(entries: Iterable[Entry]) -> Iterator[bytes]:
-    """The "newc" format of Documentation/driver-api/early-userspace/buffer-format.rst, not compressed: TCG is slow at that."""
+    """A newc archive (Documentation/driver-api/early-userspace/buffer-format.rst), as it is: TCG unpacks slowly."""
     files = list(entries)
     folders = {str(parent): None for entry in files for parent in reversed(Path(entry.name).parents) if parent.name}
     folders |= dict.fromkeys(("proc", "sys", "dev"))

@@ -40,7 +40,7 @@ class Kernel:
         return (self.folder / "release").read_text().strip()
 
     def modules(self, names: tuple[str, ...]) -> list[Path]:
-        """Files of the modules and of what they need, in the order to insert them; those built in, or unknown, left out."""
+        """Files of the modules and of what they need, in the order to insert them; less those built in, or unknown."""
         files: dict[Path, None] = {}
         for name in names:
             try:

@@ -14,6 +14,7 @@ sleep 2
 HOG = "hog --mib 2000 --name memhog\n"
 SWAP_DISK = "mkswap /dev/vda > /dev/null && swapon /dev/vda || exit 1\n"
 DISK_SWAP_BYTES = 64 * MIB - 4096  # the first page is its header
+CGROUP_V1 = "umount /sys/fs/cgroup; mkdir /cg1; mount -t cgroup -o memory m /cg1 || exit 1; cd /cg1\n"
 TMPFS_DD = "dd if=/dev/zero of=/mnt/f bs=1M count=600\n"
 
 
@@ -98,7 +99,7 @@ MEMORY = (
     ),
     Scenario(
         name="global-tmpfs-dd",
-        does="Files on tmpfs fill the machine: bystanders die first, nothing is freed, then the writer, who is small.",
+        does="Files on tmpfs fill the machine: bystanders die, nothing is freed, then the writer, who is small.",
         script="mount -t tmpfs -o size=150% t /mnt\n" + INNOCENTS + TMPFS_DD,
         reports=(
             Report(victim="Web Content", constraint=GLOBAL, victim_adj=200),
@@ -230,17 +231,19 @@ CGROUPS = (
     Scenario(
         name="memcg-v1",
         does="The limit of a cgroup of the first version is reached.",
-        script="umount /sys/fs/cgroup\nmkdir /cg1\nmount -t cgroup -o memory m /cg1 || exit 77\nmkdir /cg1/app\ncd /cg1/app\n"
-        "echo 32M > memory.limit_in_bytes\n" + _inside("hog --mib 200 --name memhog") + "\ncat memory.oom_control\n",
+        script=CGROUP_V1
+        + "mkdir app\ncd app\necho 32M > memory.limit_in_bytes\n"
+        + _inside("hog --mib 200 --name memhog")
+        + "\ncat memory.oom_control\n",
         reports=(_limit("/app"),),
         prints=("oom_kill 1\n",),
         kernels=("5.10", "6.1"),  # from 6.12 on Debian's cloud kernels leave CONFIG_MEMCG_V1 out
     ),
     Scenario(
         name="memcg-v1-oom-disabled",
-        does="memory.oom_control=1 freezes the process at its limit instead; with the limit raised it fills the machine.",
-        script="umount /sys/fs/cgroup\nmkdir /cg1\nmount -t cgroup -o memory m /cg1 || exit 77\nmkdir /cg1/dis\ncd /cg1/dis\n"
-        "echo 32M > memory.limit_in_bytes\necho 1 > memory.oom_control\n"
+        does="memory.oom_control=1 freezes a process at its limit; with the limit raised it fills the machine.",
+        script=CGROUP_V1
+        + "mkdir dis\ncd dis\necho 32M > memory.limit_in_bytes\necho 1 > memory.oom_control\n"
         + _inside("hog --mib 200 --name memhog")
         + " &\nsleep 3\ncat memory.oom_control\necho 500M > memory.limit_in_bytes\nwait\n",
         reports=(Report(victim="memhog", constraint=GLOBAL, victim_in="/dis"),),

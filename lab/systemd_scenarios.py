@@ -52,6 +52,7 @@ def _policy(unit: str, policy: str) -> str:
 UNITS = (
     Scenario(
         name="systemd-unit-memorymax",
+        machine="systemd",
         does="A service reaches MemoryMax.",
         script=ENDED + LEAKY_UNIT + "systemctl show leaky -p Result,ExecMainStatus\njournalctl -u leaky --no-pager\n",
         reports=(_killed("leaky", "/system.slice/leaky.service", adj=250),),
@@ -59,6 +60,7 @@ UNITS = (
     ),
     Scenario(
         name="systemd-unit-oompolicy-continue",
+        machine="systemd",
         does="A child of a service reaches MemoryMax; with OOMPolicy=continue the service runs on.",
         script=_policy("cont", "continue"),
         reports=(_killed("child", "/system.slice/cont.service"),),
@@ -66,6 +68,7 @@ UNITS = (
     ),
     Scenario(
         name="systemd-unit-oompolicy-stop",
+        machine="systemd",
         does="A child of a service reaches MemoryMax; with OOMPolicy=stop systemd ends the service.",
         script=_policy("stp", "stop"),
         reports=(_killed("child", "/system.slice/stp.service"),),
@@ -73,6 +76,7 @@ UNITS = (
     ),
     Scenario(
         name="systemd-unit-oompolicy-kill",
+        machine="systemd",
         does="A child of a service reaches MemoryMax; with OOMPolicy=kill the kernel kills the service as a group.",
         script=_policy("kil", "kill"),
         reports=(_killed("child", "/system.slice/kil.service", also=("sh", "sleep")),),
@@ -80,6 +84,7 @@ UNITS = (
     ),
     Scenario(
         name="systemd-slice-limit",
+        machine="systemd",
         does="A service without a limit of its own reaches that of its slice.",
         script=ENDED + "systemctl set-property --runtime user.slice MemoryMax=60M\n"
         "systemd-run -q --unit=inslice --slice=user.slice hog --mib 400 --name sliced\nended inslice\n"
@@ -89,14 +94,16 @@ UNITS = (
     ),
     Scenario(
         name="systemd-scope",
+        machine="systemd",
         does="A command run in a scope reaches the limit of the scope.",
-        script="systemd-run -q --scope --unit=sc -p MemoryMax=30M hog --mib 300 --name scoped\necho status $?\nsleep 1\n"
-        "systemctl show sc.scope -p Result\n",
+        script="systemd-run -q --scope --unit=sc -p MemoryMax=30M hog --mib 300 --name scoped\n"
+        "echo status $?\nsleep 1\nsystemctl show sc.scope -p Result\n",
         reports=(_killed("scoped", "/system.slice/sc.scope", mib=30),),
         prints=("status 137", "Result=oom-kill"),
     ),
     Scenario(
         name="systemd-unit-memoryhigh",
+        machine="systemd",
         does="A service above MemoryHigh without swap is throttled, and nobody is killed.",
         script="systemd-run -q --unit=hi -p MemoryHigh=30M hog --mib 36 --name throttled --hold 5\nsleep 5\n"
         "cat /sys/fs/cgroup/system.slice/hi.service/memory.events\n",
@@ -104,6 +111,7 @@ UNITS = (
     ),
     Scenario(
         name="systemd-global",
+        machine="systemd",
         does="A service fills the machine; with its files on disk and no swap, long reclaim comes before the kill.",
         script=ENDED + "systemd-run -q --unit=big -p OOMScoreAdjust=500 hog --mib 3000 --name biggie\nended big\n"
         "systemctl show big -p Result\n",
@@ -116,6 +124,7 @@ UNITS = (
 WITHOUT_A_KILL = (
     Scenario(
         name="systemd-swapfile",
+        machine="systemd",
         does="A process larger than the memory survives by a swap file.",
         script=SWAP_FILE + "hog --mib 430 --name swapper\necho status $?\nfree\n",
         prints=("status 0",),
@@ -123,6 +132,7 @@ WITHOUT_A_KILL = (
     ),
     Scenario(
         name="systemd-zram",
+        machine="systemd",
         does="A process fits beside an empty swap on zram.",
         script="echo 96M > /sys/block/zram0/disksize && mkswap -q /dev/zram0 && swapon /dev/zram0 || exit 1\n"
         "hog --mib 400 --name swapper\necho status $?\ncat /proc/swaps\n",
@@ -131,6 +141,7 @@ WITHOUT_A_KILL = (
     ),
     Scenario(
         name="systemd-earlyoom",
+        machine="systemd",
         does="earlyoom ends a process before the kernel must: a death with no report.",
         script="printf 'EARLYOOM_ARGS=\"-m 20 -s 100 -r 2\"\\n' > /etc/default/earlyoom\nsystemctl start earlyoom\n"
         "sleep 1\nhog --mib 3000 --step-mib 1 --pace-ms 10 --name eater\necho status $?\nsleep 1\n"
@@ -139,6 +150,7 @@ WITHOUT_A_KILL = (
     ),
     Scenario(
         name="systemd-oomd",
+        machine="systemd",
         does="systemd-oomd ends a service for its memory pressure: a death with no report.",
         script=ENDED + SWAP_FILE + "mkdir -p /etc/systemd/oomd.conf.d\n"
         "printf '[OOM]\\nDefaultMemoryPressureDurationSec=2s\\n' > /etc/systemd/oomd.conf.d/lab.conf\n"
@@ -154,6 +166,7 @@ WITHOUT_A_KILL = (
 FORMATS = (
     Scenario(
         name="systemd-journal-formats",
+        machine="systemd",
         does="One kill, as journalctl and dmesg print it in each of their formats.",
         script=ENDED
         + LEAKY_UNIT
