@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,7 @@ def machine(series: str, kind: str) -> Machine:
             raise LabError(f"no machine {kind}", hint=f"there are {MINI}, {NUMA}, {SYSTEMD}")
 
 
+@functools.cache  # what it is made of does not change while a process uses it
 def saved(series: str, kind: str) -> Saved:
     """The saved guest of that kernel and kind, made now if this QEMU has not made it yet."""
     built = machine(series, kind)

@@ -1,0 +1,52 @@
+"""Guests, kernels and cgroups for the tests; what this machine cannot give is a skip, or in CI a failure."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from lab.guest import GuestDied, GuestSilent
+from lab.host import LabError
+from lab.host_cgroup import HostCgroup, host_cgroup
+from lab.scenario import Outcome, Scenario, play
+from lab.states import saved
+
+
+@contextmanager
+def here_or_skipped() -> Iterator[None]:
+    """Make "this machine has no such thing" a skip, unless the environment says CI=true; never a guest that died."""
+    try:
+        yield
+    except (GuestDied, GuestSilent):
+        raise
+    except LabError as error:
+        if os.environ.get("CI") == "true":
+            raise
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def play_here() -> Callable[[Scenario, str], Outcome]:
+    """Play a scenario on a kernel, in a fresh copy of its saved guest."""
+
+    def play_it(scenario: Scenario, series: str) -> Outcome:
+        with here_or_skipped():
+            saved(series, scenario.machine)
+        return play(scenario, series)
+
+    return play_it
+
+
+@pytest.fixture
+def cgroup_here() -> Iterator[HostCgroup]:
+    """A memory cgroup of this machine with a limit of 32 MiB."""
+    with here_or_skipped():
+        group = host_cgroup()
+        made = group.__enter__()
+    try:
+        yield made
+    finally:
+        group.__exit__(None, None, None)

@@ -1,0 +1,17 @@
+"""A real kill on this machine."""
+
+from __future__ import annotations
+
+from lab.host_cgroup import HostCgroup
+
+
+def test_a_child_that_grows_is_killed_at_the_limit_and_logged(cgroup_here: HostCgroup) -> None:
+    kill = cgroup_here.leak()
+    assert f"Killed process {kill.pid} (python" in kill.log
+    assert f"limit {cgroup_here.limit_bytes // 1024}kB" in kill.log
+    assert f"{kill.cgroup},task=python" in kill.log
+
+
+def test_a_second_kill_is_told_apart_from_the_first(cgroup_here: HostCgroup) -> None:
+    first, second = cgroup_here.leak(), cgroup_here.leak()
+    assert f"Killed process {first.pid} " not in second.log
