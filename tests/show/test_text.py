@@ -29,7 +29,7 @@ def test_of_an_empty_report_nothing_is_made_up() -> None:
 def test_the_first_three_lines_answer_who_whose_limit_what_now() -> None:
     assert lines()[:3] == [
         "Killed    memhog (pid 508) of /memhog/child, held 21 MiB, Nov 23 memhog",
-        "Limit     32 MiB, the limit of /memhog, its parent; 32 MiB used",
+        "Limit     32 MiB for /memhog, its parent; all of it used",
         "What now  Raise the limit of memhog to 48 MiB",
     ]
 

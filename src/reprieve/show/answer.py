@@ -72,13 +72,14 @@ def limit(oom: OomReport) -> tuple[str, ...]:
     if is_memcg(oom):
         return _memcg_limit(oom)
     if oom.scope == "CONSTRAINT_CPUSET":
-        return (f"the memory of {_nodes(oom.mems_allowed)}", f", all that cpuset {quote(oom.cpuset or '?')} allows")
+        by_cpuset = "its cpuset" if oom.cpuset is None else f"its cpuset {quote(oom.cpuset)}"
+        return (_nodes(oom.mems_allowed), f", all that {by_cpuset} allows")
     if oom.scope == "CONSTRAINT_MEMORY_POLICY":
-        return (f"the memory of {_nodes(oom.nodemask)}", ", to which the process bound itself (memory policy)")
+        return (_nodes(oom.nodemask), ", all that its memory policy allows (mbind, numactl)")
     if oom.scope is None:
         return ("not told by this text",)
     told = machine_memory(oom)
-    return ("no group's: the memory of the whole machine", *([f", {told}"] if told else []))
+    return ("the memory of the whole machine", f": {told}" if told else "", "; no cgroup limit")
 
 
 def _nodes(printed: str | None) -> str:
@@ -101,7 +102,9 @@ def _memcg_limit(oom: OomReport) -> tuple[str, ...]:
         return (f"the memory limit of {name}", role)
     kind = "" if full.name == "memory" else f" of {full.name}"
     used = "" if full.usage_bytes is None else f"; {size(full.usage_bytes)} used"
-    return (f"{size(full.limit_bytes)}{kind}, the limit of {name}", role, used)
+    if full.usage_bytes is not None and full.usage_bytes > full.limit_bytes * 0.99:
+        used = "; all of it used"
+    return (f"{size(full.limit_bytes)}{kind} for {name}", role, used)
 
 
 def limiting(oom: OomReport) -> Usage | None:
@@ -134,8 +137,8 @@ def now(oom: OomReport, findings: Iterable[Finding]) -> str:
     if first is not None:
         return first.title
     if oom.missing:
-        return f"find the whole report: this text lacks {', '.join(oom.missing[:2])}"
-    return "nothing is proven to help by this report alone; watch which process grows"
+        return "find the whole report: parts of it are not in this text"
+    return "no remedy is proven by this report alone; watch which process grows"
 
 
 def remedies(findings: Iterable[Finding]) -> list[Remedy]:

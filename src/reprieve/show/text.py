@@ -11,7 +11,7 @@ from reprieve.units import percent, size
 
 _LABEL = 10  # columns of the words at the left
 _SURE = {"certain": "", "likely": " (likely)", "possible": " (possible)"}
-_MORE = "reprieve why -v: every process with its score, the zones, all evidence"
+_HALF_A_SCREEN = 19  # lines, below the first three and a blank, above the last
 
 Paint = Callable[[str, str], str]  # (text, role) -> text
 
@@ -29,6 +29,10 @@ def explain(
         yield from _event(page, oom, about, verbose=verbose)
     for failure in snapshot.allocation_failures:
         yield from _failure(page, failure)
+    if snapshot.ooms and not verbose:
+        seen = len(snapshot.history)
+        more = f"; --list: all {seen} events, --all: each explained" if seen > 1 else ""
+        yield page.headline("More", ("-v: every process, the zones, all evidence", more), "dim")
     others = [finding for finding in findings if finding.oom is None]
     for finding in others:
         yield from page.say("Also", _claim(finding), role=finding.severity)
@@ -50,26 +54,27 @@ class _Page:
     """Lines of a width, with words at the left that name what follows."""
 
     def __init__(self, *, width: int, paint: Paint) -> None:
-        self.width = width
+        self.room = width - _LABEL
         self.paint = paint
 
     def headline(self, label: str, said: Sequence[str], role: str = "") -> str:
-        """One line, whatever the names in it: a piece without room is left out, the first is cut."""
-        room = self.width - _LABEL
+        """One line, whatever the names in it: from the first piece without room on it is left out."""
+        room = self.room
         line = escape.cut(escape.plain(said[0]), room)
         for piece in map(escape.plain, said[1:]):
             left = room - escape.columns(line)
-            if escape.columns(piece) <= left:
-                line += piece
-            elif left > 24:
-                line += escape.cut(piece, left)
+            if escape.columns(piece) > left:
+                if left > 24 and piece.startswith(" of "):  # whose process it was is worth a part of its name
+                    line += escape.cut(piece, left)
+                break
+            line += piece
         return self.paint(f"{label:<{_LABEL}}", "label") + self.paint(line, role)
 
     def say(self, label: str, marked: str, role: str = "", most: int | None = None) -> Iterator[str]:
         """A paragraph, its first line labelled; of more lines than `most` the last kept one ends in `…`."""
-        lines = list(wrap(escape.plain(marked), self.width - _LABEL))
+        lines = list(wrap(escape.plain(marked), self.room))
         if most is not None and len(lines) > most:
-            lines[most - 1] = escape.cut(f"{lines[most - 1]} …", self.width - _LABEL)
+            lines[most - 1] = escape.cut(f"{lines[most - 1]} …", self.room)
             del lines[most:]
         for at, line in enumerate(lines):
             yield self.paint(f"{label if at == 0 else '':<{_LABEL}}", "label") + self.paint(line, role)
@@ -78,56 +83,69 @@ class _Page:
         """One line as it is: a command, a bar, a line of a log that was made visible."""
         return self.paint(f"{label:<{_LABEL}}", "label") + self.paint(line, role)
 
+    def labelled(self, label: str, lines: Iterable[str]) -> Iterator[str]:
+        """Lines made without a label, the first of them labelled."""
+        for at, line in enumerate(lines):
+            yield line if at else line.replace(" " * _LABEL, f"{label:<{_LABEL}}", 1)
+
 
 def _event(page: _Page, oom: OomReport, findings: Sequence[Finding], *, verbose: bool) -> Iterator[str]:
     yield page.headline("Killed", answer.who(oom), "strong")
     yield page.headline("Limit", answer.limit(oom))
-    yield page.headline("What now", (answer.now(oom, findings),))
+    yield page.headline("What now", _clauses(answer.now(oom, findings)))
     yield ""
-    if verbose:
-        yield from _all_of(page, oom, findings)
-    else:
-        yield from _half_a_screen(page, oom, findings)
+    yield from _all_of(page, oom, findings) if verbose else _half_a_screen(page, oom, findings)
 
 
 def _half_a_screen(page: _Page, oom: OomReport, findings: Sequence[Finding]) -> Iterator[str]:
-    room = 6
-    for at, finding in enumerate(findings):
-        lines = list(page.say("Why" if at == 0 else "", _claim(finding), finding.severity, most=3))
-        if len(lines) > room:
-            break
-        room -= len(lines)
-        yield from lines
-    yield from _memory(page, oom, most=4)
-    yield from _largest(page, oom)
-    yield from _how(page, answer.remedies(findings))
-    for at, evidence in enumerate(_evidence(findings)[:2]):
-        line = f"{_place(evidence)}  {escape.visible(evidence.text)}"
-        yield page.raw("" if at else "Evidence", escape.cut(line, page.width - _LABEL), "dim")
-    yield page.raw("More", escape.cut(_MORE, page.width - _LABEL), "dim")
+    why = [line for finding in findings[:3] for line in page.say("", _claim(finding), finding.severity, most=3)]
+    remedies = answer.remedies(findings)
+    how = list(_how(page, remedies[0])) if remedies else []
+    memory = list(_memory(page, oom, most=4))
+    processes = _largest(page, oom)
+    missing = [] if remedies else list(page.say("", ", ".join(oom.missing), most=4))
+    evidence = [_evidence_line(page, evidence) for evidence in _evidence(findings)[:2]]
+    others = [page.headline("", (remedy.title,)) for remedy in remedies[1:3]]
+    room = _HALF_A_SCREEN
+    for part in (why, how, memory, processes, missing, evidence, others):  # what matters most has room first
+        del part[max(room, 0) :]
+        room -= len(part)
+    yield from page.labelled("Why", why)
+    yield from page.labelled("Memory", memory)
+    yield from page.labelled("Processes", processes)
+    yield from page.labelled("How", how)
+    yield from page.labelled("Or", others)
+    yield from page.labelled("Missing", missing)
+    yield from page.labelled("Evidence", evidence)
+
+
+def _clauses(marked: str) -> list[str]:
+    """A sentence in pieces, to be left out from the end where there is no room."""
+    import re
+
+    return re.split(r"(?=[:;,] | \()", escape.plain(marked))
 
 
 def _claim(finding: Finding) -> str:
     return finding.claim + _SURE.get(finding.confidence, f" ({finding.confidence})")
 
 
-def _how(page: _Page, remedies: Sequence[Remedy]) -> Iterator[str]:
-    if not remedies:
-        return
-    first, others = remedies[0], remedies[1:]
-    label = "How"
-    for argv in first.commands[:2]:
-        command = escape.shell(argv)
-        if command is not None:  # never cut: half a command does something else
-            yield page.raw(label, f"$ {command}", "command")
-            label = ""
-    if first.amount is not None:
-        yield from page.say(label, first.amount, most=1)
-        label = ""
-    if first.cost is not None:
-        yield from page.say(label, f"Cost: {first.cost}", "dim", most=1)
-    for other in others[:2]:
-        yield page.headline("Or", (other.title,))
+def _how(page: _Page, remedy: Remedy) -> Iterator[str]:
+    if escape.columns(escape.plain(remedy.title)) > page.room:  # the headline had no room for all of it
+        yield from page.say("", remedy.title)
+    for argv in remedy.commands[:4]:
+        yield page.raw("", _command(argv), "command")  # never cut: half a command does something else
+    if len(remedy.commands) > 4:
+        yield page.raw("", f"and {len(remedy.commands) - 4} commands more: -v shows them")
+    if remedy.amount is not None:
+        yield from page.say("", remedy.amount, most=2)
+    if remedy.cost is not None:
+        yield from page.say("", f"Cost: {remedy.cost}", "dim", most=2)
+
+
+def _command(argv: Iterable[str]) -> str:
+    command = escape.shell(argv)
+    return "(no command line can hold the name this is about)" if command is None else f"$ {command}"
 
 
 def _memory(page: _Page, oom: OomReport, most: int | None = None) -> Iterator[str]:
@@ -138,11 +156,11 @@ def _memory(page: _Page, oom: OomReport, most: int | None = None) -> Iterator[st
     left = total - sum(held for _, held in shown)
     if left:
         shown = [*shown, ("all else", left)]
-    names = max((escape.columns(label) for label, _ in shown), default=0)
-    room = max(page.width - _LABEL - names - 20, 8)
-    for at, (label, held) in enumerate(shown):
-        figures = f"{_pad(escape.visible(label), names)}  {size(held):>8}  {percent(held, total):>5}  "
-        yield page.raw("" if at else "Memory", figures) + page.paint(bar(held, total, room), "bar")
+    names = max((len(label) for label, _ in shown), default=0)
+    room = max(page.room - names - 20, 8)
+    for label, held in shown:
+        figures = f"{label:<{names}}  {size(held):>8}  {percent(held, total):>5}  "
+        yield page.raw("", figures) + page.paint(bar(held, total, room), "bar")
 
 
 def bar(part: int, whole: int, width: int) -> str:
@@ -155,16 +173,23 @@ def bar(part: int, whole: int, width: int) -> str:
     return "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()
 
 
-def _largest(page: _Page, oom: OomReport) -> Iterator[str]:
+def _largest(page: _Page, oom: OomReport) -> list[str]:
     rows = answer.rows(oom)
-    if not rows:
-        return
     said = []
     for row in rows[:4]:
-        held = "" if row.ram_bytes is None else f" {size(row.ram_bytes)}"
-        said.append(f"{answer.process(row.task.comm, row.task.pid)}{held}{' killed' if row.killed else ''}")
-    more = len(rows) - len(said)
-    yield from page.say("Processes", " · ".join(said) + (f" · {more} more" if more > 0 else ""), most=2)
+        ram = "" if row.ram_bytes is None else f" {size(row.ram_bytes)}"
+        swap = f" + {size(row.swap_bytes)} in swap" if row.swap_bytes else ""
+        killed = ", killed" if row.killed else ""
+        said.append(escape.plain(f"{answer.process(row.task.comm, row.task.pid)}{ram}{swap}{killed}"))
+    if len(rows) > len(said):
+        said.append(f"{len(rows) - len(said)} more")
+    lines: list[str] = []
+    for item in said:  # an item is not broken
+        if lines and escape.columns(lines[-1]) + 3 + escape.columns(item) <= page.room:
+            lines[-1] += f" · {item}"
+        else:
+            lines.append(escape.cut(item, page.room))
+    return [page.raw("", line) for line in lines]
 
 
 def _all_of(page: _Page, oom: OomReport, findings: Sequence[Finding]) -> Iterator[str]:
@@ -180,7 +205,7 @@ def _all_of(page: _Page, oom: OomReport, findings: Sequence[Finding]) -> Iterato
             yield from page.say("", sentence)
         yield page.raw("", f"reprieve why --explain {escape.visible(finding.code)}", "dim")
     yield from _section(page, "To do", _remedies(page, answer.remedies(findings)))
-    yield from _section(page, "Memory", _memory(page, oom))
+    yield from _section(page, "Where the memory was", _memory(page, oom))
     yield from _section(page, "Counters", _counters(page, oom))
     yield from _section(page, "Processes", _tasks(page, oom))
     yield from _section(page, "Zones", _zones(page, oom))
@@ -194,8 +219,7 @@ def _section(page: _Page, title: str, lines: Iterable[str]) -> Iterator[str]:
     for at, line in enumerate(lines):
         if at == 0:
             yield ""
-            if title != "Memory":
-                yield page.paint(title, "label")
+            yield page.paint(title, "label")
         yield line
 
 
@@ -208,11 +232,7 @@ def _remedies(page: _Page, remedies: Sequence[Remedy]) -> Iterator[str]:
         for change in remedy.settings:
             yield from page.say("", f"Setting: {_setting(change.place, change.want)}")
         for argv in remedy.commands:
-            command = escape.shell(argv)
-            yield page.raw("", _UNSAYABLE if command is None else f"$ {command}", "command")
-
-
-_UNSAYABLE = "(no command line can hold the name this is about)"
+            yield page.raw("", _command(argv), "command")
 
 
 def _setting(place: object, want: str | None) -> str:
@@ -258,6 +278,13 @@ def _zones(page: _Page, oom: OomReport) -> Iterator[str]:
 
 def _evidence(findings: Iterable[Finding]) -> list[Evidence]:
     return list(dict.fromkeys(evidence for finding in findings for evidence in finding.evidence))
+
+
+def _evidence_line(page: _Page, evidence: Evidence) -> str:
+    place = _place(evidence)
+    if len(place) > 24:  # its end tells more than the folders it is in
+        place = "…" + place[-23:]
+    return page.raw("", escape.cut(f"{place}  {escape.visible(evidence.text)}", page.room), "dim")
 
 
 def _place(evidence: Evidence) -> str:
