@@ -1,0 +1,36 @@
+"""From facts to findings: what was killed, why, and what to do. Nothing here opens, runs, kills or asks the clock."""
+
+from reprieve.model.finding import Finding
+from reprieve.model.snapshot import Snapshot
+from reprieve.rules.growth import process_grew
+from reprieve.rules.host import host_full, node_short
+from reprieve.rules.kernel import kernel_memory, shmem_holds
+from reprieve.rules.kill import group_kill, repeat_kills, small_victim
+from reprieve.rules.limits import cgroup_limit, parent_limit
+from reprieve.rules.swap import cgroup_swap_limit, no_swap, swap_full
+
+SEVERITIES = ("critical", "warning", "notice", "info")
+
+# What ran out, what held it, why this victim, how often, what would have helped. The code of a finding is the name of
+# its rule with dashes.
+RULES = (
+    cgroup_limit,
+    parent_limit,
+    node_short,
+    host_full,
+    shmem_holds,
+    kernel_memory,
+    process_grew,
+    small_victim,
+    repeat_kills,
+    swap_full,
+    cgroup_swap_limit,
+    no_swap,
+    group_kill,
+)
+
+
+def diagnose(snapshot: Snapshot) -> list[Finding]:
+    """All findings about a snapshot: by event, then the severest first, then in the order of RULES."""
+    found = [finding for rule in RULES for finding in rule(snapshot)]
+    return sorted(found, key=lambda finding: (finding.oom or 0, SEVERITIES.index(finding.severity)))

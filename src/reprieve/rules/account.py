@@ -1,0 +1,223 @@
+"""Where the memory was: every page once, by kind and by process name."""
+
+from dataclasses import dataclass
+
+from reprieve.model.oom import Figures, Memcg, Memory, OomReport, Task, figure
+
+ANON = "anonymous"
+FILE = "page cache"
+SHMEM = "shmem and tmpfs"
+LOCKED = "unevictable"
+SLAB_FREEABLE = "slab, reclaimable"
+SLAB = "slab, unreclaimable"
+PAGE_TABLES = "page tables"
+STACKS = "kernel stacks"
+HUGE = "huge pages"
+PERCPU = "per-CPU"
+VMALLOC = "vmalloc"
+SOCKETS = "sockets"
+KERNEL = "other kernel memory"
+ZSPAGES = "zram and zswap"
+GPU = "GPU"
+FREE = "free"
+UNACCOUNTED = "unaccounted"
+
+Parts = tuple[tuple[str, int], ...]
+
+BOUND = ("CONSTRAINT_CPUSET", "CONSTRAINT_MEMORY_POLICY")
+
+# The counts without which a division would be wrong, by their names of then and now.
+_NEEDED = (("inactive_anon", "inactive"), ("slab_unreclaimable", "slab"), ("pagetables",), ("free",))
+
+# Counters are read one after another while the machine runs, and each CPU keeps a share of its own: the sum of a true
+# report can exceed the whole by a little. More than this is a report that contradicts itself.
+_DRIFT = 0.02
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """All processes of one name, and what they held. Shared pages count in each process that maps them."""
+
+    comm: str
+    tasks: tuple[Task, ...]
+    rss_bytes: int
+    swap_bytes: int | None = None
+
+
+def where(oom: OomReport) -> Parts:
+    """What the memory was used for, by label, in bytes, none of it twice; () where the report does not tell.
+
+    For a limit that was hit it adds up to the usage of that cgroup, else to the RAM the kernel manages. What no counter
+    of the report covers is `unaccounted`: drivers, vmalloc, balloons, per-CPU data.
+    """
+    total = total_bytes(oom)
+    if total is None:
+        return ()
+    if of_cgroup(oom):
+        parts = _of_memcg(oom.memcg) if oom.memcg is not None else []
+    else:
+        parts = _of_machine(oom.memory, oom.page_size_bytes) if oom.memory is not None and oom.page_size_bytes else []
+    if not parts:
+        return ()
+    rest = total - sum(size for _, size in parts)
+    if rest < -total * _DRIFT:
+        return ()
+    if rest < 0:  # the largest counter is as little off as any
+        largest = max(range(len(parts)), key=lambda index: parts[index][1])
+        parts[largest] = (parts[largest][0], parts[largest][1] + rest)
+        rest = 0
+    return (*((label, size) for label, size in parts if size), (UNACCOUNTED, rest))
+
+
+def of_machine(oom: OomReport) -> bool:
+    """Was it the machine as a whole that ran out: no limit, no set of nodes, and nobody asked for the kill?"""
+    return not (of_cgroup(oom) or oom.sysrq or oom.scope is None or oom.scope in BOUND)
+
+
+def part(oom: OomReport, *labels: str) -> int | None:
+    """What the kinds of these labels held together; None where the report does not tell."""
+    parts = where(oom)
+    return sum(size for label, size in parts if label in labels) if parts else None
+
+
+def total_bytes(oom: OomReport) -> int | None:
+    """The whole that `where` divides: the usage of the cgroup whose limit was hit, or the RAM the kernel manages."""
+    if of_cgroup(oom):
+        usage = oom.memcg.usage("memory") if oom.memcg is not None else None
+        return None if usage is None else usage.usage_bytes
+    return ram_bytes(oom)
+
+
+def of_cgroup(oom: OomReport) -> bool:
+    """Was it the limit of a memory cgroup that was hit? Some 5.2 kernels print CONSTRAINT_NONE there."""
+    usage = oom.memcg.usage("memory") if oom.memcg is not None else None
+    return oom.scope == "CONSTRAINT_MEMCG" or oom.oom_memcg is not None or usage is not None
+
+
+def ram_bytes(oom: OomReport) -> int | None:
+    """The RAM that the kernel manages: all of it less what it and the firmware reserved at boot."""
+    if oom.memory is None or oom.page_size_bytes is None:
+        return None
+    ram, reserved = figure(oom.memory.totals, "RAM"), figure(oom.memory.totals, "reserved")
+    if ram is None or reserved is None or not 0 <= reserved < ram:
+        return None
+    return (ram - reserved) * oom.page_size_bytes
+
+
+def holders(oom: OomReport) -> tuple[Holder, ...]:
+    """The processes of the task dump by name, those that held most RAM first; () without a dump or a page size."""
+    page = oom.page_size_bytes
+    if not oom.tasks or page is None:
+        return ()
+    named: dict[str, list[Task]] = {}
+    for task in oom.tasks:
+        if task.comm is not None and task.rss_pages is not None:
+            named.setdefault(task.comm, []).append(task)
+    found = [
+        Holder(
+            comm=comm,
+            tasks=tuple(tasks),
+            rss_bytes=sum(task.rss_pages or 0 for task in tasks) * page,
+            swap_bytes=None
+            if any(task.swap_pages is None for task in tasks)
+            else sum(task.swap_pages or 0 for task in tasks) * page,
+        )
+        for comm, tasks in named.items()
+    ]
+    return tuple(sorted(found, key=lambda holder: -holder.rss_bytes))
+
+
+def largest_task(oom: OomReport) -> Task | None:
+    """The process that held most RAM and swap together; None without a task dump."""
+    return max(oom.tasks or (), key=task_pages, default=None)
+
+
+def task_pages(task: Task) -> int:
+    """RAM and swap of a process in pages, as far as its row tells: what a kill of it can free."""
+    return (task.rss_pages or 0) + (task.swap_pages or 0)
+
+
+def _of_machine(memory: Memory, page: int) -> list[tuple[str, int]]:
+    """By the counts of Mem-Info; [] where they were cut, which would make the rest look unaccounted."""
+    if any(all(figure(memory.counts, name) is None for name in names) for names in _NEEDED):
+        return []
+
+    def pages(*names: str) -> int:
+        return sum(figure(memory.counts, name) or 0 for name in names)
+
+    # Pages of shmem are on the anonymous lists, or on the unevictable one if they are locked (or of a ramfs, or the
+    # tmpfs of an initramfs without swap). Every page is on one list.
+    anon = pages("active_anon", "inactive_anon", "isolated_anon")
+    locked = pages("unevictable")
+    shmem = min(pages("shmem"), anon + locked)
+    shmem_on_anon = min(shmem, anon)
+    sizes = [
+        (ANON, (anon - shmem_on_anon) * page),
+        (SHMEM, shmem * page),
+        (FILE, pages("active_file", "inactive_file", "isolated_file", "active", "inactive") * page),
+        (LOCKED, (locked - (shmem - shmem_on_anon)) * page),
+        (SLAB_FREEABLE, pages("slab_reclaimable") * page),
+        (SLAB, pages("slab_unreclaimable", "slab") * page),
+        (PAGE_TABLES, pages("pagetables", "sec_pagetables") * page),
+        (STACKS, _of_zones(memory, "kernel_stack")),
+        (HUGE, sum((huge.total or 0) * (huge.size_bytes or 0) for huge in memory.hugepages)),
+        (KERNEL, pages("kernel_misc_reclaimable", "bounce") * page),
+        (ZSPAGES, _of_zones(memory, "zspages")),
+        (GPU, _of_zones(memory, "gpu_active") + _of_zones(memory, "gpu_reclaim")),
+        (FREE, pages("free", "free_pcp") * page),
+    ]
+    return [(label, size) for label, size in sizes if size]
+
+
+def _of_zones(memory: Memory, name: str) -> int:
+    """A figure of the node lines, which older kernels print per zone."""
+    lines: list[Figures] = [node.figures for node in memory.nodes if figure(node.figures, name) is not None]
+    return sum(figure(figures, name) or 0 for figures in lines or [zone.figures for zone in memory.zones])
+
+
+def _of_memcg(memcg: Memcg) -> list[tuple[str, int]]:
+    """By memory.stat of v2 or v1; [] where it was not printed, or cut before what matters."""
+    figures = memcg.stats[0].figures if memcg.stats else ()
+
+    def size(*names: str) -> int:
+        return sum(figure(figures, name) or 0 for name in names)
+
+    if figure(figures, "anon") is not None and figure(figures, "slab_unreclaimable") is not None:
+        # v2, and from 5.3 to 6.x v1 too
+        slab = size("slab_reclaimable", "slab_unreclaimable")
+        charged = slab + size("kernel_stack", "pagetables", "sec_pagetables", "percpu", "vmalloc", "zswap")
+        kernel = figure(figures, "kernel")  # since v5.18; all of the above and more
+        kmem = memcg.usage("kmem")
+        if kernel is None and kmem is not None:
+            kernel = kmem.usage_bytes
+        return [
+            (ANON, size("anon")),
+            (SHMEM, size("shmem")),
+            (FILE, max(0, size("file") - size("shmem"))),
+            (SLAB_FREEABLE, size("slab_reclaimable")),
+            (SLAB, size("slab_unreclaimable")),
+            (PAGE_TABLES, size("pagetables", "sec_pagetables")),
+            (STACKS, size("kernel_stack")),
+            (PERCPU, size("percpu")),
+            (VMALLOC, size("vmalloc")),
+            (ZSPAGES, size("zswap")),
+            (SOCKETS, size("sock")),
+            (HUGE, size("hugetlb")),
+            (KERNEL, max(0, (kernel or 0) - charged)),
+        ]
+    # v1: figures of the group alone and `total_` ones of its children too; until 5.2 one line per group instead.
+    prefix = "total_" if figure(figures, "total_rss") is not None else ""
+    stats = memcg.stats[:1] if prefix else memcg.stats
+    if all(figure(stat.figures, prefix + "rss") is None for stat in stats):
+        return []
+
+    def summed(name: str) -> int:
+        return sum(figure(stat.figures, prefix + name) or 0 for stat in stats)
+
+    kmem = memcg.usage("kmem")
+    return [
+        (ANON, summed("rss")),
+        (SHMEM, summed("shmem")),
+        (FILE, max(0, summed("cache") - summed("shmem"))),
+        (KERNEL, (kmem.usage_bytes or 0) if kmem is not None else 0),
+    ]

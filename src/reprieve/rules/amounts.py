@@ -1,0 +1,58 @@
+"""Proposed amounts: each function returns the amount and its formula with the figures in it."""
+
+from dataclasses import dataclass
+
+from reprieve.units import GIB, MIB, size
+
+_STEP = 16 * MIB  # proposals are round figures
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Amount:
+    """How much, and how it was computed."""
+
+    count_bytes: int
+    formula: str
+
+
+def raised_limit(reached_bytes: int) -> Amount:
+    """A limit above one that was too low: half as much again, 64 MiB more at least.
+
+    A report shows that a limit was too low, never how high it must be: the peak of the next days tells.
+    """
+    more = max(reached_bytes // 2, 64 * MIB)
+    proposed = _round_up(reached_bytes + more)
+    return Amount(count_bytes=proposed, formula=f"{size(reached_bytes)} + 50 % (64 MiB at least) → {size(proposed)}")
+
+
+def heap_limit(limit_bytes: int) -> Amount:
+    """A heap that leaves a quarter of the limit to stacks, code, buffers and the runtime itself."""
+    proposed = max(limit_bytes * 3 // 4 // MIB, 1) * MIB
+    return Amount(count_bytes=proposed, formula=f"75 % of {size(limit_bytes)} = {size(proposed)}")
+
+
+def swap_size(ram_bytes: int, idle_bytes: int) -> Amount:
+    """Swap for what nobody uses: half of the anonymous pages found idle, 64 MiB to 8 GiB, never more than the RAM."""
+    proposed = _round_up(min(max(idle_bytes // 2, 64 * MIB), 8 * GIB, ram_bytes))
+    bounds = f"64 MiB to 8 GiB, RAM {size(ram_bytes)}"
+    return Amount(count_bytes=proposed, formula=f"half of {size(idle_bytes)} found idle ({bounds}) → {size(proposed)}")
+
+
+def tmpfs_size(held_bytes: int) -> Amount:
+    """A size for a tmpfs that outgrew the memory: half of what was found in it."""
+    proposed = max(held_bytes // 2 // MIB, 1) * MIB
+    return Amount(count_bytes=proposed, formula=f"half of the {size(held_bytes)} found there = {size(proposed)}")
+
+
+def workers_that_fit(count: int, held_bytes: int, ram_bytes: int) -> tuple[int, str] | None:
+    """How many of `count` equal processes leave a tenth of the RAM free; None if less than one would."""
+    each = held_bytes / count
+    fit = int((held_bytes - ram_bytes / 10) / each)
+    if fit < 1:
+        return None
+    held, spare, one = size(held_bytes), size(ram_bytes // 10), size(round(each))
+    return fit, f"({held} held − {spare}, a tenth of the RAM) / {one} each = {fit} of {count}"
+
+
+def _round_up(count_bytes: int) -> int:
+    return -(-count_bytes // _STEP) * _STEP

@@ -1,0 +1,166 @@
+"""One process holds most of the memory: which, and how to see inside the next one."""
+
+from collections.abc import Iterator
+
+from reprieve.model.finding import Finding, Remedy, quote
+from reprieve.model.oom import OomReport
+from reprieve.model.snapshot import Snapshot
+from reprieve.rules.account import largest_task, of_cgroup, total_bytes
+from reprieve.rules.amounts import heap_limit
+from reprieve.rules.evidence import lines
+from reprieve.units import MIB, percent, size
+
+_MOST = 0.5
+_JVM = ("java", "jsvc")
+_NODE = ("node", "nodejs", "MainThread", "node-MainThread")  # Node names its main thread since 22.14
+_PYTHON = ("python", "uvicorn", "gunicorn", "celery", "uwsgi")
+_GO = ("dockerd", "containerd", "kubelet", "prometheus", "etcd", "kube-apiserver", "grafana", "traefik", "telegraf")
+
+
+def process_grew(snapshot: Snapshot) -> Iterator[Finding]:
+    """One process holds most of the memory, so the cause is inside it.
+
+    Whether it leaks or needs so much cannot be told from one report: its runtime can tell, while the next one runs. The
+    remedies name the command for that runtime and what it costs in memory, because a heap dump taken too late is the
+    next kill. A JVM bounds its heap at a quarter of the machine or limit unless told otherwise (-Xmx,
+    MaxRAMPercentage), and HeapDumpOnOutOfMemoryError acts on Java's own OutOfMemoryError, never on a kill by the kernel.
+    Node's --max-old-space-size bounds the old space alone.
+
+    Source: the task dump, dump_tasks() in mm/oom_kill.c.
+    """
+    for number, oom in enumerate(snapshot.ooms):
+        found = _largest(oom)
+        total = total_bytes(oom)
+        if found is None or not total or oom.sysrq:
+            continue
+        line, pid, comm, held = found
+        if held < total * _MOST:
+            continue
+        killed = any(kill.pid == pid for kill in oom.kills)
+        yield Finding(
+            code="process-grew",
+            severity="warning",
+            confidence="likely",
+            claim=f"One process holds most of it: {quote(comm)} (pid {pid}) with {size(held)} of {size(total)} "
+            f"({percent(min(held, total), total)})",
+            detail=() if killed else ("It was not the one that was killed.",),
+            about=oom.workload if killed else None,
+            evidence=lines(oom, line, *(kill.line for kill in oom.kills if kill.pid == pid)),
+            remedies=_look_inside(comm, total if of_cgroup(oom) else None),
+            oom=number,
+        )
+
+
+def _largest(oom: OomReport) -> tuple[int, int, str, int] | None:
+    """Line, pid, name and bytes in RAM of the largest process: of the task dump, without one of the kill line."""
+    task, page = largest_task(oom), oom.page_size_bytes
+    if task is not None and page is not None and task.comm is not None and task.rss_pages is not None:
+        pages = task.rss_pages if task.rss_anon_pages is None else task.rss_anon_pages
+        kill = next((kill for kill in oom.kills if kill.pid == task.pid), None)
+        held = pages * page if kill is None or kill.anon_rss_bytes is None else kill.anon_rss_bytes
+        return task.line, task.pid, task.comm, held
+    victim = oom.victim
+    if oom.tasks is not None or victim is None or victim.comm is None or victim.anon_rss_bytes is None:
+        return None
+    return victim.line, victim.pid, victim.comm, victim.anon_rss_bytes
+
+
+def _look_inside(comm: str, limit: int | None) -> tuple[Remedy, ...]:
+    """What to run against the next one, by the runtime its name tells; `limit` is that of its cgroup, if it has one."""
+    if comm in _JVM:
+        return _jvm(limit)
+    if comm in _NODE:
+        return _node(limit)
+    if comm.startswith(_PYTHON):
+        return _python()
+    if comm.startswith(_GO):
+        return _go()
+    return _native()
+
+
+def _jvm(limit: int | None) -> tuple[Remedy, ...]:
+    found = [
+        Remedy(
+            title="See which classes fill the heap of the next one (PID)",
+            cost="a full collection and a pause; next to no memory",
+            commands=(("jcmd", "PID", "GC.class_histogram"),),
+        ),
+        Remedy(
+            title="Dump its heap, well before it is full",
+            cost="a file as large as the live heap, and a pause while it is written",
+            commands=(("jcmd", "PID", "GC.heap_dump", "/var/tmp/heap.hprof"),),
+        ),
+    ]
+    if limit is not None:
+        heap = heap_limit(limit)
+        found.append(
+            Remedy(
+                title=f"Bound the heap below the limit: -Xmx{heap.count_bytes // MIB}m, unless it is lower already",
+                cost="more collections; where it was killed it throws OutOfMemoryError, which can write a heap dump",
+                amount=heap.formula,
+            )
+        )
+    return tuple(found)
+
+
+def _node(limit: int | None) -> tuple[Remedy, ...]:
+    found = [
+        Remedy(
+            title="Have the next one write a heap snapshot on a signal: node --heapsnapshot-signal=SIGUSR2, then (PID)",
+            cost="about as much memory again as its heap, and a pause: take it well below the limit",
+            commands=(("kill", "-USR2", "PID"),),
+        ),
+    ]
+    if limit is not None:
+        heap = heap_limit(limit)
+        found.append(
+            Remedy(
+                title=f"Bound its heap: node --max-old-space-size={heap.count_bytes // MIB}, unless it is lower already",
+                cost="it ends itself with a stack trace (exit 134) where it was killed; buffers are outside this bound",
+                amount=heap.formula,
+            )
+        )
+    return tuple(found)
+
+
+def _python() -> tuple[Remedy, ...]:
+    return (
+        Remedy(
+            title="See what the next one (PID) is doing while it grows",
+            cost="reads from outside: no pause worth naming, no memory of the process",
+            commands=(("py-spy", "dump", "--pid", "PID"),),
+        ),
+        Remedy(
+            title="Start it under a memory profiler, and see who allocated what was held at the peak",
+            cost="slower by a half or so; little memory, a growing file on disk",
+            commands=(
+                ("memray", "run", "--output", "/var/tmp/memray.bin", "PROGRAM.py"),
+                ("memray", "tree", "/var/tmp/memray.bin"),
+            ),
+        ),
+    )
+
+
+def _go() -> tuple[Remedy, ...]:
+    return (
+        Remedy(
+            title="See who holds the heap of the next one, if it serves net/http/pprof (its own port instead of 6060)",
+            cost="a few MiB, no pause worth naming",
+            commands=(("go", "tool", "pprof", "-top", "http://127.0.0.1:6060/debug/pprof/heap"),),
+        ),
+    )
+
+
+def _native() -> tuple[Remedy, ...]:
+    return (
+        Remedy(
+            title="See by kind what the next one (PID) holds while it grows",
+            cost="nothing",
+            commands=(("cat", "/proc/PID/smaps_rollup"),),
+        ),
+        Remedy(
+            title="If it is a native program, start it under heaptrack and see who allocated",
+            cost="slower twofold or so; some memory for each allocation alive, a growing file on disk",
+            commands=(("heaptrack", "PROGRAM"),),
+        ),
+    )

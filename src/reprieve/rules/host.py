@@ -1,0 +1,195 @@
+"""The machine itself ran out, or the memory nodes that a process may use."""
+
+from collections.abc import Iterator
+
+from reprieve.model.finding import Finding, Remedy, quote
+from reprieve.model.oom import OomReport, Zone, figure
+from reprieve.model.snapshot import Snapshot
+from reprieve.rules.account import BOUND, FREE, UNACCOUNTED, Holder, holders, of_cgroup, of_machine, ram_bytes, where
+from reprieve.rules.amounts import workers_that_fit
+from reprieve.rules.evidence import lines, memory_lines
+from reprieve.units import percent, size
+
+_GFP_DMA, _GFP_HIGHMEM, _GFP_DMA32 = 0x1, 0x2, 0x4  # the zone bits of a mask, the same in every kernel
+_HIGH_ZONES = ("HighMem", "Movable", "Device")
+
+
+def host_full(snapshot: Snapshot) -> Iterator[Finding]:
+    """The machine itself ran out of memory: no zone that could serve the request had a page to spare.
+
+    No limit of a container or unit was reached, so the kernel chose among all processes of the machine, and who died
+    need not be who grew. The finding says what filled the RAM and which programs held most of it.
+
+    Source: out_of_memory() in mm/oom_kill.c; __zone_watermark_ok() in mm/page_alloc.c.
+    """
+    for number, oom in enumerate(snapshot.ooms):
+        ram, zones = ram_bytes(oom), _usable_zones(oom)
+        if not of_machine(oom) or ram is None or not zones or oom.page_size_bytes is None:
+            continue
+        free, kept = (
+            sum(zone.free_bytes or 0 for zone in zones),
+            sum(_kept(zone, oom.page_size_bytes) for zone in zones),
+        )
+        if free > 2 * kept:  # the kernel looked before it printed; the figures may be of a better moment
+            continue
+        named = holders(oom)
+        most = ", ".join(_held(holder) for holder in named[:3])
+        yield Finding(
+            code="host-full",
+            severity="critical",
+            confidence="certain" if oom.scope == "CONSTRAINT_NONE" else "likely",
+            claim=f"The machine itself was full: {size(free)} of {size(ram)} RAM were free, "
+            f"of which the kernel keeps {size(kept)} for itself",
+            detail=(*_filled_by(oom, ram), *((f"Most RAM was held by {most}.",) if most else ())),
+            evidence=(
+                *memory_lines(oom, "RAM"),
+                *lines(oom, *(zone.line for zone in zones), *(holder.tasks[0].line for holder in named[:3])),
+            ),
+            remedies=_fewer_workers(named, ram),
+            oom=number,
+        )
+
+
+def node_short(snapshot: Snapshot) -> Iterator[Finding]:
+    """Only some memory nodes were allowed, and they were full while others had room.
+
+    A cpuset or a memory policy (numactl --membind, mbind) is a wall: the kernel kills behind it rather than use a node
+    outside. --preferred and --interleave are no walls, and an unbound process moves on to other nodes by itself.
+
+    Source: constrained_alloc() in mm/oom_kill.c; Documentation/admin-guide/mm/numa_memory_policy.rst.
+    """
+    for number, oom in enumerate(snapshot.ooms):
+        if of_cgroup(oom) or oom.scope not in BOUND:
+            continue
+        by_cpuset = oom.scope == "CONSTRAINT_CPUSET"
+        nodes = oom.mems_allowed if by_cpuset else oom.nodemask
+        elsewhere = _free_elsewhere(oom, nodes)
+        zones = _zones_of(oom, nodes)
+        if nodes is None or elsewhere is None or not zones:
+            continue
+        free = sum(zone.free_bytes or 0 for zone in zones)
+        if elsewhere <= 4 * free:
+            continue  # the other nodes were full too: more of them would not have helped
+        wall = f"cpuset {quote(oom.cpuset)}" if by_cpuset and oom.cpuset is not None else "the memory policy"
+        yield Finding(
+            code="node-short",
+            severity="critical",
+            confidence="certain",
+            claim=f"Only memory node {quote(nodes)} was allowed by {wall if by_cpuset else 'a memory policy'}: "
+            f"{size(free)} were free there, {size(elsewhere)} on other nodes",
+            detail=("The machine was not full. RAM or swap added elsewhere does not help a process behind this wall.",),
+            about=oom.workload,
+            evidence=(*lines(oom, oom.constraint_line, *(zone.line for zone in zones)), *memory_lines(oom, "free")),
+            remedies=_take_down_wall(oom, by_cpuset, nodes),
+            oom=number,
+        )
+
+
+def _usable_zones(oom: OomReport) -> tuple[Zone, ...]:
+    """The zones that the request could be served from, by the zone bits of its mask; () where that is not told."""
+    zones = oom.memory.zones if oom.memory is not None else ()
+    mask = oom.trigger.gfp_mask if oom.trigger is not None else None
+    if mask is None or any(zone.free_bytes is None or zone.high_bytes is None for zone in zones):
+        return ()
+    if mask == 0:  # the page fault path does not tell; what it asks for is for user space
+        mask = _GFP_HIGHMEM
+    if mask & (_GFP_DMA | _GFP_DMA32):
+        return ()  # a device wants low memory: another story
+    return tuple(
+        zone for zone in zones if zone.managed_bytes != 0 and (mask & _GFP_HIGHMEM or zone.name not in _HIGH_ZONES)
+    )
+
+
+def _kept(zone: Zone, page_size_bytes: int) -> int:
+    """What the request may not take of a zone: up to the high watermark, a reserve against higher zones, and CMA."""
+    reserve = max(zone.lowmem_reserve_pages, default=0) * page_size_bytes
+    return (zone.high_bytes or 0) + min(reserve, zone.managed_bytes or 0) + (figure(zone.figures, "free_cma") or 0)
+
+
+def _filled_by(oom: OomReport, ram: int) -> tuple[str, ...]:
+    parts = [(label, held) for label, held in where(oom) if label != FREE and held >= ram / 20]
+    parts.sort(key=lambda item: (item[0] == UNACCOUNTED, -item[1]))
+    said = ", ".join(f"{label} {size(held)} ({percent(held, ram)})" for label, held in parts)
+    return (f"RAM was filled by {said}.",) if said else ()
+
+
+def _held(holder: Holder) -> str:
+    count = f"{len(holder.tasks)} × " if len(holder.tasks) > 1 else ""
+    return f"{count}{quote(holder.comm)} {size(holder.rss_bytes)}"
+
+
+def _fewer_workers(named: tuple[Holder, ...], ram: int) -> tuple[Remedy, ...]:
+    """Fewer processes of a kind, where many of about the same size held a third of the RAM or more."""
+    if not named or len(named[0].tasks) < 3 or named[0].rss_bytes * 3 < ram:
+        return ()
+    workers = named[0]
+    sizes = sorted(task.rss_pages or 0 for task in workers.tasks)
+    if sizes[0] * 3 < sizes[-1]:
+        return ()
+    fit = workers_that_fit(len(workers.tasks), workers.rss_bytes, ram)
+    if fit is None or fit[0] >= len(workers.tasks):
+        return ()
+    count, formula = fit
+    return (
+        Remedy(
+            title=f"Run no more than {count} {quote(workers.comm)} processes at a time, in its own settings",
+            cost="less work at once",
+            amount=formula,
+        ),
+    )
+
+
+def _zones_of(oom: OomReport, nodes: str | None) -> tuple[Zone, ...]:
+    wanted = parse_nodes(nodes)
+    zones = oom.memory.zones if oom.memory is not None else ()
+    return tuple(zone for zone in zones if zone.node in wanted and zone.free_bytes is not None)
+
+
+def _free_elsewhere(oom: OomReport, nodes: str | None) -> int | None:
+    """Free memory on the nodes that were not allowed: the machine's less that of the allowed ones."""
+    if oom.memory is None or oom.page_size_bytes is None:
+        return None
+    # The zones of other nodes are not printed when a nodemask is given (since 4.11), the count of free pages is global.
+    free = figure(oom.memory.counts, "free")
+    inside = _zones_of(oom, nodes)
+    if free is None or not inside:
+        return None
+    return max(0, free * oom.page_size_bytes - sum(zone.free_bytes or 0 for zone in inside))
+
+
+def parse_nodes(text: str | None) -> frozenset[int]:
+    """Read a list of nodes as the kernel prints it, `0-1,4`; empty if it is none.
+
+    >>> sorted(parse_nodes("0-1,4"))
+    [0, 1, 4]
+    """
+    nodes: set[int] = set()
+    for part in (text or "").split(","):
+        first, _, last = part.partition("-")
+        if (
+            not first.isdecimal() or (last and not last.isdecimal()) or int(last or first) > 1023
+        ):  # MAX_NUMNODES is 1024
+            return frozenset()
+        nodes.update(range(int(first), int(last or first) + 1))
+    return frozenset(nodes)
+
+
+def _take_down_wall(oom: OomReport, by_cpuset: bool, nodes: str) -> tuple[Remedy, ...]:
+    if not by_cpuset:
+        command = ("numactl", f"--preferred={min(parse_nodes(nodes))}", "--", "PROGRAM")
+        return (
+            Remedy(
+                title="Prefer the node instead of binding to it (numactl --membind, mbind): then others help out",
+                cost="memory of another node is slower to reach",
+                commands=(command,),
+            ),
+        )
+    unit = oom.workload.unit if oom.workload is not None and oom.workload.manager == "systemd" else None
+    clear = ("systemctl", "set-property", "--", unit, "AllowedMemoryNodes=") if unit is not None else None
+    return (
+        Remedy(
+            title=f"Allow more memory nodes in cpuset.mems of {quote(oom.cpuset or 'its cpuset')}",
+            cost="memory of another node is slower to reach",
+            commands=(clear,) if clear is not None else (),
+        ),
+    )

@@ -1,0 +1,151 @@
+"""Memory that no process holds: tmpfs and shared memory, the kernel's own, and what no counter covers."""
+
+from collections.abc import Iterator
+
+from reprieve.model.finding import Evidence, Finding, Remedy, quote
+from reprieve.model.oom import OomReport, Slab
+from reprieve.model.snapshot import Snapshot
+from reprieve.rules.account import KERNEL, SHMEM, SLAB, SOCKETS, UNACCOUNTED, VMALLOC, of_cgroup, part, total_bytes
+from reprieve.rules.amounts import tmpfs_size
+from reprieve.rules.evidence import lines, memory_lines
+from reprieve.units import MIB, percent, size
+
+
+def shmem_holds(snapshot: Snapshot) -> Iterator[Finding]:
+    """Files in a tmpfs, or shared memory, hold a good part of the memory, and killing processes does not free them.
+
+    /dev/shm, /run, often /tmp, `emptyDir` with `medium: Memory` and every `--tmpfs` live in RAM (or swap) until the
+    file is deleted. Shared memory of System V lives until ipcrm. The kernel chooses a victim all the same, so innocents
+    die one after another while the files stay.
+
+    Source: Documentation/filesystems/tmpfs.rst; shmem_fault() and shmem_get_folio_gfp() in mm/shmem.c.
+    """
+    for number, oom in enumerate(snapshot.ooms):
+        total, held = total_bytes(oom), part(oom, SHMEM)
+        if oom.sysrq or not total or held is None or held < total / 4:
+            continue
+        mapped = _mapped_shmem_bytes(oom)
+        owner = "no process maps most of it, so it is files in a tmpfs or segments nobody is attached to"
+        if mapped is not None and mapped * 2 > held:
+            owner = "processes map it, as PostgreSQL's shared_buffers or a browser do"
+        yield Finding(
+            code="shmem-holds",
+            severity="warning",
+            confidence="certain",
+            claim=f"tmpfs and shared memory hold {size(held)} of {size(total)} ({percent(held, total)}): "
+            "killing a process frees none of it",
+            detail=(f"{owner[0].upper()}{owner[1:]}.",) if mapped is not None else (),
+            about=oom.limit_of if of_cgroup(oom) else None,
+            evidence=(*memory_lines(oom, "shmem"), *_stat_line(oom)),
+            remedies=_bound_tmpfs(held),
+            oom=number,
+        )
+
+
+def kernel_memory(snapshot: Snapshot) -> Iterator[Finding]:
+    """The kernel itself holds a good part of the memory: slab, sockets, or pages that no counter of the report covers.
+
+    No process owns them, so no kill frees them, except where the process that dies was the cause: its sockets, its
+    open files, its cgroups. Unreclaimable slab that grows for days is a leak in a driver or file system, or of objects
+    that user space keeps open. Pages that are in no counter belong to drivers, a balloon or vmalloc.
+
+    Source: dump_unreclaimable_slab() in mm/slab_common.c; Documentation/admin-guide/cgroup-v2.rst, memory.stat.
+    """
+    for number, oom in enumerate(snapshot.ooms):
+        total = total_bytes(oom)
+        slab, lost = part(oom, SLAB, KERNEL, SOCKETS, VMALLOC), part(oom, UNACCOUNTED)
+        if oom.sysrq or not total or slab is None or lost is None:
+            continue
+        unseen = not of_cgroup(oom) and oom.nodemask in (None, "(null)") and lost >= total * 0.3 and lost > slab
+        if not unseen and slab < total / 4:
+            continue
+        if unseen:
+            claim = f"No counter covers {size(lost)} of {size(total)} ({percent(lost, total)}): a driver, balloon or vmalloc"
+        else:
+            claim = f"The kernel's own data take {size(slab)} of {size(total)} ({percent(slab, total)}): no process owns them"
+        caches = _largest_caches(oom)
+        yield Finding(
+            code="kernel-memory",
+            severity="warning",
+            confidence="likely" if unseen else "certain",
+            claim=claim,
+            detail=() if unseen else _in_words(oom, caches, slab),
+            about=oom.limit_of if of_cgroup(oom) else None,
+            evidence=(
+                *memory_lines(oom, "RAM" if unseen else "slab_unreclaimable"),
+                *lines(oom, *(cache.line for cache in caches)),
+                *_stat_line(oom),
+            ),
+            remedies=(_look_at_unseen(),) if unseen else (_look_at_slab(),),
+            oom=number,
+        )
+
+
+def _largest_caches(oom: OomReport) -> tuple[Slab, ...]:
+    caches = oom.memory.slabs if oom.memory is not None else ()
+    return tuple(sorted(caches, key=lambda cache: -(cache.total_bytes or 0))[:3])
+
+
+def _in_words(oom: OomReport, caches: tuple[Slab, ...], slab: int) -> tuple[str, ...]:
+    """Which objects they are, as far as the list of caches tells."""
+    said = []
+    if caches:
+        named = ", ".join(f"{quote(cache.name)} {size(cache.total_bytes or 0)}" for cache in caches)
+        listed = sum(cache.total_bytes or 0 for cache in oom.memory.slabs) if oom.memory is not None else 0
+        if listed * 2 >= slab:
+            said.append(f"The largest caches: {named}.")
+        else:  # kmalloc() of more than two pages takes them from the page allocator and counts them as slab
+            said.append(f"All caches listed hold {size(listed)}: the rest are single large buffers, as of sockets.")
+    if any("skb" in frame or frame.startswith("sock_") for frame in oom.stack):
+        said.append("The request that found no memory was for a socket's buffer.")
+    return tuple(said)
+
+
+def _mapped_shmem_bytes(oom: OomReport) -> int | None:
+    """Shared memory that processes map, at most: pages that several map count in each. None before 6.8."""
+    if not oom.tasks or oom.page_size_bytes is None:
+        return None
+    told = [task.rss_shmem_pages for task in oom.tasks]
+    if any(pages is None for pages in told):
+        return None
+    return sum(pages or 0 for pages in told) * oom.page_size_bytes
+
+
+def _stat_line(oom: OomReport) -> tuple[Evidence, ...]:
+    stats = oom.memcg.stats if oom.memcg is not None and of_cgroup(oom) else ()
+    return lines(oom, *(stat.line for stat in stats[:1]))
+
+
+def _bound_tmpfs(held: int) -> tuple[Remedy, ...]:
+    amount = tmpfs_size(held)
+    return (
+        Remedy(
+            title="Find the files and segments, and delete those that nobody needs",
+            commands=(("df", "--type=tmpfs", "--human-readable"), ("ipcs", "--shmems", "--human")),
+        ),
+        Remedy(
+            title=f"Give the tmpfs a size of {size(amount.count_bytes)}: then its writer is refused (ENOSPC) instead",
+            cost="the writer must bear a full disk; what is there already stays",
+            amount=amount.formula,
+            commands=(("mount", "-o", f"remount,size={amount.count_bytes // MIB}m", "MOUNTPOINT"),),
+        ),
+    )
+
+
+def _look_at_slab() -> Remedy:
+    return Remedy(
+        title="See which caches grow, from one day to the next",
+        cost="root; costs no memory",
+        commands=(("slabtop", "--once", "--sort=c"),),
+    )
+
+
+def _look_at_unseen() -> Remedy:
+    return Remedy(
+        title="See what the kernel allocated outside its counters",
+        cost="root; costs no memory",
+        commands=(
+            ("grep", "-E", "Vmalloc|Percpu|HardwareCorrupted|Balloon|Hugetlb", "/proc/meminfo"),
+            ("sort", "-k2", "-n", "-r", "/proc/vmallocinfo"),
+        ),
+    )

@@ -1,0 +1,190 @@
+"""Who was killed: why this one, together with whom, and how often."""
+
+from collections.abc import Iterator
+from itertools import pairwise
+from statistics import median
+
+from reprieve.model.finding import Change, Finding, Place, Remedy, quote
+from reprieve.model.oom import OOM_DISABLE, OOM_SCORE_ADJ_MIN, Kill, OomReport, OomSummary, Task, Workload
+from reprieve.model.snapshot import Snapshot
+from reprieve.rules.account import task_pages, total_bytes
+from reprieve.rules.evidence import lines
+from reprieve.units import duration, size
+
+_MATTERS = 0.1  # of the memory: what a spared process must hold to be worth a word
+
+
+def small_victim(snapshot: Snapshot) -> Iterator[Finding]:
+    """A small process died while a much larger one lived, because of oom_score_adj.
+
+    The kernel kills the highest score: RAM, swap and page tables of a process, plus oom_score_adj thousandths of all
+    memory. -1000 exempts; a value above 0 offers a process up, however small it is. What the large one holds stays
+    held, so the next kill follows soon. A child inherits the value of its parent.
+
+    Source: oom_badness() in mm/oom_kill.c; Documentation/filesystems/proc.rst, 3.1.
+    """
+    for number, oom in enumerate(snapshot.ooms):
+        victim, page = oom.victim, oom.page_size_bytes
+        row = _row(oom, victim)
+        if victim is None or row is None or page is None:
+            continue
+        others = [task for task in oom.tasks or () if task.pid != victim.pid]
+        hog = max(others, key=task_pages, default=None)
+        if hog is None or hog.comm is None or task_pages(hog) < 2 * task_pages(row):
+            continue
+        total = total_bytes(oom)
+        if total is None or task_pages(hog) * page < total * _MATTERS:
+            continue
+        why = _why_spared(hog, row)
+        if why is None:
+            continue
+        name, large, small = quote(hog.comm), size(task_pages(hog) * page), size(task_pages(row) * page)
+        yield Finding(
+            code="small-victim",
+            severity="warning",
+            confidence="certain",
+            claim=f"{_named(victim)} died with {small} while {name} (pid {hog.pid}) lived with {large}: {why}",
+            about=oom.workload,
+            evidence=lines(oom, hog.line, row.line, victim.line),
+            remedies=_choose_rightly(oom, hog, row),
+            oom=number,
+        )
+
+
+def group_kill(snapshot: Snapshot) -> Iterator[Finding]:
+    """All processes of the group were killed together, because memory.oom.group is set for it.
+
+    One process was chosen; the others died because a group with memory.oom.group=1 is one unit of work. systemd sets it
+    for OOMPolicy=kill, the kubelet since 1.28 for every container on cgroup v2 (unless singleProcessOOMKill). A process
+    with oom_score_adj -1000 is spared.
+
+    Source: oom_kill_memcg_member() in mm/oom_kill.c; systemd.service(5), OOMPolicy=; kubernetes/kubernetes#117793.
+    """
+    for number, oom in enumerate(snapshot.ooms):
+        if oom.group_path is None or len(oom.kills) < 2:
+            continue
+        chosen, rest = oom.kills[0], oom.kills[1:]
+        group = quote(oom.workload.name if oom.workload is not None else oom.group_path)
+        yield Finding(
+            code="group-kill",
+            severity="info",
+            confidence="certain",
+            claim=f"{_named(chosen)} was chosen; {_count(rest)} died with it: memory.oom.group is set for {group}",
+            about=oom.workload,
+            evidence=lines(oom, *(line for line, text in oom.lines if "memory.oom.group" in text), chosen.line),
+            oom=number,
+        )
+
+
+def repeat_kills(snapshot: Snapshot) -> Iterator[Finding]:
+    """The same workload was killed again and again.
+
+    Something starts it anew each time, and each time it fills the memory again. An even period with the same size each
+    time is a steady load above the limit, or a leak of steady pace; so many seconds is how long a fix has to watch.
+
+    Source: the events of all logs that were read; the same kill from two logs counts once.
+    """
+    for number, oom in enumerate(snapshot.ooms):
+        same = [event for event in snapshot.history if _is_same_load(event, oom)]
+        if len(same) < 3 or oom.victim is None:
+            continue
+        where = oom.limit_of or oom.workload
+        whom = quote(where.name) if where is not None and where.kind != "root" else quote(oom.victim.comm or "?")
+        gaps = _gaps_s(same)
+        claim = f"{whom} was hit {len(same)} times"
+        if gaps:
+            claim += f" in {duration(sum(gaps))}, every {duration(median(gaps))} (median)"
+        yield Finding(
+            code="repeat-kills",
+            severity="warning",
+            confidence="certain",
+            claim=claim,
+            detail=_pace(same, gaps),
+            about=where,
+            evidence=lines(oom, oom.victim.line),
+            oom=number,
+        )
+
+
+def _row(oom: OomReport, victim: Kill | None) -> Task | None:
+    return next((task for task in oom.tasks or () if victim is not None and task.pid == victim.pid), None)
+
+
+def _named(kill: Kill) -> str:
+    return f"process {kill.pid}" if kill.comm is None else f"{quote(kill.comm)} (pid {kill.pid})"
+
+
+def _count(kills: tuple[Kill, ...]) -> str:
+    return "1 other process" if len(kills) == 1 else f"{len(kills)} other processes"
+
+
+def _why_spared(hog: Task, victim: Task) -> str | None:
+    if hog.oom_score_adj == OOM_SCORE_ADJ_MIN or hog.oom_adj == OOM_DISABLE:
+        return "its oom_score_adj exempts it"
+    if hog.pid == 1:
+        return "the kernel never chooses pid 1"
+    if hog.oom_score_adj is None or victim.oom_score_adj is None or hog.oom_score_adj >= victim.oom_score_adj:
+        return None
+    return f"oom_score_adj is {hog.oom_score_adj} there, {victim.oom_score_adj} here"
+
+
+def _choose_rightly(oom: OomReport, hog: Task, victim: Task) -> tuple[Remedy, ...]:
+    """Make the large one eligible, or take back what offers the small one up."""
+    found = []
+    if hog.pid != 1 and hog.oom_score_adj is not None and hog.oom_score_adj < 0:
+        found.append(
+            Remedy(
+                title=f"Let the kernel choose {quote(hog.comm or '?')} (now; OOMScoreAdjust=0 in its unit for its next start)",
+                cost="it may be killed",
+                commands=(("choom", "--pid", str(hog.pid), "--adjust", "0"),),
+            )
+        )
+    if victim.oom_score_adj is not None and victim.oom_score_adj > 0:
+        found.append(_stop_offering(oom.workload, quote(victim.comm or "?")))
+    return tuple(found)
+
+
+def _stop_offering(workload: Workload | None, name: str) -> Remedy:
+    title, cost = f"Do not offer {name} up: oom_score_adj 0", "the kernel may choose a larger process instead"
+    if workload is not None and workload.manager == "systemd" and workload.kind == "unit" and workload.unit is not None:
+        setting = Change(place=Place(kind="unit", of=workload.unit, key="OOMScoreAdjust"), want="0")
+        return Remedy(title=f"{title} (OOMScoreAdjust=0 in {quote(workload.name)})", cost=cost, settings=(setting,))
+    if workload is not None and workload.qos in ("Burstable", "BestEffort"):
+        return Remedy(
+            title=f"Do not offer {name} up: give its pod a memory request equal to its limit (Guaranteed, -997)",
+            cost="the node keeps that memory for it",
+        )
+    return Remedy(title=title, cost=cost, commands=(("choom", "--adjust", "0", "--", "PROGRAM"),))
+
+
+def _is_same_load(event: OomSummary, oom: OomReport) -> bool:
+    """Is it of the same host and of the same limit, or without a limit the same program in the same workload?"""
+    if event.host != oom.host or oom.victim is None:
+        return False
+    if event.limit_of is not None or oom.limit_of is not None:
+        return event.limit_of is not None and oom.limit_of is not None and event.limit_of.path == oom.limit_of.path
+    mine = oom.workload.path if oom.workload is not None else None
+    theirs = event.workload.path if event.workload is not None else None
+    return mine == theirs and any(comm == oom.victim.comm for _, comm in event.victims)
+
+
+def _gaps_s(events: list[OomSummary]) -> list[float]:
+    """The seconds between kills; [] unless every kill can be dated, in order, by the same clock."""
+    for clock in ("wall_s", "uptime_s"):
+        moments = [getattr(event.stamp, clock) for event in events]
+        if None not in moments and moments == sorted(moments):
+            return [later - earlier for earlier, later in pairwise(moments)]
+    return []
+
+
+def _pace(events: list[OomSummary], gaps: list[float]) -> tuple[str, ...]:
+    said = []
+    if gaps and max(gaps) <= 2 * min(gaps):
+        said.append("The period is even: it is started anew and fills the memory at the same pace each time.")
+    freed = [event.freed_bytes for event in events if event.freed_bytes is not None]
+    if len(freed) == len(events) and max(freed) > 0:
+        if min(freed) >= 0.9 * max(freed):
+            said.append(f"It held about the same each time, {size(round(median(freed)))}.")
+        else:
+            said.append(f"It held {size(freed[0])} the first time, {size(freed[-1])} the last.")
+    return tuple(said)

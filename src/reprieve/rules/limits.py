@@ -1,0 +1,180 @@
+"""A memory cgroup reached its limit: its own, or one above it."""
+
+from collections.abc import Iterator
+
+from reprieve.model.finding import Change, Evidence, Finding, Place, Remedy, quote
+from reprieve.model.oom import OomReport, Usage, Workload
+from reprieve.model.snapshot import Snapshot
+from reprieve.rules.account import UNACCOUNTED, of_cgroup, total_bytes, where
+from reprieve.rules.amounts import raised_limit
+from reprieve.rules.evidence import lines
+from reprieve.units import MIB, percent, size
+
+_LEAK = "where it leaks, a higher limit only delays the next kill"
+
+
+def cgroup_limit(snapshot: Snapshot) -> Iterator[Finding]:
+    """A group of processes reached the memory limit that was set for itself.
+
+    A container, unit or pod may use so much and no more; what it asked for beyond that could not be reclaimed from it,
+    so the kernel killed inside it. How much memory the machine has free plays no part: such a kill also happens on a
+    machine that is nearly empty, and adding RAM does not help. Adding swap can, if the group may use it.
+
+    Source: mem_cgroup_out_of_memory() in mm/memcontrol.c; Documentation/admin-guide/cgroup-v2.rst, memory.max.
+    """
+    for number, oom in enumerate(snapshot.ooms):
+        group = oom.limit_of
+        if group is None or not of_cgroup(oom) or _is_above(oom):
+            continue
+        reached, name = _reached(oom), quote(group.name)
+        if reached is None or not isinstance(reached.limit_bytes, int):
+            claim = (
+                f"{name} reached its own memory limit: it was this limit that ran out, not the memory of the machine"
+            )
+        elif (reached.usage_bytes or 0) > reached.limit_bytes * 1.05:
+            used = size(reached.usage_bytes or 0)
+            claim = f"The limit of {name} was set to {size(reached.limit_bytes)} while it used {used}"
+        else:
+            claim = (
+                f"{name} reached its own {_WORDS[reached.name]} of {size(reached.limit_bytes)}: "
+                "it was this limit that ran out, not the memory of the machine"
+            )
+        yield Finding(
+            code="cgroup-limit",
+            severity="critical",
+            confidence="certain",
+            claim=claim,
+            detail=_filled_by(oom),
+            about=group,
+            evidence=_shown_by(oom, reached),
+            remedies=_raise(oom, group, reached),
+            oom=number,
+        )
+
+
+def parent_limit(snapshot: Snapshot) -> Iterator[Finding]:
+    """The limit of a group above was reached, so a process died whose own group was within its limit.
+
+    All groups below share the limit of the one above: a pod's containers, a slice's units, a user's sessions. The
+    kernel chooses among all of them, so the one that died need not be the one that grew, and a higher limit for it
+    alone changes nothing.
+
+    Source: mem_cgroup_out_of_memory() in mm/memcontrol.c; Documentation/admin-guide/cgroup-v2.rst, "Memory".
+    """
+    for number, oom in enumerate(snapshot.ooms):
+        group, victim = oom.limit_of, oom.workload
+        if group is None or victim is None or not of_cgroup(oom) or not _is_above(oom):
+            continue
+        reached = _reached(oom)
+        of = f" of {size(reached.limit_bytes)}" if reached is not None and isinstance(reached.limit_bytes, int) else ""
+        why = "The limit of a pod is the sum of the limits of its containers" if group.kind == "pod" else None
+        yield Finding(
+            code="parent-limit",
+            severity="critical",
+            confidence="certain",
+            claim=f"The limit{of} that was reached belongs to {quote(group.name)}, which holds {quote(victim.name)}: "
+            f"a higher limit for {quote(victim.name)} alone will not help",
+            detail=((f"{why}; the kernel chose among all processes in it.",) if why else ()) + _filled_by(oom),
+            about=group,
+            evidence=_shown_by(oom, reached),
+            remedies=_raise(oom, group, reached),
+            oom=number,
+        )
+
+
+_WORDS = {"memory": "memory limit", "memory+swap": "limit for memory and swap together", "kmem": "kernel memory limit"}
+
+
+def _is_above(oom: OomReport) -> bool:
+    """Is the group whose limit was hit above that of the victim?"""
+    return oom.task_memcg is not None and oom.oom_memcg is not None and oom.task_memcg != oom.oom_memcg
+
+
+def _reached(oom: OomReport) -> Usage | None:
+    """The counter that stands at its limit; None if the text shows none."""
+    for name in _WORDS:
+        usage = oom.memcg.usage(name) if oom.memcg is not None else None
+        if usage is None or usage.usage_bytes is None or not isinstance(usage.limit_bytes, int):
+            continue
+        # A charge is for up to 64 pages at once (MEMCG_CHARGE_BATCH), so the last few may stay unused.
+        if usage.usage_bytes >= usage.limit_bytes - max(usage.limit_bytes // 100, MIB // 4):
+            return usage
+    return None
+
+
+def _shown_by(oom: OomReport, reached: Usage | None) -> tuple[Evidence, ...]:
+    return lines(oom, reached.line if reached is not None else None, oom.constraint_line, oom.selected_line)
+
+
+def _filled_by(oom: OomReport) -> tuple[str, ...]:
+    """What the group's memory was, as far as it is worth a sentence."""
+    total, parts = total_bytes(oom), where(oom)
+    if not total:
+        return ()
+    large = [(label, held) for label, held in parts if held >= total / 20 and label != UNACCOUNTED]
+    large.sort(key=lambda item: -item[1])
+    if not large:
+        return ()
+    said = ", ".join(f"{label} {size(held)} ({percent(held, total)})" for label, held in large)
+    return (f"Of the {size(total)} in use: {said}.",)
+
+
+def _raise(oom: OomReport, group: Workload, reached: Usage | None) -> tuple[Remedy, ...]:
+    if reached is None or not isinstance(reached.limit_bytes, int) or reached.name == "kmem":
+        return ()
+    amount = raised_limit(max(reached.limit_bytes, reached.usage_bytes or 0))
+    old = oom.memcg is not None and oom.memcg.usage("memory+swap") is not None
+    settings, commands, note = set_limit(group, amount.count_bytes, old_cgroups=old)
+    title = f"If it needs more than {size(reached.limit_bytes)}, raise the limit to {size(amount.count_bytes)}{note}"
+    return (Remedy(title=title, cost=_LEAK, amount=amount.formula, settings=settings, commands=commands),)
+
+
+_Commands = tuple[tuple[str, ...], ...]
+
+
+def set_limit(
+    group: Workload, limit_bytes: int, *, old_cgroups: bool = False
+) -> tuple[tuple[Change, ...], _Commands, str]:
+    """How a memory limit is set for such a workload: settings, commands, and what to know, in words after a title.
+
+    `limit_bytes` is in whole MiB. `old_cgroups`: version 1 of the cgroup files.
+    """
+    mib = limit_bytes // MIB
+    if group.pod_uid is not None:
+        ask = f'{{range .items[?(@.metadata.uid=="{group.pod_uid}")]}}{{.metadata.namespace}} {{.metadata.name}}{{end}}'
+        find = ("kubectl", "get", "pods", "--all-namespaces", "-o", f"jsonpath={ask}")
+        limits = ("--containers", "CONTAINER", "--limits", f"memory={mib}Mi")
+        update = ("kubectl", "set", "resources", "deployment/NAME", "--namespace", "NAMESPACE", *limits)
+        return (), (find, update), " for the container that needs it (the first command names the pod)"
+    if group.kind == "container" and group.container_id is not None:
+        if group.manager == "docker":  # Docker refuses a limit above an older --memory-swap: both are given
+            sizes = ("--memory", f"{mib}m", "--memory-swap", f"{2 * mib}m")
+            note = " (until it is made anew; then give it to docker run or the Compose file)"
+            return (), (("docker", "update", *sizes, group.container_id),), note
+        if group.manager == "podman":
+            note = " (until it is made anew; then give it to podman run)"
+            return (), (("podman", "update", "--memory", f"{mib}m", group.container_id),), note
+        return (), (), ""
+    if group.container_id is not None:
+        return (), (), f" inside {quote(group.name)}"
+    if group.unit is not None and group.manager in ("systemd", "snap"):
+        return _set_unit_limit(group, group.unit, mib)
+    if group.kind == "cgroup" and group.path.startswith("/"):
+        file = f"/sys/fs/cgroup{group.path}/memory.max"
+        if old_cgroups:
+            file = f"/sys/fs/cgroup/memory{group.path}/memory.limit_in_bytes"
+        write = ("sh", "-c", 'echo "$1" > "$2"', "sh", str(limit_bytes), file)
+        return (), (write,), " (until it is made anew: tell whoever makes it)"
+    return (), (), ""
+
+
+def _set_unit_limit(group: Workload, unit: str, mib: int) -> tuple[tuple[Change, ...], _Commands, str]:
+    want = f"{mib}M"
+    if group.uid is not None and not unit.startswith(("user-", "user@", "session-")):
+        command = ("systemctl", "--user", "set-property", "--", unit, f"MemoryMax={want}")
+        return (), (command,), f", as user {group.uid}"
+    if unit.endswith(".scope"):  # made by a program, gone with its processes
+        command = ("systemctl", "set-property", "--runtime", "--", unit, f"MemoryMax={want}")
+        return (), (command,), " while it lives"
+    setting = Change(place=Place(kind="unit", of=unit, key="MemoryMax"), want=want)
+    return (setting,), (("systemctl", "set-property", "--", unit, f"MemoryMax={want}"),), ""

@@ -1,0 +1,152 @@
+"""Swap: there is none, it is full, or the group may not use it."""
+
+from collections.abc import Iterator
+
+from reprieve.model.finding import Change, Finding, Place, Remedy, quote
+from reprieve.model.oom import OomReport, figure
+from reprieve.model.snapshot import Snapshot
+from reprieve.rules.account import ANON, SHMEM, holders, of_cgroup, of_machine, part, ram_bytes, total_bytes
+from reprieve.rules.amounts import swap_size
+from reprieve.rules.evidence import lines, memory_lines
+from reprieve.units import MIB, percent, size
+
+_SWAPPABLE = (ANON, SHMEM)
+_ENOUGH = 0.25  # less than this share of the memory in swappable pages, and swap would not have mattered
+
+
+def no_swap(snapshot: Snapshot) -> Iterator[Finding]:
+    """The machine has no swap, so memory that nobody uses had to stay in RAM.
+
+    Anonymous pages (heaps, stacks) and tmpfs can only be reclaimed to swap. Without any, the page cache, which holds
+    the code of running programs, is thrown out first and read back again and again; then somebody is killed. Swap does
+    not cure a leak: it buys time, and room for what lies idle. zram does so without a disk.
+
+    Source: get_scan_count() in mm/vmscan.c; Documentation/admin-guide/blockdev/zram.rst.
+    """
+    for number, oom in enumerate(snapshot.ooms):
+        if not of_machine(oom) or oom.memory is None or oom.memory.swap_total_bytes != 0:
+            continue
+        ram, held = ram_bytes(oom), part(oom, *_SWAPPABLE)
+        if ram is None or held is None or held < ram * _ENOUGH:
+            continue
+        yield Finding(
+            code="no-swap",
+            severity="notice",
+            confidence="certain",
+            claim=f"There is no swap: {size(held)} ({percent(held, ram)} of RAM) of heaps and tmpfs had to stay in RAM",
+            evidence=memory_lines(oom, "Total swap", "inactive_anon"),
+            remedies=_add_swap(oom, ram),
+            oom=number,
+        )
+
+
+def swap_full(snapshot: Snapshot) -> Iterator[Finding]:
+    """Swap was full too: RAM and swap together were not enough.
+
+    Somebody wanted more memory than the machine has of both kinds. The processes that hold most of the swap are named:
+    what lies in swap does not show in their RSS, and a long slow time before the kill is typical.
+
+    Source: show_swap_cache_info() in mm/swap_state.c.
+    """
+    for number, oom in enumerate(snapshot.ooms):
+        memory = oom.memory
+        if not of_machine(oom) or memory is None:
+            continue
+        total, free = memory.swap_total_bytes, memory.swap_free_bytes
+        # The last slots of a swap device are reserved per CPU, in clusters: it is never full to the last page.
+        if not total or free is None or free > max(total * 0.02, min(MIB, total * 0.1)):
+            continue
+        named = [holder for holder in holders(oom) if holder.swap_bytes]
+        named.sort(key=lambda holder: -(holder.swap_bytes or 0))
+        most = ", ".join(f"{quote(holder.comm)} {size(holder.swap_bytes or 0)}" for holder in named[:3])
+        yield Finding(
+            code="swap-full",
+            severity="warning",
+            confidence="certain",
+            claim=f"Swap was full as well: {size(free)} of {size(total)} were free",
+            detail=(f"Most of what was swapped out is of {most}.",) if most else (),
+            evidence=(
+                *memory_lines(oom, "Free swap", "Total swap"),
+                *lines(oom, *(holder.tasks[0].line for holder in named[:3])),
+            ),
+            oom=number,
+        )
+
+
+def cgroup_swap_limit(snapshot: Snapshot) -> Iterator[Finding]:
+    """The group may not use swap, or has used all it may, so its memory limit was the end.
+
+    At its memory limit a group can still move idle pages to the machine's swap, and live: adding swap does help a
+    container, unless memory.swap.max (v1: the limit for memory and swap together) forbids it. Kubernetes forbids it
+    by default.
+
+    Source: mem_cgroup_get_nr_swap_pages() in mm/memcontrol.c; Documentation/admin-guide/cgroup-v2.rst, memory.swap.max.
+    """
+    for number, oom in enumerate(snapshot.ooms):
+        if oom.memcg is None or oom.limit_of is None or not of_cgroup(oom):
+            continue
+        swap, usage = oom.memcg.usage("swap"), total_bytes(oom)
+        held = part(oom, *_SWAPPABLE)
+        if (
+            swap is None
+            or not isinstance(swap.limit_bytes, int)
+            or swap.usage_bytes is None
+            or not usage
+            or held is None
+        ):
+            continue
+        if held < usage * _ENOUGH or swap.usage_bytes < swap.limit_bytes * 0.98:
+            continue
+        name = quote(oom.limit_of.name)
+        used_up = f"has used all the swap it may ({size(swap.limit_bytes)})"
+        yield Finding(
+            code="cgroup-swap-limit",
+            severity="notice",
+            confidence="certain",
+            claim=f"{name} {used_up if swap.limit_bytes else 'may not use swap'}: {size(held)} of heaps and tmpfs "
+            "had to stay within its memory limit",
+            about=oom.limit_of,
+            evidence=lines(oom, swap.line),
+            remedies=_allow_swap(oom),
+            oom=number,
+        )
+
+
+def _add_swap(oom: OomReport, ram: int) -> tuple[Remedy, ...]:
+    idle = figure(oom.memory.counts, "inactive_anon") if oom.memory is not None else None
+    if idle is None or oom.page_size_bytes is None:
+        return ()
+    amount = swap_size(ram, idle * oom.page_size_bytes)
+    mib = amount.count_bytes // MIB
+    commands = (  # dd, not fallocate: a file with holes or on btrfs is refused by swapon
+        ("dd", "if=/dev/zero", "of=/swapfile", "bs=1M", f"count={mib}"),
+        ("chmod", "600", "/swapfile"),
+        ("mkswap", "/swapfile"),
+        ("swapon", "/swapfile"),
+    )
+    return (
+        Remedy(
+            title=f"Add {size(amount.count_bytes)} of swap (a line in /etc/fstab keeps it after a reboot)",
+            cost="a program that leaks is killed later, after a slower time; needs the space on a disk",
+            amount=amount.formula,
+            commands=commands,
+        ),
+    )
+
+
+def _allow_swap(oom: OomReport) -> tuple[Remedy, ...]:
+    group = oom.limit_of
+    if group is None:
+        return ()
+    cost = "what is swapped out is slow to use again; it helps only if the machine has swap"
+    title = "Let it use the machine's swap"
+    if group.manager == "systemd" and group.unit is not None and group.uid is None and group.container_id is None:
+        setting = Change(place=Place(kind="unit", of=group.unit, key="MemorySwapMax"), want="infinity")
+        command = ("systemctl", "set-property", "--", group.unit, "MemorySwapMax=infinity")
+        return (Remedy(title=title, cost=cost, settings=(setting,), commands=(command,)),)
+    if group.manager == "docker" and group.container_id is not None:
+        return (Remedy(title=f"{title}: docker run --memory-swap=-1", cost=cost),)
+    if group.kind == "cgroup" and group.path.startswith("/"):
+        write = ("sh", "-c", 'echo max > "$1"', "sh", f"/sys/fs/cgroup{group.path}/memory.swap.max")
+        return (Remedy(title=title, cost=cost, commands=(write,)),)
+    return ()
