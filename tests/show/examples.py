@@ -91,8 +91,6 @@ def summary(name: str = "memhog") -> OomSummary:
     """The event in little."""
     return OomSummary(
         source=f"{name}.log",
-        offset=0,
-        length=100,
         line=1,
         stamp=Stamp(uptime_s=56.3, text=f"Nov 23 {name}"),
         host=name,
@@ -102,7 +100,8 @@ def summary(name: str = "memhog") -> OomSummary:
         victims=((508, name), (506, name)),
         freed_bytes=21 * MIB,
         limit_bytes=32 * MIB,
-        key=f"{name} 508",
+        boot_id=name,
+        also_in=(name,),
     )
 
 

@@ -236,7 +236,7 @@ def listed(summary: OomSummary) -> tuple[str, str, str, str]:
         more = f" +{len(summary.victims) - 1}" if len(summary.victims) > 1 else ""
         victim = f"{process(comm, pid)}{more}"
     else:
-        victim = "nobody killed"
+        victim = "nobody: panic" if summary.panic else "nobody killable" if summary.no_killable else "not told"
     freed = "" if summary.freed_bytes is None else size(summary.freed_bytes)
     if summary.limit_of is not None:
         whose = quote(summary.limit_of.name)
