@@ -1,20 +1,19 @@
-"""The lab by hand: python -m lab setup | boot | run | logs | list."""
+"""The lab by hand: python -m lab setup | boot | run | ready | logs | list."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from lab import kernels, mini_scenarios, states, systemd_scenarios
+from lab import kernels, scenarios, states
 from lab.host import KEYRING, MINI_PACKAGES, SYSTEMD_PACKAGES, LabError, install
 from lab.scenario import Outcome, Scenario, play
-
-SCENARIOS = (*mini_scenarios.SCENARIOS, *systemd_scenarios.SCENARIOS)
 
 
 def setup(series: Sequence[str], *, systemd: bool) -> None:
@@ -43,14 +42,26 @@ def boot(series: str, machine: str, scripts: Sequence[str]) -> None:
                 print(f"[status {answer.status}]", file=sys.stderr)
 
 
+def ready(series: str, machine: str, times: int) -> None:
+    """Print how long a saved guest takes until it has run its first script, from the start of QEMU."""
+    guest = states.saved(series, machine)
+    taken = []
+    for _ in range(times):
+        start = time.monotonic()
+        with guest.restore() as running:
+            running.run("true")
+            taken.append(time.monotonic() - start)
+    median = statistics.median(taken)
+    print(f"{machine} {series}: median {median:.2f} s of {times}, {min(taken):.2f} to {max(taken):.2f} s")
+
+
 def logs(target: Path, series: Sequence[str]) -> None:
     """Write what every scenario makes each kernel log, and an index of how it went."""
     target.mkdir(parents=True, exist_ok=True)
     with open(target / "index.jsonl", "a") as index:
         for one in series:
-            for scenario in SCENARIOS:
-                if scenario.kernels is None or one in scenario.kernels:
-                    print(json.dumps(_record(scenario, one, target)), file=index, flush=True)
+            for scenario in scenarios.on(one):
+                print(json.dumps(_record(scenario, one, target)), file=index, flush=True)
 
 
 def _record(scenario: Scenario, series: str, target: Path) -> dict[str, object]:
@@ -71,13 +82,6 @@ def _record(scenario: Scenario, series: str, target: Path) -> dict[str, object]:
 
 def _summary(outcome: Outcome) -> str:
     return f"status {outcome.status}, {outcome.log.count('Killed process')} kill lines, {outcome.seconds:.1f} s"
-
-
-def _named(name: str) -> Scenario:
-    for scenario in SCENARIOS:
-        if scenario.name == name:
-            return scenario
-    raise LabError(f"no scenario {name}", hint="python -m lab list")
 
 
 @contextmanager
@@ -107,6 +111,11 @@ def _arguments() -> argparse.ArgumentParser:
     verb.add_argument("scenario")
     verb.add_argument("--kernel", default=kernels.DEFAULT)
 
+    verb = verbs.add_parser("ready", help="measure how soon a saved guest runs its first script")
+    verb.add_argument("--kernel", default=kernels.DEFAULT)
+    verb.add_argument("--machine", default=states.MINI, choices=(states.MINI, states.NUMA, states.SYSTEMD))
+    verb.add_argument("--times", type=int, default=11)
+
     verb = verbs.add_parser("logs", help="capture the log of every scenario")
     verb.add_argument("folder", type=Path)
     verb.add_argument("series", nargs="*", metavar="KERNEL", help="default: all")
@@ -126,14 +135,16 @@ def main() -> int:
             case "boot":
                 boot(asked.kernel, asked.machine, asked.script)
             case "run":
-                outcome = play(_named(asked.scenario), asked.kernel)
+                outcome = play(scenarios.named(asked.scenario), asked.kernel)
                 print(outcome.log, end="")
                 print(outcome.output, end="", file=sys.stderr)
                 print(_summary(outcome), file=sys.stderr)
+            case "ready":
+                ready(asked.kernel, asked.machine, asked.times)
             case "logs":
                 logs(asked.folder, asked.series or tuple(kernels.SUITES))
             case _:  # list: argparse lets nothing else pass
-                for scenario in SCENARIOS:
+                for scenario in scenarios.SCENARIOS:
                     print(f"{scenario.name:32} {scenario.does}")
     except LabError as error:
         print(f"lab: {error}", file=sys.stderr)

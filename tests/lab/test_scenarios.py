@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from _pytest.mark import ParameterSet
 
-from lab import kernels, mini_scenarios, states, systemd_scenarios
+from lab import kernels, scenarios, states
 from lab.scenario import Outcome, Scenario
 from tests.lab import kernel_text
 
@@ -17,16 +17,15 @@ QUICK = ("global", "global-adj", "memcg", "memcg-nested", "memcg-oom-group", "pa
 
 def _cases() -> Iterator[ParameterSet]:
     for series in kernels.SUITES:
-        for scenario in (*mini_scenarios.SCENARIOS, *systemd_scenarios.SCENARIOS):
-            if scenario.kernels is None or series in scenario.kernels:
-                default = series == kernels.DEFAULT
-                if default and scenario.name in QUICK:
-                    mark = pytest.mark.guest
-                elif default or scenario.machine != states.SYSTEMD:
-                    mark = pytest.mark.slow
-                else:
-                    mark = pytest.mark.matrix
-                yield pytest.param(scenario, series, id=f"{series}-{scenario.name}", marks=mark)
+        for scenario in scenarios.on(series):
+            default = series == kernels.DEFAULT
+            if default and scenario.name in QUICK:
+                mark = pytest.mark.guest
+            elif default or scenario.machine != states.SYSTEMD:
+                mark = pytest.mark.slow
+            else:
+                mark = pytest.mark.matrix
+            yield pytest.param(scenario, series, id=f"{series}-{scenario.name}", marks=mark)
 
 
 @pytest.mark.parametrize(("scenario", "series"), list(_cases()))
