@@ -23,8 +23,8 @@ def process_grew(snapshot: Snapshot) -> Iterator[Finding]:
     Whether it leaks or needs so much cannot be told from one report: its runtime can tell, while the next one runs. The
     remedies name the command for that runtime and what it costs in memory, because a heap dump taken too late is the
     next kill. A JVM bounds its heap at a quarter of the machine or limit unless told otherwise (-Xmx,
-    MaxRAMPercentage), and HeapDumpOnOutOfMemoryError acts on Java's own OutOfMemoryError, never on a kill by the kernel.
-    Node's --max-old-space-size bounds the old space alone.
+    MaxRAMPercentage), and HeapDumpOnOutOfMemoryError acts on Java's own error, never on a kill by the kernel. Node's
+    --max-old-space-size bounds the old space alone.
 
     Source: the task dump, dump_tasks() in mm/oom_kill.c.
     """
@@ -113,9 +113,10 @@ def _node(limit: int | None) -> tuple[Remedy, ...]:
     ]
     if limit is not None:
         heap = heap_limit(limit)
+        bound = f"node --max-old-space-size={heap.count_bytes // MIB}"
         found.append(
             Remedy(
-                title=f"Bound its heap: node --max-old-space-size={heap.count_bytes // MIB}, unless it is lower already",
+                title=f"Bound its heap below the limit: {bound}, unless it is lower already",
                 cost="it ends itself with a stack trace (exit 134) where it was killed; buffers are outside this bound",
                 amount=heap.formula,
             )

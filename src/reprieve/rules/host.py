@@ -26,11 +26,10 @@ def host_full(snapshot: Snapshot) -> Iterator[Finding]:
         ram, zones = ram_bytes(oom), _usable_zones(oom)
         if not of_machine(oom) or ram is None or not zones or oom.page_size_bytes is None:
             continue
-        free, kept = (
-            sum(zone.free_bytes or 0 for zone in zones),
-            sum(_kept(zone, oom.page_size_bytes) for zone in zones),
-        )
-        if free > 2 * kept:  # the kernel looked before it printed; the figures may be of a better moment
+        free = (figure(oom.memory.counts, "free") or 0) * oom.page_size_bytes if oom.memory is not None else 0
+        free = max(free, sum(zone.free_bytes or 0 for zone in zones))  # other zones too: free there is not full
+        kept = sum(_kept(zone, oom.page_size_bytes) for zone in zones)
+        if free > 2 * kept or kept > ram:  # twice: the kernel looked before it printed, maybe at a worse moment
             continue
         named = holders(oom)
         most = ", ".join(_held(holder) for holder in named[:3])
@@ -39,7 +38,7 @@ def host_full(snapshot: Snapshot) -> Iterator[Finding]:
             severity="critical",
             confidence="certain" if oom.scope == "CONSTRAINT_NONE" else "likely",
             claim=f"The machine itself was full: {size(free)} of {size(ram)} RAM were free, "
-            f"of which the kernel keeps {size(kept)} for itself",
+            f"and the kernel keeps {size(kept)} back for itself",
             detail=(*_filled_by(oom, ram), *((f"Most RAM was held by {most}.",) if most else ())),
             evidence=(
                 *memory_lines(oom, "RAM"),

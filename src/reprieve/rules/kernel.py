@@ -56,13 +56,13 @@ def kernel_memory(snapshot: Snapshot) -> Iterator[Finding]:
         slab, lost = part(oom, SLAB, KERNEL, SOCKETS, VMALLOC), part(oom, UNACCOUNTED)
         if oom.sysrq or not total or slab is None or lost is None:
             continue
-        unseen = not of_cgroup(oom) and oom.nodemask in (None, "(null)") and lost >= total * 0.3 and lost > slab
-        if not unseen and slab < total / 4:
+        unseen = not of_cgroup(oom) and oom.nodemask in (None, "(null)") and lost >= total / 3 and lost > slab
+        if not unseen and slab < total / 3:
             continue
+        share = f"{size(lost if unseen else slab)} of {size(total)} ({percent(lost if unseen else slab, total)})"
+        claim = f"The kernel's own data take {share}: no process owns them"
         if unseen:
-            claim = f"No counter covers {size(lost)} of {size(total)} ({percent(lost, total)}): a driver, balloon or vmalloc"
-        else:
-            claim = f"The kernel's own data take {size(slab)} of {size(total)} ({percent(slab, total)}): no process owns them"
+            claim = f"No counter of the report covers {share}: a driver, a balloon or vmalloc"
         caches = _largest_caches(oom)
         yield Finding(
             code="kernel-memory",

@@ -132,9 +132,10 @@ def _choose_rightly(oom: OomReport, hog: Task, victim: Task) -> tuple[Remedy, ..
     """Make the large one eligible, or take back what offers the small one up."""
     found = []
     if hog.pid != 1 and hog.oom_score_adj is not None and hog.oom_score_adj < 0:
+        name = quote(hog.comm or f"process {hog.pid}")
         found.append(
             Remedy(
-                title=f"Let the kernel choose {quote(hog.comm or '?')} (now; OOMScoreAdjust=0 in its unit for its next start)",
+                title=f"Let the kernel choose {name} (now; OOMScoreAdjust=0 in its unit for its next start)",
                 cost="it may be killed",
                 commands=(("choom", "--pid", str(hog.pid), "--adjust", "0"),),
             )
