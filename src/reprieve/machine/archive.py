@@ -7,11 +7,10 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
-from io import FileIO
 from typing import IO
 
 from reprieve.machine.journal import journal_sources
-from reprieve.machine.source import BLOCK_BYTES, Block, Source, read_open, read_path, shown
+from reprieve.machine.source import BLOCK_BYTES, Block, Source, open_quietly, read_open, read_path, shown
 from reprieve.model.finding import Gap
 
 # Paths inside the report, below its one top folder.
@@ -74,7 +73,7 @@ class _Stream:
     def __init__(self, blocks: Iterator[Block]) -> None:
         self._blocks = blocks
         self._rest = b""
-        self.header_bytes: int | None = None  # how many may still be read of a header; None: contents are read
+        self.header_bytes: int | None = _HEADER_BYTES  # how many of a header may be read yet; None: contents are read
 
     def read(self, size: int) -> bytes:
         while len(self._rest) < size and (block := next(self._blocks, None)) is not None:
@@ -105,27 +104,38 @@ def _below_top(path: str) -> str | None:
     return "/".join(parts[1:])
 
 
-def _taken_out(content: IO[bytes]) -> FileIO:
-    """A copy in a file without a name, on disk: /tmp may be memory."""
+class _Unnamed:
+    """A file without a name, gone with the last that holds this."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self.path = f"/proc/{os.getpid()}/fd/{descriptor}"  # each opening of it has a position of its own
+
+    def __del__(self) -> None:
+        os.close(self._descriptor)
+
+
+def _taken_out(content: IO[bytes]) -> _Unnamed:
+    """A copy on disk: /tmp may be memory."""
     folder = "/var/tmp" if os.access("/var/tmp", os.W_OK) else None
-    with tempfile.TemporaryFile(dir=folder, buffering=0) as unnamed:
+    with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
         while block := content.read(BLOCK_BYTES):
-            unnamed.write(block)
-        return FileIO(os.dup(unnamed.fileno()), "r+b")
+            file.write(block)
+        return _Unnamed(os.dup(file.fileno()))
 
 
-def _sources(file: FileIO, name: str, member: tarfile.TarInfo, gaps: list[Gap]) -> list[Source]:
+def _sources(file: _Unnamed, name: str, member: tarfile.TarInfo, gaps: list[Gap]) -> list[Source]:
     if not member.name.endswith(".journal"):
-        return [Source(name=name, kind="file", blocks=partial(_read_again, file, name), newest_s=float(member.mtime))]
-    found = journal_sources((f"--file=/proc/{os.getpid()}/fd/{file.fileno()}",), name=name, gaps=gaps)
-    return [replace(source, blocks=partial(_while_open, file, source)) for source in found]
+        return [Source(name=name, kind="file", blocks=partial(_read, file, name), newest_s=float(member.mtime))]
+    found = journal_sources((f"--file={file.path}",), name=name, gaps=gaps)
+    return [replace(source, blocks=partial(_read_journal, file, source)) for source in found]
 
 
-def _while_open(_file: FileIO, source: Source, gaps: list[Gap]) -> Iterator[Block]:
-    """The file without a name is there as long as somebody holds it."""
+def _read(file: _Unnamed, name: str, gaps: list[Gap]) -> Iterator[Block]:
+    with open_quietly(file.path) as opened:
+        yield from read_open(opened, name, gaps)
+
+
+def _read_journal(_file: _Unnamed, source: Source, gaps: list[Gap]) -> Iterator[Block]:
+    """journalctl opens the file by its path: it is held until then."""
     return source.blocks(gaps)
-
-
-def _read_again(file: FileIO, name: str, gaps: list[Gap]) -> Iterator[Block]:
-    file.seek(0)
-    return read_open(file, name, gaps)

@@ -6,6 +6,7 @@ import re
 import select
 import subprocess
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 from reprieve.machine.host import room_for_a_process
@@ -16,10 +17,21 @@ _PLACE = "journal"
 _FIELDS = (
     "MESSAGE,PRIORITY,SYSLOG_FACILITY,SYSLOG_IDENTIFIER,_TRANSPORT,_HOSTNAME,_MACHINE_ID,_SOURCE_MONOTONIC_TIMESTAMP"
 )
+_KERNEL = ("_TRANSPORT=kernel",)  # all boots; --dmesg means this one
 # Read by journalctl's PCRE2 at five times the speed of its JSON. Upper case in it makes it case-sensitive.
 _TELLTALE = "oom-killer|[Kk]illed process|Out of memory|oom-kill:|page allocation failure"
-_AROUND_S = 60  # a report can take this long to come out of a serial console
+_AFTERMATH_BYTES = 1024 * 1024  # read after the last hit: a task table without its kill line, the reaper
 _SILENCE_S = 60.0  # without a byte from journalctl: a disk that hangs
+
+
+@dataclass(slots=True)
+class _Hits:
+    """What a boot says about memory: the cursors of its first and last line; the clock of a machine can jump."""
+
+    first: str
+    last: str
+    machine_id: str | None
+    newest_us: int = 0  # since 1970
 
 
 class _Refused(Exception):
@@ -33,7 +45,7 @@ def journal_sources(where: Sequence[str] = (), *, name: str = _PLACE, gaps: list
     Lines of `_TRANSPORT=kernel` come from the kernel's buffer; those that user space wrote into it have a
     SYSLOG_FACILITY above 0. journalctl before 237, or built without PCRE2, cannot search: then it is one source.
     """
-    whole = Source(name=name, kind="journal", blocks=partial(_read, (*where, "_TRANSPORT=kernel"), name))
+    whole = Source(name=name, kind="journal", blocks=partial(_read, (*where, *_KERNEL), name, None))
     try:
         boots = _boots_with_hits(where, name, gaps)
     except FileNotFoundError:
@@ -50,12 +62,12 @@ def journal_sources(where: Sequence[str] = (), *, name: str = _PLACE, gaps: list
         Source(
             name=_name(name, boot_id, numbers, alone=bool(where) and len(boots) == 1),
             kind="journal",
-            blocks=partial(_read, (*where, "_TRANSPORT=kernel", f"_BOOT_ID={boot_id}", *_window(first, last)), name),
-            machine_id=machine_id,
+            blocks=partial(_read, (*where, *_KERNEL, f"_BOOT_ID={boot_id}", f"--cursor={hits.first}"), name, hits.last),
+            machine_id=hits.machine_id,
             boot_id=boot_id,
-            newest_s=last / 1e6,
+            newest_s=hits.newest_us / 1e6,
         )
-        for boot_id, (first, last, machine_id) in sorted(boots.items(), key=lambda boot: boot[1][1], reverse=True)
+        for boot_id, hits in sorted(boots.items(), key=lambda boot: boot[1].newest_us, reverse=True)
     ]
 
 
@@ -66,7 +78,7 @@ def journal_file_sources(path: str, gaps: list[Gap]) -> list[Source]:
 
 def follow_argv() -> list[str]:
     """What prints kernel lines as they come, as JSON."""
-    return _argv("--follow", "--lines=0", "_TRANSPORT=kernel")
+    return _argv("--follow", "--lines=0", *_KERNEL)
 
 
 def environment() -> dict[str, str]:
@@ -78,27 +90,24 @@ def _argv(*arguments: str) -> list[str]:
     return ["journalctl", "--no-pager", "--output=json", "--all", f"--output-fields={_FIELDS}", *arguments]
 
 
-def _window(first: int, last: int) -> tuple[str, str]:
-    """The hits and what was printed around them; the journal searches by the clock that stamps its entries."""
-    return f"--since=@{first // 1_000_000 - _AROUND_S}", f"--until=@{last // 1_000_000 + 1 + _AROUND_S}"
-
-
 def _name(name: str, boot_id: str, numbers: dict[str, int], *, alone: bool) -> str:
     if alone:
         return name
     return f"{name} (boot {numbers.get(boot_id, boot_id[:8])})"  # `journalctl --boot` takes either
 
 
-def _boots_with_hits(where: Sequence[str], name: str, gaps: list[Gap]) -> dict[str, tuple[int, int, str | None]]:
-    """Each boot that has any: when its first and its last was written, in µs since 1970, and on which machine."""
-    boots: dict[str, tuple[int, int, str | None]] = {}
-    for line in _lines(_run(_argv(*where, "_TRANSPORT=kernel", f"--grep={_TELLTALE}"), name, gaps)):
+def _boots_with_hits(where: Sequence[str], name: str, gaps: list[Gap]) -> dict[str, _Hits]:
+    boots: dict[str, _Hits] = {}
+    for line in _lines(_run(_argv(*where, *_KERNEL, f"--grep={_TELLTALE}"), name, gaps)):
         if not line.startswith(b"{"):
             continue
-        hit = json.loads(line)
-        at, boot_id = int(hit["__REALTIME_TIMESTAMP"]), hit["_BOOT_ID"]
-        first, last, machine_id = boots.get(boot_id, (at, at, hit.get("_MACHINE_ID")))
-        boots[boot_id] = min(first, at), max(last, at), machine_id
+        entry = json.loads(line)
+        boot_id, cursor = entry["_BOOT_ID"], entry["__CURSOR"]
+        if boot_id in boots:
+            boots[boot_id].last = cursor
+        else:
+            boots[boot_id] = _Hits(first=cursor, last=cursor, machine_id=entry.get("_MACHINE_ID"))
+        boots[boot_id].newest_us = int(entry["__REALTIME_TIMESTAMP"])
     return boots
 
 
@@ -112,9 +121,18 @@ def _boot_numbers(where: Sequence[str]) -> dict[str, int]:
     return {boot_id: int(number) for number, boot_id in re.findall(r"(?m)^\s*(-?\d+) ([0-9a-f]{32}) ", text)}
 
 
-def _read(arguments: Sequence[str], name: str, gaps: list[Gap]) -> Iterator[bytes]:
+def _read(arguments: Sequence[str], name: str, until: str | None, gaps: list[Gap]) -> Iterator[bytes]:
+    """The entries from where the arguments begin to a little beyond the one with the cursor `until`, or to the end."""
+    sought = b"" if until is None else until.encode()
+    seam, beyond = b"", 0
     try:
-        yield from _run(_argv("--quiet", *arguments), name, gaps)
+        for block in _run(_argv("--quiet", *arguments), name, gaps):
+            yield block
+            if beyond or (sought and sought in seam + block):
+                beyond += len(block)
+                if beyond > _AFTERMATH_BYTES:
+                    return
+            seam = block[-len(sought) :]
     except FileNotFoundError:
         gaps.append(Gap(place=name, reason="journalctl is not installed"))
     except _Refused as refusal:

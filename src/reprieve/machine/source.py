@@ -156,6 +156,7 @@ _ROTATED = "read it again, together with its rotations"
 
 
 def _permission_hint(path: str) -> str:
-    if path.startswith("/var/log/"):
-        return "run it with sudo, or join the group that may read it: sudo usermod -aG adm $USER, then log in again"
-    return "run it with sudo, or as its owner"
+    if not path.startswith("/var/log"):
+        return "run it with sudo, or as its owner"
+    group = "systemd-journal" if path.startswith("/var/log/journal") else "adm"
+    return f"run it with sudo, or: sudo usermod -aG {group} $USER, then log in again"
