@@ -1,0 +1,109 @@
+"""The bars, a group for each log or set of logs that they share."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from bench import corpus
+from bench.run import Bar, Command, Group, cpu_ratio, cpu_s, rss_mib
+
+_PYTHON = sys.executable
+_REPRIEVE = str(Path(sys.executable).parent / "reprieve")
+_SEED = ("grep", "-i", r"oom\|killed process\|out of memory")  # what people type today
+
+
+def finding(folder: Path) -> Sequence[Bar]:
+    """1 GB of ordinary lines, 200 reports in them; plain, and as logrotate leaves it."""
+    log = "syslog"
+    with (folder / log).open("wb") as file:
+        corpus.write_log(file, size_bytes=10**9, reports=200, rows=range(20, 221))
+    subprocess.run(["gzip", "-k", log], cwd=folder, check=True)
+    subprocess.run(["zstd", "-qk", log], cwd=folder, check=True)
+    grep = Command(argv=(*_SEED, log))
+    why = Command(argv=(_REPRIEVE, "why", log))
+    slow = Command(argv=why.argv, without="hyperscan")
+    bars = [
+        Bar(what="1 GB, 200 reports", ours=why, theirs=grep, figure=cpu_ratio, unit="×", at_most=0.65),
+        Bar(what="the same without hyperscan", ours=slow, theirs=grep, figure=cpu_ratio, unit="×", at_most=1.4),
+        Bar(what="memory for it", ours=why, figure=rss_mib, unit="MiB", at_most=60, runs=1),
+    ]
+    for ending, theirs in ((".gz", "zgrep"), (".zst", "zstdgrep")):
+        packed = log + ending
+        ours = Command(argv=(_REPRIEVE, "why", packed))
+        alone = Command(argv=(_PYTHON, str(Path(__file__).parent / "unpack.py"), packed))
+        searched = Command(argv=(theirs, *_SEED[1:], packed))
+        bars += [
+            Bar(what=f"{ending}", ours=ours, theirs=alone, figure=cpu_ratio, unit="×", at_most=1.7, runs=3),
+            Bar(what=f"{ending}", ours=ours, theirs=searched, figure=cpu_ratio, unit="×", at_most=0.35, runs=3),
+        ]
+    return bars
+
+
+def explaining(folder: Path) -> Sequence[Bar]:
+    """200 reports of 120 lines in 16 MB, against the same length without any."""
+    for name, reports in (("with", 200), ("none", 0)):
+        with (folder / name).open("wb") as file:
+            corpus.write_log(file, size_bytes=16_000_000, reports=reports, rows=range(54, 55))
+    return [
+        Bar(
+            what="one report of 120 lines, explained",
+            ours=Command(argv=(_REPRIEVE, "why", "--all", "with")),
+            theirs=Command(argv=(_REPRIEVE, "why", "--all", "none")),
+            figure=lambda ours, theirs: (cpu_s(ours) - cpu_s(theirs)) / 200 * 1000,
+            unit="ms",
+            at_most=1.5,
+            runs=7,
+        )
+    ]
+
+
+def many(folder: Path) -> Sequence[Bar]:
+    """2,500, 5,000 and 10,000 reports of 200 rows and nothing between them."""
+    for count in (2_500, 5_000, 10_000):
+        with (folder / f"{count}").open("wb") as file:
+            corpus.write_log(file, size_bytes=0, reports=count, rows=range(200, 201))
+    bars = []
+    for options in (("--list",), ("--all", "--json")):
+        small, middle, large = (
+            Command(argv=(_REPRIEVE, "why", *options, f"{count}")) for count in (2_500, 5_000, 10_000)
+        )
+        linear = partial(Bar, what="twice as many reports", figure=cpu_ratio, unit="×", at_most=2.2, runs=1)
+        bars += [
+            Bar(what="10,000 reports", ours=large, figure=rss_mib, unit="MiB", at_most=120, runs=1),
+            linear(ours=large, theirs=middle),
+            linear(ours=middle, theirs=small),
+        ]
+    return bars
+
+
+def hostile(folder: Path) -> Sequence[Bar]:
+    """A log of nothing but kill lines, and a line that does not end."""
+    with (folder / "kills").open("wb") as file:
+        corpus.write_anchors(file, size_bytes=100_000_000)
+    with (folder / "line").open("wb") as file:
+        corpus.write_long_line(file, size_bytes=500_000_000)
+    return [
+        Bar(what=what, ours=Command(argv=(_REPRIEVE, "why", name)), figure=rss_mib, unit="MiB", at_most=60, runs=1)
+        for what, name in (("100 MB of kill lines", "kills"), ("500 MB in one line", "line"))
+    ]
+
+
+def start(folder: Path) -> Sequence[Bar]:
+    """One report, in units of an interpreter that does nothing."""
+    with (folder / "dmesg").open("wb") as file:
+        corpus.write_log(file, size_bytes=0, reports=1, rows=range(54, 55))
+    nothing = Command(argv=(_PYTHON, "-c", "pass"))
+    return [
+        Bar(what=what, ours=Command(argv=argv), theirs=nothing, figure=cpu_ratio, unit="×", at_most=at_most, runs=25)
+        for what, argv, at_most in (
+            ("the version", (_REPRIEVE, "--version"), 2),
+            ("one report, explained", (_REPRIEVE, "why", "dmesg"), 8),
+        )
+    ]
+
+
+GROUPS: tuple[Group, ...] = (finding, explaining, many, hostile, start)

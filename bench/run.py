@@ -1,0 +1,114 @@
+"""Runs two commands in turn and makes a figure of what they cost."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One finished process, with all the processes it waited for, as the kernel accounts for them."""
+
+    cpu_s: float  # user and system
+    rss_bytes: int  # the most that one of them held at a time
+    printed_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """What is run, in the folder that holds the logs; what it prints goes to a file there."""
+
+    argv: tuple[str, ...]
+    without: str | None = None  # a package that cannot be imported in it
+
+    def __str__(self) -> str:
+        words = " ".join(Path(word).name if os.path.isabs(word) else word for word in self.argv)
+        return words if self.without is None else f"{words} (without {self.without})"
+
+
+Figure = Callable[[Sequence[Run], Sequence[Run]], float]  # of our runs and theirs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bar:
+    """A promise: a figure made of the runs of two commands, or of one, and the most that it may be."""
+
+    what: str
+    ours: Command
+    theirs: Command | None = None
+    figure: Figure
+    unit: str
+    at_most: float
+    runs: int = 5
+
+
+Group = Callable[[Path], Sequence[Bar]]  # writes its logs into a folder of its own
+
+
+def cpu_ratio(ours: Sequence[Run], theirs: Sequence[Run]) -> float:
+    return cpu_s(ours) / cpu_s(theirs)
+
+
+def rss_mib(ours: Sequence[Run], _theirs: Sequence[Run]) -> float:
+    return max(run.rss_bytes for run in ours) / 2**20
+
+
+def cpu_s(runs: Sequence[Run]) -> float:
+    return statistics.median(run.cpu_s for run in runs)
+
+
+def measure(command: Command, folder: Path) -> Run:
+    """Run a command once. Raises CalledProcessError if it fails; 3 is the status of findings."""
+    environment = dict(os.environ, LC_ALL="C.UTF-8")
+    if command.without is not None:
+        shadow = folder / f"without-{command.without}"
+        shadow.mkdir(exist_ok=True)
+        (shadow / f"{command.without}.py").write_text("raise ImportError\n")
+        environment["PYTHONPATH"] = str(shadow)
+    output = folder / "output"
+    with output.open("wb") as printed:
+        process = subprocess.Popen(command.argv, cwd=folder, env=environment, stdout=printed, stdin=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)  # or Popen would wait for it again
+    if process.returncode not in (0, 3):
+        raise subprocess.CalledProcessError(process.returncode, command.argv)
+    return Run(
+        cpu_s=usage.ru_utime + usage.ru_stime,
+        rss_bytes=usage.ru_maxrss * 1024,
+        printed_bytes=output.stat().st_size,
+    )
+
+
+def contest(bar: Bar, folder: Path) -> tuple[list[Run], list[Run]]:
+    """The runs of both, in turn, after one of each that is not counted, unless one long run is all."""
+    ours: list[Run] = []
+    theirs: list[Run] = []
+    for _ in range(bar.runs + (bar.runs > 1)):
+        ours.append(measure(bar.ours, folder))
+        if bar.theirs is not None:
+            theirs.append(measure(bar.theirs, folder))
+    return ours[-bar.runs :], theirs[-bar.runs :]
+
+
+HEAD = (
+    "| what | ours | CPU s | MiB | printed | theirs | CPU s | printed | figure | bar | |",
+    "| --- | --- | ---: | ---: | ---: | --- | ---: | ---: | ---: | ---: | --- |",
+)
+
+
+def row(bar: Bar, ours: Sequence[Run], theirs: Sequence[Run]) -> tuple[str, bool]:
+    """A line of the table, and whether the bar is met."""
+    figure = bar.figure(ours, theirs)
+    met = figure <= bar.at_most
+    cells = [bar.what, f"`{bar.ours}`", f"{cpu_s(ours):.3f}", f"{rss_mib(ours, ()):.0f}", f"{ours[-1].printed_bytes}"]
+    if bar.theirs is None:
+        cells += ["", "", ""]
+    else:
+        cells += [f"`{bar.theirs}`", f"{cpu_s(theirs):.3f}", f"{theirs[-1].printed_bytes}"]
+    cells += [f"{figure:.2f} {bar.unit}", f"{bar.at_most:g}", "met" if met else "**missed**"]
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |", met
