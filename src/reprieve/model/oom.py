@@ -231,6 +231,7 @@ class OomReport:
     last_line: int = 1
     stamp: Stamp = Stamp()
     host: str | None = None  # as the log names it
+    boot_id: str | None = None  # where the source proves it: the kernel's own buffer, the journal
     verified: bool | None = None  # did the kernel write it? None: this transport cannot tell (plain text)
     trigger: Trigger | None = None
     kernel: str | None = None  # release, as printed in the CPU line
@@ -305,18 +306,19 @@ class AllocationFailure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OomSummary:
-    """One event in little: ten thousand of them fit in memory. The full report is read again from its span."""
+    """One event in little: ten thousand of them fit in memory."""
 
     source: str
-    offset: int  # first byte of the report in the plain text of its source
-    length: int
     line: int
     stamp: Stamp
-    host: str | None
-    scope: str | None
-    workload: Workload | None
-    limit_of: Workload | None
-    victims: tuple[tuple[int, str | None], ...]  # (pid, comm)
-    freed_bytes: int | None
-    limit_bytes: int | None
-    key: str  # the same kill from another source has the same key
+    host: str | None = None
+    boot_id: str | None = None
+    scope: str | None = None
+    workload: Workload | None = None
+    limit_of: Workload | None = None
+    victims: tuple[tuple[int, str | None], ...] = ()  # (pid, comm)
+    freed_bytes: int | None = None  # resident memory of all victims, as their kill lines tell
+    limit_bytes: int | None = None  # of the memory cgroup
+    no_killable: bool = False
+    panic: bool = False
+    also_in: tuple[str, ...] = ()  # other sources that hold the same event

@@ -50,11 +50,11 @@ _INLINE = r"\[\s{0,8}\d{1,8}\.\d{6}\](?:\[\s*[TC]\d+\])? "  # a kernel line glue
 _ANSI = r"\x1b\[[0-9;?]*[A-Za-z]"
 _ELISION = r"\s*(?:\[?\.{2,}\]?|…|<[a-z]+>|\(\.{3}\))?\s*$"  # what people put where they left lines out; or nothing
 # A bare, wrapped line goes on if it begins with what never begins a message, behind what such a line may stand behind.
-_OPEN = r"invoked$|oom-killer:|Killed process|ill process|\[\s*pid\s*\]"
 _GOES_ON = (
-    r"\s*(?:gfp_mask=|order=|oom_score_adj[=: ]|total-vm:|anon-rss:|file-rss:|shmem-rss:|rss:\d"
-    r"|UID:\d|pgtables:|swapents |pgtables_bytes |score \d|\([^)]{1,15}\) (?:total-vm|score))"
+    *("gfp_mask=", "order=", "oom_score_adj", "total-vm:", "anon-rss:", "file-rss:", "shmem-rss:", "rss:", "UID:"),
+    *("pgtables:", "swapents ", "pgtables_bytes ", "score ", "("),
 )
+_OPEN = r"oom-killer:|Killed process|ill process|\[\s*pid\s*\]"
 _WRAP_WIDTH = 64  # mailers break between 72 and 80; below this a line was not broken for its length
 _WRAP_PARTS = 40  # physical lines of one message at most: a wrapped Mem-Info or `Modules linked in:` has a dozen
 
@@ -170,21 +170,19 @@ def _unwrap(lines: Iterator[tuple[Line, int]]) -> Iterator[Line]:
 
 
 def _goes_on(pending: Line, line: Line, broken_at: int) -> bool:
-    if not broken_at or (not pending.text and not pending.head):
-        return False
     text = line.text
-    if not pending.text:  # `[ 1117.596510]` and its message on the next line
-        return not re.match(_ELISION, text)
     if pending.head:
-        first_word = text.lstrip().partition(" ")[0]
-        indent = len(text) - len(text.lstrip())
-        fits = broken_at + 1 + indent + len(first_word) <= _WRAP_WIDTH
-        return not fits and not re.match(_ELISION, text)
-    if broken_at > 100 or not re.search(_OPEN, pending.text.rstrip()):
+        if not pending.text:  # `[ 1117.596510]` alone, and its message on the next line
+            return not re.match(_ELISION, text)
+        start = text.lstrip()
+        first_word = text[: len(text) - len(start)] + start.partition(" ")[0]
+        return broken_at + 1 + len(first_word) > _WRAP_WIDTH and not re.match(_ELISION, text)
+    if not 0 < broken_at <= 100:
         return False
-    if pending.text.rstrip().endswith("invoked"):
-        return text.lstrip().startswith("oom-killer:")
-    return re.match(_GOES_ON, text) is not None
+    start = text.lstrip()
+    if start.startswith("oom-killer:"):
+        return pending.text.rstrip().endswith("invoked")
+    return start.startswith(_GOES_ON) and re.search(_OPEN, pending.text) is not None
 
 
 _UPTIME = r"\[\s*(\d+\.\d+)\]"

@@ -84,25 +84,43 @@ def read_reports(text: str, source: str = "-", first: int = 1) -> Iterator[OomRe
 
 
 def read_events(lines: Iterable[Line], source: str = "-") -> Iterator[OomReport | AllocationFailure]:
-    """All events in a stream of lines. One is given out when the next but one has begun: its reaper may come late."""
-    drafts: list[_Draft] = []  # the last is being read
+    """All events in a stream of lines."""
+    reader = EventReader(source)
     for line in lines:
+        yield from reader.feed(line)
+    yield from reader.flush()
+
+
+class EventReader:
+    """Reads line by line, as a log grows. An event is given out when the next but one begins: its reaper may be late."""
+
+    def __init__(self, source: str = "-") -> None:
+        self.source = source
+        self.drafts: list[_Draft] = []  # the last is being read
+
+    def feed(self, line: Line) -> Iterator[OomReport | AllocationFailure]:
+        """Read one line more; the events that are over now."""
         if line.kernel is False or not line.text:
-            continue
+            return
         kind = _kind(line.text)
+        drafts = self.drafts
         if drafts and drafts[-1].take(kind, line):
-            continue
+            return
         if kind == "reaped" and any(draft.reap(line) for draft in reversed(drafts)):
-            continue
+            return
         if kind in _NEVER_FIRST or (kind is None and not any(word in line.text for word in _MEMORY)):
-            continue
-        begun = _Draft(source, line, crowded=bool(drafts) and kind == "trigger" and drafts[-1].is_cut())
+            return
+        begun = _Draft(self.source, line, crowded=bool(drafts) and kind == "trigger" and drafts[-1].is_cut())
         if begun.take(kind, line):
             drafts.append(begun)
             if len(drafts) > 2:
                 yield from drafts.pop(0).finish()
-    for draft in drafts:
-        yield from draft.finish()
+
+    def flush(self) -> Iterator[OomReport | AllocationFailure]:
+        """What has been begun, as it is: the log has ended, or is quiet."""
+        drafts, self.drafts = self.drafts, []
+        for draft in drafts:
+            yield from draft.finish()
 
 
 def _kind(text: str) -> str | None:
@@ -385,7 +403,7 @@ class _Draft:
         """The event, if it was one: memory figures alone are somebody's sysrq-m."""
         head = self.first.head
         memory = self.memory.memory()
-        common = {
+        common: dict[str, Any] = {
             "source": self.source,
             "line": self.first.number,
             "last_line": self.last_line,
@@ -484,4 +502,3 @@ def _missing(report: OomReport) -> Iterator[str]:
         yield "the task table (cut, or vm.oom_dump_tasks=0)"
     if not report.kills and not report.no_killable and report.panic is None:
         yield "the line that says who was killed (“Killed process”)"
-

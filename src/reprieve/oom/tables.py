@@ -1,6 +1,7 @@
 """The task dump: dump_tasks() in mm/oom_kill.c. Rows are read by the header in the text, never by kernel version."""
 
 import re
+from functools import cache
 
 from reprieve.model.oom import Kill, Task
 
@@ -35,29 +36,45 @@ def parse_row(text: str, columns: tuple[str, ...] | None, *, line: int = 1, whol
 
     Without a header only the columns are read that every kernel prints first, and those its figures give away.
     """
-    match = re.match(_ROW, text)
+    match = _compiled(_ROW).match(text)
     if match is None:
         return None
-    names = columns[1:-1] if columns and columns[-1] == "name" else columns[1:] if columns else None
-    words = match[2].split(None, len(names)) if names is not None else match[2].split()
-    if names is None:
-        names, words = _guess(words)
+    if columns is None:
+        names, words = _guess(match[2].split())
+    else:
+        names = _figures_of(columns)
+        words = match[2].split(None, len(names))
     if not whole:
         words = words[:-1]
-    facts: dict[str, int] = {}
-    others: list[tuple[str, int]] = []
-    for name, word in zip(names, words, strict=False):
-        try:
-            value = int(word)
-        except ValueError:  # the row is damaged: what follows is not in its column
-            words = []
-            break
-        if name in _FIELD:
-            facts[_FIELD[name]] = value
-        else:
-            others.append((name, value))
-    comm = words[len(names)].rstrip() if len(words) > len(names) else None
-    return Task(line=line, pid=int(match[1]), comm=comm, others=tuple(others), **facts)
+    count = len(names)
+    comm = words[count].rstrip() if len(words) > count else None
+    try:
+        values = [int(word) for word in words[:count]]
+    except ValueError:  # damaged: no word of it is sure to be in its column
+        return Task(line=line, pid=int(match[1]))
+    fields, others = _fields(names)
+    facts = dict(zip(fields, values, strict=False))
+    if others:
+        facts = {name: value for name, value in facts.items() if name not in others}
+    unknown = tuple((name, value) for name, value in zip(names, values, strict=False) if name in others)
+    return Task(line=line, pid=int(match[1]), comm=comm, others=unknown, **facts)
+
+
+@cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern)
+
+
+@cache
+def _figures_of(columns: tuple[str, ...]) -> tuple[str, ...]:
+    """The columns between the pid and the name."""
+    return columns[1:-1] if columns[-1] == "name" else columns[1:]
+
+
+@cache
+def _fields(names: tuple[str, ...]) -> tuple[tuple[str, ...], frozenset[str]]:
+    """What the noun calls these columns, and which it does not know."""
+    return tuple(_FIELD.get(name, name) for name in names), frozenset(names) - _FIELD.keys()
 
 
 def _guess(words: list[str]) -> tuple[tuple[str, ...], list[str]]:
@@ -122,7 +139,6 @@ def parse_kill(text: str, *, line: int = 1, whole: bool = True, pgtables_bytes: 
         uid=int(match["uid"]) if match["uid"] else last_number(r"\bUID[: ](\d+)", rest, whole),
         oom_score_adj=last_number(r"\boom_score_adj:(-?\d+)", rest, whole),
     )
-
 
 
 def last_number(pattern: str, text: str, whole: bool) -> int | None:

@@ -1,0 +1,19 @@
+"""The command's way in. The version is told before anything is loaded: scripts ask for it often."""
+
+import sys
+
+
+def main() -> None:
+    """Run `reprieve` with the arguments of this process."""
+    if sys.argv[1:] in (["--version"], ["-V"]):
+        from reprieve import __version__
+
+        print(f"reprieve {__version__}")
+        return
+    from reprieve.cli import run
+
+    run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""The command line: arguments in, output and exit status out.
+
+Exit status: 0 looked, 1 a `Failure` (two lines: what, and what to do), 2 usage, 3 kills were found and `--fail-on-kill`
+was given, 5 not everything could be read. Only this file catches a `Failure`.
+"""
+
+import gc
+import os
+import sys
+
+import click
+
+from reprieve import __version__
+from reprieve.model.finding import Failure
+
+
+def run() -> None:
+    """Parse the arguments, do the work, exit."""
+    gc.set_threshold(100_000)  # facts hold no cycles: fewer passes over them
+    try:
+        cli(prog_name="reprieve")
+    except Failure as failure:
+        click.echo(f"reprieve: {failure.message}", err=True)
+        if failure.hint:
+            click.echo(f"  {failure.hint}", err=True)
+        sys.exit(1)
+    except BrokenPipeError:  # `| head`: the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(0)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, "-V", "--version", message="%(prog)s %(version)s")
+def cli() -> None:
+    """What Linux killed for memory, why, and what to do about it."""
+
+
+def _moment(_context: click.Context, _option: click.Parameter, text: str | None) -> float | None:
+    if text is None:
+        return None
+    from reprieve.machine.clock import parse_moment
+
+    moment = parse_moment(text)
+    if moment is None:
+        raise click.BadParameter(f"{text!r} is no date: try 2026-11-23, '2026-11-23 14:08', '2 h ago' or 'yesterday'")
+    return moment
+
+
+@cli.command()
+@click.argument("sources", nargs=-1, metavar="[SOURCE]...")
+@click.option("-v", "--verbose", is_flag=True, help="All of it: every process with its score, zones, evidence.")
+@click.option("--all", "every", is_flag=True, help="Explain every kill, the oldest first.")
+@click.option("--last", type=click.IntRange(1), metavar="N", help="Explain the newest N.")
+@click.option("--list", "listed", is_flag=True, help="One line for each kill.")
+@click.option("--since", callback=_moment, metavar="WHEN", help="Not before: a date, '2 h ago', 'yesterday'.")
+@click.option("--until", callback=_moment, metavar="WHEN", help="Not after.")
+@click.option("--pid", type=int, help="Kills of this process.")
+@click.option("--name", help="Kills of processes whose name holds this.")
+@click.option("--cgroup", help="Kills in cgroups, units, containers or pods whose path or name holds this.")
+@click.option("--boot", help="Kills of this boot: 0 is the present one, -1 the one before, or a boot id.")
+@click.option("--follow", "-f", is_flag=True, help="Wait, and explain each kill as it happens.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document a line, for scripts.")
+@click.option("--markdown", is_flag=True, help="For a ticket.")
+@click.option("--html", type=click.Path(dir_okay=False), metavar="FILE", help="One self-contained page.")
+@click.option("--redact", is_flag=True, help="Replace names of hosts, processes, users and containers.")
+@click.option("--explain", "code", metavar="CODE", help="What a finding of this code means.")
+@click.option("--fail-on-kill", is_flag=True, help="Exit with status 3 if a kill is found.")
+@click.option("--pager/--no-pager", default=True, help="Long output through a pager.", show_default=True)
+@click.pass_context
+def why(context: click.Context, /, sources: tuple[str, ...], code: str | None, **options: object) -> None:
+    """Explain what was killed, why, and what to do.
+
+    SOURCE is a log file, a folder of logs, a compressed log, a sosreport, a .journal file, or `-` for standard input.
+    Without one: this machine's kernel buffer, journal and /var/log.
+    """
+    from reprieve.why import Request, explain_code, perform
+
+    if code is not None:
+        click.echo(explain_code(code))
+        return
+    context.exit(perform(Request(sources=sources, **options)))  # type: ignore[arg-type]
+
+
+@cli.command()
+@click.option("-v", "--verbose", is_flag=True, help="All that is known about the kill.")
+def demo(verbose: bool) -> None:
+    """Let the kernel kill a leak in a small cgroup of its own, and explain it."""
+    from reprieve.demo import perform
+
+    perform(verbose=verbose)
