@@ -55,7 +55,7 @@ def event(name: str = "memhog") -> OomReport:
         page_size_bytes=PAGE,
         workload=workload,
         limit_of=Workload(path=f"/{name}", kind="cgroup", name=f"/{name}"),
-        missing=(f"the part that {name} hid",),
+        missing=(f"the part that {quote(name)} hid",),
         lines=(
             (1, f"{name} invoked oom-killer: gfp_mask=0xcc0(GFP_KERNEL), order=0, oom_score_adj=0"),
             (2, f"[    506]     0   506     3328     3246    61440        0             0 {name}"),
@@ -111,5 +111,5 @@ def snapshot(name: str = "memhog") -> Snapshot:
         ooms=(event(name),),
         history=(summary(name), summary(name)),
         allocation_failures=(AllocationFailure(source=f"{name}.log", line=9, comm=name, order=4),),
-        gaps=(Gap(place=f"/var/log/{name}", reason=f"{name} may not be read", hint=f"sudo {name}"),),
+        gaps=(Gap(place=f"/var/log/{name}", reason=f"{quote(name)} may not be read", hint="ask root"),),
     )

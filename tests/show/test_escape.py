@@ -70,9 +70,8 @@ def test_printable_text_of_any_language_stays() -> None:
 def test_a_shell_sees_each_argument_as_the_word_it_is(argv: list[str]) -> None:
     line = escape.shell(argv)
     if any("\0" in word or (word.endswith("\n")) for word in argv):
-        assert line is None
+        assert line.startswith("# no command line")
         return
-    assert line is not None
     assert not any(map(acts, line))
     script = f"set -- {line}\nfor word; do printf '%s\\0' \"$word\"; done"
     subprocess.run(["sh", "-n"], input=line.encode(), check=True)
@@ -87,8 +86,8 @@ def test_bash_expands_nothing_either() -> None:
 
 
 def test_what_no_command_line_can_hold_is_not_said() -> None:
-    assert escape.shell(["echo", "a\0b"]) is None
-    assert escape.shell(["echo", "a\n"]) is None
+    assert escape.shell(["echo", "a\0b"]).startswith("#")
+    assert escape.shell(["echo", "a\n"]).startswith("#")
 
 
 @given(NASTY)

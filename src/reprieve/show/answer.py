@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from reprieve.model.finding import Finding, Remedy, quote
-from reprieve.model.oom import Kill, OomReport, OomSummary, Stamp, Task, Usage, Workload, Zone
+from reprieve.model.finding import Evidence, Finding, Gap, Remedy, quote
+from reprieve.model.oom import AllocationFailure, Kill, OomReport, OomSummary, Stamp, Task, Usage, Workload, Zone
 from reprieve.rules.account import ram_bytes
 from reprieve.units import duration, size
 
@@ -62,7 +62,7 @@ def when(stamp: Stamp) -> str | None:
     return None if stamp.uptime_s is None else f"{duration(stamp.uptime_s)} after boot"
 
 
-_DATE = r"(?:[\w :,+/-]|\.(?=\d)){1,60}"  # no more than a date of any land is made of: it needs no quotes
+_DATE = r"(?:[\w :,+/-]|(?<=\d)\.(?=\d)){1,60}"  # no more than a date of any land is made of: it needs no quotes
 
 
 def limit(oom: OomReport) -> tuple[str, ...]:
@@ -141,6 +141,11 @@ def now(oom: OomReport, findings: Iterable[Finding]) -> str:
     return "no remedy is proven by this report alone; watch which process grows"
 
 
+def claim(finding: Finding) -> str:
+    """What is claimed, and how sure it is where it is not certain."""
+    return finding.claim if finding.confidence == "certain" else f"{finding.claim} ({finding.confidence})"
+
+
 def remedies(findings: Iterable[Finding]) -> list[Remedy]:
     """What can be done, each thing once, in the order of the findings."""
     return list(dict.fromkeys(remedy for finding in findings for remedy in finding.remedies))
@@ -212,6 +217,40 @@ def rows(oom: OomReport) -> list[Row]:
 def zone_name(zone: Zone) -> str:
     """`node 0 DMA32`."""
     return zone.name if zone.node is None else f"node {zone.node} {zone.name}"
+
+
+def refused(failure: AllocationFailure) -> str:
+    """A failed allocation: no kill, and often harmless."""
+    blocks = "" if failure.order is None else f" of 2^{failure.order} pages in one piece"
+    place = f"{quote(failure.source)}, line {failure.line}"
+    return f"{process(failure.comm, None)} was refused memory{blocks}; nobody was killed for it ({place})"
+
+
+def unseen(gap: Gap) -> str:
+    """What could not be seen, why, and what to do to see it."""
+    hint = "" if gap.hint is None else f" ({gap.hint})"
+    return f"{quote(gap.place)}: {gap.reason}{hint}"
+
+
+def counter(usage: Usage) -> str:
+    """A counter of a memory cgroup against its limit."""
+    limit = (
+        "not told" if usage.limit_bytes is None else "none" if usage.limit_bytes == "max" else size(usage.limit_bytes)
+    )
+    used = "not told" if usage.usage_bytes is None else size(usage.usage_bytes)
+    hits = "" if usage.failcnt is None else f", met {usage.failcnt} times"
+    return f"{quote(usage.name)}: {used} used, limit {limit}{hits}"
+
+
+def evidence(findings: Iterable[Finding]) -> list[Evidence]:
+    """The lines that show it, each once, in the order of the findings."""
+    return list(dict.fromkeys(line for finding in findings for line in finding.evidence))
+
+
+def place(shown: Evidence) -> str:
+    """`kern.log:84`; the name of the source is a stranger's."""
+    source = shown.source or ""
+    return source if shown.line is None else f"{source}:{shown.line}"
 
 
 def watermark(zone: Zone) -> str:

@@ -97,11 +97,11 @@ def code(text: str) -> str:
     return f"{tick}{pad}{shown}{pad}{tick}"
 
 
-def fence(lines: Iterable[str]) -> list[str]:
+def fence(lines: Iterable[str], language: str = "text") -> list[str]:
     """A fenced block of these lines, whatever they hold."""
     shown = [visible(line) for line in lines]
     mark = "`" * max(3, 1 + max(map(_longest_run, shown), default=0))
-    return [f"{mark}text", *shown, mark]
+    return [f"{mark}{language}", *shown, mark]
 
 
 def _longest_run(text: str) -> int:
@@ -110,14 +110,16 @@ def _longest_run(text: str) -> int:
     return max(map(len, re.findall("`+", text)), default=0)
 
 
-def shell(argv: Iterable[str]) -> str | None:
-    """A command line for `sh`, each argument one word; None if one cannot be said: with NUL, or `\\n` at its end.
+def shell(argv: Iterable[str]) -> str:
+    """A command line for `sh`, each argument one word; with NUL, or `\\n` at an end, a comment.
 
-    >>> shell(["kill", "a b"]), shell(["echo", "a\\x1b"])
-    ("kill 'a b'", 'echo "$(printf \\'a\\\\033\\')"')
+    >>> shell(["kill", "a b"]), shell(["echo", "a\\x1b"]), shell(["echo", "\\0"])
+    ("kill 'a b'", 'echo "$(printf \\'a\\\\033\\')"', '# no command line can hold the name this is about')
     """
     words = [_word(argument) for argument in argv]
-    return None if None in words else " ".join(word for word in words if word is not None)
+    if None in words:
+        return "# no command line can hold the name this is about"
+    return " ".join(word for word in words if word is not None)
 
 
 def _word(argument: str) -> str | None:

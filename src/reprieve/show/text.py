@@ -2,15 +2,14 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from reprieve.model.finding import Evidence, Finding, Gap, Remedy
-from reprieve.model.oom import AllocationFailure, OomReport, OomSummary
+from reprieve.model.finding import Evidence, Finding, Remedy
+from reprieve.model.oom import OomReport, OomSummary
 from reprieve.model.snapshot import Snapshot
 from reprieve.rules.account import where
 from reprieve.show import answer, escape
 from reprieve.units import percent, size
 
 _LABEL = 10  # columns of the words at the left
-_SURE = {"certain": "", "likely": " (likely)", "possible": " (possible)"}
 _HALF_A_SCREEN = 19  # lines, below the first three and a blank, above the last
 
 Paint = Callable[[str, str], str]  # (text, role) -> text
@@ -28,16 +27,16 @@ def explain(
         about = answer.of_event(findings, index)
         yield from _event(page, oom, about, verbose=verbose)
     for failure in snapshot.allocation_failures:
-        yield from _failure(page, failure)
+        yield from page.say("Refused", answer.refused(failure))
     if snapshot.ooms and not verbose:
         seen = len(snapshot.history)
         more = f"; --list: all {seen} events, --all: each explained" if seen > 1 else ""
         yield page.headline("More", ("-v: every process, the zones, all evidence", more), "dim")
     others = [finding for finding in findings if finding.oom is None]
     for finding in others:
-        yield from page.say("Also", _claim(finding), role=finding.severity)
+        yield from page.say("Also", answer.claim(finding), role=finding.severity)
     for gap in snapshot.gaps:
-        yield from _gap(page, gap)
+        yield from page.say("Not seen", answer.unseen(gap), "warning")
 
 
 def listing(history: Iterable[OomSummary], *, width: int = 80, colour: bool = False) -> Iterator[str]:
@@ -98,13 +97,13 @@ def _event(page: _Page, oom: OomReport, findings: Sequence[Finding], *, verbose:
 
 
 def _half_a_screen(page: _Page, oom: OomReport, findings: Sequence[Finding]) -> Iterator[str]:
-    why = [line for finding in findings[:3] for line in page.say("", _claim(finding), finding.severity, most=3)]
+    why = [line for finding in findings[:3] for line in page.say("", answer.claim(finding), finding.severity, most=3)]
     remedies = answer.remedies(findings)
     how = list(_how(page, remedies[0])) if remedies else []
     memory = list(_memory(page, oom, most=4))
     processes = _largest(page, oom)
     missing = [] if remedies else list(page.say("", ", ".join(oom.missing), most=4))
-    evidence = [_evidence_line(page, evidence) for evidence in _evidence(findings)[:2]]
+    evidence = [_evidence_line(page, evidence) for evidence in answer.evidence(findings)[:2]]
     others = [page.headline("", (remedy.title,)) for remedy in remedies[1:3]]
     room = _HALF_A_SCREEN
     for part in (why, how, memory, processes, missing, evidence, others):  # what matters most has room first
@@ -126,26 +125,17 @@ def _clauses(marked: str) -> list[str]:
     return re.split(r"(?=[:;,] | \()", escape.plain(marked))
 
 
-def _claim(finding: Finding) -> str:
-    return finding.claim + _SURE.get(finding.confidence, f" ({finding.confidence})")
-
-
 def _how(page: _Page, remedy: Remedy) -> Iterator[str]:
     if escape.columns(escape.plain(remedy.title)) > page.room:  # the headline had no room for all of it
         yield from page.say("", remedy.title)
     for argv in remedy.commands[:4]:
-        yield page.raw("", _command(argv), "command")  # never cut: half a command does something else
+        yield page.raw("", f"$ {escape.shell(argv)}", "command")  # never cut: half a command does something else
     if len(remedy.commands) > 4:
         yield page.raw("", f"and {len(remedy.commands) - 4} commands more: -v shows them")
     if remedy.amount is not None:
         yield from page.say("", remedy.amount, most=2)
     if remedy.cost is not None:
         yield from page.say("", f"Cost: {remedy.cost}", "dim", most=2)
-
-
-def _command(argv: Iterable[str]) -> str:
-    command = escape.shell(argv)
-    return "(no command line can hold the name this is about)" if command is None else f"$ {command}"
 
 
 def _memory(page: _Page, oom: OomReport, most: int | None = None) -> Iterator[str]:
@@ -200,7 +190,7 @@ def _all_of(page: _Page, oom: OomReport, findings: Sequence[Finding]) -> Iterato
         yield from page.say("Trigger", f"{asked}; it only met the shortage, it need not have caused it")
     yield ""
     for at, finding in enumerate(findings):
-        yield from page.say("Why" if at == 0 else "", _claim(finding), finding.severity)
+        yield from page.say("Why" if at == 0 else "", answer.claim(finding), finding.severity)
         for sentence in finding.detail:
             yield from page.say("", sentence)
         yield page.raw("", f"reprieve why --explain {escape.visible(finding.code)}", "dim")
@@ -232,7 +222,7 @@ def _remedies(page: _Page, remedies: Sequence[Remedy]) -> Iterator[str]:
         for change in remedy.settings:
             yield from page.say("", f"Setting: {_setting(change.place, change.want)}")
         for argv in remedy.commands:
-            yield page.raw("", _command(argv), "command")
+            yield page.raw("", f"$ {escape.shell(argv)}", "command")
 
 
 def _setting(place: object, want: str | None) -> str:
@@ -241,10 +231,7 @@ def _setting(place: object, want: str | None) -> str:
 
 def _counters(page: _Page, oom: OomReport) -> Iterator[str]:
     for usage in oom.memcg.usages if oom.memcg else ():
-        used = "?" if usage.usage_bytes is None else size(usage.usage_bytes)
-        limit = "?" if usage.limit_bytes is None else "none" if usage.limit_bytes == "max" else size(usage.limit_bytes)
-        hits = "" if usage.failcnt is None else f"  limit met {usage.failcnt} times"
-        yield page.raw("", f"{escape.visible(usage.name):<12} used {used:>8}  limit {limit:>8}{hits}")
+        yield from page.say("", answer.counter(usage))
 
 
 def _tasks(page: _Page, oom: OomReport) -> Iterator[str]:
@@ -276,10 +263,6 @@ def _zones(page: _Page, oom: OomReport) -> Iterator[str]:
         yield page.raw("", f"{escape.visible(answer.zone_name(zone)):<16}{cells}  {answer.watermark(zone)}")
 
 
-def _evidence(findings: Iterable[Finding]) -> list[Evidence]:
-    return list(dict.fromkeys(evidence for finding in findings for evidence in finding.evidence))
-
-
 def _evidence_line(page: _Page, evidence: Evidence) -> str:
     place = _place(evidence)
     if len(place) > 24:  # its end tells more than the folders it is in
@@ -288,28 +271,12 @@ def _evidence_line(page: _Page, evidence: Evidence) -> str:
 
 
 def _place(evidence: Evidence) -> str:
-    source = "" if evidence.source is None else escape.visible(evidence.source)
-    return source if evidence.line is None else f"{source}:{evidence.line}"
+    return escape.visible(answer.place(evidence))
 
 
 def _all_evidence(page: _Page, findings: Sequence[Finding]) -> Iterator[str]:
-    for evidence in sorted(_evidence(findings), key=lambda evidence: (evidence.source or "", evidence.line or 0)):
+    for evidence in sorted(answer.evidence(findings), key=lambda evidence: (evidence.source or "", evidence.line or 0)):
         yield page.raw("", f"{_place(evidence)}  {escape.visible(evidence.text)}", "dim")
-
-
-def _failure(page: _Page, failure: AllocationFailure) -> Iterator[str]:
-    blocks = "" if failure.order is None else f" of 2^{failure.order} pages in one piece"
-    who = answer.process(failure.comm, None)
-    yield from page.say("Refused", f"{who} was refused memory{blocks}; nobody was killed for it ({_at(failure)})")
-
-
-def _at(failure: AllocationFailure) -> str:
-    return f"{failure.source}:{failure.line}"
-
-
-def _gap(page: _Page, gap: Gap) -> Iterator[str]:
-    hint = "" if gap.hint is None else f" ({gap.hint})"
-    yield from page.say("Not seen", f"{gap.place}: {gap.reason}{hint}", "warning")
 
 
 def _pad(text: str, width: int) -> str:
