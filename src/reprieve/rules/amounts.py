@@ -26,9 +26,16 @@ def raised_limit(reached_bytes: int) -> Amount:
 
 
 def heap_limit(limit_bytes: int) -> Amount:
-    """A heap that leaves a quarter of the limit to stacks, code, buffers and the runtime itself."""
-    proposed = max(limit_bytes * 3 // 4 // MIB, 1) * MIB
-    return Amount(count_bytes=proposed, formula=f"75 % of {size(limit_bytes)} = {size(proposed)}")
+    """A heap that leaves a quarter of the limit, at least 96 MiB, to stacks, code, buffers and the runtime itself.
+
+    Under 192 MiB half of the limit.
+    """
+    rest = min(max(limit_bytes // 4, 96 * MIB), limit_bytes // 2)
+    proposed = max((limit_bytes - rest) // MIB, 1) * MIB
+    return Amount(
+        count_bytes=proposed,
+        formula=f"{size(limit_bytes)} less 25 % (96 MiB at least) for all that is no heap = {size(proposed)}",
+    )
 
 
 def swap_size(ram_bytes: int, idle_bytes: int) -> Amount:

@@ -41,7 +41,7 @@ def process_grew(snapshot: Snapshot) -> Iterator[Finding]:
             code="process-grew",
             severity="warning",
             confidence="likely",
-            claim=f"One process holds most of it: {quote(comm)} (pid {pid}) with {size(held)} of {size(total)} "
+            claim=f"One process holds most of the memory: {quote(comm)} (pid {pid}) with {size(held)} of {size(total)} "
             f"({percent(min(held, total), total)})",
             detail=() if killed else ("It was not the one that was killed.",),
             about=oom.workload if killed else None,

@@ -183,8 +183,12 @@ def _take_down_wall(oom: OomReport, by_cpuset: bool, nodes: str) -> tuple[Remedy
                 commands=(command,),
             ),
         )
-    unit = oom.workload.unit if oom.workload is not None and oom.workload.manager == "systemd" else None
-    clear = ("systemctl", "set-property", "--", unit, "AllowedMemoryNodes=") if unit is not None else None
+    clear: tuple[str, ...] | None = None
+    group = oom.workload
+    if group is not None and group.manager == "systemd" and group.unit is not None and group.uid is None:
+        clear = ("systemctl", "set-property", "--", group.unit, "AllowedMemoryNodes=")
+    elif group is not None and group.kind == "cgroup" and group.path.startswith("/"):
+        clear = ("sh", "-c", 'echo > "$1"', "sh", f"/sys/fs/cgroup{group.path}/cpuset.mems")  # empty: as its parent
     return (
         Remedy(
             title=f"Allow more memory nodes in cpuset.mems of {quote(oom.cpuset or 'its cpuset')}",

@@ -76,7 +76,7 @@ def kernel_memory(snapshot: Snapshot) -> Iterator[Finding]:
                 *lines(oom, *(cache.line for cache in caches)),
                 *_stat_line(oom),
             ),
-            remedies=(_look_at_unseen(),) if unseen else (_look_at_slab(),),
+            remedies=(_look_at_unseen(),) if unseen else (_look_at_slab(), *_confine(oom)),
             oom=number,
         )
 
@@ -138,6 +138,16 @@ def _look_at_slab() -> Remedy:
         cost="root; costs no memory",
         commands=(("slabtop", "--once", "--sort=c"),),
     )
+
+
+def _confine(oom: OomReport) -> tuple[Remedy, ...]:
+    """Kernel memory is charged to the cgroup that caused it (v2 always, v1 since 4.5): its limit holds that too."""
+    if of_cgroup(oom):
+        return ()
+    title = (
+        "Once you know which service causes it, give that service a memory limit: what it makes the kernel hold counts"
+    )
+    return (Remedy(title=f"{title} against it", cost="it is killed at its limit, instead of others on the machine"),)
 
 
 def _look_at_unseen() -> Remedy:

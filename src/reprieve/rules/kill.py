@@ -171,11 +171,13 @@ def _is_same_load(event: OomSummary, oom: OomReport) -> bool:
 
 def _gaps_s(events: list[OomSummary]) -> list[float]:
     """The seconds between kills; [] unless every kill can be dated, in order, by the same clock."""
-    for clock in ("wall_s", "uptime_s"):
-        moments = [getattr(event.stamp, clock) for event in events]
-        if None not in moments and moments == sorted(moments):
-            return [later - earlier for earlier, later in pairwise(moments)]
-    return []
+    moments = [event.stamp.wall_s for event in events]
+    if None in moments and len({event.boot_id for event in events}) == 1:
+        moments = [event.stamp.uptime_s for event in events]
+    told = [moment for moment in moments if moment is not None]
+    if len(told) < len(events) or told != sorted(told):
+        return []
+    return [later - earlier for earlier, later in pairwise(told)]
 
 
 def _pace(events: list[OomSummary], gaps: list[float]) -> tuple[str, ...]:

@@ -66,15 +66,24 @@ def parent_limit(snapshot: Snapshot) -> Iterator[Finding]:
         if group is None or victim is None or not of_cgroup(oom) or not _is_above(oom):
             continue
         reached = _reached(oom)
-        of = f" of {size(reached.limit_bytes)}" if reached is not None and isinstance(reached.limit_bytes, int) else ""
-        why = "The limit of a pod is the sum of the limits of its containers" if group.kind == "pod" else None
+        name, of = quote(group.name), ""
+        if reached is not None and isinstance(reached.limit_bytes, int):
+            of = f" of {size(reached.limit_bytes)}"
+        if group.kind == "pod":
+            claim = f"{name} reached its limit{of}, the sum of its containers' limits, and a process in it died"
+        elif group.manager == "kubernetes":
+            claim = f"{name} together reached the limit{of} that the node gives to pods; {quote(victim.name)} was hit"
+        else:
+            claim = (
+                f"The limit{of} that was reached belongs to {name}, which holds {quote(victim.name)}: "
+                f"a higher limit for {quote(victim.name)} alone will not help"
+            )
         yield Finding(
             code="parent-limit",
             severity="critical",
             confidence="certain",
-            claim=f"The limit{of} that was reached belongs to {quote(group.name)}, which holds {quote(victim.name)}: "
-            f"a higher limit for {quote(victim.name)} alone will not help",
-            detail=((f"{why}; the kernel chose among all processes in it.",) if why else ()) + _filled_by(oom),
+            claim=claim,
+            detail=_filled_by(oom),
             about=group,
             evidence=_shown_by(oom, reached),
             remedies=_raise(oom, group, reached),
@@ -103,7 +112,10 @@ def _reached(oom: OomReport) -> Usage | None:
 
 
 def _shown_by(oom: OomReport, reached: Usage | None) -> tuple[Evidence, ...]:
-    return lines(oom, reached.line if reached is not None else None, oom.constraint_line, oom.selected_line)
+    counter = reached.line if reached is not None else None
+    if oom.constraint_line is None and oom.memcg is not None:  # who it was is then told by "Memory cgroup stats for"
+        return lines(oom, counter, *(stat.line for stat in oom.memcg.stats[:1]), oom.selected_line)
+    return lines(oom, counter, oom.constraint_line, oom.selected_line)
 
 
 def _filled_by(oom: OomReport) -> tuple[str, ...]:
@@ -121,6 +133,8 @@ def _filled_by(oom: OomReport) -> tuple[str, ...]:
 
 def _raise(oom: OomReport, group: Workload, reached: Usage | None) -> tuple[Remedy, ...]:
     if reached is None or not isinstance(reached.limit_bytes, int) or reached.name == "kmem":
+        return ()
+    if group.manager == "kubernetes" and group.kind == "slice":  # the kubelet computes it from the node's capacity
         return ()
     amount = raised_limit(max(reached.limit_bytes, reached.usage_bytes or 0))
     old = oom.memcg is not None and oom.memcg.usage("memory+swap") is not None

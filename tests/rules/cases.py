@@ -1,0 +1,203 @@
+"""For each rule: real logs where it speaks, look-alikes where it is silent, and loads that its advice saved."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from reprieve.machine.events import summarise
+from reprieve.model.oom import AllocationFailure, OomReport
+from reprieve.model.snapshot import Snapshot
+from reprieve.oom.report import read_reports
+
+LOGS = Path(__file__).parent.parent / "logs"
+_LAB = "lab/6.1.0-56-cloud-amd64__"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cases:
+    """The real cases of one rule. `speaks` and `silent` are logs below tests/logs; the latter with what differs."""
+
+    speaks: tuple[str, ...]
+    silent: tuple[tuple[str, str], ...]
+    lives: tuple[str, ...] = ()  # names in test_lives.LOADS; none: the rule advises nothing that changes the outcome
+
+
+CASES = {
+    "cgroup-limit": Cases(
+        speaks=(
+            _LAB + "memcg.txt",
+            _LAB + "memcg-v1.txt",
+            _LAB + "memcg-lower-max.txt",
+            _LAB + "systemd-unit-memorymax.txt",
+            "captures/dmesg-docker-oom.txt",
+            "captures/dmesg-podman-oom.txt",
+            "104-memcg-docker-gunpowder-gentoo-4.8-b.log",
+        ),
+        silent=(
+            (_LAB + "memcg-nested.txt", "the limit is the parent's"),
+            (_LAB + "memcg-v1-oom-disabled.txt", "a process in a cgroup dies, but the machine is full"),
+            (_LAB + "global.txt", "no cgroup has a limit"),
+        ),
+        lives=("cgroup-limit",),
+    ),
+    "parent-limit": Cases(
+        speaks=(
+            _LAB + "memcg-nested.txt",
+            _LAB + "systemd-slice-limit.txt",
+            "captures/dmesg-k8s-oom.txt",
+            "114-memcg-aks-oom-group-npd.log",
+            "145-memcg-eks-kubelet-podruntime-slice-5.4.log",
+        ),
+        silent=(
+            (_LAB + "memcg.txt", "the limit is its own"),
+            ("captures/dmesg-docker-oom.txt", "nested, but the limit is the container's own"),
+        ),
+        lives=("parent-limit",),
+    ),
+    "node-short": Cases(
+        speaks=(
+            _LAB + "numa-cpuset.txt",
+            _LAB + "numa-mempolicy.txt",
+            "113-rocky8-memory-policy-numa-hash012.log",
+        ),
+        silent=(
+            (_LAB + "numa-global.txt", "both nodes are full"),
+            (_LAB + "global.txt", "there is one node"),
+        ),
+        lives=("cpuset", "memory-policy"),
+    ),
+    "host-full": Cases(
+        speaks=(
+            _LAB + "global.txt",
+            _LAB + "global-disk-swap.txt",
+            _LAB + "numa-global.txt",
+            "057-xfs-cc1plus-loglevel-wrapped-6.9.log",
+            "074-rhel6-sshd-victim-java-2.6.32-431.log",
+            "077-centos7-rackspace-mysqld-two-events-3.10.log",
+        ),
+        silent=(
+            (_LAB + "memcg.txt", "a cgroup's limit"),
+            (_LAB + "numa-mempolicy.txt", "one node is full, the other free"),
+            (_LAB + "global-sysrq-f.txt", "a person asked for the kill"),
+            ("004-i386-highmem-mkfs-wrapped-5.7rc3.log", "low memory is full, high memory has 1 GiB free"),
+            ("011-android-gki-5.10-kmsg-records-order3.log", "eight pages in a row are wanted, single ones are free"),
+        ),
+        lives=("workers",),
+    ),
+    "shmem-holds": Cases(
+        speaks=(
+            _LAB + "global-tmpfs-dd.txt",
+            _LAB + "global-shmem.txt",
+            _LAB + "memcg-tmpfs.txt",
+            "097-i386-pgd-alloc-no-table-4.8.log",
+        ),
+        silent=(
+            (_LAB + "global.txt", "as full, of heaps"),
+            (_LAB + "global-mlock.txt", "as unmovable, but a process holds it"),
+        ),
+        lives=("tmpfs",),
+    ),
+    "kernel-memory": Cases(
+        speaks=(
+            _LAB + "global-sock-slab.txt",
+            "001-memcg-v1-lxc-then-global-panic-5.15.log",
+        ),
+        silent=(
+            (_LAB + "global-mlock.txt", "unevictable, but a process holds it"),
+            (_LAB + "global-tmpfs-dd.txt", "no process holds it, but it is tmpfs"),
+            ("105-arch-doxygen-6.1.log", "3.1 GiB unaccounted are a fifth: worth no claim"),
+        ),
+        lives=("sockets",),
+    ),
+    "process-grew": Cases(
+        speaks=(
+            _LAB + "global.txt",
+            _LAB + "memcg.txt",
+            "084-ubuntu1404-mysqld-python-3.13.log",
+            "105-arch-doxygen-6.1.log",
+            "119-ubuntu-bash-swap-full-grepped-4.x.log",
+        ),
+        silent=(
+            ("057-xfs-cc1plus-loglevel-wrapped-6.9.log", "many compilers share it"),
+            (_LAB + "global-tmpfs-dd.txt", "the writer of the files is tiny"),
+            ("074-rhel6-sshd-victim-java-2.6.32-431.log", "the largest holds a quarter"),
+        ),
+        lives=("jvm-heap", "node-heap"),
+    ),
+    "small-victim": Cases(
+        speaks=(
+            _LAB + "global-sysrq-f.txt",
+            _LAB + "global-adj.txt",
+            "088-arch-teamviewerd-chrome-journal-6.0.log",
+        ),
+        silent=(
+            (_LAB + "global.txt", "the exempt one is tiny, the largest died"),
+            (_LAB + "global-tmpfs-dd.txt", "a bystander died, but no process is large"),
+            ("074-rhel6-sshd-victim-java-2.6.32-431.log", "a small child died in place of its parent: no adjustment"),
+        ),
+        lives=("spared-hog", "scapegoat"),
+    ),
+    "repeat-kills": Cases(
+        speaks=("captures/dmesg-docker-oom.txt", _LAB + "global-children.txt"),
+        silent=(
+            ("077-centos7-rackspace-mysqld-two-events-3.10.log", "twice is no series"),
+            (_LAB + "global-tmpfs-dd.txt", "three kills, of three programs"),
+            (_LAB + "memcg-oom-group.txt", "four died, in one kill"),
+        ),
+    ),
+    "swap-full": Cases(
+        speaks=(
+            _LAB + "global-disk-swap.txt",
+            "105-arch-doxygen-6.1.log",
+            "119-ubuntu-bash-swap-full-grepped-4.x.log",
+        ),
+        silent=(
+            (_LAB + "global.txt", "no swap is not full swap"),
+            ("089-debian8-sysrq-manual-oom-3.16.log", "swap has room, a person asked for the kill"),
+            ("captures/6.1-memcg-swap-max.txt", "the group's swap is full, not the machine's"),
+        ),
+    ),
+    "cgroup-swap-limit": Cases(
+        speaks=("captures/6.1-memcg-swap-max.txt", "captures/6.1-memcg-swap-none.txt"),
+        silent=(
+            (_LAB + "memcg-swap-max.txt", "it may use 16 MiB of swap, and used none: the machine has none"),
+            (_LAB + "memcg.txt", "it may use all swap; the machine has none"),
+            (_LAB + "global-disk-swap.txt", "the machine's swap is full"),
+        ),
+        lives=("cgroup-swap",),
+    ),
+    "no-swap": Cases(
+        speaks=(
+            _LAB + "global.txt",
+            "057-xfs-cc1plus-loglevel-wrapped-6.9.log",
+            "077-centos7-rackspace-mysqld-two-events-3.10.log",
+        ),
+        silent=(
+            (_LAB + "global-sock-slab.txt", "no swap either, but kernel memory cannot be swapped"),
+            (_LAB + "global-mlock.txt", "no swap either, but locked memory cannot be swapped"),
+            (_LAB + "numa-mempolicy.txt", "no swap either, but another node is free"),
+            (_LAB + "memcg.txt", "a report of a limit does not tell"),
+        ),
+        lives=("swap",),
+    ),
+    "group-kill": Cases(
+        speaks=(_LAB + "memcg-oom-group.txt", _LAB + "systemd-unit-oompolicy-kill.txt"),
+        silent=(
+            (_LAB + "memcg-oom-group-unkillable.txt", "the group is set, but the chosen one was alone in it"),
+            (_LAB + "systemd-unit-oompolicy-stop.txt", "systemd stops the rest itself, after the kill"),
+            (_LAB + "global-children.txt", "seven die, one by one"),
+        ),
+    ),
+}
+
+
+@cache
+def snapshot(log: str) -> Snapshot:
+    """All that one log tells."""
+    text = (LOGS / log).read_text(encoding="utf-8", errors="backslashreplace")
+    found = tuple(read_reports(text, log))
+    ooms = tuple(event for event in found if isinstance(event, OomReport))
+    failures = tuple(event for event in found if isinstance(event, AllocationFailure))
+    return Snapshot(ooms=ooms, history=tuple(map(summarise, ooms)), allocation_failures=failures)
