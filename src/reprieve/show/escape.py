@@ -138,12 +138,12 @@ def _word(argument: str) -> str | None:
     return f"\"$(printf '{octal}')\""
 
 
-def json_line(document: bytes) -> bytes:
-    """A JSON document as pure ASCII on one line: no reader is moved by a name in it, and every value stays exact."""
+def json_line(document: bytes) -> str:
+    """A JSON document as pure ASCII: no reader is moved by a name in it, and every value stays exact."""
     text = document.decode()
     if not text.isascii():
         text = "".join(char if char < "\x80" else _json_escape(char) for char in text)
-    return text.replace("\x7f", "\\u007f").encode("ascii")
+    return text.replace("\x7f", "\\u007f")
 
 
 def _json_escape(char: str) -> str:

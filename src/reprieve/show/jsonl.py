@@ -1,0 +1,70 @@
+"""Findings → JSON lines: `reprieve why --json`. Pure ASCII, so that no name in it moves whoever reads it."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+from reprieve import codec
+from reprieve.model.finding import Finding, Remedy
+from reprieve.model.oom import OomReport, OomSummary
+from reprieve.model.snapshot import Snapshot
+from reprieve.rules.account import where
+from reprieve.show import answer, escape
+
+
+def explain(snapshot: Snapshot, findings: Sequence[Finding], *, verbose: bool = False) -> Iterator[str]:
+    """Each event of the snapshot, in its order, then what concerns none of them; `verbose` keeps the log's lines."""
+    for index, oom in enumerate(snapshot.ooms):
+        yield _line(_event(oom, answer.of_event(findings, index), verbose=verbose))
+    for failure in snapshot.allocation_failures:
+        yield _line(codec.Refused(failure=failure if verbose else replace(failure, lines=())))
+    for finding in findings:
+        if finding.oom is None:
+            yield _line(codec.General(finding=_plain(finding)))
+    for gap in snapshot.gaps:
+        yield _line(codec.Unseen(gap=gap))
+
+
+def listing(history: Iterable[OomSummary]) -> Iterator[str]:
+    """Each event in little."""
+    for summary in history:
+        yield _line(codec.Listed(summary=summary))
+
+
+def end(*, events: int, exit_status: int) -> str:
+    """The last line of every output."""
+    return _line(codec.End(events=events, exit_status=exit_status))
+
+
+def _line(line: codec.Line) -> str:
+    return escape.json_line(codec.encode(line))
+
+
+def _event(oom: OomReport, findings: Sequence[Finding], *, verbose: bool) -> codec.Event:
+    return codec.Event(
+        who=escape.plain("".join(answer.who(oom))),
+        limit=escape.plain("".join(answer.limit(oom))),
+        what_now=escape.plain(answer.now(oom, findings)),
+        memory=tuple(codec.Part(kind=label, bytes=held) for label, held in where(oom)),
+        findings=tuple(map(_plain, findings)),
+        report=oom if verbose else replace(oom, lines=()),
+    )
+
+
+def _plain(finding: Finding) -> Finding:
+    """The finding with its sentences as a terminal shows them; `oom` counts in a snapshot that no reader has."""
+    return replace(
+        finding,
+        claim=escape.plain(finding.claim),
+        detail=tuple(map(escape.plain, finding.detail)),
+        remedies=tuple(map(_plain_remedy, finding.remedies)),
+        oom=None,
+    )
+
+
+def _plain_remedy(remedy: Remedy) -> Remedy:
+    return replace(
+        remedy,
+        title=escape.plain(remedy.title),
+        cost=None if remedy.cost is None else escape.plain(remedy.cost),
+        amount=None if remedy.amount is None else escape.plain(remedy.amount),
+    )
