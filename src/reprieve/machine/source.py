@@ -60,7 +60,7 @@ def packing_of(start: Block) -> str | None:
 
 def open_quietly(path: str) -> FileIO:
     """Open for reading without waiting for a writer, becoming a terminal's owner, or buffering. Raises OSError."""
-    return FileIO(os.open(path, _READ_ONLY), "rb")
+    return FileIO(path, "rb", opener=lambda path, _flags: os.open(path, _READ_ONLY))
 
 
 def unreadable(path: str, error: OSError) -> Gap:

@@ -1,0 +1,205 @@
+"""Kernel lines as they are written."""
+
+import os
+import select
+import signal
+import stat
+import subprocess
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+
+from reprieve.machine.host import room_for_a_process
+from reprieve.machine.source import open_quietly, shown, unreadable
+from reprieve.model.finding import Failure, Gap
+
+QUIET_S = 1.0
+_LOOK_S = 0.25  # how often a file is looked at: the standard library cannot be told of its growth
+_LINE_BYTES = 64 * 1024  # a line longer than that is given in pieces
+_READ_BYTES = 64 * 1024
+
+# Waits for a descriptor, or for none, so many seconds: True if it can be read, False if not, None if we are to end.
+_Wait = Callable[[int | None, float], bool | None]
+
+
+def follow(path: str | None, gaps: list[Gap]) -> Iterator[str | None]:
+    """The lines written from now on: to a file through its rotations, a pipe, or `-`; None: by this machine's kernel.
+
+    Between them None, once, when a second has passed without a line: what has come so far is complete.
+    Ends when a pipe does, and at SIGINT or SIGTERM, which raise nothing meanwhile; a second one acts as ever.
+    What cannot be read, or was lost, is added to `gaps`. Raises Failure if there is nothing to follow.
+    """
+    with _told_to_end() as wait:
+        yield from _lines(_arriving(path, wait, gaps))
+
+
+def _arriving(path: str | None, wait: _Wait, gaps: list[Gap]) -> Iterator[bytes | None]:
+    if path is None or path == "/dev/kmsg":
+        return _kernel(wait, gaps, or_journal=path is None)
+    if path == "-":
+        return _pipe(0, wait)
+    try:
+        with open_quietly(path) as file:
+            kind = os.fstat(file.fileno()).st_mode
+            if stat.S_ISFIFO(kind):
+                return _pipe(os.dup(file.fileno()), wait)
+    except OSError as error:
+        gap = unreadable(path, error)
+        raise Failure(f"{gap.place}: {gap.reason}", hint=gap.hint) from error
+    if stat.S_ISREG(kind):
+        return _file(path, wait, gaps)
+    raise Failure(f"{shown(path)}: is no log that grows", hint="name a log file, a pipe, or - for standard input")
+
+
+def _kernel(wait: _Wait, gaps: list[Gap], *, or_journal: bool) -> Iterator[bytes | None]:
+    from reprieve.machine.kmsg import open_kmsg, records
+
+    descriptor = open_kmsg(gaps)
+    if descriptor is None:
+        if or_journal:
+            yield from _journal(wait, gaps)
+            return
+        raise Failure(f"{gaps[-1].place}: {gaps[-1].reason}", hint=gaps[-1].hint)
+    try:
+        os.lseek(descriptor, 0, os.SEEK_END)
+        while (ready := wait(descriptor, QUIET_S)) is not None:
+            yield from records(descriptor, gaps) if ready else (None,)
+    finally:
+        os.close(descriptor)
+
+
+def _journal(wait: _Wait, gaps: list[Gap]) -> Iterator[bytes | None]:
+    from reprieve.machine.journal import environment, follow_argv
+
+    if not room_for_a_process():
+        raise Failure("less than 64 MiB of memory are available: journalctl was not started", hint="run it with sudo")
+    try:
+        process = subprocess.Popen(
+            follow_argv(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment(),
+        )
+    except FileNotFoundError as error:
+        raise Failure(f"{gaps[-1].place}: {gaps[-1].reason}", hint=gaps[-1].hint) from error
+    assert process.stdout is not None
+    try:
+        yield from _pipe(os.dup(process.stdout.fileno()), wait)
+        gaps.append(Gap(place="journal", reason="journalctl ended"))
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def _pipe(descriptor: int, wait: _Wait) -> Iterator[bytes | None]:
+    try:
+        while (ready := wait(descriptor, QUIET_S)) is not None:
+            if not ready:
+                yield None
+            elif data := os.read(descriptor, _READ_BYTES):
+                yield data
+            else:
+                return
+    finally:
+        if descriptor:  # standard input is not ours to close
+            os.close(descriptor)
+
+
+def _file(path: str, wait: _Wait, gaps: list[Gap]) -> Iterator[bytes | None]:
+    """As `tail -F` does: from its end, through renames (logrotate) and emptying (copytruncate)."""
+    file = open_quietly(path)
+    try:
+        file.seek(0, os.SEEK_END)
+        idle_s = 0.0
+        while True:
+            if data := file.read(_READ_BYTES):
+                idle_s = 0.0
+                yield data
+                continue
+            status = os.fstat(file.fileno())
+            if status.st_size < file.tell():
+                file.seek(0)
+            elif (successor := _successor(path, status, gaps)) is not None:
+                file.close()
+                file = open_quietly(successor)
+            elif wait(None, _LOOK_S) is None:
+                return
+            else:
+                idle_s += _LOOK_S
+                if idle_s >= QUIET_S:
+                    yield None
+    finally:
+        file.close()
+
+
+def _successor(path: str, status: os.stat_result, gaps: list[Gap]) -> str | None:
+    """The path, if another file has it now; None too while no file has it, or none that may be read."""
+    try:
+        now = os.stat(path)
+    except FileNotFoundError:  # between the rename and the new file
+        return None
+    if (now.st_dev, now.st_ino) == (status.st_dev, status.st_ino):
+        return None
+    if os.access(path, os.R_OK):
+        return path
+    gap = unreadable(path, PermissionError())
+    if gap not in gaps:
+        gaps.append(gap)
+    return None
+
+
+def _lines(chunks: Iterable[bytes | None]) -> Iterator[str | None]:
+    rest = b""
+    said = True  # that it is quiet
+    for chunk in chunks:
+        if chunk is None:
+            if not said:
+                yield None
+            said = True
+            continue
+        *lines, rest = (rest + chunk).split(b"\n")
+        if len(rest) > _LINE_BYTES:
+            lines.append(rest)
+            rest = b""
+        for line in lines:
+            said = False
+            yield line.decode(errors="backslashreplace")
+    if rest:
+        yield rest.decode(errors="backslashreplace")
+
+
+@contextmanager
+def _told_to_end() -> Iterator[_Wait]:
+    """SIGINT and SIGTERM end the waiting instead of raising, so no line is lost half explained."""
+    told, teller = os.pipe()
+    os.set_blocking(told, False)
+    os.set_blocking(teller, False)
+    earlier_teller = signal.set_wakeup_fd(teller, warn_on_full_buffer=False)
+    earlier = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def let_the_next_act(number: int, _frame: object) -> None:
+        signal.signal(number, earlier[signal.Signals(number)])
+
+    for number in earlier:
+        signal.signal(number, let_the_next_act)
+    try:
+        yield partial(_wait, told)
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(earlier_teller)
+        os.close(told)
+        os.close(teller)
+
+
+def _wait(told: int, descriptor: int | None, seconds: float) -> bool | None:
+    ready = select.poll()
+    ready.register(told, select.POLLIN)
+    if descriptor is not None:
+        ready.register(descriptor, select.POLLIN)
+    events = ready.poll(seconds * 1000)
+    if any(number == told for number, _ in events) and {signal.SIGINT, signal.SIGTERM} & set(os.read(told, 4096)):
+        return None
+    return any(number == descriptor for number, _ in events)

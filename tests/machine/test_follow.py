@@ -1,0 +1,140 @@
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from reprieve.machine.follow import follow
+from reprieve.model.finding import Failure, Gap
+from tests.machine.real import missing
+
+
+@pytest.fixture
+def following() -> Iterator[Callable[[str | None, list[Gap]], Iterator[str | None]]]:
+    """`follow`, ended after the test: its signal handlers must not outlive it."""
+    begun = []
+
+    def begin(path: str | None, gaps: list[Gap]) -> Iterator[str | None]:
+        begun.append(follow(path, gaps))
+        return begun[-1]
+
+    yield begin
+    for lines in begun:
+        lines.close()  # type: ignore[attr-defined]  # it is a generator
+
+
+Following = Callable[[str | None, list[Gap]], Iterator[str | None]]
+
+
+def test_there_is_nothing_to_follow_in_a_folder_a_device_or_nowhere(tmp_path: Path) -> None:
+    with pytest.raises(Failure, match="is a directory"):
+        next(follow(str(tmp_path), []))
+    with pytest.raises(Failure, match="is no log that grows"):
+        next(follow("/dev/zero", []))
+    with pytest.raises(Failure, match="does not exist"):
+        next(follow(str(tmp_path / "absent"), []))
+
+
+def test_what_was_in_a_file_before_is_not_told_again(tmp_path: Path, following: Following) -> None:
+    path = tmp_path / "kern.log"
+    path.write_text("old\n")
+    lines = following(str(path), [])
+    threading.Timer(0.1, _append, (path, "new\n")).start()
+    assert next(lines) == "new"
+
+
+def test_silence_is_told_once_when_what_came_is_complete(tmp_path: Path, following: Following) -> None:
+    path = tmp_path / "kern.log"
+    path.touch()
+    lines = following(str(path), [])
+    threading.Timer(0.1, _append, (path, "one\ntwo\nthr")).start()
+    assert [next(lines) for _ in range(3)] == ["one", "two", None]
+    _append(path, "ee\n")
+    assert next(lines) == "three"
+
+
+def test_a_file_is_followed_through_a_rename_and_through_emptying(tmp_path: Path, following: Following) -> None:
+    path = tmp_path / "kern.log"
+    path.touch()
+    gaps: list[Gap] = []
+    lines = following(str(path), gaps)
+    threading.Timer(0.1, _append, (path, "one\n")).start()
+    assert next(lines) == "one"
+    _append(path, "two\n")
+    path.rename(tmp_path / "kern.log.1")
+    threading.Timer(0.4, _append, (path, "three\n")).start()
+    assert [next(lines), next(lines)] == ["two", "three"]
+    os.truncate(path, 0)
+    _append(path, "4\n")
+    assert next(lines) == "4"
+    assert gaps == []
+
+
+def _append(path: Path, text: str) -> None:
+    with path.open("a") as file:
+        file.write(text)
+
+
+def test_a_pipe_is_followed_to_its_end(tmp_path: Path, following: Following) -> None:
+    path = str(tmp_path / "pipe")
+    os.mkfifo(path)
+    ready = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    writer = os.open(path, os.O_WRONLY)
+    os.write(writer, b"one\ncaf\xe9\nlast")
+    lines = following(path, [])
+    assert [next(lines), next(lines)] == ["one", "caf\\xe9"]
+    os.close(writer)
+    assert list(lines) == ["last"]
+    os.close(ready)
+
+
+def test_an_endless_line_is_given_in_pieces(tmp_path: Path) -> None:
+    code = "from reprieve.machine.follow import follow; print(*(len(line) for line in follow('-', []) if line))"
+    done = subprocess.run([sys.executable, "-c", code], input=b"x" * 1_000_000, capture_output=True, check=True)
+    lengths = [int(length) for length in done.stdout.split()]
+    assert sum(lengths) == 1_000_000
+    assert max(lengths) <= 128 * 1024
+
+
+def test_the_kernels_own_log_is_followed_from_its_end(following: Following) -> None:
+    if not os.access("/dev/kmsg", os.R_OK | os.W_OK):
+        missing("the rights to read and write /dev/kmsg")
+    words = f"reprieve follows {os.getpid()}"
+    gaps: list[Gap] = []
+    lines = following(None, gaps)
+    threading.Timer(0.1, Path("/dev/kmsg").write_text, (f"<12>{words}\n",)).start()
+    for line in lines:
+        if line is not None and words in line:
+            assert line.startswith("12,")
+            break
+    assert gaps == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_in_order_and_a_second_one_acts_as_ever(tmp_path: Path, number: signal.Signals) -> None:
+    path = tmp_path / "kern.log"
+    path.touch()
+    code = f"""
+import os, signal
+from reprieve.machine.follow import follow
+lines = follow({str(path)!r}, [])
+print("begun", flush=True)
+print(list(lines), flush=True)
+before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+print(before == (signal.SIG_DFL, signal.default_int_handler), flush=True)
+for line in follow({str(path)!r}, []):
+    break
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        while "S" not in (state := Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2]):
+            assert state
+        os.kill(process.pid, number)
+        assert process.stdout.readline() == "[]\n"
+        assert process.stdout.readline() == "True\n"
+        process.kill()
