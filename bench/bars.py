@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from bench import corpus
 from bench.run import Bar, Command, Group, cpu_ratio, cpu_s, rss_mib
 
 _PYTHON = sys.executable
@@ -19,8 +18,7 @@ _SEED = ("grep", "-i", r"oom\|killed process\|out of memory")  # what people typ
 def finding(folder: Path) -> Sequence[Bar]:
     """1 GB of ordinary lines, 200 reports in them; plain, and as logrotate leaves it."""
     log = "syslog"
-    with (folder / log).open("wb") as file:
-        corpus.write_log(file, size_bytes=10**9, reports=200, rows=range(20, 221))
+    _make(folder / log, "--size=1000000000", "--reports=200")
     subprocess.run(["gzip", "-k", log], cwd=folder, check=True)
     subprocess.run(["zstd", "-qk", log], cwd=folder, check=True)
     grep = Command(argv=(*_SEED, log))
@@ -46,8 +44,7 @@ def finding(folder: Path) -> Sequence[Bar]:
 def explaining(folder: Path) -> Sequence[Bar]:
     """200 reports of 120 lines in 16 MB, against the same length without any."""
     for name, reports in (("with", 200), ("none", 0)):
-        with (folder / name).open("wb") as file:
-            corpus.write_log(file, size_bytes=16_000_000, reports=reports, rows=range(54, 55))
+        _make(folder / name, "--size=16000000", f"--reports={reports}", "--rows", "54", "54")
     return [
         Bar(
             what="one report of 120 lines, explained",
@@ -64,8 +61,7 @@ def explaining(folder: Path) -> Sequence[Bar]:
 def many(folder: Path) -> Sequence[Bar]:
     """2,500, 5,000 and 10,000 reports of 200 rows and nothing between them."""
     for count in (2_500, 5_000, 10_000):
-        with (folder / f"{count}").open("wb") as file:
-            corpus.write_log(file, size_bytes=0, reports=count, rows=range(200, 201))
+        _make(folder / f"{count}", f"--reports={count}", "--rows", "200", "200")
     bars = []
     for options in (("--list",), ("--all", "--json")):
         small, middle, large = (
@@ -82,10 +78,8 @@ def many(folder: Path) -> Sequence[Bar]:
 
 def hostile(folder: Path) -> Sequence[Bar]:
     """A log of nothing but kill lines, and a line that does not end."""
-    with (folder / "kills").open("wb") as file:
-        corpus.write_anchors(file, size_bytes=100_000_000)
-    with (folder / "line").open("wb") as file:
-        corpus.write_long_line(file, size_bytes=500_000_000)
+    _make(folder / "kills", "--size=100000000", "--hostile=kills")
+    _make(folder / "line", "--size=500000000", "--hostile=line")
     return [
         Bar(what=what, ours=Command(argv=(_REPRIEVE, "why", name)), figure=rss_mib, unit="MiB", at_most=60, runs=1)
         for what, name in (("100 MB of kill lines", "kills"), ("500 MB in one line", "line"))
@@ -94,8 +88,7 @@ def hostile(folder: Path) -> Sequence[Bar]:
 
 def start(folder: Path) -> Sequence[Bar]:
     """One report, in units of an interpreter that does nothing."""
-    with (folder / "dmesg").open("wb") as file:
-        corpus.write_log(file, size_bytes=0, reports=1, rows=range(54, 55))
+    _make(folder / "dmesg", "--reports=1", "--rows", "54", "54")
     nothing = Command(argv=(_PYTHON, "-c", "pass"))
     return [
         Bar(what=what, ours=Command(argv=argv), theirs=nothing, figure=cpu_ratio, unit="×", at_most=at_most, runs=25)
@@ -104,6 +97,10 @@ def start(folder: Path) -> Sequence[Bar]:
             ("one report, explained", (_REPRIEVE, "why", "dmesg"), 8),
         )
     ]
+
+
+def _make(log: Path, *options: str) -> None:
+    subprocess.run([_PYTHON, str(Path(__file__).parent / "corpus.py"), str(log), *options], check=True)
 
 
 GROUPS: tuple[Group, ...] = (finding, explaining, many, hostile, start)

@@ -1,4 +1,4 @@
-"""The logs that are measured on: made from templates and a seed, the same bytes every time.
+"""The logs that are measured on: made from templates and a seed, the same bytes every time (`corpus.py --help`).
 
 Between the reports stand eighteen kinds of ordinary syslog line and five that look like an OOM kill and are none
 (`room`, `zoom`, `bloom`, `killed process group leader`, `reason=OOMKilled`): in 1 GB some 2 100 of them, beside the
@@ -7,6 +7,7 @@ reports' own lines, are what `grep -i "oom\\|killed process\\|out of memory"` pr
 
 from __future__ import annotations
 
+import argparse
 import random
 from datetime import datetime, timedelta
 from typing import BinaryIO
@@ -251,7 +252,7 @@ def _fill(chance: random.Random, template: str) -> bytes:
     return line.encode() + b"\n"
 
 
-def write_anchors(file: BinaryIO, *, size_bytes: int) -> None:
+def write_kills(file: BinaryIO, *, size_bytes: int) -> None:
     """Write a log in which every line tells of a kill."""
     line = f"Mar  1 00:00:00 {_HOST} kernel: [8.1] Out of memory: Killed process 7 (java) total-vm:9kB, anon-rss:8kB\n"
     _repeat(file, line.encode(), size_bytes)
@@ -266,3 +267,28 @@ def _repeat(file: BinaryIO, text: bytes, size_bytes: int) -> None:
     block = text * (1024 * 1024 // len(text) + 1)
     for _ in range(size_bytes // len(block)):
         file.write(block)
+
+
+def main() -> None:
+    """Make one log, in a process of its own: the kernel counts the memory of who starts a command as the command's."""
+    parser = argparse.ArgumentParser(description="Make a log to measure on.")
+    parser.add_argument("file")
+    parser.add_argument("--size", type=int, default=0, metavar="BYTES", help="at least so long")
+    parser.add_argument("--reports", type=int, default=0, help="so many, spread evenly; the whole of it with no --size")
+    parser.add_argument(
+        "--rows", type=int, nargs=2, default=(20, 220), metavar=("FEWEST", "MOST"), help="in each table"
+    )
+    parser.add_argument("--hostile", choices=("kills", "line"), help="nothing but kill lines; one line without an end")
+    asked = parser.parse_args()
+    with open(asked.file, "wb") as file:
+        if asked.hostile == "kills":
+            write_kills(file, size_bytes=asked.size)
+        elif asked.hostile == "line":
+            write_long_line(file, size_bytes=asked.size)
+        else:
+            rows = range(asked.rows[0], asked.rows[1] + 1)
+            write_log(file, size_bytes=asked.size, reports=asked.reports, rows=rows)
+
+
+if __name__ == "__main__":
+    main()
