@@ -33,10 +33,16 @@ struct wishes {
     int node;
 };
 
+/* No stdio: where memory is refused, it gets none for its buffers either, and errno is overwritten. */
 static void fail(const char *what)
 {
-    perror(what);
-    exit(errno == ENOMEM ? 12 : 1);
+    int code = errno;
+    const char *words[] = {"hog: ", what, ": ", strerrordesc_np(code), "\n"};
+
+    for (size_t word = 0; word < sizeof words / sizeof *words; word++)
+        if (write(2, words[word], strlen(words[word])) < 0)
+            break;
+    _exit(code == ENOMEM ? 12 : 1);
 }
 
 static void rest(long ms)
@@ -82,10 +88,8 @@ static void take_pages(const struct wishes *want)
         if (file >= 0 && ftruncate(file, from + (off_t)step))
             fail("ftruncate");
         char *at = mmap(NULL, step, PROT_READ | PROT_WRITE, flags, file, from);
-        if (at == MAP_FAILED) {
-            fprintf(stderr, "hog: mmap after %ld MiB: %s\n", done, strerror(errno));
-            exit(errno == ENOMEM ? 12 : 1);
-        }
+        if (at == MAP_FAILED)
+            fail("mmap");
         if (locked && mlock(at, step))
             fail("mlock");
         for (size_t page = 0; page < step; page += PAGE)

@@ -30,20 +30,30 @@ def _inside(command: str, group: str = ".") -> str:
 
 
 def _limit(
-    group: str, *, mib: int = 32, victim: str | None = "memhog", victim_in: str | None = "", also: tuple[str, ...] = ()
+    group: str,
+    *,
+    mib: int = 32,
+    victim: str | None = "memhog",
+    victim_in: str = "",
+    also: tuple[str, ...] = (),
+    finds: tuple[str, ...] = ("cgroup-limit",),
 ) -> Report:
     return Report(
         victim=victim,
         constraint=MEMCG,
         limit_of=group,
         limit_bytes=mib * MIB,
-        victim_in=group if victim_in == "" else victim_in,
+        victim_in=victim_in or group,
         also_killed=also,
         swap_bytes=None,
+        finds=finds,
     )
 
 
-_GLOBAL = Report(victim="memhog", constraint=GLOBAL)
+_FULL = ("host-full", "no-swap")
+_SHMEM = (*_FULL, "shmem-holds")
+_GLOBAL = Report(victim="memhog", constraint=GLOBAL, finds=_FULL)
+_SWAP_FULL = Report(victim="memhog", constraint=GLOBAL, swap_bytes=DISK_SWAP_BYTES, finds=("host-full", "swap-full"))
 _PANIC = "Kernel panic - not syncing: "
 
 MEMORY = (
@@ -58,7 +68,10 @@ MEMORY = (
         name="global-adj",
         does="The machine fills up; a small process with oom_score_adj 900 dies first, then the one that grew.",
         script="hog --mib 10 --name scapegoat --adj 900 --hold -1 &\nsleep 1\n" + HOG,
-        reports=(Report(victim="scapegoat", constraint=GLOBAL, victim_adj=900), _GLOBAL),
+        reports=(
+            Report(victim="scapegoat", constraint=GLOBAL, victim_adj=900, finds=(*_FULL, "small-victim")),
+            _GLOBAL,
+        ),
         status=137,
     ),
     Scenario(
@@ -66,34 +79,34 @@ MEMORY = (
         does="With vm.oom_kill_allocating_task=1 the latecomer dies, though another process is larger.",
         script="echo 1 > /proc/sys/vm/oom_kill_allocating_task\nhog --mib 120 --name resident --hold -1 &\nsleep 3\n"
         + HOG,
-        reports=(Report(victim="memhog", constraint=GLOBAL, allocating_task=True),),
+        reports=(Report(victim="memhog", constraint=GLOBAL, allocating_task=True, finds=_FULL),),
         status=137,
     ),
     Scenario(
         name="global-no-dump-tasks",
         does="The machine fills up with vm.oom_dump_tasks=0: no task table.",
         script="echo 0 > /proc/sys/vm/oom_dump_tasks\n" + HOG,
-        reports=(Report(victim="memhog", constraint=GLOBAL, tasks=False),),
+        reports=(Report(victim="memhog", constraint=GLOBAL, tasks=False, finds=_FULL),),
         status=137,
     ),
     Scenario(
         name="global-children",
         does="Seven processes of one name grow side by side and die one after the other.",
         script="hog --mib 400 --children 6 --name forker\nwhile killall -0 forker 2> /dev/null; do sleep 1; done\n",
-        reports=(Report(victim="forker", constraint=GLOBAL),) * 7,
+        reports=(Report(victim="forker", constraint=GLOBAL, finds=_FULL),) * 7,
         more_reports=True,
     ),
     Scenario(
         name="global-sysrq-f",
         does="Somebody asks for a kill by SysRq f while memory is free.",
         script=INNOCENTS + "hog --mib 40 --name memhog --hold -1 &\nsleep 2\necho f > /proc/sysrq-trigger\nsleep 1\n",
-        reports=(Report(victim="Web Content", constraint=GLOBAL, victim_adj=200, order=-1),),
+        reports=(Report(victim="Web Content", constraint=GLOBAL, victim_adj=200, order=-1, finds=("small-victim",)),),
     ),
     Scenario(
         name="global-shmem",
         does="A process maps and fills a file on tmpfs: its memory is shmem, and stays when it is dead.",
         script="mount -t tmpfs -o size=100% t /mnt\n" + INNOCENTS + "hog --mib 2000 --kind file=/mnt/f --name shmhog\n",
-        reports=(Report(victim="shmhog", constraint=GLOBAL),),
+        reports=(Report(victim="shmhog", constraint=GLOBAL, finds=_SHMEM),),
         more_reports=True,
         status=137,
     ),
@@ -102,9 +115,9 @@ MEMORY = (
         does="Files on tmpfs fill the machine: bystanders die, nothing is freed, then the writer, who is small.",
         script="mount -t tmpfs -o size=150% t /mnt\n" + INNOCENTS + TMPFS_DD,
         reports=(
-            Report(victim="Web Content", constraint=GLOBAL, victim_adj=200),
-            Report(victim="innocent", constraint=GLOBAL),
-            Report(victim="dd", constraint=GLOBAL),
+            Report(victim="Web Content", constraint=GLOBAL, victim_adj=200, finds=_SHMEM),
+            Report(victim="innocent", constraint=GLOBAL, finds=_SHMEM),
+            Report(victim="dd", constraint=GLOBAL, finds=_SHMEM),
         ),
         more_reports=True,
         status=137,
@@ -113,7 +126,7 @@ MEMORY = (
         name="global-mlock",
         does="A process locks what it takes: unevictable memory.",
         script="ulimit -l unlimited\nhog --mib 2000 --kind lock --name locker\n",
-        reports=(Report(victim="locker", constraint=GLOBAL),),
+        reports=(Report(victim="locker", constraint=GLOBAL, finds=("host-full",)),),
         status=137,
     ),
     Scenario(
@@ -128,7 +141,7 @@ MEMORY = (
         name="global-sock-slab",
         does="Datagrams nobody reads: the memory is the kernel's (slab), the process that queued them is tiny.",
         script="exec hog --mib 2000 --kind socket --name sockhog\n",
-        reports=(Report(victim="sockhog", constraint=GLOBAL, order="any"),),
+        reports=(Report(victim="sockhog", constraint=GLOBAL, order="any", finds=("host-full", "kernel-memory")),),
         logs=("Unreclaimable slab info:",),
         status=137,
     ),
@@ -166,7 +179,7 @@ CGROUPS = (
         + " &\nsleep 1\n"
         + _inside("hog --mib 200 --name memhog", "c1")
         + "\ncat c1/memory.events\n",
-        reports=(_limit("/par", victim_in="/par/c1"),),
+        reports=(_limit("/par", victim_in="/par/c1", finds=("parent-limit",)),),
         prints=("oom_kill 1\n",),
     ),
     Scenario(
@@ -178,7 +191,7 @@ CGROUPS = (
         + _inside("hog --mib 6 --name worker2 --hold -1")
         + " &\nsleep 1\n"
         + _inside("hog --mib 200 --name memhog"),
-        reports=(_limit("/grp", also=("worker1", "worker2")),),
+        reports=(_limit("/grp", also=("worker1", "worker2"), finds=("cgroup-limit", "group-kill")),),
         status=137,
     ),
     Scenario(
@@ -199,7 +212,7 @@ CGROUPS = (
         + _group("nok", "memory.max=32M")
         + _inside("hog --mib 40 --step-mib 1 --name unkillable --adj -1000")
         + " &\nsleep 1\necho max > memory.max\nwait\ncat memory.events\n",
-        reports=(_limit("/nok", victim=None, victim_in=None),),
+        reports=(_limit("/nok", victim=None),),
         more_reports=True,
         prints=("oom_kill 0\n",),
     ),
@@ -207,7 +220,7 @@ CGROUPS = (
         name="memcg-tmpfs",
         does="Files on tmpfs are charged to the cgroup that wrote them: the limit is reached by a tiny process.",
         script=_group("tf", "memory.max=32M") + "mount -t tmpfs t /mnt\n" + _inside(TMPFS_DD),
-        reports=(_limit("/tf", victim="dd"),),
+        reports=(_limit("/tf", victim="dd", finds=("cgroup-limit", "shmem-holds")),),
         status=137,
     ),
     Scenario(
@@ -246,7 +259,7 @@ CGROUPS = (
         + "mkdir dis\ncd dis\necho 32M > memory.limit_in_bytes\necho 1 > memory.oom_control\n"
         + _inside("hog --mib 200 --name memhog")
         + " &\nsleep 3\ncat memory.oom_control\necho 500M > memory.limit_in_bytes\nwait\n",
-        reports=(Report(victim="memhog", constraint=GLOBAL, victim_in="/dis"),),
+        reports=(Report(victim="memhog", constraint=GLOBAL, victim_in="/dis", finds=_FULL),),
         prints=("under_oom 1",),
         kernels=("5.10", "6.1"),
     ),
@@ -257,7 +270,9 @@ SWAP = (
         name="global-disk-swap",
         does="Memory, then the swap partition fill up.",
         script=SWAP_DISK + INNOCENTS + HOG,
-        reports=(Report(victim="memhog", constraint=GLOBAL, swap_bytes=DISK_SWAP_BYTES),),
+        reports=(
+            Report(victim="memhog", constraint=GLOBAL, swap_bytes=DISK_SWAP_BYTES, finds=("host-full", "swap-full")),
+        ),
         logs=("Free swap  = 0kB",),
         status=137,
     ),
@@ -267,7 +282,9 @@ SWAP = (
         script="echo 64M > /sys/block/zram0/disksize && mkswap /dev/zram0 > /dev/null && swapon /dev/zram0 || exit 1\n"
         + INNOCENTS
         + HOG,
-        reports=(Report(victim="memhog", constraint=GLOBAL, swap_bytes=DISK_SWAP_BYTES),),
+        reports=(
+            Report(victim="memhog", constraint=GLOBAL, swap_bytes=DISK_SWAP_BYTES, finds=("host-full", "swap-full")),
+        ),
         status=137,
     ),
     Scenario(
@@ -276,7 +293,7 @@ SWAP = (
         script=SWAP_DISK
         + _group("sw", "memory.max=32M", "memory.swap.max=16M")
         + _inside("hog --mib 200 --name memhog"),
-        reports=(_limit("/sw"),),
+        reports=(_limit("/sw", finds=("cgroup-limit", "cgroup-swap-limit")),),
         logs=("limit 16384kB",),
         status=137,
     ),
@@ -284,7 +301,7 @@ SWAP = (
         name="memcg-swap-none",
         does="The machine has free swap, but memory.swap.max=0 keeps the cgroup from it.",
         script=SWAP_DISK + _group("ns", "memory.max=32M", "memory.swap.max=0") + _inside("hog --mib 200 --name memhog"),
-        reports=(_limit("/ns"),),
+        reports=(_limit("/ns", finds=("cgroup-limit", "cgroup-swap-limit")),),
         logs=("swap: usage 0kB, limit 0kB",),
         status=137,
     ),
@@ -295,7 +312,7 @@ NODES = (
         name="numa-cpuset",
         does="A cpuset holds a process to the second node; the first has room.",
         script=_group("cs", "cpuset.mems=1") + _inside("hog --mib 1000 --name memhog"),
-        reports=(Report(victim="memhog", constraint=CPUSET, victim_in="/cs"),),
+        reports=(Report(victim="memhog", constraint=CPUSET, victim_in="/cs", finds=("node-short",)),),
         machine="numa",
         status=137,
     ),
@@ -303,7 +320,7 @@ NODES = (
         name="numa-mempolicy",
         does="A process bound itself to the second node; the first has room.",
         script="hog --mib 1000 --node 1 --name memhog\n",
-        reports=(Report(victim="memhog", constraint=MEMPOLICY),),
+        reports=(Report(victim="memhog", constraint=MEMPOLICY, finds=("node-short",)),),
         machine="numa",
         status=137,
     ),
@@ -326,8 +343,8 @@ PANICS = (
             Report(
                 victim=None,
                 constraint=None,
-                victim_in=None,
                 panic=_PANIC + "Out of memory: system-wide panic_on_oom is enabled",
+                finds=_FULL,
             ),
         ),
         status=None,
@@ -344,9 +361,9 @@ PANICS = (
                 constraint=None,
                 limit_of="/app",
                 limit_bytes=32 * MIB,
-                victim_in=None,
                 swap_bytes=None,
                 panic=_PANIC + "Out of memory: compulsory panic_on_oom is enabled",
+                finds=("cgroup-limit",),
             ),
         ),
         status=None,
@@ -356,7 +373,12 @@ PANICS = (
         does="Files on tmpfs fill the machine and every process is exempt.",
         script="mount -t tmpfs -o size=200% t /mnt\necho -1000 > /proc/self/oom_score_adj\n" + TMPFS_DD,
         reports=(
-            Report(victim=None, constraint=None, victim_in=None, panic=_PANIC + "System is deadlocked on memory"),
+            Report(
+                victim=None,
+                constraint=None,
+                panic=_PANIC + "System is deadlocked on memory",
+                finds=_SHMEM,
+            ),
         ),
         status=None,
     ),

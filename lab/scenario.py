@@ -15,20 +15,21 @@ CPUSET, MEMPOLICY = "CONSTRAINT_CPUSET", "CONSTRAINT_MEMORY_POLICY"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What one OOM report must say, by what the scenario did. None: nobody, nothing of the kind, or no such line."""
+    """What one OOM report must say, by what the scenario did. None: nobody, or nothing of the kind."""
 
     victim: str | None
     constraint: str | None  # None: the kernel gave up before it printed one
     limit_of: str | None = None  # the cgroup whose limit was reached
     limit_bytes: int | None = None
-    victim_in: str | None = "/"  # the victim's own cgroup
+    victim_in: str = "/"  # the victim's own cgroup
     also_killed: tuple[str, ...] = ()  # the rest of a group, sorted
     victim_adj: int = 0
     order: int | Literal["any"] = 0
-    swap_bytes: int | None = 0  # of the machine; a memcg report does not tell
+    swap_bytes: int | None = 0  # of the machine; None: a memcg report does not tell
     tasks: bool = True  # the task table is printed
     allocating_task: bool = False  # vm.oom_kill_allocating_task chose
     panic: str | None = None
+    finds: tuple[str, ...] = ()  # codes of the findings that must explain it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,6 +35,7 @@ def _killed(
         victim_adj=adj,
         also_killed=also,
         swap_bytes=None,
+        finds=("parent-limit" if victim_in else "cgroup-limit", *(["group-kill"] if also else [])),
     )
 
 
@@ -115,7 +116,15 @@ UNITS = (
         does="A service fills the machine; with its files on disk and no swap, long reclaim comes before the kill.",
         script=ENDED + "systemd-run -q --unit=big -p OOMScoreAdjust=500 hog --mib 3000 --name biggie\nended big\n"
         "systemctl show big -p Result\n",
-        reports=(Report(victim="biggie", constraint=GLOBAL, victim_in="/system.slice/big.service", victim_adj=500),),
+        reports=(
+            Report(
+                victim="biggie",
+                constraint=GLOBAL,
+                victim_in="/system.slice/big.service",
+                victim_adj=500,
+                finds=("host-full", "no-swap"),
+            ),
+        ),
         prints=("Result=oom-kill",),
         timeout_s=240,
     ),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -9,7 +11,11 @@ from _pytest.mark import ParameterSet
 
 from lab import kernels, scenarios, states
 from lab.scenario import Outcome, Scenario
-from tests.lab import kernel_text
+from reprieve.model.oom import OomReport
+from reprieve.model.snapshot import Snapshot
+from reprieve.oom.report import read_reports
+from reprieve.rules import diagnose
+from tests.lab import kernel_text, told
 
 # One of each kind that takes seconds: whole machine, adjustment, own limit, the parent's, a group, a panic, no kill.
 QUICK = ("global", "global-adj", "memcg", "memcg-nested", "memcg-oom-group", "panic-on-oom2-memcg", "overcommit2")
@@ -29,15 +35,49 @@ def _cases() -> Iterator[ParameterSet]:
 
 
 @pytest.mark.parametrize(("scenario", "series"), list(_cases()))
-def test_a_scenario_ends_as_it_says(
+def test_what_is_said_of_a_scenario_is_what_it_did(
     scenario: Scenario, series: str, play_here: Callable[[Scenario, str], Outcome]
 ) -> None:
     outcome = play_here(scenario, series)
+    _assert_it_went_as_planned(scenario, outcome)
+    _assert_the_kernel_told_it(scenario, outcome)
+    _assert_it_is_read_and_judged(scenario, outcome)
+    _assert_the_command_says_it(scenario, outcome)
+
+
+def _assert_it_went_as_planned(scenario: Scenario, outcome: Outcome) -> None:
     assert outcome.status == scenario.status, outcome.output
     assert [words for words in scenario.prints if words not in outcome.output] == [], outcome.output
     assert [words for words in scenario.logs if words not in outcome.log] == [], outcome.log
-    told = kernel_text.reports(outcome.log)
-    assert len(told) >= len(scenario.reports), outcome.log
-    assert scenario.more_reports or len(told) == len(scenario.reports), outcome.log
-    for text, report in zip(told, scenario.reports, strict=False):
+
+
+def _assert_the_kernel_told_it(scenario: Scenario, outcome: Outcome) -> None:
+    texts = kernel_text.reports(outcome.log)
+    assert len(texts) >= len(scenario.reports), outcome.log
+    assert scenario.more_reports or len(texts) == len(scenario.reports), outcome.log
+    for text, report in zip(texts, scenario.reports, strict=False):
         assert kernel_text.unsaid(text, report) == [], text
+
+
+def _assert_it_is_read_and_judged(scenario: Scenario, outcome: Outcome) -> None:
+    read = [event for event in read_reports(outcome.log) if isinstance(event, OomReport)]
+    ooms = tuple(oom for oom in read if oom.trigger is not None)  # a storm overwrites the head of the oldest
+    findings = diagnose(Snapshot(ooms=ooms))
+    assert len(ooms) == len(kernel_text.reports(outcome.log)), outcome.log
+    for number, (oom, report) in enumerate(zip(ooms, scenario.reports, strict=False)):
+        assert told.misread(oom, report) == [], outcome.log
+        of_it = [finding for finding in findings if finding.oom in (number, None)]
+        assert told.misjudged(of_it, report) == [], outcome.log
+
+
+def _assert_the_command_says_it(scenario: Scenario, outcome: Outcome) -> None:
+    argv = [sys.executable, "-m", "reprieve", "why", "-"]
+    said = subprocess.run(argv, input=outcome.log, capture_output=True, text=True, timeout=60)
+    assert said.stderr == ""
+    if not scenario.reports:
+        assert said.stdout.startswith("No OOM kill"), said.stdout
+    elif not scenario.more_reports:
+        who, limit, *_ = said.stdout.splitlines()
+        report = scenario.reports[-1]  # the newest is the one explained
+        assert (report.victim or "nobody") in who
+        assert report.limit_of is None or f" {report.limit_of}" in limit or report.limit_of.split("/")[-1] in limit
