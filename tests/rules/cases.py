@@ -160,9 +160,14 @@ CASES = {
         ),
     ),
     "cgroup-swap-limit": Cases(
-        speaks=("captures/6.1-memcg-swap-max.txt", "captures/6.1-memcg-swap-none.txt"),
+        speaks=(
+            "captures/6.1-memcg-swap-max.txt",
+            "captures/6.1-memcg-swap-none.txt",
+            "104-memcg-docker-gunpowder-gentoo-4.8-b.log",
+        ),
         silent=(
             (_LAB + "memcg-swap-max.txt", "it may use 16 MiB of swap, and used none: the machine has none"),
+            ("captures/dmesg-docker-oom.txt", "as much swap again as memory (v1), and it used none"),
             (_LAB + "memcg.txt", "it may use all swap; the machine has none"),
             (_LAB + "global-disk-swap.txt", "the machine's swap is full"),
         ),

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from reprieve.model.finding import Change, Finding, Place, Remedy, quote
-from reprieve.model.oom import OomReport, figure
+from reprieve.model.oom import Memcg, OomReport, figure
 from reprieve.model.snapshot import Snapshot
 from reprieve.rules.account import ANON, SHMEM, holders, of_cgroup, of_machine, part, ram_bytes, total_bytes
 from reprieve.rules.amounts import swap_size
@@ -85,31 +85,37 @@ def cgroup_swap_limit(snapshot: Snapshot) -> Iterator[Finding]:
     for number, oom in enumerate(snapshot.ooms):
         if oom.memcg is None or oom.limit_of is None or not of_cgroup(oom):
             continue
-        swap, usage = oom.memcg.usage("swap"), total_bytes(oom)
-        held = part(oom, *_SWAPPABLE)
-        if (
-            swap is None
-            or not isinstance(swap.limit_bytes, int)
-            or swap.usage_bytes is None
-            or not usage
-            or held is None
-        ):
+        swap, usage, held = _swap_of(oom.memcg), total_bytes(oom), part(oom, *_SWAPPABLE)
+        if swap is None or not usage or held is None or held < usage * _ENOUGH:
             continue
-        if held < usage * _ENOUGH or swap.usage_bytes < swap.limit_bytes * 0.98:
+        line, used, limit = swap
+        if used < limit * 0.98:
             continue
         name = quote(oom.limit_of.name)
-        used_up = f"has used all the swap it may ({size(swap.limit_bytes)})"
+        whether = f"has used all the swap it may ({size(limit)})" if limit else "may not use swap"
         yield Finding(
             code="cgroup-swap-limit",
             severity="notice",
             confidence="certain",
-            claim=f"{name} {used_up if swap.limit_bytes else 'may not use swap'}: {size(held)} of heaps and tmpfs "
-            "had to stay within its memory limit",
+            claim=f"{name} {whether}: {size(held)} of heaps and tmpfs had to stay within its memory limit",
             about=oom.limit_of,
-            evidence=lines(oom, swap.line),
+            evidence=lines(oom, line),
             remedies=_allow_swap(oom),
             oom=number,
         )
+
+
+def _swap_of(memcg: Memcg) -> tuple[int, int, int] | None:
+    """Line, usage, limit of the group's swap: a counter of its own in v2, in v1 part of memory+swap. None: no limit."""
+    swap, memory, both = memcg.usage("swap"), memcg.usage("memory"), memcg.usage("memory+swap")
+    if swap is not None and swap.usage_bytes is not None and isinstance(swap.limit_bytes, int):
+        return swap.line, swap.usage_bytes, swap.limit_bytes
+    if memory is None or both is None or memory.usage_bytes is None or both.usage_bytes is None:
+        return None
+    if not isinstance(memory.limit_bytes, int) or not isinstance(both.limit_bytes, int):
+        return None
+    used, limit = both.usage_bytes - memory.usage_bytes, both.limit_bytes - memory.limit_bytes
+    return both.line, max(used, 0), max(limit, 0)
 
 
 def _add_swap(oom: OomReport, ram: int) -> tuple[Remedy, ...]:
@@ -147,6 +153,8 @@ def _allow_swap(oom: OomReport) -> tuple[Remedy, ...]:
     if group.manager == "docker" and group.container_id is not None:
         return (Remedy(title=f"{title}: docker run --memory-swap=-1", cost=cost),)
     if group.kind == "cgroup" and group.path.startswith("/"):
+        if oom.memcg is not None and oom.memcg.usage("memory+swap") is not None:
+            return (Remedy(title=f"{title}: raise memory.memsw.limit_in_bytes of the group", cost=cost),)
         write = ("sh", "-c", 'echo max > "$1"', "sh", f"/sys/fs/cgroup{group.path}/memory.swap.max")
         return (Remedy(title=title, cost=cost, commands=(write,)),)
     return ()

@@ -1,0 +1,189 @@
+"""The same load dies, is explained, the advice of the explanation is followed to the letter, and it lives."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+from lab import kernels
+from lab.states import saved
+from reprieve.machine.events import summarise
+from reprieve.model.finding import Finding, Remedy
+from reprieve.model.oom import OomReport
+from reprieve.model.snapshot import Snapshot
+from reprieve.oom.report import read_reports
+from reprieve.rules import diagnose
+from tests.lab.conftest import here_or_skipped
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """A load of a guest: shell scripts, of status 0 if all that should live does."""
+
+    code: str  # of the finding whose advice is followed
+    dies: str
+    advice: Callable[[Finding], str]  # what the finding says to do, as a script
+    lives: str  # ADVICE stands for it
+    fresh: bool = False  # in another guest: the advice is for the next start
+    machine: str = "mini"
+
+
+def _first_command(finding: Finding) -> str:
+    return shlex.join(_advised(finding).commands[0])
+
+
+def _advised(finding: Finding) -> Remedy:
+    return next(remedy for remedy in finding.remedies if remedy.commands)
+
+
+def _adjust(finding: Finding) -> str:
+    """What choom does, which the guest lacks."""
+    match = re.fullmatch(r"choom --pid (\d+) --adjust (-?\d+)", _first_command(finding))
+    assert match is not None
+    return f"echo {match[2]} > /proc/{match[1]}/oom_score_adj"
+
+
+def _unoffered(finding: Finding) -> str:
+    assert _first_command(finding) == "choom --adjust 0 -- PROGRAM"
+    return "adj=0"
+
+
+def _bound_tmpfs(finding: Finding) -> str:
+    remount = next(command for remedy in finding.remedies for command in remedy.commands if command[0] == "mount")
+    return shlex.join(word.replace("MOUNTPOINT", "/mnt") for word in remount)
+
+
+def _fewer(finding: Finding) -> str:
+    match = re.search(r" = (\d+) of 8$", finding.remedies[0].amount or "")
+    assert match is not None
+    return f"workers={match[1]}"
+
+
+def _swap_disk(finding: Finding) -> str:
+    """The swap of the advice, on a disk: the root of the mini guest is RAM, where a swap file is of no use."""
+    commands = [shlex.join(command) for command in _advised(finding).commands]
+    assert commands[2:] == ["mkswap /swapfile", "swapon /swapfile"]
+    return "\n".join(commands[2:]).replace("/swapfile", "/dev/vda")
+
+
+def _unbound(finding: Finding) -> str:
+    assert _first_command(finding) == "numactl --preferred=1 -- PROGRAM"
+    return "hog"  # no --node: it is bound to none, as with --preferred
+
+
+def _confine(finding: Finding) -> str:
+    assert any("give that service a memory limit" in remedy.title for remedy in finding.remedies)
+    return _CGROUP
+
+
+def _in(group: str, command: str) -> str:
+    return f"sh -c 'echo $$ > /sys/fs/cgroup/{group}/cgroup.procs; exec {command}'"
+
+
+_BYSTANDERS = (
+    "hog --mib 8 --name bystander --hold -1 &\nhog --mib 12 --name 'Web Content' --adj 200 --hold -1 &\nsleep 1\n"
+)
+_THEY_LIVE = "\nsleep 1\nkillall -0 bystander && killall -0 'Web Content'"
+_FILL_TMPFS = _BYSTANDERS + "dd if=/dev/zero of=/mnt/f bs=1M count=600\nrm /mnt/f" + _THEY_LIVE
+_WORK = (
+    "for n in $(seq $workers); do hog --mib 30 --name worker --hold 9 & done\n"
+    "sleep 6\n[ $(pidof worker | wc -w) = $workers ]"
+)
+_OFFERED = (
+    "hog --mib 120 --name large --hold -1 &\nsleep 3\nhog --mib 20 --name small --adj $adj --hold -1 &\nsleep 1\n"
+)
+_OFFERED += "hog --mib 80 --name late\nkillall -0 small"
+_CGROUP = "cd /sys/fs/cgroup\nmkdir app\necho 32M > app/memory.max\n"
+_PARENT = "cd /sys/fs/cgroup\nmkdir par\necho +memory > par/cgroup.subtree_control\necho 32M > par/memory.max\n"
+_PARENT += "mkdir par/child\n"
+_SWAP = "mkswap /dev/vda > /dev/null && swapon /dev/vda\n"
+
+LOADS = {
+    "cgroup-limit": Load(
+        code="cgroup-limit",
+        dies=_CGROUP + _in("app", "hog --mib 60 --name app"),
+        advice=_first_command,
+        lives="ADVICE\n" + _in("app", "hog --mib 60 --name app"),
+    ),
+    "parent-limit": Load(
+        code="parent-limit",
+        dies=_PARENT + "echo 90M > par/child/memory.max\n" + _in("par/child", "hog --mib 60 --name child"),
+        advice=_first_command,
+        lives="ADVICE\n" + _in("par/child", "hog --mib 60 --name child"),
+    ),
+    "cpuset": Load(
+        code="node-short",
+        dies="cd /sys/fs/cgroup\nmkdir cs\necho 1 > cs/cpuset.mems\n" + _in("cs", "hog --mib 130 --name bound"),
+        advice=_first_command,
+        lives="ADVICE\n" + _in("cs", "hog --mib 130 --name bound"),
+        machine="numa",
+    ),
+    "memory-policy": Load(
+        code="node-short",
+        dies="hog --mib 130 --node 1 --name bound",
+        advice=_unbound,
+        lives="ADVICE --mib 130 --name free",
+        machine="numa",
+    ),
+    "workers": Load(code="host-full", dies="workers=8\n" + _WORK, advice=_fewer, lives="ADVICE\n" + _WORK, fresh=True),
+    "tmpfs": Load(
+        code="shmem-holds",
+        dies="mount -t tmpfs -o size=150% t /mnt\n" + _FILL_TMPFS,
+        advice=_bound_tmpfs,
+        lives="mount -t tmpfs -o size=150% t /mnt\nADVICE\n" + _FILL_TMPFS,
+        fresh=True,
+    ),
+    "sockets": Load(
+        code="kernel-memory",
+        dies=_BYSTANDERS + "hog --mib 2000 --kind socket --name sockhog" + _THEY_LIVE,
+        advice=_confine,
+        lives=_BYSTANDERS + "ADVICE\n" + _in("app", "hog --mib 2000 --kind socket --name sockhog") + _THEY_LIVE,
+        fresh=True,
+    ),
+    "spared-hog": Load(
+        code="small-victim",
+        dies="hog --mib 140 --name spared --adj -1000 --hold -1 &\nsleep 3\nhog --mib 70 --name small",
+        advice=_adjust,
+        lives="ADVICE\nhog --mib 70 --name small",
+    ),
+    "scapegoat": Load(
+        code="small-victim", dies="adj=900\n" + _OFFERED, advice=_unoffered, lives="ADVICE\n" + _OFFERED, fresh=True
+    ),
+    "cgroup-swap": Load(
+        code="cgroup-swap-limit",
+        dies=_SWAP + _CGROUP + "echo 0 > app/memory.swap.max\n" + _in("app", "hog --mib 60 --name app"),
+        advice=_first_command,
+        lives="ADVICE\n" + _in("app", "hog --mib 60 --name app"),
+    ),
+    "swap": Load(
+        code="no-swap", dies="hog --mib 220 --name app", advice=_swap_disk, lives="ADVICE\nhog --mib 220 --name app"
+    ),
+}
+
+
+def _explain(log: str) -> list[Finding]:
+    ooms = tuple(event for event in read_reports(log) if isinstance(event, OomReport))
+    return diagnose(Snapshot(ooms=ooms, history=tuple(map(summarise, ooms))))
+
+
+@pytest.mark.guest
+@pytest.mark.parametrize("name", LOADS)
+def test_a_load_that_died_lives_once_the_advice_is_followed(name: str) -> None:
+    load = LOADS[name]
+    with here_or_skipped():
+        state = saved(kernels.DEFAULT, load.machine)
+    with state.restore() as guest:
+        assert guest.run(load.dies).status != 0
+        finding = next(found for found in _explain(guest.kernel_log()) if found.code == load.code)
+        lives = load.lives.replace("ADVICE", load.advice(finding))
+        if not load.fresh:
+            answer = guest.run(lives)
+            assert answer.status == 0, answer.output + guest.kernel_log()[-2000:]
+            return
+    with state.restore() as guest:
+        answer = guest.run(lives)
+        assert answer.status == 0, answer.output + guest.kernel_log()[-2000:]
