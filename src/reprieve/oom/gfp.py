@@ -49,7 +49,7 @@ def explain(flags: tuple[str, ...], mask: int | None, *, charged: bool = False) 
     `charged`: a cgroup's limit stopped it. Memory of processes is charged with GFP_KERNEL, so its zone flags say
     nothing there.
 
-    >>> explain(("GFP_NOFS", "__GFP_HIGHMEM", "__GFP_MOVABLE"), 0x101C4A)
+    >>> explain(("GFP_NOFS", "__GFP_HIGHMEM", "__GFP_HARDWALL", "__GFP_MOVABLE"), 0x101C4A)
     'memory for a process or a file, without entering a file system'
     """
     if not flags and mask is None:

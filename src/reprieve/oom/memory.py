@@ -45,6 +45,7 @@ _ALLOCATION_SITE = r"([0-9.]+(?: ?[kKMGT]?i?B)?) +([0-9]{1,20}) (\S+:[0-9]+ .*)"
 _ORDER = r"\border:([0-9]{1,3})(?!\S*[0-9])"
 _MODE = r"\bmode:(0x[0-9a-f]{1,16})(?:\(([A-Za-z0-9_|]{0,500})\)|(?![^\s,]))"
 _STATS_OF = "Memory cgroup stats for "
+_STAT_ROWS = r"(?:[a-z]\w* [0-9]{1,20}(?:\s+|$))+$"
 _INLINE_STATS = r"(.*): ?(?=[a-z]\w*(?::[0-9]+KB| [0-9]+)(?!\S))"
 
 # The first word of each line of the first paragraph: of one record from 2.6.28, of lines of their own before, and where
@@ -63,14 +64,32 @@ _COUNTS_FIRST = frozenset(
         "free_cma",
     }
 )
-# How the keys of memory.stat begin: a text may begin below their header.
-_STAT_FAMILIES = (
-    *("active_", "anon", "cache", "dirty", "file", "hierarchical_mem", "hugetlb", "inactive_", "kernel", "mapped_file"),
-    *("numa_", "pagetables", "percpu", "pg", "pswp", "rss", "sec_pagetables", "shmem", "slab", "sock", "swap", "swp"),
-    *("thp_", "total_", "unevictable", "vmalloc", "workingset_", "writeback", "zsw"),
+# What the keys of memory.stat begin with, up to "_": a text may begin below their header.
+_STAT_FAMILIES = frozenset(
+    {
+        *(
+            "active",
+            "anon",
+            "cache",
+            "dirty",
+            "file",
+            "hierarchical",
+            "hugetlb",
+            "inactive",
+            "kernel",
+            "mapped",
+            "numa",
+        ),
+        *("pagetables", "percpu", "pgactivate", "pgdeactivate", "pgdemote", "pgfault", "pglazyfree", "pglazyfreed"),
+        *("pgmajfault", "pgpgin", "pgpgout", "pgpromote", "pgrefill", "pgscan", "pgsteal", "pswpin", "pswpout", "rss"),
+        *("sec", "shmem", "slab", "sock", "swap", "swapcached", "swpin", "swpout", "thp", "total", "unevictable"),
+        *("vmalloc", "workingset", "writeback", "zswap", "zswapped", "zswpin", "zswpout", "zswpwb"),
+    }
 )
+_USAGE_STARTS = ("memory: usage ", "memory+swap: usage ", "swap: usage ", "kmem: usage ")
 # No limit: LONG_MAX bytes in whole pages of up to 256 KiB (PAGE_COUNTER_MAX), until 3.18 LONG_MAX or ULONG_MAX bytes
 # (res_counter); where a long has 32 bits, LONG_MAX pages of 4 KiB.
+_MAY_LACK_ITS_START = 1  # the first line of a source that was cut by bytes: "inactive_anon 7" may read "active_anon 7"
 _NO_LIMIT_KB = 2**53 - 256
 _NO_LIMIT_KB_32_BIT = (2**31 - 1) * 4
 
@@ -154,6 +173,8 @@ class MemoryDraft:
 
     def take(self, number: int, text: str, whole: bool = True) -> bool:
         """Read a line; False: it is not of this block. `whole` False: the text ends in it, its last word may be cut."""
+        if not whole:
+            text = _without_cut_word(text)
         first = text.split(None, 1)
         if not first:
             return False
@@ -163,7 +184,7 @@ class MemoryDraft:
             reader = self._reader_of(word)
             if reader is None:
                 return False
-        if not reader(self, number, (text if whole else _without_cut_word(text)).strip(), whole):
+        if not reader(self, number, text.strip(), whole):
             return False
         if self._line is None:
             self._line = number
@@ -238,7 +259,7 @@ class MemoryDraft:
     def _take_counts(self, number: int, text: str, whole: bool) -> bool:
         """The first paragraph: counts of pages, of one record in five to eight lines."""
         found = _compiled(_COUNT).findall(text)
-        for name, pages in found:
+        for name, pages in found[1:] if number == _MAY_LACK_ITS_START else found:
             if name not in self._counts:
                 self._counts[name] = int(pages)
                 self._lines[name] = number
@@ -306,12 +327,13 @@ class MemoryDraft:
                 figures.append((f"{kind}{name}", int(pages)))
         self._awaits_cpus = None
         if self._cpus_of is not None and figures:
-            known = self._per_cpu[self._cpus_of][1]
-            again = (int(cpu), figures[0][0])
-            if again in known:  # the header between is lost
+            told = self._per_cpu[self._cpus_of][1]
+            row, last = (int(cpu), figures[0][0]), next(reversed(told), (-1, ""))
+            if row[0] < last[0] or told.get(row, tuple(figures)) != tuple(figures):
+                told.clear()  # CPUs are told in order: the header of another zone is lost or displaced
                 self._cpus_of = None
             else:
-                known[again] = tuple(figures)
+                told[row] = tuple(figures)
         return True
 
     def _take_blocks(self, number: int, text: str, key: _ZoneKey) -> bool:
@@ -346,10 +368,10 @@ class MemoryDraft:
 
     def _take_total(self, number: int, text: str, whole: bool) -> bool:
         match = _compiled(_TOTAL).match(text)
-        if match is None:
+        if match is None or not whole:  # its name may be cut
             return False
         name = match[2] or match[3] or match[4]
-        if name not in self._totals:
+        if name not in self._totals and number != _MAY_LACK_ITS_START:
             self._totals[name] = int(match[1])
             self._lines[name] = number
         return True
@@ -443,12 +465,14 @@ class MemcgDraft:
     def take(self, number: int, text: str, whole: bool = True) -> bool:
         """Read a line; False: it is not of this block. `whole` False: the text ends in it, its last word may be cut."""
         text = (text if whole else _without_cut_word(text)).strip()
-        if text.startswith(("memory: usage ", "memory+swap: usage ", "swap: usage ", "kmem: usage ")):
+        if text.startswith(_USAGE_STARTS):
             taken = self._take_usage(number, text)
         elif text.startswith("Memory cgroup "):
             taken = self._take_stats(number, text, whole) or self._take_protection(text)
-        else:
+        elif self._rows is not None or text.partition(" ")[0].partition("_")[0] in _STAT_FAMILIES:
             taken = self._take_rows(number, text)
+        else:
+            return False
         self._taken = self._taken or taken
         return taken
 
@@ -473,6 +497,8 @@ class MemcgDraft:
         match = _compiled(_USAGE).match(rest)
         if match is None:
             return False
+        if name == "swap" and number == _MAY_LACK_ITS_START:  # of memory+swap
+            return True
         limit: int | Literal["max"] | None = None
         if match[2]:
             limit_kb = int(match[2])
@@ -509,11 +535,11 @@ class MemcgDraft:
 
     def _take_rows(self, number: int, text: str) -> bool:
         """`key value` rows of memory.stat, in bytes or events; several in one text where lines were joined."""
-        if self._rows is None and not text.startswith(_STAT_FAMILIES):
-            return False
         rows = _rows(text)
         if not rows:
             return False
+        if self._rows is None and number == _MAY_LACK_ITS_START:
+            return True
         if self._rows is None:  # the text begins below the header
             self._rows = self._stats.setdefault(None, (number, {}))[1]
         if not self._rows_lost:
@@ -532,14 +558,7 @@ class MemcgDraft:
 
 def _rows(text: str) -> Figures:
     """The `key value` pairs that a text consists of; empty if it is anything else."""
-    words = text.split()
-    if len(words) % 2:
+    if _compiled(_STAT_ROWS).match(text) is None:
         return ()
-    rows = []
-    for name, value in zip(words[::2], words[1::2], strict=True):
-        if not (
-            value.isdecimal() and value.isascii() and len(value) <= 20 and name[0].islower() and name.isidentifier()
-        ):
-            return ()
-        rows.append((name, int(value)))
-    return tuple(rows)
+    words = text.split()
+    return tuple(zip(words[::2], map(int, words[1::2]), strict=True))
