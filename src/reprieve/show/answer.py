@@ -79,7 +79,7 @@ def limit(oom: OomReport) -> tuple[str, ...]:
     if oom.scope is None:
         return ("not told by this text",)
     told = machine_memory(oom)
-    return ("the memory of the whole machine", f": {told}" if told else "", "; no cgroup limit")
+    return ("the whole machine", f": {told}" if told else "", "; no cgroup limit")
 
 
 def _nodes(printed: str | None) -> str:

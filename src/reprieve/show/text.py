@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from reprieve.model.finding import Evidence, Finding, Remedy
+from reprieve.model.finding import Evidence, Finding, Remedy, quote
 from reprieve.model.oom import OomReport, OomSummary
 from reprieve.model.snapshot import Snapshot
 from reprieve.rules.account import where
@@ -98,6 +98,7 @@ def _event(page: _Page, oom: OomReport, findings: Sequence[Finding], *, verbose:
 
 def _half_a_screen(page: _Page, oom: OomReport, findings: Sequence[Finding]) -> Iterator[str]:
     why = [line for finding in findings[:3] for line in page.say("", answer.claim(finding), finding.severity, most=3)]
+    why += page.say("", f"The kernel's last words: {quote(oom.panic)}", most=2) if oom.panic else ()
     remedies = answer.remedies(findings)
     how = list(_how(page, remedies[0])) if remedies else []
     memory = list(_memory(page, oom, most=4))
@@ -194,6 +195,8 @@ def _all_of(page: _Page, oom: OomReport, findings: Sequence[Finding]) -> Iterato
         for sentence in finding.detail:
             yield from page.say("", sentence)
         yield page.raw("", f"reprieve why --explain {escape.visible(finding.code)}", "dim")
+    if oom.panic:
+        yield from page.say("Panic", quote(oom.panic))
     yield from _section(page, "To do", _remedies(page, answer.remedies(findings)))
     yield from _section(page, "Where the memory was", _memory(page, oom))
     yield from _section(page, "Counters", _counters(page, oom))
@@ -296,7 +299,8 @@ def wrap(text: str, width: int) -> Iterator[str]:
             kept = escape.cut(line, width + 1).removesuffix("…")[:width]
             yield kept
             line = line[len(kept) :]
-    yield line
+    if line:
+        yield line
 
 
 def _no_colours(text: str, role: str) -> str:
