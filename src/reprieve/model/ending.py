@@ -1,0 +1,36 @@
+"""How a workload ended, in the words of what runs it."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from reprieve.model.oom import Stamp
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """What Docker, Podman, containerd, Kubernetes or systemd says of one container or unit; nothing is concluded.
+
+    All text is chosen by strangers. None is "not said".
+    """
+
+    manager: str  # "docker", "podman", "containerd", "kubernetes", "systemd"
+    line: int  # where in the text it is told, counted from 1
+    name: str | None = None  # of the container or the unit
+    container_id: str | None = None
+    pod: str | None = None
+    namespace: str | None = None  # of the pod, or containerd's
+    pod_uid: str | None = None
+    qos: str | None = None
+    state: str | None = None  # now, in the manager's word: "exited", "running", "Waiting", "failed"
+    state_reason: str | None = None  # "CrashLoopBackOff"
+    reason: str | None = None  # of the end: "OOMKilled", "Error", "oom-kill", "signal"
+    exit_code: int | None = None  # 137 is 128 + SIGKILL, whoever sent it
+    signal: int | None = None  # where the manager tells it apart from an exit
+    # The manager's own flag. True: a process in it was killed, not always its first one. False proves nothing: Podman
+    # before 5 never sets it, and systemd on cgroup v1 sees no kills.
+    oom_killed: bool | None = None
+    memory_limit_bytes: int | Literal["max"] | None = None  # now: it can have been another when it ended
+    memory_and_swap_limit_bytes: int | Literal["max"] | None = None
+    restarts: int | None = None
+    started: Stamp | None = None
+    finished: Stamp | None = None

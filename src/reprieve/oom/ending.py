@@ -1,0 +1,369 @@
+"""Pasted words of container and service managers → how their workloads ended.
+
+Read by shape: `docker inspect`, `podman inspect`, `docker events`, `podman events` (JSON), `ctr events`,
+`kubectl get pod -o json`, `kubectl describe pod`, `systemctl status`, `systemctl show`.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, Literal
+
+from reprieve.model.ending import Ending
+from reprieve.model.oom import Stamp
+from reprieve.oom.lines import stamp
+
+Limit = int | Literal["max"] | None
+
+# Without one of these words nothing here reads the text: most texts are searched once and left.
+_JSON_WORDS = ('"OOMKilled"', '"containerStatuses"', '"Action"', '"Type"')
+_SIGNALS = {"HUP": 1, "INT": 2, "QUIT": 3, "ILL": 4, "ABRT": 6, "BUS": 7, "FPE": 8, "KILL": 9, "SEGV": 11, "TERM": 15}
+_UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50}
+_UNITS |= {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15}
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+def read_endings(text: str) -> tuple[Ending, ...]:
+    """Every container and unit the text tells the state of, in its order; none if it is no such text.
+
+    >>> [(ending.name, ending.reason) for ending in read_endings("Id=nginx.service\\nResult=oom-kill\\n")]
+    [('nginx.service', 'oom-kill')]
+    """
+    found: list[Ending] = []
+    if any(word in text for word in _JSON_WORDS):
+        found += _from_json(text)
+    if "/tasks/" in text:
+        found += _from_ctr_events(text)
+    if "Container ID:" in text:
+        found += _from_describe(text)
+    if "Active: " in text:
+        found += _from_status(text)
+    if "Result=" in text:
+        found += _from_show(text)
+    return tuple(sorted(found, key=lambda ending: ending.line))
+
+
+def _from_json(text: str) -> Iterator[Ending]:
+    """Every JSON value that begins a line, whatever stands around it: a prompt, a command, another value."""
+    from json import JSONDecoder
+
+    decode = JSONDecoder().raw_decode
+    events: list[tuple[int, dict[str, Any]]] = []
+    end = 0
+    for start in re.finditer(r"(?m)^[ \t]*([\[{])", text):
+        if start.start(1) < end:
+            continue
+        try:
+            value, end = decode(text, start.start(1))
+        except (ValueError, RecursionError):  # another kind of bracket, or cut
+            continue
+        line = text.count("\n", 0, start.start(1)) + 1
+        for item in value if isinstance(value, list) else [value]:
+            if not isinstance(item, dict):
+                continue
+            if item.get("Type") == "container":
+                events.append((line, item))
+            else:
+                yield from _from_object(item, line)
+    yield from _from_events(events)
+
+
+def _from_object(item: dict[str, Any], line: int) -> Iterator[Ending]:
+    if "containerStatuses" in _object(item, "status"):
+        yield from _from_pod(item, line)
+    elif isinstance(item.get("items"), list):  # `kubectl get pods -o json`
+        for pod in item["items"]:
+            if isinstance(pod, dict):
+                yield from _from_pod(pod, line)
+    elif "OOMKilled" in item:  # docker inspect --format '{{json .State}}'
+        yield _from_inspect({"State": item}, line)
+    elif "OOMKilled" in _object(item, "State"):
+        yield _from_inspect(item, line)
+
+
+def _from_inspect(item: dict[str, Any], line: int) -> Ending:
+    state, host = item["State"], _object(item, "HostConfig")
+    ended = state.get("Running") is not True  # while it runs ExitCode is 0, and says nothing
+    name = _text(item.get("Name"))
+    return Ending(
+        manager="podman" if "OciVersion" in state else "docker",
+        line=line,
+        name=None if name is None else name.removeprefix("/"),
+        container_id=_text(item.get("Id")),
+        state=_text(state.get("Status")),
+        exit_code=_int(state.get("ExitCode")) if ended else None,
+        oom_killed=_flag(state.get("OOMKilled")),
+        memory_limit_bytes=_limit(host.get("Memory")),
+        memory_and_swap_limit_bytes=_limit(host.get("MemorySwap")),
+        restarts=_int(item.get("RestartCount")),
+        started=_stamp(state.get("StartedAt")),
+        finished=_stamp(state.get("FinishedAt")) if ended else None,
+    )
+
+
+def _from_pod(pod: dict[str, Any], line: int) -> Iterator[Ending]:
+    """For each container its last end, and where it runs again, or waits to, that state too."""
+    metadata, spec, status = (_object(pod, key) for key in ("metadata", "spec", "status"))
+    limits = {
+        container.get("name"): _quantity(_object(_object(container, "resources"), "limits").get("memory", "max"))
+        for key in ("initContainers", "containers")
+        for container in _objects(spec, key)
+    }
+    for key in ("initContainerStatuses", "containerStatuses"):
+        for container in _objects(status, key):
+            now, before = _object(container, "state"), _object(container, "lastState")
+            state = next(iter(now), None)
+            end = _object(now, "terminated") or _object(before, "terminated")
+            reason = _text(end.get("reason"))
+            yield Ending(
+                manager="kubernetes",
+                line=line,
+                name=_text(container.get("name")),
+                container_id=_id(end.get("containerID") or container.get("containerID")),
+                pod=_text(metadata.get("name")),
+                namespace=_text(metadata.get("namespace")),
+                pod_uid=_text(metadata.get("uid")),
+                qos=_text(status.get("qosClass")),
+                state=_text(state),
+                state_reason=None if state == "terminated" else _text(_object(now, state or "").get("reason")),
+                reason=reason,
+                exit_code=_int(end.get("exitCode")),
+                signal=_int(end.get("signal")),
+                oom_killed=None if reason is None else reason == "OOMKilled",
+                memory_limit_bytes=limits.get(container.get("name")),
+                restarts=_int(container.get("restartCount")),
+                started=_stamp(end.get("startedAt")),
+                finished=_stamp(end.get("finishedAt")),
+            )
+
+
+def _from_events(events: list[tuple[int, dict[str, Any]]]) -> Iterator[Ending]:
+    """Docker tells of kills ("oom") before the end ("die"); Podman of the end alone ("died")."""
+    killed: dict[str | None, Ending] = {}
+    for line, event in events:
+        podman = "Action" not in event
+        action = _text(event.get("Status" if podman else "Action"))
+        actor = _object(event, "Actor")
+        about = _object(actor, "Attributes")
+        container_id = _text(event.get("ID") if podman else actor.get("ID"))
+        at = _stamp(event.get("Time")) if podman else _unix(event.get("time"))
+        ending = Ending(
+            manager="podman" if podman else "docker",
+            line=line,
+            name=_text(event.get("Name") if podman else about.get("name")),
+            container_id=container_id,
+        )
+        if action == "oom":
+            killed.setdefault(container_id, replace(ending, oom_killed=True))
+        elif action in ("die", "died"):
+            code = event.get("ContainerExitCode") if podman else about.get("exitCode")
+            oom_killed = True if killed.pop(container_id, None) else None
+            yield replace(ending, state=action, exit_code=_int(code), oom_killed=oom_killed, finished=at)
+    yield from killed.values()  # it lives on, or the text ends before it does
+
+
+def _from_ctr_events(text: str) -> Iterator[Ending]:
+    """`TIME NAMESPACE /tasks/oom {"container_id":"c1"}`, and /tasks/exit; an exec in it has an id of its own."""
+    from json import loads
+
+    killed: dict[str | None, Ending] = {}
+    for number, line in enumerate(text.split("\n"), 1):
+        event = re.fullmatch(r"(\d{4}-\d\d-\d\d .{1,60}?) (\S+) /tasks/(oom|exit) (\{.*\})\s*", line)
+        if event is None:
+            continue
+        try:
+            about = loads(event[4])
+        except (ValueError, RecursionError):
+            continue
+        container_id = _text(about.get("container_id"))
+        ending = Ending(manager="containerd", line=number, container_id=container_id, namespace=event[2])
+        if event[3] == "oom":
+            killed.setdefault(container_id, replace(ending, oom_killed=True))
+        elif about.get("id") == about.get("container_id"):
+            yield replace(
+                ending,
+                state="exited",
+                exit_code=_int(about.get("exit_status")),
+                oom_killed=True if killed.pop(container_id, None) else None,
+                finished=_stamp(about.get("exited_at")),
+            )
+    yield from killed.values()
+
+
+def _from_describe(text: str) -> Iterator[Ending]:
+    """`kubectl describe pod`: what a key belongs to is told by how far it stands in."""
+    pod: dict[str, str] = {}
+    containers: list[tuple[int, str, dict[str, str]]] = []
+    section, group, inside = "", "", False
+    for number, line in enumerate(text.split("\n"), 1):
+        entry = re.match(r"( *)([A-Za-z][\w .-]{0,252}):(.*)", line)
+        if entry is None:
+            continue
+        depth, key, value = len(entry[1]), entry[2], entry[3].strip()
+        if depth == 0:
+            section = key
+            if key == "Name" and inside:  # the next pod
+                yield from _described(pod, containers)
+                pod, containers = {}, []
+            inside = inside or key in ("Containers", "Init Containers")
+            pod.setdefault(key, value)
+        elif section in ("Containers", "Init Containers"):
+            if depth == 2:
+                containers.append((number, key, {}))
+            elif containers and depth == 4:
+                group = key
+                containers[-1][2].setdefault(key, value)
+            elif containers and depth == 6:
+                containers[-1][2].setdefault(f"{group}/{key}", value)
+    yield from _described(pod, containers)
+
+
+def _described(pod: dict[str, str], containers: list[tuple[int, str, dict[str, str]]]) -> Iterator[Ending]:
+    for line, name, said in containers:
+        if "Container ID" not in said:
+            continue
+        which = "State" if said.get("State") == "Terminated" else "Last State"
+        reason = said.get(f"{which}/Reason")
+        limits = "max" if "Restart Count" in said and "Limits" not in said else said.get("Limits/memory")
+        yield Ending(
+            manager="kubernetes",
+            line=line,
+            name=name,
+            container_id=_id(said["Container ID"]),
+            pod=pod.get("Name"),
+            namespace=pod.get("Namespace"),
+            qos=pod.get("QoS Class"),
+            state=said.get("State"),
+            state_reason=None if which == "State" else said.get("State/Reason"),
+            reason=reason,
+            exit_code=_int(said.get(f"{which}/Exit Code")),
+            signal=_int(said.get(f"{which}/Signal")),
+            oom_killed=None if reason is None else reason == "OOMKilled",
+            memory_limit_bytes=_quantity(limits),
+            restarts=_int(said.get("Restart Count")),
+            started=_stamp(said.get(f"{which}/Started")),
+            finished=_stamp(said.get(f"{which}/Finished")),
+        )
+
+
+def _from_status(text: str) -> Iterator[Ending]:
+    """`systemctl status`: a unit's line begins with its dot, or since 247 with what became of it."""
+    heads = list(re.finditer(r"(?m)^[●○×*↻•] (\S{1,256}\.\w{4,9})\b.*$", text))
+    ends = [head.start() for head in heads[1:]] + [len(text)]
+    for head, end in zip(heads, ends, strict=False):  # without a head there is one end too many
+        body = text[head.end() : end]
+        active = re.search(r"(?m)^ +Active: (\S+)(?: \([^()\n]*?(?:Result: ([\w-]+))?\))?(?: since ([^;\n]+))?", body)
+        if active is None:
+            continue
+        main = re.search(r"(?m)^ +Main PID: \d+ .*?\(?code=(\w+), (?:signal|status)=(\w+)", body)
+        code, status = (main[1], main[2]) if main else (None, None)
+        yield Ending(
+            manager="systemd",
+            line=text.count("\n", 0, head.start()) + 1,
+            name=head[1],
+            state=active[1],
+            reason=active[2],
+            exit_code=_int(status) if code == "exited" else None,
+            signal=_SIGNALS.get(status or "") if code in ("killed", "dumped") else None,
+            oom_killed=None if active[2] is None else active[2] == "oom-kill",
+            finished=_stamp(active[3]) if active[1] in ("failed", "inactive") else None,
+        )
+
+
+def _from_show(text: str) -> Iterator[Ending]:
+    """`systemctl show`: KEY=VALUE lines, an empty one between units."""
+    first, said = 1, dict[str, str]()
+    for number, line in enumerate([*text.split("\n"), ""], 1):
+        entry = re.match(r"([A-Z][A-Za-z]{1,60})=(.*)", line)
+        if entry is not None:
+            first = first if said else number
+            said.setdefault(entry[1], entry[2].strip())
+            continue
+        if "Result" in said and said.keys() & {"Id", "ActiveState", "ExecMainStatus", "MemoryMax"}:
+            yield _shown(said, first)
+        said = {}
+
+
+def _shown(said: dict[str, str], line: int) -> Ending:
+    code, status = (
+        said.get("ExecMainCode"),
+        _int(said.get("ExecMainStatus")),
+    )  # CLD_EXITED 1, CLD_KILLED 2, CLD_DUMPED 3
+    limit = said.get("MemoryMax") or said.get("MemoryLimit")  # the latter is of cgroup v1
+    return Ending(
+        manager="systemd",
+        line=line,
+        name=said.get("Id"),
+        state=said.get("ActiveState"),
+        reason=said["Result"] or None,
+        exit_code=status if code == "1" else None,
+        signal=status if code in ("2", "3") else None,
+        oom_killed=said["Result"] == "oom-kill",
+        memory_limit_bytes="max" if limit == "infinity" else _int(limit),
+        restarts=_int(said.get("NRestarts")),
+        started=_stamp(said.get("ExecMainStartTimestamp")),
+        finished=_stamp(said.get("ExecMainExitTimestamp")),
+    )
+
+
+def _object(parent: dict[str, Any], key: str) -> dict[str, Any]:
+    value = parent.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _objects(parent: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    value = parent.get(key)
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def _text(value: object) -> str | None:
+    """Valid text: JSON can spell half a surrogate pair."""
+    return value.encode(errors="backslashreplace").decode() if isinstance(value, str) and value else None
+
+
+def _int(value: object) -> int | None:
+    if isinstance(value, str):
+        return int(value) if re.fullmatch(r"-?\d{1,19}", value) else None
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _flag(value: object) -> bool | None:
+    return value if isinstance(value, bool) else None
+
+
+def _limit(value: object) -> Limit:
+    """Docker's and Podman's: 0 is none, and so is -1 for swap."""
+    number = _int(value)
+    return "max" if number is not None and number <= 0 else number
+
+
+def _quantity(value: object) -> Limit:
+    """A Kubernetes quantity of memory: 64Mi, 1G, 67108864."""
+    if value == "max":
+        return "max"
+    amount = re.fullmatch(r"(\d{1,18}(?:\.\d{1,9})?)([KMGTP]i|[kMGTP]?)", str(value))
+    return int(float(amount[1]) * _UNITS[amount[2]]) if amount else None
+
+
+def _id(value: object) -> str | None:
+    """A container's id without the runtime before it: docker://4f1c…"""
+    text = _text(value)
+    return None if text is None else text.rpartition("://")[2]
+
+
+def _stamp(value: object) -> Stamp | None:
+    """A date of any manager; None for the year 1, with which Go says "never"."""
+    text = _text(value)
+    if text is None or text.startswith("0001-"):
+        return None
+    kubectl = re.fullmatch(r"\w{3}, (\d\d) (\w{3}) (\d{4}) (\d\d:\d\d:\d\d [+-]\d{4})", text)
+    if kubectl and kubectl[2] in _MONTHS:
+        told = stamp(f"{kubectl[3]}-{_MONTHS.index(kubectl[2]) + 1:02}-{kubectl[1]} {kubectl[4]}")
+        return replace(told, text=text)
+    told = stamp(text)
+    return told if told.text is not None else None
+
+
+def _unix(value: object) -> Stamp | None:
+    seconds = _int(value)
+    return None if seconds is None else Stamp(text=str(seconds), wall_s=float(seconds), certain=True)

@@ -1,0 +1,212 @@
+import json
+import random
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reprieve.model.ending import Ending
+from reprieve.oom.ending import read_endings
+
+CAPTURES = Path(__file__).parents[1] / "captures"
+LAB = Path(__file__).parents[1] / "logs" / "lab"
+MIB = 1024 * 1024
+PASTES = sorted(path for path in CAPTURES.iterdir() if path.suffix in (".json", ".jsonl", ".txt"))
+UNITS = "6.1.0-56-cloud-amd64__systemd-unit-memorymax.out.txt"
+
+
+def endings(name: str) -> tuple[Ending, ...]:
+    return read_endings((CAPTURES / name).read_text())
+
+
+def ending(name: str) -> Ending:
+    [only] = endings(name)
+    return only
+
+
+@pytest.mark.parametrize(
+    "name", ["k8s-events.json", "k8s-node.json", "docker-stats-api-live.json", "guide-snippets.log", "README.md"]
+)
+def test_what_tells_of_no_end_gives_none(name: str) -> None:
+    assert endings(name) == ()
+
+
+@pytest.mark.parametrize("path", sorted(LAB.glob("*.txt")), ids=lambda path: path.name)
+def test_a_kernel_log_tells_of_no_end(path: Path) -> None:
+    if not path.name.endswith(".out.txt"):
+        assert read_endings(path.read_text(errors="backslashreplace")) == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "exit_code", "oom_killed"),
+    [
+        ("docker-inspect-137-not-oom.json", 137, False),  # docker kill
+        ("docker-inspect-oom-pid1.json", 137, True),
+        ("docker-inspect-oom-child.json", 0, True),  # the flag stands though all ended well
+        ("docker-inspect-oom-child-137.json", 137, True),
+        ("docker-inspect-oom-restarts.json", 137, True),
+        ("docker26-inspect-oom.json", 137, True),
+        ("docker-inspect-live-updated.json", None, False),  # it runs: its exit code of 0 says nothing
+        ("podman-inspect-oom-runc.json", 137, False),  # a kill that Podman 4 does not tell
+        ("podman-inspect-oom-child-runc.json", 0, False),
+        ("podman5-inspect-oom-runc.json", 137, True),
+    ],
+)
+def test_inspect_tells_exit_code_and_flag_and_nothing_is_concluded(
+    name: str, exit_code: int | None, oom_killed: bool
+) -> None:
+    told = ending(name)
+    assert (told.exit_code, told.oom_killed) == (exit_code, oom_killed)
+    assert told.manager == ("podman" if name.startswith("podman") else "docker")
+
+
+def test_inspect_tells_name_limits_restarts_and_times() -> None:
+    told = ending("docker-inspect-oom-restarts.json")
+    assert (told.name, told.state, told.restarts) == ("loop1", "exited", 3)
+    assert told.container_id == "90725b755351ce1adc67ff7fdcdb8160d6def56e7e1b558ee0875cbf199f6442"
+    assert (told.memory_limit_bytes, told.memory_and_swap_limit_bytes) == (32 * MIB, 64 * MIB)
+    assert told.finished is not None
+    assert told.finished.text == "2026-11-23T13:39:08.535430321Z"
+    assert told.finished.certain
+
+
+def test_a_limit_that_is_not_set_is_max_and_one_that_is_not_told_is_none() -> None:
+    assert ending("docker-inspect-live-updated.json").memory_and_swap_limit_bytes == "max"
+    [state_alone] = read_endings('{"Status":"exited","Running":false,"OOMKilled":true,"ExitCode":137}')
+    assert (state_alone.memory_limit_bytes, state_alone.oom_killed) == (None, True)
+
+
+def test_time_of_an_end_that_has_not_come_is_none() -> None:
+    assert ending("docker-inspect-live-updated.json").finished is None
+
+
+def test_docker_events_tie_a_kill_to_the_end_of_its_container() -> None:
+    told = endings("docker-events-oom.jsonl")
+    assert [(end.name, end.exit_code, end.oom_killed) for end in told] == [
+        ("oom1", 137, True),
+        ("oom2", 0, True),
+        ("oom3", 137, True),
+        ("kill1", 137, None),
+        *[("loop1", 137, True)] * 4,
+        ("live1", 137, None),
+    ]
+
+
+def test_a_kill_in_a_container_that_lives_on_is_told_without_an_end() -> None:
+    assert [(end.name, end.exit_code, end.oom_killed) for end in endings("docker26-event-oom.jsonl")] == [
+        ("o1", None, True),
+        ("o2", None, True),
+    ]
+
+
+def test_podman_events_tell_the_end_alone() -> None:
+    told = endings("podman-events.jsonl")
+    assert {end.oom_killed for end in told} == {None}
+    assert [(end.name, end.exit_code) for end in told[:2]] == [("oom-runc", 137), ("oomc-runc", None)]
+
+
+def test_containerd_events_tell_kill_and_exit() -> None:
+    told = ending("ctr-events.txt")
+    assert (told.container_id, told.namespace, told.exit_code, told.oom_killed) == ("c1", "default", 137, True)
+
+
+def test_an_exec_in_a_container_is_not_its_end() -> None:
+    text = (CAPTURES / "ctr-events.txt").read_text().replace('"id":"c1","pid"', '"id":"exec1","pid"')
+    [told] = read_endings(text)
+    assert (told.exit_code, told.oom_killed) == (None, True)
+
+
+@pytest.mark.parametrize("name", ["k8s-pod-oomkilled-crashloop.json", "k8s-describe-loop.txt"])
+def test_a_pod_in_a_crash_loop_is_told_alike_by_json_and_describe(name: str) -> None:
+    told = ending(name)
+    assert (told.pod, told.namespace, told.name, told.qos) == ("loop", "default", "hog", "Burstable")
+    assert told.container_id == "118de893d888ff87c1c786ca7fcec1a20f1ccf343dcffa28c5969df56056ac1a"
+    assert (told.reason, told.exit_code, told.oom_killed, told.restarts) == ("OOMKilled", 137, True, 2)
+    assert (told.state or "").lower() == "waiting"
+    assert told.state_reason == "CrashLoopBackOff"
+    assert told.memory_limit_bytes == 64 * MIB
+    assert told.started is not None
+    assert told.finished is not None
+    assert (told.started.wall_s, told.finished.wall_s) == (1795443280.0, 1795443282.0)
+
+
+def test_a_pod_that_is_not_restarted_has_ended() -> None:
+    told = ending("k8s-pod-oomkilled-never.json")
+    assert (told.state, told.state_reason, told.reason) == ("terminated", None, "OOMKilled")
+    assert told.pod_uid == "7c25c128-e288-4d00-9d42-b3fdaa7fe6e1"
+
+
+def test_two_pods_described_one_after_the_other_are_kept_apart() -> None:
+    text = (CAPTURES / "k8s-describe-loop.txt").read_text()
+    first, second = read_endings(text + "\n\n" + text.replace("loop", "other"))
+    assert (first.pod, second.pod) == ("loop", "other")
+    assert second.line > first.line
+
+
+def test_several_pods_of_a_list_are_all_told() -> None:
+    pods = [json.loads((CAPTURES / f"k8s-pod-oomkilled-{name}.json").read_text()) for name in ("never", "crashloop")]
+    told = read_endings(json.dumps({"kind": "List", "items": pods}))
+    assert [end.pod for end in told] == ["hog", "loop"]
+
+
+def test_systemctl_show_and_status_tell_one_unit_alike() -> None:
+    shown, status = read_endings((LAB / UNITS).read_text())
+    assert shown.name == status.name == "leaky.service"
+    assert shown.reason == status.reason == "oom-kill"
+    assert shown.signal == status.signal == 9
+    assert shown.oom_killed is status.oom_killed is True
+    assert shown.exit_code is status.exit_code is None
+    assert (shown.memory_limit_bytes, shown.restarts) == (40 * MIB, 0)
+    assert status.finished is not None
+    assert status.finished.text == "Mon 2026-11-23 14:08:41 UTC"
+
+
+def test_on_cgroup_v1_systemd_saw_a_signal_and_no_more() -> None:
+    name = UNITS.replace("6.1.0-56-cloud-amd64", "5.10.0-46-cloud-amd64-legacyv1")
+    for told in read_endings((LAB / name).read_text()):
+        assert (told.reason, told.signal, told.oom_killed) == ("signal", 9, False)
+
+
+def test_an_exit_is_no_signal_and_a_running_unit_has_not_finished() -> None:
+    text = (LAB / UNITS).read_text()
+    exited = text.replace("ExecMainCode=2", "ExecMainCode=1").replace("ExecMainStatus=9", "ExecMainStatus=137")
+    assert next((end.exit_code, end.signal) for end in read_endings(exited)) == (137, None)
+    running = "● nginx.service - web\n     Active: active (running) since Mon 2026-11-23 14:08:41 UTC; 3s ago\n"
+    [told] = read_endings(running)
+    assert (told.state, told.reason, told.finished, told.oom_killed) == ("active", None, None, None)
+
+
+def test_a_prompt_and_other_words_around_a_paste_do_no_harm() -> None:
+    paste = (CAPTURES / "docker-inspect-oom-pid1.json").read_text()
+    told = read_endings(f"Hi all,\n[1] look at this:\n$ docker inspect oom1\n{paste}\n{{ nothing\n{paste}")
+    assert [end.name for end in told] == ["oom1", "oom1"]
+    assert told[0].line == 4
+
+
+def test_half_a_surrogate_pair_in_a_name_becomes_text() -> None:
+    [told] = read_endings('{"Name":"/a\\ud800b","State":{"OOMKilled":true,"ExitCode":true,"Running":"x"}}')
+    assert told.name == "a\\ud800b"
+    assert told.exit_code is None
+
+
+@pytest.mark.parametrize("bomb", ["[" * 100_000, '{"OOMKilled":' * 50_000, '[\n"OOMKilled"' * 20_000, "\n" * 200_000])
+def test_a_text_that_is_all_brackets_ends(bomb: str) -> None:
+    assert read_endings(f'"OOMKilled"\n{bomb}') == ()
+
+
+@pytest.mark.parametrize("path", [*PASTES, LAB / UNITS], ids=lambda path: path.name)
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers())
+def test_a_damaged_paste_raises_nothing(path: Path, seed: int) -> None:
+    text = path.read_text()
+    chance = random.Random(seed)
+    at, to = sorted(chance.randrange(len(text)) for _ in range(2))
+    for damaged in (
+        text[:at],
+        text[at:],
+        text[:at] + text[to:],
+        text[:at] + chance.choice('{}[]":\n\0\ud800') + text[at:],
+    ):
+        for told in read_endings(damaged):
+            str(told).encode()
