@@ -24,27 +24,34 @@ class Line(NamedTuple):
     boot_id: str | None = None  # where the journal tells
 
 
-_DATE = r"""
+_SYSLOG_DATE = r"""(?:
     (?:[^\W\d]{2,5}\.?[ ])? [^\W\d]{2,5}\.?[ ]+\d{1,2}[ ](?:\d{4}[ ])? \d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:[ ]\d{4}\b)?
-  | (?:[^\W\d]{2,5}\.?[ ])? \d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:[ ]?(?:Z|[+-]\d\d:?\d\d|[A-Z]{3,5}))?
-  | \d{9,10}\.\d{6}
+)"""
+_ISO_DATE = r"""(?:
+    (?:[^\W\d]{2,5}\.?[ ])? \d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:[ ]?(?:Z|[+-]\d\d:?\d\d|[A-Z]{3,5}\b))?
+  | \d{9,10}\.\d{6}(?=[ ])
+)"""
+_KERNEL_STAMP = r"""
+    \[\s{0,8}\d{1,12}\.\d{1,9}\](?:[ ]?\[\s*[TC]\d+\])?(?:[ ]|$)              # dmesg, with a caller
+  | \[[^\W\d][^\[\]]{2,20}\d\d:\d\d:\d\d[^\[\]]{0,12}\d{4}\](?:[ ]|$)      # dmesg -T
 """
 _HEAD = rf"""(?x)
-(?:[ ]*(?:[>|][ ]?)+)?                                                        # a quoted mail
+(?:[ ]*(?:[>|][ ]?)+)?                                                     # a quoted mail
 (?P<stamped>
-  (?:(?:[^\s:\[\]<>]{{1,200}}:)?\d{{1,9}}[:-](?=[<\[A-Z]|\d{{4}}-\d\d-\d\d))?    # grep -n, grep -rn
-  (?:<(?P<priority>\d{{1,3}})>(?:1[ ])?)?                                       # dmesg -r, serial console; RFC 5424
-  (?:(?P<record>\d{{1,4}}),\d+,\d+,[^;,\s]{{1,4}}(?:,[^;\s]*)?;)?                # /dev/kmsg
-  (?:(?P<facility>[a-z]+\d?)[ ]*:[a-z]+[ ]*:[ ])?                              # dmesg -x
-  (?:(?:{_DATE})
-     (?:[ ](?:stdout|stderr)[ ][FP][ ]                                        # a container log (CRI)
-      |[ ]\S+[ ](?P<app>[^\s:]+)[ ]\S+[ ]\S+[ ](?:-|\[[^\]]*\])[ ]              # RFC 5424
-      |(?:[ ][^\s:\[\]]+)?(?:[ ][a-z0-9]+\.[a-z]+)?[ ](?P<tag>[^\s:\[\]]+)(?:\[\d+\])?:(?:[ ]|$)  # RFC 3164, journalctl
-      |[ ]+|$))?
-  (?:\[\s{{0,8}}\d{{1,12}}\.\d{{1,9}}\](?:[ ]?\[\s*[TC]\d+\])?(?:[ ]|$)           # dmesg, with a caller
-    |\[[^\W\d][^\[\]]{{2,20}}\d\d:\d\d:\d\d[^\[\]]{{0,12}}\d{{4}}\](?:[ ]|$))?    # dmesg -T
-  (?:(?:[^\s:\[\]]+[ ])?kernel:[ ]?)?                                         # journalctl -o short-monotonic, wall
-  (?:[ ]*MESSAGE=)?                                                          # journalctl -o export, verbose
+  (?:(?:[^\s:\[\]<>]{{1,200}}:)?\d{{1,9}}[:-](?=[<\[A-Z]|\d{{4}}-\d\d-\d\d))? # grep -n, grep -rn
+  (?:<(?P<priority>\d{{1,3}})>(?:1[ ])?)?                                    # dmesg -r, serial console; RFC 5424
+  (?:(?P<record>\d{{1,4}}),\d+,\d+,[^;,\s]{{1,4}}(?:,[^;\s]*)?;)?             # /dev/kmsg
+  (?:(?P<facility>[a-z]+\d?)[ ]*:[a-z]+[ ]*:[ ])?                           # dmesg -x
+  (?:{_SYSLOG_DATE}                                                        # RFC 3164, journalctl: a host, and who wrote
+     (?:(?:[ ][^\s:\[\]]+)?(?:[ ][a-z0-9]+\.[a-z]+)?[ ](?P<tag>[^\s:\[\]]+)(?:\[\d+\])?:(?:[ ]|$) | [ ]+ | $)
+   |{_ISO_DATE}
+     (?:[ ](?:stdout|stderr)[ ][FP][ ]                                     # a container log (CRI)
+      |[ ]\S+[ ](?P<app>[^\s:]+)[ ]\S+[ ]\S+[ ](?:-|\[[^\]]*\])[ ]           # RFC 5424
+      |(?:[ ][^\s:\[\]]+)?[ ](?P<iso_tag>kernel|[^\s:\[\]]+(?=\[\d+\]:))(?:\[\d+\])?:(?:[ ]|$)
+      |[ ]+ | $))?                                                         # dmesg --time-format iso, kubectl: no host
+  (?:{_KERNEL_STAMP})?
+  (?:[ ]?(?:[^\s:\[\]]+[ ])?kernel:[ ]?(?:{_KERNEL_STAMP})?)?                # journalctl -o short-monotonic, wall
+  (?:[ ]*MESSAGE=)?                                                       # journalctl -o export, verbose
 )"""
 _INLINE = r"\[\s{0,8}\d{1,8}\.\d{6}\](?:\[\s*[TC]\d+\])? "  # a kernel line glued to a program's on a console
 _ANSI = r"\x1b\[[0-9;?]*[A-Za-z]"
@@ -118,7 +125,7 @@ def _written_by_kernel(match: re.Match[str]) -> bool | None:
         return int(record) < 8
     if (facility := match["facility"]) is not None:
         return facility == "kern"
-    program = match["tag"] or match["app"]
+    program = match["tag"] or match["app"] or match["iso_tag"]
     if program is not None and program != "kernel":
         return False
     if program is None and (priority := match["priority"]) is not None and int(priority) >= 8:
@@ -188,7 +195,7 @@ def _goes_on(pending: Line, line: Line, broken_at: int) -> bool:
 _UPTIME = r"\[\s*(\d+\.\d+)\]"
 _RECORD = r"\d+,\d+,(\d+),"
 _UNIX = r"(?:^|\s)(\d{9,10}\.\d{6})\s"
-_WRITTEN_DATE = rf"(?x)(?:^|[\[\s>:])({_DATE})"
+_WRITTEN_DATE = rf"(?x)(?:^|[\[\s>:])({_ISO_DATE}|{_SYSLOG_DATE})"
 
 
 def stamp(head: str) -> Stamp:

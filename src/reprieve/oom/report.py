@@ -19,7 +19,7 @@ from reprieve.oom.tables import last_number, parse_header, parse_kill, parse_row
 
 # 2.6.18 and before print no name; whoever quotes the words in a line of its own has more before them than a name.
 _TRIGGER = r"(?P<comm>.*?)\s*(?:\binvoked )?oom-killer(?::|$)(?P<rest>.*)"
-_FLAGS = r"gfp_mask=(0x[0-9a-f]+)(?=[(,])(?:\(([A-Z0-9_|x]*)\))?"
+_FLAGS = r"gfp_mask=(0x[0-9a-f]+)(?=[(,]|\s*$)(?:\(([A-Z0-9_|x]*)\))?"
 _CPU = (
     r"CPU:? ?(?P<cpu>\d+)(?: UID: (?P<uid>\d+))? PID: (?P<pid>\d+) Comm: (?P<comm>.{0,60}?)"
     r" (?:Kdump: loaded )?(?:Not tainted|Tainted: (?P<taint>[A-Z ]+?)) +(?P<kernel>\S+)"
@@ -177,6 +177,8 @@ class _Draft:
         if len(re.sub(r"\\x[0-9a-f]{2}", "?", comm)) > 15 or not (invoked or "gfp_mask=" in rest):
             return False  # somebody else's words about it
         flags = re.search(_FLAGS, rest)
+        if flags and not line.whole and flags.end() == len(rest):
+            flags = None
         self.facts["trigger"] = Trigger(
             line=line.number,
             comm=comm if invoked and comm else None,
@@ -323,6 +325,8 @@ class _Draft:
             self.facts["constraint_inferred"] = "CONSTRAINT_MEMORY_POLICY"
         elif "in cpuset" in lead:
             self.facts["constraint_inferred"] = "CONSTRAINT_CPUSET"
+        elif lead.lstrip().lower().startswith("out of memory"):
+            self.facts["constraint_inferred"] = "global"
 
     # -- the end -------------------------------------------------------------------------------------------------------
 
@@ -469,8 +473,8 @@ def _concluded(report: OomReport) -> OomReport:
     if report.constraint is None and inferred is None:
         if memcg or "mem_cgroup_out_of_memory" in report.stack or report.group_path:
             inferred = "CONSTRAINT_MEMCG"
-        elif report.memory:  # NONE, CPUSET or MEMORY_POLICY: a memory cgroup prints no Mem-Info
-            inferred = "global"
+        elif report.memory or report.panic or any("alloc_pages" in name for name in report.stack):
+            inferred = "global"  # NONE, CPUSET or MEMORY_POLICY; a memory cgroup prints no Mem-Info
     return replace(
         report,
         sysrq=report.sysrq or (trigger is not None and trigger.order == -1),

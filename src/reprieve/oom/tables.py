@@ -99,7 +99,7 @@ def _guess(words: list[str]) -> tuple[tuple[str, ...], list[str]]:
 # each of its 15 bytes may be an escape of four characters.
 _KILLED = (
     r"[\s*\-|•`]*(?P<lead>[^:]{0,60}: ?)?Killed process (?P<pid>\d{1,10})(?=[\s,]|$)"
-    r"(?:, UID (?P<uid>\d+),)?(?: \((?P<comm>(?:\\x[0-9a-f]{2}|.){0,15})\)(?=[\s,]|$))?"
+    r"(?:, UID (?P<uid>\d+),)?(?: \((?P<comm>(?:\\x[0-9a-f]{2}|.){0,15})\)(?=[\s,.]|$))?"
 )
 _LEADS = ("out of memory", "no available memory")
 _FIGURE = r"\b([a-z-]+):(\d{1,20})kB"
