@@ -182,10 +182,9 @@ class Memory:
     swap_free_bytes: int | None = None
     totals: Figures = ()  # "N pages RAM", "N pages reserved" …: name to pages
     slabs: tuple[Slab, ...] = ()
-    allocations: tuple[
-        tuple[str, str, int], ...
-    ] = ()  # code line, size as printed, calls: profiling kernels since 6.10
-    lines: tuple[tuple[str, int], ...] = ()  # where a figure of `counts`, `swap` or `totals` stands: name to line
+    # The code lines that hold most memory, where the kernel profiles (6.10): place, size as printed, calls.
+    allocations: tuple[tuple[str, str, int], ...] = ()
+    lines: tuple[tuple[str, int], ...] = ()  # of each count, total and size ("Free swap", …): name to line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

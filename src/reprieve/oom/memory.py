@@ -250,7 +250,7 @@ class MemoryDraft:
         )
 
     def _take_start(self, number: int, text: str, whole: bool) -> bool:
-        """ "Mem-Info:"; the rest of it, where a wrapped paste was joined."""
+        """The first line; what is below it may be joined to it, where a paste was wrapped."""
         _, _, rest = text.partition(":")
         if rest:
             self.take(number, rest)
@@ -280,15 +280,19 @@ class MemoryDraft:
         if name.startswith("hugepages_"):
             return self._take_hugepages(number, text, node)
         if ":" in name:
-            if node is not None and node not in self._nodes:
-                unreclaimable = _unreclaimable(text)
-                self._nodes[node] = Node(line=number, node=node, figures=_sizes(text), all_unreclaimable=unreclaimable)
-            return node is not None
+            return node is not None and self._take_node(number, text, node)
         if rest and rest[0].startswith("free:"):
             return self._take_zone(number, text, (node, name))
         if rest and rest[0] == "per-cpu:":
             return self._take_cpus_of(number, text, (node, name))
         return False
+
+    def _take_node(self, number: int, text: str, node: int) -> bool:
+        figures = _sizes(text)
+        if figures and node not in self._nodes:
+            unreclaimable = _unreclaimable(text)
+            self._nodes[node] = Node(line=number, node=node, figures=figures, all_unreclaimable=unreclaimable)
+        return bool(figures)
 
     def _take_zone(self, number: int, text: str, key: _ZoneKey) -> bool:
         figures = _sizes(text)
