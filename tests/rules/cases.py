@@ -72,6 +72,7 @@ CASES = {
         speaks=(
             _LAB + "global.txt",
             _LAB + "global-disk-swap.txt",
+            _LAB + "global-children.txt",
             _LAB + "numa-global.txt",
             "057-xfs-cc1plus-loglevel-wrapped-6.9.log",
             "074-rhel6-sshd-victim-java-2.6.32-431.log",

@@ -51,14 +51,17 @@ def tmpfs_size(held_bytes: int) -> Amount:
     return Amount(count_bytes=proposed, formula=f"half of the {size(held_bytes)} found there = {size(proposed)}")
 
 
-def workers_that_fit(count: int, held_bytes: int, ram_bytes: int) -> tuple[int, str] | None:
-    """How many of `count` equal processes leave a tenth of the RAM free; None if less than one would."""
-    each = held_bytes / count
-    fit = int((held_bytes - ram_bytes / 10) / each)
+def workers_that_fit(sizes_bytes: list[int], ram_bytes: int) -> tuple[int, str] | None:
+    """How many processes of a kind leave a tenth of the RAM free, each as large as the largest; None if none would."""
+    held, each = sum(sizes_bytes), max(sizes_bytes)
+    fit = (held - ram_bytes // 10) // each
     if fit < 1:
         return None
-    held, spare, one = size(held_bytes), size(ram_bytes // 10), size(round(each))
-    return fit, f"({held} held − {spare}, a tenth of the RAM) / {one} each = {fit} of {count}"
+    spare = size(ram_bytes // 10)
+    return (
+        fit,
+        f"({size(held)} held − {spare}, a tenth of RAM) / {size(each)}, the largest = {fit} of {len(sizes_bytes)}",
+    )
 
 
 def _round_up(count_bytes: int) -> int:

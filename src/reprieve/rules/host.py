@@ -118,15 +118,16 @@ def _held(holder: Holder) -> str:
 
 
 def _fewer_workers(named: tuple[Holder, ...], ram: int) -> tuple[Remedy, ...]:
-    """Fewer processes of a kind, where many of about the same size held a third of the RAM or more."""
+    """Fewer processes of a kind, where three or more of about the same size held a third of the RAM together."""
     if not named or len(named[0].tasks) < 3 or named[0].rss_bytes * 3 < ram:
         return ()
     workers = named[0]
-    sizes = sorted(task.rss_pages or 0 for task in workers.tasks)
-    if sizes[0] * 3 < sizes[-1]:
+    page = workers.rss_bytes // sum(task.rss_pages or 0 for task in workers.tasks)
+    sizes = [(task.rss_pages or 0) * page for task in workers.tasks]
+    if min(sizes) * 3 < max(sizes):
         return ()
-    fit = workers_that_fit(len(workers.tasks), workers.rss_bytes, ram)
-    if fit is None or fit[0] >= len(workers.tasks):
+    fit = workers_that_fit(sizes, ram)
+    if fit is None or fit[0] >= len(sizes):
         return ()
     count, formula = fit
     return (
