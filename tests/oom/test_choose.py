@@ -281,6 +281,7 @@ def test_the_formula_before_adj_in_thousandths_is_not_recomputed() -> None:
         ("043-numa", 1, ""),  # nobody was chosen
         ("lab/6.1.0-56-cloud-amd64__global-allocating-task", 0, ""),  # not for its points
         ("lab/5.10.0-46-cloud-amd64__global.txt", 0, "it held 175 MiB, 78 % of all memory"),
+        ("075-rhel6", 0, "it held at least 7.3 GiB, 42 % of all memory and swap"),  # swap is not in the table
         ("119-ubuntu-bash", 0, "it held 10.9 GiB, 70 % of all memory and swap"),
         ("lab/6.1.0-56-cloud-amd64__memcg.txt", 0, "it held 32.4 MiB, all of the limit"),
         (

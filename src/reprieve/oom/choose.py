@@ -155,7 +155,8 @@ class Recomputed:
         row = self.selected()
         if row is None or self.verdict == "allocating-task":
             return ""
-        said = f"it held {_amount(row.held_pages, self.page_size_bytes)}"
+        least = "at least " if row.task.swap_pages is None else ""
+        said = f"it held {least}{_amount(row.held_pages, self.page_size_bytes)}"
         if self.total and 1 <= (share := row.held_pages * 1000 // self.total.pages) <= 1100:
             said += f", {'all' if share >= 995 else percent(row.held_pages, self.total.pages)} of {self.total.of}"
         adj = row.task.oom_score_adj
@@ -316,8 +317,8 @@ def _numbers(ranges: str) -> set[int]:
 _STEP_PAGES = 64
 
 _UNSEEN = (
-    "the kernel passed over them for what no report tells: killed before and not yet gone (MMF_OOM_SKIP), in vfork, "
-    "or a fault of this kernel"
+    "passed over for what no report tells: killed before and not yet gone (MMF_OOM_SKIP), in vfork, or a fault of this "
+    "kernel"
 )
 
 
@@ -366,7 +367,7 @@ def _judge_none(report: OomReport, choice: Choice) -> tuple[str, str]:
         return "cut", "the text ends before it says who was chosen"
     if choice.chosen is None:
         return "nobody", "all in the table are exempt" if report.tasks else "there was nobody to choose from"
-    return "ruled-out", f"{len(choice.ranking)} in the table have an oom_score_adj above -1000; {_UNSEEN}"
+    return "ruled-out", f"{len(choice.ranking)} in the table had an oom_score_adj above -1000, {_UNSEEN}"
 
 
 def _judge_other(report: OomReport, choice: Choice, candidate: Candidate, total: Total | None) -> tuple[str, str]:
@@ -383,7 +384,7 @@ def _judge_other(report: OomReport, choice: Choice, candidate: Candidate, total:
     if above - points <= 2 * _STEP_PAGES:
         return "printed-later", f"{above - points} pages lie between the two, and the table is printed after the choice"
     count = sum(1 for other in choice.ranking if choice.points(other) > points)
-    return "ruled-out", f"{count} in the table {'has' if count == 1 else 'have'} more points; {_UNSEEN}"
+    return "ruled-out", f"{count} in the table had more points, {_UNSEEN}"
 
 
 def _can_come_first(choice: Choice, candidate: Candidate, total: Total | None) -> bool:
