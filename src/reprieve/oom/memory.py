@@ -87,9 +87,10 @@ _STAT_FAMILIES = frozenset(
     }
 )
 _USAGE_STARTS = ("memory: usage ", "memory+swap: usage ", "swap: usage ", "kmem: usage ")
+# The first line of a source may be cut in front: "inactive_anon 7" then reads "active_anon 7".
+_MAY_LACK_ITS_START = 1
 # No limit: LONG_MAX bytes in whole pages of up to 256 KiB (PAGE_COUNTER_MAX), until 3.18 LONG_MAX or ULONG_MAX bytes
 # (res_counter); where a long has 32 bits, LONG_MAX pages of 4 KiB.
-_MAY_LACK_ITS_START = 1  # the first line of a source that was cut by bytes: "inactive_anon 7" may read "active_anon 7"
 _NO_LIMIT_KB = 2**53 - 256
 _NO_LIMIT_KB_32_BIT = (2**31 - 1) * 4
 
