@@ -67,23 +67,11 @@ _COUNTS_FIRST = frozenset(
 # What the keys of memory.stat begin with, up to "_": a text may begin below their header.
 _STAT_FAMILIES = frozenset(
     {
-        *(
-            "active",
-            "anon",
-            "cache",
-            "dirty",
-            "file",
-            "hierarchical",
-            "hugetlb",
-            "inactive",
-            "kernel",
-            "mapped",
-            "numa",
-        ),
-        *("pagetables", "percpu", "pgactivate", "pgdeactivate", "pgdemote", "pgfault", "pglazyfree", "pglazyfreed"),
-        *("pgmajfault", "pgpgin", "pgpgout", "pgpromote", "pgrefill", "pgscan", "pgsteal", "pswpin", "pswpout", "rss"),
-        *("sec", "shmem", "slab", "sock", "swap", "swapcached", "swpin", "swpout", "thp", "total", "unevictable"),
-        *("vmalloc", "workingset", "writeback", "zswap", "zswapped", "zswpin", "zswpout", "zswpwb"),
+        *("active", "anon", "cache", "dirty", "file", "hierarchical", "hugetlb", "inactive", "kernel", "mapped"),
+        *("numa", "pagetables", "percpu", "pgactivate", "pgdeactivate", "pgdemote", "pgfault", "pglazyfree"),
+        *("pglazyfreed", "pgmajfault", "pgpgin", "pgpgout", "pgpromote", "pgrefill", "pgscan", "pgsteal", "pswpin"),
+        *("pswpout", "rss", "sec", "shmem", "slab", "sock", "swap", "swapcached", "swpin", "swpout", "thp", "total"),
+        *("unevictable", "vmalloc", "workingset", "writeback", "zswap", "zswapped", "zswpin", "zswpout", "zswpwb"),
     }
 )
 _USAGE_STARTS = ("memory: usage ", "memory+swap: usage ", "swap: usage ", "kmem: usage ")
