@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from bench.bars import GROUPS
-from bench.run import HEAD, contest, row
+from bench.run import HEAD, contest_row
 
 _REPORT = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 _INTRODUCTION = """\
@@ -64,7 +64,7 @@ def main() -> int:
             continue
         with tempfile.TemporaryDirectory(prefix="reprieve-bench-") as folder:
             for bar in group(Path(folder)):
-                line, met = row(bar, *contest(bar, Path(folder)))
+                line, met = contest_row(bar, Path(folder))
                 print(line, flush=True)
                 table.append(line)
                 all_met &= met

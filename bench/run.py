@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import statistics
 import subprocess
 from collections.abc import Callable, Sequence
@@ -27,7 +28,7 @@ class Command:
     without: str | None = None  # a package that cannot be imported in it
 
     def __str__(self) -> str:
-        words = " ".join(Path(word).name if os.path.isabs(word) else word for word in self.argv)
+        words = shlex.join(Path(word).name if os.path.isabs(word) else word for word in self.argv)
         return words if self.without is None else f"{words} (without {self.without})"
 
 
@@ -43,7 +44,7 @@ class Bar:
     theirs: Command | None = None
     figure: Figure
     unit: str
-    at_most: float
+    at_most: float | None  # None: told for its own sake
     runs: int = 5
 
 
@@ -101,14 +102,26 @@ HEAD = (
 )
 
 
-def row(bar: Bar, ours: Sequence[Run], theirs: Sequence[Run]) -> tuple[str, bool]:
-    """A line of the table, and whether the bar is met."""
+def contest_row(bar: Bar, folder: Path) -> tuple[str, bool]:
+    """A line of the table, and whether the bar is met; a command that fails meets none."""
+    try:
+        ours, theirs = contest(bar, folder)
+    except subprocess.CalledProcessError as error:
+        return _line(bar.what, f"`{bar.ours}`", *[""] * 6, f"{error}", _number(bar.at_most), "**failed**"), False
     figure = bar.figure(ours, theirs)
-    met = figure <= bar.at_most
+    met = bar.at_most is None or figure <= bar.at_most
+    verdict = "" if bar.at_most is None else "met" if met else "**missed**"
     cells = [bar.what, f"`{bar.ours}`", f"{cpu_s(ours):.3f}", f"{rss_mib(ours, ()):.0f}", f"{ours[-1].printed_bytes}"]
     if bar.theirs is None:
         cells += ["", "", ""]
     else:
         cells += [f"`{bar.theirs}`", f"{cpu_s(theirs):.3f}", f"{theirs[-1].printed_bytes}"]
-    cells += [f"{figure:.2f} {bar.unit}", f"{bar.at_most:g}", "met" if met else "**missed**"]
-    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |", met
+    return _line(*cells, f"{figure:.2f} {bar.unit}", _number(bar.at_most), verdict), met
+
+
+def _line(*cells: str) -> str:
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def _number(at_most: float | None) -> str:
+    return "" if at_most is None else f"{at_most:g}"
