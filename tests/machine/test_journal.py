@@ -121,10 +121,22 @@ def test_a_damaged_journal_is_a_gap_in_journalctls_own_words(journal: Path) -> N
         named([str(journal)], NOBODY)
 
 
-def test_a_machine_without_a_journal_has_no_source(tmp_path: Path) -> None:
-    program("journalctl")
-    gaps: list[Gap] = []
-    assert journal_sources((f"--directory={tmp_path}",), name="journal", gaps=gaps) == []
+def test_a_journal_without_a_word_about_memory_is_a_source_without_a_line(journal: Path) -> None:
+    remote = program("systemd-journal-remote", "/lib/systemd", "/usr/lib/systemd")
+    path = journal.parent / "quiet [*?].journal"
+    text = entry(0, OLD_BOOT, b"Linux version 6.1")
+    subprocess.run([remote, f"--output={path}", "-"], input=text, check=True, capture_output=True)
+    [source], gaps = named([str(path)], NOBODY)
+    assert (source.name, read(source)) == (str(path), (b"", []))
+    assert gaps == []
+
+
+def test_a_name_that_looks_like_a_pattern_is_taken_as_it_is(journal: Path) -> None:
+    path = journal.rename(journal.parent / "s?stem [a*].journal")
+    sources, gaps = named([str(path)], NOBODY)
+    assert [source.boot_id for source in sources] == [NEW_BOOT, OLD_BOOT]
+    assert len(read(sources[0])[0].splitlines()) == 5
+    assert gaps == []
 
 
 def test_without_journalctl_a_journal_file_is_a_gap_that_says_so(

@@ -32,8 +32,8 @@ def unpacked(chunks: Iterable[Block], packing: str, name: str, gaps: list[Gap]) 
     """
     begin = _unpacker(packing)
     if begin is None:
-        pipe = f"zstd -dc {name} | reprieve why -"
-        gaps.append(Gap(place=name, reason="no zstd here to read it", hint=f"pip install backports.zstd, or: {pipe}"))
+        hint = "pip install backports.zstd, or: zstd -dc FILE | reprieve why -"
+        gaps.append(Gap(place=name, reason="no zstd here to read it", hint=hint))
         return
     make, errors = begin
     unpacker = make()
@@ -49,7 +49,7 @@ def unpacked(chunks: Iterable[Block], packing: str, name: str, gaps: list[Gap]) 
                     yield text
                     text = b"" if unpacker.eof or unpacker.needs_input else unpacker.decompress(b"", BLOCK_BYTES)
             except errors as error:
-                gaps.append(Gap(place=name, reason=f"damaged {packing}: {error}", hint="read up to there"))
+                gaps.append(_damage(error, packing, name))
                 return
             if not unpacker.eof:
                 break
@@ -57,6 +57,13 @@ def unpacked(chunks: Iterable[Block], packing: str, name: str, gaps: list[Gap]) 
             unpacker, inside = make(), False
     if inside:
         gaps.append(Gap(place=name, reason=f"the {packing} data ends in the middle", hint="read up to there"))
+
+
+def _damage(error: Exception, packing: str, name: str) -> Gap:
+    if "emory" not in str(error):  # lzma: "Memory usage limit exceeded"; zstd: "Frame requires too much memory"
+        return Gap(place=name, reason=f"damaged {packing}: {error}", hint="read up to there")
+    hint = f"unpack it where memory is: {packing} -dc FILE | reprieve why -"
+    return Gap(place=name, reason="takes more than 64 MiB to unpack", hint=hint)
 
 
 def _bites(chunks: Iterable[Block]) -> Iterator[bytes]:

@@ -21,7 +21,7 @@ _KERNEL = ("_TRANSPORT=kernel",)  # all boots; --dmesg means this one
 # Read by journalctl's PCRE2 at five times the speed of its JSON. Upper case in it makes it case-sensitive.
 _TELLTALE = "oom-killer|[Kk]illed process|Out of memory|oom-kill:|page allocation failure"
 _AFTERMATH_BYTES = 1024 * 1024  # read after the last hit: a task table without its kill line, the reaper
-_SILENCE_S = 60.0  # without a byte from journalctl: a disk that hangs
+_SILENCE_S = 120.0  # without a byte from journalctl: a disk that hangs; it searches a hundred million entries by then
 
 
 @dataclass(slots=True)
@@ -45,11 +45,12 @@ def journal_sources(where: Sequence[str] = (), *, name: str = _PLACE, gaps: list
     Lines of `_TRANSPORT=kernel` come from the kernel's buffer; those that user space wrote into it have a
     SYSLOG_FACILITY above 0. journalctl before 237, or built without PCRE2, cannot search: then it is one source.
     """
+    gaps_before = len(gaps)
     whole = Source(name=name, kind="journal", blocks=partial(_read, (*where, *_KERNEL), name, None))
     try:
         boots = _boots_with_hits(where, name, gaps)
     except FileNotFoundError:
-        if where or any(map(os.path.isdir, ("/var/log/journal", "/run/log/journal"))):
+        if where or _is_kept():
             gaps.append(Gap(place=name, reason="journalctl is not installed", hint="it comes with systemd"))
         return []
     except _Refused as refusal:
@@ -57,7 +58,9 @@ def journal_sources(where: Sequence[str] = (), *, name: str = _PLACE, gaps: list
             return [whole]
         gaps.append(Gap(place=name, reason=str(refusal)))
         return []
-    numbers = _boot_numbers(where) if boots and not where else {}
+    if not boots and len(gaps) == gaps_before and (where or _is_kept()):  # it has been searched: that is an answer
+        return [Source(name=name, kind="journal", blocks=_nothing)]
+    numbers = _boot_numbers() if boots and not where else {}
     return [
         Source(
             name=_name(name, boot_id, numbers, alone=bool(where) and len(boots) == 1),
@@ -73,7 +76,8 @@ def journal_sources(where: Sequence[str] = (), *, name: str = _PLACE, gaps: list
 
 def journal_file_sources(path: str, gaps: list[Gap]) -> list[Source]:
     """The same of one `.journal` file."""
-    return journal_sources((f"--file={path}",), name=shown(path), gaps=gaps)
+    literal = re.sub(r"([*?[])", r"[\1]", path)  # journalctl takes a pattern
+    return journal_sources((f"--file={literal}",), name=shown(path), gaps=gaps)
 
 
 def follow_argv() -> list[str]:
@@ -102,18 +106,31 @@ def _boots_with_hits(where: Sequence[str], name: str, gaps: list[Gap]) -> dict[s
         if not line.startswith(b"{"):
             continue
         entry = json.loads(line)
-        boot_id, cursor = entry["_BOOT_ID"], entry["__CURSOR"]
+        boot_id, machine_id, cursor = entry.get("_BOOT_ID"), entry.get("_MACHINE_ID"), entry["__CURSOR"]
+        if not isinstance(boot_id, str):  # a journal that was put together by hand; a list: it has several
+            continue
         if boot_id in boots:
             boots[boot_id].last = cursor
         else:
-            boots[boot_id] = _Hits(first=cursor, last=cursor, machine_id=entry.get("_MACHINE_ID"))
+            machine_id = machine_id if isinstance(machine_id, str) else None
+            boots[boot_id] = _Hits(first=cursor, last=cursor, machine_id=machine_id)
         boots[boot_id].newest_us = int(entry["__REALTIME_TIMESTAMP"])
     return boots
 
 
-def _boot_numbers(where: Sequence[str]) -> dict[str, int]:
+def _is_kept() -> bool:
+    """Does this machine keep a journal, on disk or in memory?"""
+    folders = ("/var/log/journal", "/run/log/journal")
+    return any(os.path.isdir(folder) and (not os.access(folder, os.R_OK) or os.listdir(folder)) for folder in folders)
+
+
+def _nothing(_gaps: list[Gap]) -> Iterator[bytes]:
+    return iter(())
+
+
+def _boot_numbers() -> dict[str, int]:
     """The numbers people give boots, 0 for this one: `IDX BOOT_ID FIRST LAST`, with a header since 254."""
-    argv = ["journalctl", "--no-pager", "--quiet", "--list-boots", *where]
+    argv = ["journalctl", "--no-pager", "--quiet", "--list-boots"]
     try:
         text = b"".join(_run(argv, _PLACE, [])).decode(errors="backslashreplace")
     except _Refused:
@@ -171,7 +188,7 @@ def _run(argv: list[str], name: str, gaps: list[Gap]) -> Iterator[bytes]:
         while is_open:
             events = ready.poll(_SILENCE_S * 1000)
             if not events:
-                gaps.append(Gap(place=name, reason=f"journalctl said nothing for {_SILENCE_S:.0f} s", hint=_VERIFY))
+                gaps.append(Gap(place=name, reason=f"journalctl said nothing for {_SILENCE_S:.0f} s", hint=_BY_HAND))
                 return
             for descriptor, _ in events:
                 data = os.read(descriptor, BLOCK_BYTES)
@@ -196,4 +213,4 @@ def _run(argv: list[str], name: str, gaps: list[Gap]) -> Iterator[bytes]:
         raise _Refused(words.splitlines()[-1])
 
 
-_VERIFY = "is the disk well? journalctl --verify"
+_BY_HAND = "ask it yourself: journalctl --dmesg --grep=oom-kill"
