@@ -28,13 +28,13 @@ class Mirror:
     """Where Debian packages come from, and the keys that sign them."""
 
     main_url: str
-    security_url: str
+    security_url: str | None
     keyring: Path
 
-    def source(self, suite: str) -> str:
-        """The one-line source of a suite, as sources.list(5) has it."""
-        url = self.security_url if suite.endswith("-security") else self.main_url
-        return f"deb [arch=amd64 signed-by={self.keyring}] {url} {suite} main"
+    def sources(self, *suites: str) -> list[str]:
+        """One-line sources of the suites, as sources.list(5) has them; less those of security if it is not known."""
+        urls = {suite: self.security_url if suite.endswith("-security") else self.main_url for suite in suites}
+        return [f"deb [arch=amd64 signed-by={self.keyring}] {url} {suite} main" for suite, url in urls.items() if url]
 
 
 def folder() -> Path:
@@ -85,8 +85,7 @@ def debian_mirror() -> Mirror:
     if keyring is None:
         raise LabError("the keys of the Debian archive are not here", hint=f"as root: apt-get install {KEYRING}")
     if named := os.environ.get("REPRIEVE_LAB_MIRROR"):
-        main = named.rstrip("/")
-        return Mirror(main_url=main, security_url=f"{main}-security", keyring=keyring)
+        return Mirror(main_url=named, security_url=None, keyring=keyring)
     urls = sorted(set(call(("apt-get", "indextargets", "--format", "$(REPO_URI)")).split()))
     mains = [url for url in urls if re.search(r"/debian/?$", url)]
     securities = [url for url in urls if re.search(r"/debian-security/?$", url)]
@@ -95,7 +94,7 @@ def debian_mirror() -> Mirror:
             "apt of this machine knows no Debian mirror, and the guests run Debian kernels",
             hint="set REPRIEVE_LAB_MIRROR to the URL of one, as sources.list(5) has it",
         )
-    return Mirror(main_url=mains[0], security_url=(securities or mains)[0], keyring=keyring)
+    return Mirror(main_url=mains[0], security_url=next(iter(securities), None), keyring=keyring)
 
 
 @contextmanager

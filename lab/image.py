@@ -103,7 +103,7 @@ def _debian_tar() -> Path:
         half = tar.with_suffix(".half")
         options = ("--variant=minbase", "--format=tar", f"--include={packages}", f"--keyring={mirror.keyring}")
         no_recommends = '--aptopt=APT::Install-Recommends "false"'
-        call(("mmdebstrap", *options, no_recommends, *unseen, ROOT_SUITE, half, mirror.source(ROOT_SUITE)))
+        call(("mmdebstrap", *options, no_recommends, *unseen, ROOT_SUITE, half, *mirror.sources(ROOT_SUITE)))
         half.rename(tar)
     return tar
 

@@ -95,7 +95,7 @@ def _private_apt(work: Path, suites: tuple[str, ...]) -> list[str]:
         (work / needed).mkdir(parents=True)
     (work / "status").touch()
     mirror = debian_mirror()
-    (work / "sources.list").write_text("".join(mirror.source(suite) + "\n" for suite in suites))
+    (work / "sources.list").write_text("".join(f"{line}\n" for line in mirror.sources(*suites)))
     options = {
         "Dir::Etc::SourceList": work / "sources.list",
         "Dir::Etc::SourceParts": "-",

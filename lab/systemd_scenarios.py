@@ -43,7 +43,7 @@ def _policy(unit: str, policy: str) -> str:
     """Start a unit whose shell outlives its child; wait until the unit has ended, or the child at least."""
     return (
         f"systemd-run -q --unit={unit} -p MemoryMax=40M -p OOMPolicy={policy} "
-        "sh -c 'sleep 301 & hog --mib 200 --name child; echo child ended with $?; sleep 300'\n"
+        "sh -c 'sleep 301 & sleep 1; hog --mib 200 --name child; echo child ended with $?; sleep 300'\n"
         f"until grep -q 'oom_kill [1-9]' /sys/fs/cgroup/system.slice/{unit}.service/memory.events 2> /dev/null\n"
         f"do systemctl -q is-active {unit} || break; sleep 0.2; done\nsleep 3\n"
         f"systemctl show {unit} -p Result,OOMPolicy,ActiveState,SubState\njournalctl -u {unit} --no-pager\n"
