@@ -147,12 +147,21 @@ def test_without_journalctl_a_journal_file_is_a_gap_that_says_so(
         named([str(journal)], NOBODY)
 
 
-def test_a_journalctl_that_cannot_search_is_read_whole(journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("option", "refusal"),
+    [
+        ("--grep", "Compiled without pattern matching support"),
+        ("--output-fields", "journalctl: unrecognized option '--output-fields=MESSAGE'"),  # before 236
+    ],
+)
+def test_a_journalctl_that_cannot_search_is_read_whole(
+    journal: Path, monkeypatch: pytest.MonkeyPatch, option: str, refusal: str
+) -> None:
     folder = journal.parent / "bin"
     folder.mkdir()
-    older = folder / "journalctl"  # as one built without PCRE2 behaves
-    refusal = 'case "$*" in *--grep*) echo "Compiled without pattern matching support" >&2; exit 1;; esac'
-    older.write_text(f'#!/bin/sh\n{refusal}\nexec {program("journalctl")} "$@"\n')
+    older = folder / "journalctl"  # the real one, behind a door that refuses what older ones do not know
+    door = f'case "$*" in *{option}*) echo "{refusal}" >&2; exit 1;; esac'
+    older.write_text(f'#!/bin/sh\n{door}\nexec {program("journalctl")} "$@"\n')
     older.chmod(0o755)
     monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
     [source], gaps = named([str(journal)], NOBODY)
@@ -160,6 +169,15 @@ def test_a_journalctl_that_cannot_search_is_read_whole(journal: Path, monkeypatc
     text, more = read(source)
     assert "usb 1-1: new device" in messages(text)
     assert gaps == more == []
+
+
+def test_a_journalctl_that_may_not_be_run_is_a_gap(journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = journal.parent / "bin"
+    folder.mkdir()
+    (folder / "journalctl").write_text("not executable")
+    monkeypatch.setenv("PATH", str(folder))
+    with pytest.raises(Failure, match="journalctl could not be started: Permission denied"):
+        named([str(journal)], NOBODY)
 
 
 def test_a_reader_who_leaves_early_leaves_no_process_behind(journal: Path) -> None:

@@ -81,7 +81,7 @@ def _journal(wait: _Wait, gaps: list[Gap]) -> Iterator[bytes | None]:
             stderr=subprocess.DEVNULL,
             env=environment(),
         )
-    except FileNotFoundError as error:
+    except OSError as error:
         raise Failure(f"{gaps[-1].place}: {gaps[-1].reason}", hint=gaps[-1].hint) from error
     assert process.stdout is not None
     try:

@@ -46,7 +46,6 @@ def journal_sources(where: Sequence[str] = (), *, name: str = _PLACE, gaps: list
     SYSLOG_FACILITY above 0. journalctl before 237, or built without PCRE2, cannot search: then it is one source.
     """
     gaps_before = len(gaps)
-    whole = Source(name=name, kind="journal", blocks=partial(_read, (*where, *_KERNEL), name, None))
     try:
         boots = _boots_with_hits(where, name, gaps)
     except FileNotFoundError:
@@ -55,7 +54,8 @@ def journal_sources(where: Sequence[str] = (), *, name: str = _PLACE, gaps: list
         return []
     except _Refused as refusal:
         if re.search(r"pattern matching support|unrecognized option|invalid option", str(refusal)):
-            return [whole]
+            argv = ["journalctl", "--no-pager", "--quiet", "--output=json", "--all", *where, *_KERNEL]
+            return [Source(name=name, kind="journal", blocks=partial(_read, argv, name, None))]
         gaps.append(Gap(place=name, reason=str(refusal)))
         return []
     if not boots and len(gaps) == gaps_before and (where or _is_kept()):  # it has been searched: that is an answer
@@ -65,7 +65,7 @@ def journal_sources(where: Sequence[str] = (), *, name: str = _PLACE, gaps: list
         Source(
             name=_name(name, boot_id, numbers, alone=bool(where) and len(boots) == 1),
             kind="journal",
-            blocks=partial(_read, (*where, *_KERNEL, f"_BOOT_ID={boot_id}", f"--cursor={hits.first}"), name, hits.last),
+            blocks=partial(_read, _of_boot(where, boot_id, hits.first), name, hits.last),
             machine_id=hits.machine_id,
             boot_id=boot_id,
             newest_s=hits.newest_us / 1e6,
@@ -92,6 +92,10 @@ def environment() -> dict[str, str]:
 
 def _argv(*arguments: str) -> list[str]:
     return ["journalctl", "--no-pager", "--output=json", "--all", f"--output-fields={_FIELDS}", *arguments]
+
+
+def _of_boot(where: Sequence[str], boot_id: str, cursor: str) -> list[str]:
+    return _argv("--quiet", *where, *_KERNEL, f"_BOOT_ID={boot_id}", f"--cursor={cursor}")
 
 
 def _name(name: str, boot_id: str, numbers: dict[str, int], *, alone: bool) -> str:
@@ -138,12 +142,12 @@ def _boot_numbers() -> dict[str, int]:
     return {boot_id: int(number) for number, boot_id in re.findall(r"(?m)^\s*(-?\d+) ([0-9a-f]{32}) ", text)}
 
 
-def _read(arguments: Sequence[str], name: str, until: str | None, gaps: list[Gap]) -> Iterator[bytes]:
-    """The entries from where the arguments begin to a little beyond the one with the cursor `until`, or to the end."""
+def _read(argv: list[str], name: str, until: str | None, gaps: list[Gap]) -> Iterator[bytes]:
+    """What the command prints, to a little beyond the entry with the cursor `until`, or to the end."""
     sought = b"" if until is None else until.encode()
     seam, beyond = b"", 0
     try:
-        for block in _run(_argv("--quiet", *arguments), name, gaps):
+        for block in _run(argv, name, gaps):
             yield block
             if beyond or (sought and sought in seam + block):
                 beyond += len(block)
@@ -164,7 +168,7 @@ def _lines(blocks: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _run(argv: list[str], name: str, gaps: list[Gap]) -> Iterator[bytes]:
-    """What the command prints, in blocks. Raises FileNotFoundError if there is none, _Refused if it exits above 0.
+    """What the command prints, in blocks. Raises FileNotFoundError if there is none, _Refused if it fails.
 
     Its hints about what we may not see become a gap. It is ended when nobody reads on.
     """
@@ -173,44 +177,53 @@ def _run(argv: list[str], name: str, gaps: list[Gap]) -> Iterator[bytes]:
         reason = "not asked: starting journalctl could cost another process its life"
         gaps.append(Gap(place=name, reason=reason, hint=hint))
         return
-    process = subprocess.Popen(
-        argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
-    )
-    assert process.stdout is not None
-    assert process.stderr is not None
-    said = b""
+    pipe = subprocess.PIPE
     try:
-        out, err = process.stdout.fileno(), process.stderr.fileno()
-        ready = select.poll()
-        ready.register(out, select.POLLIN)
-        ready.register(err, select.POLLIN)
-        is_open = {out, err}
-        while is_open:
-            events = ready.poll(_SILENCE_S * 1000)
-            if not events:
-                gaps.append(Gap(place=name, reason=f"journalctl said nothing for {_SILENCE_S:.0f} s", hint=_BY_HAND))
-                return
-            for descriptor, _ in events:
-                data = os.read(descriptor, BLOCK_BYTES)
-                if not data:
-                    ready.unregister(descriptor)
-                    is_open.discard(descriptor)
-                elif descriptor == err:
-                    said = (said + data)[-4096:]
-                else:
-                    yield data
+        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, env=environment())
+    except FileNotFoundError:
+        raise
+    except OSError as error:  # no memory for a fork, no right to run it
+        raise _Refused(f"journalctl could not be started: {error.strerror}") from error
+    said = bytearray()
+    try:
+        yield from _printed(process, said)
         status = process.wait()
+    except TimeoutError:
+        gaps.append(Gap(place=name, reason=f"journalctl said nothing for {_SILENCE_S:.0f} s", hint=_BY_HAND))
+        return
     finally:
         process.kill()  # does nothing to one that has been waited for
-        process.wait()
-        process.stdout.close()
-        process.stderr.close()
+        process.communicate()
     words = said.decode(errors="backslashreplace").strip()
     if "insufficient permissions" in words or "not seeing messages from other users" in words:
         hint = "run it with sudo, or: sudo usermod -aG systemd-journal $USER, then log in again"
         gaps.append(Gap(place=name, reason="permission denied to the journal of the system", hint=hint))
     elif status != 0 and words:  # "--grep" without a match exits 1 and says nothing
         raise _Refused(words.splitlines()[-1])
+
+
+def _printed(process: subprocess.Popen[bytes], said: bytearray) -> Iterator[bytes]:
+    """Its standard output; the end of its standard error goes to `said`. Raises TimeoutError if both are silent."""
+    assert process.stdout is not None
+    assert process.stderr is not None
+    out, err = process.stdout.fileno(), process.stderr.fileno()
+    ready = select.poll()
+    ready.register(out, select.POLLIN)
+    ready.register(err, select.POLLIN)
+    still_open = {out, err}
+    while still_open:
+        events = ready.poll(_SILENCE_S * 1000)
+        if not events:
+            raise TimeoutError
+        for descriptor, _ in events:
+            data = os.read(descriptor, BLOCK_BYTES)
+            if not data:
+                ready.unregister(descriptor)
+                still_open.discard(descriptor)
+            elif descriptor == out:
+                yield data
+            else:
+                said[:] = (said + data)[-4096:]
 
 
 _BY_HAND = "ask it yourself: journalctl --dmesg --grep=oom-kill"
