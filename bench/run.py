@@ -65,7 +65,8 @@ def cpu_s(runs: Sequence[Run]) -> float:
 
 def measure(command: Command, folder: Path) -> Run:
     """Run a command once. Raises CalledProcessError if it fails; 3 is the status of findings."""
-    environment = dict(os.environ, LC_ALL="C.UTF-8")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    environment["LC_ALL"] = "C.UTF-8"
     if command.without is not None:
         shadow = folder / f"without-{command.without}"
         shadow.mkdir(exist_ok=True)
