@@ -123,7 +123,7 @@ CASES = {
         silent=(
             ("057-xfs-cc1plus-loglevel-wrapped-6.9.log", "many compilers share it"),
             (_LAB + "global-tmpfs-dd.txt", "the writer of the files is tiny"),
-            ("074-rhel6-sshd-victim-java-2.6.32-431.log", "the largest holds a quarter"),
+            ("074-rhel6-sshd-victim-java-2.6.32-431.log", "the largest holds less than half"),
         ),
         lives=("jvm-heap", "node-heap"),
     ),
@@ -139,6 +139,24 @@ CASES = {
             ("074-rhel6-sshd-victim-java-2.6.32-431.log", "a small child died in place of its parent: no adjustment"),
         ),
         lives=("spared-hog", "scapegoat"),
+    ),
+    "allocating-task": Cases(
+        speaks=(_LAB + "global-allocating-task.txt", "082-rhel6-oom_kill_allocating_task-no-header.log"),
+        silent=((_LAB + "global.txt", "the one that asked died, but for its size"),),
+        lives=("allocating-task",),
+    ),
+    "why-this-one": Cases(
+        speaks=(
+            _LAB + "global.txt",
+            _LAB + "global-sysrq-f.txt",
+            _LAB + "memcg.txt",
+            "088-arch-teamviewerd-chrome-journal-6.0.log",
+            "077-centos7-rackspace-mysqld-two-events-3.10.log",
+        ),
+        silent=(
+            (_LAB + "global-allocating-task.txt", "no score chose it"),
+            (_LAB + "global-no-dump-tasks.txt", "no table tells who held what"),
+        ),
     ),
     "repeat-kills": Cases(
         speaks=("captures/dmesg-docker-oom.txt", _LAB + "global-children.txt"),

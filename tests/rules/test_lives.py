@@ -162,6 +162,13 @@ LOADS = {
         advice=_first_command,
         lives="ADVICE\n" + _in("app", "hog --mib 60 --name app"),
     ),
+    "allocating-task": Load(
+        code="allocating-task",
+        dies="echo 1 > /proc/sys/vm/oom_kill_allocating_task\nhog --mib 120 --name resident --hold -1 &\nsleep 3\n"
+        "hog --mib 80 --name late",
+        advice=_first_command,
+        lives="ADVICE\nhog --mib 80 --name late",
+    ),
     "swap": Load(
         code="no-swap", dies="hog --mib 220 --name app", advice=_swap_disk, lives="ADVICE\nhog --mib 220 --name app"
     ),

@@ -5,7 +5,7 @@ from reprieve.model.snapshot import Snapshot
 from reprieve.rules.growth import process_grew
 from reprieve.rules.host import host_full, node_short
 from reprieve.rules.kernel import kernel_memory, shmem_holds
-from reprieve.rules.kill import group_kill, repeat_kills, small_victim
+from reprieve.rules.kill import allocating_task, group_kill, repeat_kills, small_victim, why_this_one
 from reprieve.rules.limits import cgroup_limit, parent_limit
 from reprieve.rules.swap import cgroup_swap_limit, no_swap, swap_full
 
@@ -22,11 +22,13 @@ RULES = (
     kernel_memory,
     process_grew,
     small_victim,
+    allocating_task,
     repeat_kills,
     swap_full,
     cgroup_swap_limit,
     no_swap,
     group_kill,
+    why_this_one,
 )
 
 

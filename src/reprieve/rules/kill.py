@@ -7,6 +7,7 @@ from statistics import median
 from reprieve.model.finding import Change, Finding, Place, Remedy, quote
 from reprieve.model.oom import OOM_DISABLE, OOM_SCORE_ADJ_MIN, Kill, OomReport, OomSummary, Task, Workload
 from reprieve.model.snapshot import Snapshot
+from reprieve.oom.choose import Row, recompute
 from reprieve.rules.account import task_pages, total_bytes
 from reprieve.rules.evidence import lines
 from reprieve.units import duration, size
@@ -47,6 +48,68 @@ def small_victim(snapshot: Snapshot) -> Iterator[Finding]:
             about=oom.workload,
             evidence=lines(oom, hog.line, row.line, victim.line),
             remedies=_choose_rightly(oom, hog, row),
+            oom=number,
+        )
+
+
+def why_this_one(snapshot: Snapshot) -> Iterator[Finding]:
+    """Why the kernel chose this process: the points of the victim beside those of the next.
+
+    Points are pages of RAM, swap and page tables, plus oom_score_adj thousandths of the memory there is to share: all
+    RAM and swap, or the limit. They are recomputed from the task dump, and told only where they bear out the choice.
+    Neither age, nor CPU time, nor the number of children counts since 2.6.36; the task that called the OOM killer is
+    seldom the culprit.
+
+    Source: oom_badness() and select_bad_process() in mm/oom_kill.c.
+    """
+    for number, oom in enumerate(snapshot.ooms):
+        if oom.tasks is None:
+            continue
+        seen = recompute(oom)
+        chosen, other, victim = seen.selected(), seen.runner_up(), oom.victim
+        if chosen is None or victim is None or seen.verdict not in ("same", "child"):
+            continue
+        held = seen.why()
+        if seen.verdict == "child":
+            held = f"it died in place of its parent {_task(chosen.task)}, which had the most points: there {held}"
+        yield Finding(
+            code="why-this-one",
+            severity="info",
+            confidence="certain",
+            claim=f"{_named(victim)} had the highest score: {held}",
+            detail=(_next(other, seen.page_size_bytes),),
+            about=oom.workload,
+            evidence=lines(oom, chosen.task.line, other.task.line if other is not None else None, victim.line),
+            oom=number,
+        )
+
+
+def allocating_task(snapshot: Snapshot) -> Iterator[Finding]:
+    """Whoever asked for memory was killed, because vm.oom_kill_allocating_task is set.
+
+    The kernel then looks for nobody: the task whose request failed dies, however small it is, and what filled the
+    memory stays. The setting saves a scan of the processes, which matters on machines with tens of thousands of them.
+
+    Source: out_of_memory() in mm/oom_kill.c; Documentation/admin-guide/sysctl/vm.rst, oom_kill_allocating_task.
+    """
+    for number, oom in enumerate(snapshot.ooms):
+        if oom.mode != "oom_kill_allocating_task" or oom.victim is None:
+            continue
+        setting = Change(place=Place(kind="sysctl", key="vm.oom_kill_allocating_task"), want="0")
+        back = Remedy(
+            title="Let the kernel choose by size again (a file in /etc/sysctl.d keeps it after a reboot)",
+            settings=(setting,),
+            commands=(("sysctl", "-w", "vm.oom_kill_allocating_task=0"),),
+        )
+        yield Finding(
+            code="allocating-task",
+            severity="warning",
+            confidence="certain",
+            claim=f"{_named(oom.victim)} died because it asked for memory, whatever it held: "
+            "vm.oom_kill_allocating_task is set",
+            about=oom.workload,
+            evidence=lines(oom, oom.victim.line),
+            remedies=(back,),
             oom=number,
         )
 
@@ -108,6 +171,19 @@ def repeat_kills(snapshot: Snapshot) -> Iterator[Finding]:
 
 def _row(oom: OomReport, victim: Kill | None) -> Task | None:
     return next((task for task in oom.tasks or () if victim is not None and task.pid == victim.pid), None)
+
+
+def _task(task: Task) -> str:
+    return f"process {task.pid}" if task.comm is None else f"{quote(task.comm)} (pid {task.pid})"
+
+
+def _next(row: Row | None, page: int | None) -> str:
+    """Who would have been next, and with how much."""
+    if row is None:
+        return "There was no other that could be chosen."
+    held = f"{row.held_pages} pages" if page is None else size(row.held_pages * page)
+    adj = f" and an oom_score_adj of {row.task.oom_score_adj}" if row.task.oom_score_adj else ""
+    return f"Next would have been {_task(row.task)}, with {held}{adj}."
 
 
 def _named(kill: Kill) -> str:
