@@ -150,7 +150,6 @@ MEMORY = (
         does="Strict overcommit refuses an allocation: ENOMEM, and no kill.",
         script="echo 2 > /proc/sys/vm/overcommit_memory\nhog --mib 1000 --name memhog\n",
         status=12,
-        prints=("Cannot allocate memory",),
     ),
     Scenario(
         name="overcommit0-huge",

@@ -22,7 +22,7 @@ class Report:
     limit_of: str | None = None  # the cgroup whose limit was reached
     limit_bytes: int | None = None
     victim_in: str = "/"  # the victim's own cgroup
-    also_killed: tuple[str, ...] = ()  # the rest of a group, sorted
+    also_killed: tuple[str, ...] | None = ()  # the rest of a group, sorted; None: others, and a race decides who
     victim_adj: int = 0
     order: int | Literal["any"] = 0
     swap_bytes: int | None = 0  # of the machine; None: a memcg report does not tell

@@ -35,7 +35,12 @@ def unsaid(text: str, report: Report) -> list[str]:
     missing = [f"{what}: {words}" for what, words in wanted.items() if words not in text]
     if (tasks := "[  pid  ]" in text) is not report.tasks:
         missing.append(f"task table: {tasks}")
-    if (died := _killed(text)) != sorted([*report.also_killed, *([report.victim] if report.victim else [])]):
+    died, group = _killed(text), report.also_killed
+    if group is None:
+        agrees = report.victim in died and len(died) > 1
+    else:
+        agrees = died == sorted([*group, *([report.victim] if report.victim else [])])
+    if not agrees:
         missing.append(f"killed: {died}")
     return missing
 

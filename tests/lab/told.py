@@ -19,7 +19,6 @@ def misread(oom: OomReport, report: Report) -> list[str]:
     memory = oom.memcg.usage("memory") if oom.memcg else None
     facts: dict[str, tuple[object, object]] = {
         "victim": (victim and victim.comm, report.victim),
-        "also killed": (tuple(sorted(str(kill.comm) for kill in oom.kills[1:])), report.also_killed),
         "limit of": (oom.limit_of and oom.limit_of.path, report.limit_of),
         "limit": (memory and memory.limit_bytes, report.limit_bytes),
         "mode": (oom.mode, "oom_kill_allocating_task" if report.allocating_task else None),
@@ -29,6 +28,10 @@ def misread(oom: OomReport, report: Report) -> list[str]:
         "tasks": (oom.tasks is not None, report.tasks),
         "missing": (len(oom.missing), 0 if report.tasks else 1),
     }
+    if report.also_killed is None:
+        facts["others killed"] = (len(oom.kills) > 1, True)
+    else:
+        facts["also killed"] = (tuple(sorted(str(kill.comm) for kill in oom.kills[1:])), report.also_killed)
     if victim is not None:
         facts["constraint"] = (oom.constraint, report.constraint)
         facts["memcg"] = (oom.oom_memcg, report.limit_of)
