@@ -238,7 +238,7 @@ def counter(usage: Usage) -> str:
         "not told" if usage.limit_bytes is None else "none" if usage.limit_bytes == "max" else size(usage.limit_bytes)
     )
     used = "not told" if usage.usage_bytes is None else size(usage.usage_bytes)
-    hits = "" if usage.failcnt is None else f", met {usage.failcnt} times"
+    hits = f", met {usage.failcnt} times" if usage.failcnt else ""
     return f"{quote(usage.name)}: {used} used, limit {limit}{hits}"
 
 
