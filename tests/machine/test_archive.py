@@ -2,6 +2,7 @@ import gzip
 import io
 import lzma
 import os
+import subprocess
 import tarfile
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from reprieve.machine.archive import holds_kernel_lines
 from reprieve.machine.host import Identity
 from reprieve.machine.log import named
 from reprieve.model.finding import Failure
-from tests.machine.real import read
+from tests.machine.real import program, read
+from tests.machine.test_journal import OLD_BOOT, report
 
 NOBODY = Identity()
 TOP = "sosreport-node7-2026-11-23-abcdefg"
@@ -41,7 +43,9 @@ def sosreport(path: Path, mode: str = "w", extra: dict[str, bytes] | None = None
 
 
 def test_only_files_with_kernel_lines_are_on_the_list() -> None:
-    assert not any(map(holds_kernel_lines, ("etc/shadow", "proc/kmsg", "var/log/secure", "var/log/messages/x")))
+    assert not any(
+        map(holds_kernel_lines, ("etc/shadow", "proc/kmsg", "var/log/secure", "var/log/messages/x", "x.journal.d"))
+    )
     assert [name.split("/")[-1] for name in KERNEL_FILES] == [
         "dmesg",
         "journalctl_--no-pager_--boot",
@@ -58,6 +62,27 @@ def test_a_packed_sosreport_gives_its_kernel_files_and_no_other(tmp_path: Path, 
     assert sorted(texts) == KERNEL_FILES
     assert texts["var/log/messages-20261101.gz"] == b"Nov 1 12:00:00 node7 kernel: older\n"
     assert gaps == []
+
+
+def test_an_archive_of_logs_that_is_no_sosreport_is_read_too(tmp_path: Path) -> None:
+    path = tmp_path / "logs.tgz"
+    with tarfile.open(path, "w:gz") as archive:
+        for name in ("./kern.log", "node7/syslog.1", "notes.txt"):
+            archive.addfile(member(name, 5), io.BytesIO(b"text\n"))
+    sources, _ = named([str(path)], NOBODY)
+    assert [source.name for source in sources] == [f"{path}: ./kern.log", f"{path}: node7/syslog.1"]
+
+
+def test_a_journal_in_a_sosreport_is_read_by_journalctl(tmp_path: Path) -> None:
+    remote = program("systemd-journal-remote", "/lib/systemd", "/usr/lib/systemd")
+    journal = tmp_path / "system.journal"
+    text = report(0, OLD_BOOT)
+    subprocess.run([remote, f"--output={journal}", "-"], input=text, check=True, capture_output=True)
+    inside = "var/log/journal/0123/system.journal"
+    path = sosreport(tmp_path / "report.tar", extra={f"{TOP}/{inside}": journal.read_bytes()})
+    [source] = [source for source in named([path], NOBODY)[0] if source.kind == "journal"]
+    assert (source.name, source.boot_id) == (f"{path}: {inside}", OLD_BOOT)
+    assert read(source)[0].count(b"Killed process 77") == 1
 
 
 def test_a_member_can_be_read_twice(tmp_path: Path) -> None:

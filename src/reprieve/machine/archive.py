@@ -1,10 +1,10 @@
-"""A sosreport, packed or unpacked: which of its files hold kernel lines, and how they are taken out."""
+"""A sosreport or another archive of logs: which of its files hold kernel lines, and how they are taken out."""
 
 import os
 import re
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from typing import IO
@@ -13,24 +13,21 @@ from reprieve.machine.journal import journal_sources
 from reprieve.machine.source import BLOCK_BYTES, Block, Source, open_quietly, read_open, read_path, shown
 from reprieve.model.finding import Gap
 
-# Paths inside the report, below its one top folder.
 _KERNEL_FILES = (
-    r"sos_commands/(?:kernel|general|logs|memory)/(?:dmesg|journalctl)[^/]*"
-    r"|var/log/(?:kern\.log|syslog|messages|dmesg)[^/]*"
-    r"|var/log/(?:boot\.msg|console)[^/]*"
-    r"|(?:var|run)/log/journal/(?:[^/]+/)?[^/]+\.journal"
-    r"|(?:sys/fs|var/lib/systemd)/pstore/(?:[^/]+/)*(?:dmesg|console)[^/]*"
-    r"|var/crash/(?:[^/]+/)*(?:vmcore-)?dmesg[^/]*"
+    r"(?:.*/)?(?:kern\.log|syslog|messages|dmesg|vmcore-dmesg|boot\.msg|console|journalctl)[^/]*"
+    r"|(?:.*/)?[^/]+\.journal~?"
+    r"|(?:.*/)?pstore/(?:.*/)?dmesg[^/]*"
 )
-_FILE_BYTES = 1024 * 1024 * 1024  # what one file may take on our disk
-_TOTAL_BYTES = 4 * _FILE_BYTES
+_FILE_BYTES = 512 * 1024 * 1024  # what one file may take on our disk; sos itself cuts logs at 25 MiB
+_TOTAL_BYTES = 1024 * 1024 * 1024
 _FILES = 500  # each is held open: the usual limit is 1024
 _HEADER_BYTES = 1024 * 1024  # of one member: a pax header is read into memory whole, and may claim any size
+_TOP = r"^(?:\./)?sosreport-[^/]+/"  # says no more than the name of the archive
 _UNPACK = "unpack it yourself, and name the folder"
 
 
 def holds_kernel_lines(path: str) -> bool:
-    """Is the file of that path in a sosreport one to read?"""
+    """Is the file of that path one to read? A sosreport has ten thousand, and kernel lines stand in some ten."""
     return re.fullmatch(_KERNEL_FILES, path) is not None
 
 
@@ -45,19 +42,19 @@ def archive_sources(path: str, gaps: list[Gap]) -> list[Source]:
     left_bytes = _TOTAL_BYTES
     stream = _Stream(read_path(path, gaps))
     try:
-        with tarfile.open(fileobj=stream, mode="r|") as archive:  # type: ignore[call-overload]  # it needs `read` alone
+        # It needs no more of a file than `read`, whatever its stub says.
+        with tarfile.open(fileobj=stream, mode="r|", bufsize=64 * 1024) as archive:  # type: ignore[call-overload]
             while (member := _next(archive, stream)) is not None:
                 content = archive.extractfile(member) if member.isreg() else None
                 if content is None:
                     continue
-                inside = _below_top(member.name)
-                if inside is not None and holds_kernel_lines(inside):
-                    label = f"{name}: {shown(inside)}"
+                if _stays_inside(member.name) and holds_kernel_lines(member.name):
+                    label = f"{name}: {shown(re.sub(_TOP, '', member.name))}"
                     if member.size > min(_FILE_BYTES, left_bytes) or len(sources) == _FILES:
                         gaps.append(Gap(place=label, reason="too large to take out", hint=_UNPACK))
                     else:
                         left_bytes -= member.size
-                        sources += _sources(_taken_out(content), label, member, gaps)
+                        sources += _sources(content, label, member, gaps)
                 while content.read(BLOCK_BYTES):  # so that the next thing to be read is a header
                     pass
     except (tarfile.TarError, EOFError) as error:
@@ -96,12 +93,8 @@ def _next(archive: tarfile.TarFile, stream: _Stream) -> tarfile.TarInfo | None:
         archive.members.clear()  # type: ignore[attr-defined]  # it would keep a million of them
 
 
-def _below_top(path: str) -> str | None:
-    """The path inside the report; None for one that goes elsewhere."""
-    parts = [part for part in path.split("/") if part not in ("", ".")]
-    if path.startswith("/") or ".." in parts or len(parts) < 2:
-        return None
-    return "/".join(parts[1:])
+def _stays_inside(path: str) -> bool:
+    return not path.startswith("/") and ".." not in path.split("/")
 
 
 class _Unnamed:
@@ -115,27 +108,30 @@ class _Unnamed:
         os.close(self._descriptor)
 
 
-def _taken_out(content: IO[bytes]) -> _Unnamed:
-    """A copy on disk: /tmp may be memory."""
-    folder = "/var/tmp" if os.access("/var/tmp", os.W_OK) else None
-    with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
-        while block := content.read(BLOCK_BYTES):
+def _kept(blocks: Iterable[Block]) -> _Unnamed:
+    with tempfile.TemporaryFile(dir=_folder(), buffering=0) as file:
+        for block in blocks:
             file.write(block)
         return _Unnamed(os.dup(file.fileno()))
 
 
-def _sources(file: _Unnamed, name: str, member: tarfile.TarInfo, gaps: list[Gap]) -> list[Source]:
-    if not member.name.endswith(".journal"):
-        return [Source(name=name, kind="file", blocks=partial(_read, file, name), newest_s=float(member.mtime))]
-    found = journal_sources((f"--file={file.path}",), name=name, gaps=gaps)
-    return [replace(source, blocks=partial(_read_journal, file, source)) for source in found]
+def _folder() -> str | None:
+    """On disk: /tmp may be memory."""
+    return "/var/tmp" if os.access("/var/tmp", os.W_OK) else None
+
+
+def _sources(content: IO[bytes], name: str, member: tarfile.TarInfo, gaps: list[Gap]) -> list[Source]:
+    blocks = iter(lambda: content.read(BLOCK_BYTES), b"")
+    if not member.name.endswith((".journal", ".journal~")):
+        read = partial(_read, _kept(blocks), name)
+        return [Source(name=name, kind="file", blocks=read, newest_s=float(member.mtime))]
+    with tempfile.NamedTemporaryFile(dir=_folder(), suffix=".journal", buffering=0) as file:
+        for block in blocks:  # journalctl takes no file without a name (EIDRM): it is read now
+            file.write(block)
+        found = journal_sources((f"--file={file.name}",), name=name, gaps=gaps)
+        return [replace(source, blocks=partial(_read, _kept(source.blocks(gaps)), source.name)) for source in found]
 
 
 def _read(file: _Unnamed, name: str, gaps: list[Gap]) -> Iterator[Block]:
     with open_quietly(file.path) as opened:
         yield from read_open(opened, name, gaps)
-
-
-def _read_journal(_file: _Unnamed, source: Source, gaps: list[Gap]) -> Iterator[Block]:
-    """journalctl opens the file by its path: it is held until then."""
-    return source.blocks(gaps)
