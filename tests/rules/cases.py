@@ -125,7 +125,7 @@ CASES = {
             (_LAB + "global-tmpfs-dd.txt", "the writer of the files is tiny"),
             ("074-rhel6-sshd-victim-java-2.6.32-431.log", "the largest holds less than half"),
         ),
-        lives=("jvm-heap", "node-heap"),
+        lives=("contained", "jvm-heap", "node-heap"),
     ),
     "small-victim": Cases(
         speaks=(

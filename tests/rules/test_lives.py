@@ -76,6 +76,13 @@ def _unbound(finding: Finding) -> str:
     return "hog"  # no --node: it is bound to none, as with --preferred
 
 
+def _contain(finding: Finding) -> str:
+    """The scope that systemd-run makes, in a guest without systemd."""
+    match = re.fullmatch(r"systemd-run --scope --property MemoryMax=(\d+)M -- PROGRAM", _first_command(finding))
+    assert match is not None
+    return f"mkdir /sys/fs/cgroup/app\necho {match[1]}M > /sys/fs/cgroup/app/memory.max"
+
+
 def _confine(finding: Finding) -> str:
     assert any("give that service a memory limit" in remedy.title for remedy in finding.remedies)
     return _CGROUP
@@ -88,6 +95,7 @@ def _in(group: str, command: str) -> str:
 _BYSTANDERS = (
     "hog --mib 8 --name bystander --hold -1 &\nhog --mib 12 --name 'Web Content' --adj 200 --hold -1 &\nsleep 1\n"
 )
+_OFFERED_UP = _BYSTANDERS.replace("--adj 200", "--adj 900")
 _THEY_LIVE = "\nsleep 1\nkillall -0 bystander && killall -0 'Web Content'"
 _FILL_TMPFS = (
     "hog --mib 4 --name last --adj -500 --hold -1 &\n" + _BYSTANDERS + "dd if=/dev/zero of=/mnt/f bs=1M count=600"
@@ -145,6 +153,13 @@ LOADS = {
         dies=_BYSTANDERS + "hog --mib 2000 --kind socket --name sockhog" + _THEY_LIVE,
         advice=_confine,
         lives=_BYSTANDERS + "ADVICE\n" + _in("app", "hog --mib 2000 --kind socket --name sockhog") + _THEY_LIVE,
+        fresh=True,
+    ),
+    "contained": Load(
+        code="process-grew",
+        dies=_OFFERED_UP + "hog --mib 2000 --name memhog" + _THEY_LIVE,
+        advice=_contain,
+        lives=_OFFERED_UP + "ADVICE\n" + _in("app", "hog --mib 2000 --name memhog") + _THEY_LIVE,
         fresh=True,
     ),
     "spared-hog": Load(

@@ -25,6 +25,16 @@ def raised_limit(reached_bytes: int) -> Amount:
     return Amount(count_bytes=proposed, formula=f"{size(reached_bytes)} + 50 % (64 MiB at least) → {size(proposed)}")
 
 
+def own_limit(ram_bytes: int, others_bytes: int) -> Amount | None:
+    """A limit for one program beside all others, with a tenth of the RAM to spare; None if they leave it nothing."""
+    spare = ram_bytes // 10
+    proposed = (ram_bytes - others_bytes - spare) // MIB * MIB
+    if proposed < _STEP:
+        return None
+    formula = f"{size(ram_bytes)} RAM − {size(others_bytes)} of all else − {size(spare)}, a tenth = {size(proposed)}"
+    return Amount(count_bytes=proposed, formula=formula)
+
+
 def heap_limit(limit_bytes: int) -> Amount:
     """A heap that leaves a quarter of the limit, at least 96 MiB, to stacks, code, buffers and the runtime itself.
 

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from reprieve.model.finding import Finding, Remedy, quote
 from reprieve.model.oom import OomReport
 from reprieve.model.snapshot import Snapshot
-from reprieve.rules.account import largest_task, of_cgroup, total_bytes
-from reprieve.rules.amounts import heap_limit
+from reprieve.rules.account import FREE, largest_task, of_cgroup, of_machine, part, ram_bytes, total_bytes
+from reprieve.rules.amounts import heap_limit, own_limit
 from reprieve.rules.evidence import lines
+from reprieve.rules.limits import set_limit
 from reprieve.units import MIB, percent, size
 
 _MOST = 0.5
@@ -40,13 +41,13 @@ def process_grew(snapshot: Snapshot) -> Iterator[Finding]:
         yield Finding(
             code="process-grew",
             severity="warning",
-            confidence="likely",
+            confidence="certain",
             claim=f"One process holds most of the memory: {quote(comm)} (pid {pid}) with {size(held)} of {size(total)} "
-            f"({percent(min(held, total), total)})",
+            f"({percent(min(held, total), total)}){_swapped(oom, pid)}",
             detail=() if killed else ("It was not the one that was killed.",),
             about=oom.workload if killed else None,
             evidence=lines(oom, line, *(kill.line for kill in oom.kills if kill.pid == pid)),
-            remedies=_look_inside(comm, total if of_cgroup(oom) else None),
+            remedies=(*_contain(oom, comm, held), *_look_inside(comm, total if of_cgroup(oom) else None)),
             oom=number,
         )
 
@@ -63,6 +64,41 @@ def _largest(oom: OomReport) -> tuple[int, int, str, int] | None:
     if oom.tasks is not None or victim is None or victim.comm is None or victim.anon_rss_bytes is None:
         return None
     return victim.line, victim.pid, victim.comm, victim.anon_rss_bytes
+
+
+def _swapped(oom: OomReport, pid: int) -> str:
+    """What it has in swap besides, where that is worth a word."""
+    task = next((task for task in oom.tasks or () if task.pid == pid), None)
+    if task is None or oom.page_size_bytes is None or (task.swap_pages or 0) * 10 < (task.rss_pages or 0):
+        return ""
+    return f", and {size((task.swap_pages or 0) * oom.page_size_bytes)} in swap"
+
+
+def _contain(oom: OomReport, comm: str, held: int) -> tuple[Remedy, ...]:
+    """A limit of its own for a process that took the whole machine: then it dies alone, and before all is slow."""
+    ram, free = ram_bytes(oom), part(oom, FREE)
+    if not of_machine(oom) or ram is None or free is None:
+        return ()
+    amount = own_limit(ram, max(ram - free - held, 0))
+    if amount is None:
+        return ()
+    group = oom.workload if any(kill.comm == comm for kill in oom.kills) else None
+    if group is not None and group.kind not in ("unit", "container", "pod"):
+        group = None  # a login session, or all of a user: it holds more than this program
+    settings, commands, note = set_limit(group, amount.count_bytes) if group is not None else ((), (), "")
+    if not commands:
+        limit = f"MemoryMax={amount.count_bytes // MIB}M"
+        settings, note = (), " from its next start"
+        commands = (("systemd-run", "--scope", "--property", limit, "--", "PROGRAM"),)
+    return (
+        Remedy(
+            title=f"Keep {quote(comm)} to {size(amount.count_bytes)}, so that it cannot take the whole machine{note}",
+            cost="it is killed when it reaches that, and nobody else is",
+            amount=amount.formula,
+            settings=settings,
+            commands=commands,
+        ),
+    )
 
 
 def _look_inside(comm: str, limit: int | None) -> tuple[Remedy, ...]:

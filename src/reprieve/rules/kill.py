@@ -154,7 +154,7 @@ def repeat_kills(snapshot: Snapshot) -> Iterator[Finding]:
         where = oom.limit_of or oom.workload
         whom = quote(where.name) if where is not None and where.kind != "root" else quote(oom.victim.comm or "?")
         gaps = _gaps_s(same)
-        claim = f"{whom} was hit {len(same)} times"
+        claim = f"{whom} {'reached its limit' if oom.limit_of is not None else 'was killed'} {len(same)} times"
         if gaps:
             claim += f" in {duration(sum(gaps))}, every {duration(median(gaps))} (median)"
         yield Finding(
@@ -216,7 +216,8 @@ def _choose_rightly(oom: OomReport, hog: Task, victim: Task) -> tuple[Remedy, ..
                 commands=(("choom", "--pid", str(hog.pid), "--adjust", "0"),),
             )
         )
-    if victim.oom_score_adj is not None and victim.oom_score_adj > 0:
+    # Browsers and the like grade their own processes above 0: between two of them nobody's setting is at fault.
+    if (victim.oom_score_adj or 0) > 0 >= (hog.oom_score_adj or 0):
         found.append(_stop_offering(oom.workload, quote(victim.comm or "?")))
     return tuple(found)
 
