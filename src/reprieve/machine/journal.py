@@ -19,7 +19,7 @@ _FIELDS = (
 )
 _KERNEL = ("_TRANSPORT=kernel",)  # all boots; --dmesg means this one
 # Read by journalctl's PCRE2 at five times the speed of its JSON. Upper case in it makes it case-sensitive.
-_TELLTALE = "oom-killer|[Kk]illed process|Out of memory|oom-kill:|page allocation failure"
+_TELLTALE = "oom-kill|[Kk]illed process|[Oo]ut of [Mm]emory|page allocation failure"
 _AFTERMATH_BYTES = 1024 * 1024  # read after the last hit: a task table without its kill line, the reaper
 _SILENCE_S = 120.0  # without a byte from journalctl: a disk that hangs; it searches a hundred million entries by then
 
