@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -59,15 +60,16 @@ def call(argv: Sequence[str | Path], *, cwd: Path | None = None, timeout_s: floa
 
 
 def install(packages: Sequence[str]) -> None:
-    """Install those of the packages that are not. Raises LabError without apt, or without the right to use it."""
+    """Install those of the packages that are not here, by sudo unless we are root. Raises LabError if that fails."""
     missing = [package for package in packages if not _installed(package)]
     if not missing:
         return
-    if os.geteuid() != 0:
+    if os.geteuid() != 0 and shutil.which("sudo") is None:
         raise LabError(f"missing packages: {' '.join(missing)}", hint="as root: python -m lab setup")
-    quiet = ("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq")
-    call([*quiet, "update"])
-    call([*quiet, "install", "--no-install-recommends", *missing])
+    sudo = [] if os.geteuid() == 0 else ["sudo"]
+    apt = [*sudo, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq", "-oDPkg::Lock::Timeout=120"]
+    call([*apt, "update"])
+    call([*apt, "install", "--no-install-recommends", *missing])
 
 
 def _installed(package: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import lzma
+import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -86,6 +87,8 @@ def root_image() -> Path:
     built = folder() / f"root-{ROOT_SUITE}-{_digest(parts)}.ext4"
     with alone("root"), tempfile.TemporaryDirectory(dir=folder(), prefix="root.") as name:
         if not built.exists():
+            if os.geteuid() != 0:
+                raise LabError("only root can build the systemd guest", hint="as root: python -m lab setup --systemd")
             root = Path(name) / "root"
             root.mkdir()
             call(("tar", "-C", root, "-xf", _debian_tar()))
