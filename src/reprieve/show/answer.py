@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from reprieve.model.finding import Evidence, Finding, Gap, Remedy, quote
 from reprieve.model.oom import AllocationFailure, Kill, OomReport, OomSummary, Stamp, Task, Usage, Workload, Zone
-from reprieve.rules.account import ram_bytes
+from reprieve.oom.choose import recompute
+from reprieve.rules.account import ram_bytes, task_pages
 from reprieve.units import duration, size
 
 
@@ -187,6 +188,7 @@ class Row:
     """A process of the task dump, as the kernel weighed it."""
 
     task: Task
+    score: int | None  # as /proc/PID/oom_score has it, 0 to 2000; None where the total is not told, or it is exempt
     ram_bytes: int | None
     swap_bytes: int | None
     killed: bool
@@ -194,23 +196,23 @@ class Row:
 
 
 def rows(oom: OomReport) -> list[Row]:
-    """The processes of the task dump, those first which the kernel would sooner kill."""
+    """The processes of the task dump, those first which the kernel would sooner kill, those last which it may not."""
+    ranked = [(row.task, row.score) for row in recompute(oom).rows()]
+    seen = {task.pid for task, _ in ranked}
+    others = [(task, None) for task in sorted(oom.tasks or (), key=task_pages, reverse=True) if task.pid not in seen]
     killed = {kill.pid for kill in oom.kills}
     caller = None if oom.trigger is None else oom.trigger.pid
-
-    def size_of(pages: int | None) -> int | None:
-        return None if pages is None or oom.page_size_bytes is None else pages * oom.page_size_bytes
-
-    tasks = sorted(oom.tasks or (), key=lambda task: -((task.rss_pages or 0) + (task.swap_pages or 0)))
+    page = oom.page_size_bytes
     return [
         Row(
             task=task,
-            ram_bytes=size_of(task.rss_pages),
-            swap_bytes=size_of(task.swap_pages),
+            score=score,
+            ram_bytes=None if task.rss_pages is None or page is None else task.rss_pages * page,
+            swap_bytes=None if task.swap_pages is None or page is None else task.swap_pages * page,
             killed=task.pid in killed,
             caller=task.pid == caller,
         )
-        for task in tasks
+        for task, score in [*ranked, *others]
     ]
 
 

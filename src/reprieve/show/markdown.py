@@ -118,6 +118,7 @@ def _processes(oom: OomReport) -> Iterator[str]:
         (
             quote(row.task.comm or "?"),
             str(row.task.pid),
+            "" if row.score is None else str(row.score),
             "" if row.ram_bytes is None else size(row.ram_bytes),
             "" if row.swap_bytes is None else size(row.swap_bytes),
             "" if row.task.oom_score_adj is None else str(row.task.oom_score_adj),
@@ -127,7 +128,7 @@ def _processes(oom: OomReport) -> Iterator[str]:
     ]
     more = len(rows) - len(cells)
     title = f"Processes ({more} smaller ones left out)" if more else "Processes"
-    yield from _headed(title, _table(("Name", "pid", "RAM", "Swap", "oom_score_adj", ""), cells))
+    yield from _headed(title, _table(("Name", "pid", "oom_score", "RAM", "Swap", "oom_score_adj", ""), cells))
 
 
 def _zones(oom: OomReport) -> Iterator[str]:

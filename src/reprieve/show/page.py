@@ -70,6 +70,7 @@ class _View:
     counters: Sequence[Usage]
     processes: Sequence[_Process]
     swapped: bool  # had any process memory in swap?
+    scored: bool  # does the report tell what the scores are shares of?
     zones: Sequence[_Gauge]
     oom: OomReport
     cited: frozenset[int]  # lines of the log that a finding shows
@@ -150,6 +151,7 @@ def _view(oom: OomReport, findings: Sequence[Finding]) -> _View:
         counters=oom.memcg.usages if oom.memcg else (),
         processes=processes,
         swapped=any(process.row.swap_bytes for process in processes),
+        scored=any(process.row.score is not None for process in processes),
         zones=[_gauge(zone, zone.free_bytes) for zone in _zones(oom) if zone.free_bytes is not None],
         oom=oom,
         cited=frozenset(line.line for line in answer.evidence(findings) if line.line is not None),

@@ -200,7 +200,7 @@ def _all_of(page: _Page, oom: OomReport, findings: Sequence[Finding]) -> Iterato
     yield from _section(page, "To do", _remedies(page, answer.remedies(findings)))
     yield from _section(page, "Where the memory was", _memory(page, oom))
     yield from _section(page, "Counters", _counters(page, oom))
-    yield from _section(page, "Processes", _tasks(page, oom))
+    yield from _section(page, "Processes, in the order in which the kernel would choose them", _tasks(page, oom))
     yield from _section(page, "Zones", _zones(page, oom))
     yield from _section(page, "Evidence", _all_evidence(page, findings))
     if oom.missing:
@@ -241,13 +241,13 @@ def _tasks(page: _Page, oom: OomReport) -> Iterator[str]:
     rows = answer.rows(oom)
     if not rows:
         return
-    yield page.paint(f"{'':<{_LABEL}}{'RAM':>9} {'swap':>9} {'adj':>6} {'pid':>8}  name", "dim")
+    yield page.paint(f"{'':<{_LABEL}}{'score':>6} {'RAM':>9} {'swap':>9} {'adj':>6} {'pid':>8}  name", "dim")
     for row in rows:
-        cells = (_amount(row.ram_bytes), _amount(row.swap_bytes))
+        score = "" if row.score is None else str(row.score)
         adj = "" if row.task.oom_score_adj is None else str(row.task.oom_score_adj)
         mark = "killed" if row.killed else "asked" if row.caller else ""
-        line = f"{cells[0]:>9} {cells[1]:>9} {adj:>6} {row.task.pid:>8}  {escape.name(row.task.comm or '?')}"
-        yield page.raw(f"  {mark}", line, "strong" if row.killed else "")
+        line = f"{score:>6} {_amount(row.ram_bytes):>9} {_amount(row.swap_bytes):>9} {adj:>6} {row.task.pid:>8}"
+        yield page.raw(f"  {mark}", f"{line}  {escape.name(row.task.comm or '?')}", "strong" if row.killed else "")
 
 
 def _amount(count_bytes: int | None) -> str:
