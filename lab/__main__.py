@@ -105,7 +105,7 @@ def _arguments() -> argparse.ArgumentParser:
     verb = verbs.add_parser("boot", help="run scripts in a guest: those given, or the lines of stdin")
     verb.add_argument("script", nargs="*")
     verb.add_argument("--kernel", default=kernels.DEFAULT)
-    verb.add_argument("--machine", default=states.MINI, choices=(states.MINI, states.NUMA, states.SYSTEMD))
+    verb.add_argument("--machine", default=states.MINI, choices=states.MACHINES)
 
     verb = verbs.add_parser("run", help="run a scenario; prints the kernel's log")
     verb.add_argument("scenario")
@@ -113,7 +113,7 @@ def _arguments() -> argparse.ArgumentParser:
 
     verb = verbs.add_parser("ready", help="measure how soon a saved guest runs its first script")
     verb.add_argument("--kernel", default=kernels.DEFAULT)
-    verb.add_argument("--machine", default=states.MINI, choices=(states.MINI, states.NUMA, states.SYSTEMD))
+    verb.add_argument("--machine", default=states.MINI, choices=states.MACHINES)
     verb.add_argument("--times", type=int, default=11)
 
     verb = verbs.add_parser("logs", help="capture the log of every scenario")

@@ -11,7 +11,7 @@ from lab import image, kernels
 from lab.guest import Guest, GuestDied, GuestSilent, Machine
 from lab.host import LabError, alone, call, folder
 
-MINI, NUMA, SYSTEMD = "mini", "numa", "systemd"
+MINI, NUMA, SYSTEMD, SYSTEMD_V1 = MACHINES = ("mini", "numa", "systemd", "systemd-v1")
 BOOTS = 3  # a boot under TCG that hangs is rare, and tried again
 
 
@@ -38,8 +38,12 @@ def machine(series: str, kind: str) -> Machine:
             return Machine(kernel=kernel, initramfs=initramfs, memory_mib=320, nodes_mib=(192, 128))
         case "systemd":
             return Machine(kernel=kernel, initramfs=initramfs, memory_mib=512, root=image.root_image())
+        case "systemd-v1":
+            hierarchy = ("systemd.unified_cgroup_hierarchy=0",)
+            root = image.root_image()
+            return Machine(kernel=kernel, initramfs=initramfs, memory_mib=512, root=root, boot_words=hierarchy)
         case _:
-            raise LabError(f"no machine {kind}", hint=f"there are {MINI}, {NUMA}, {SYSTEMD}")
+            raise LabError(f"no machine {kind}", hint=f"there are {', '.join(MACHINES)}")
 
 
 @functools.cache  # what it is made of does not change while a process uses it
@@ -52,7 +56,7 @@ def saved(series: str, kind: str) -> Saved:
     with alone(f"state-{series}-{kind}"):
         if not path.exists():
             path.parent.mkdir(exist_ok=True)
-            for stale in path.parent.glob(f"{series}-{kind}-*"):
+            for stale in path.parent.glob(f"{series}-{kind}-{'[0-9a-f]' * 12}.*"):
                 stale.unlink()
             _save(built, path)
     return Saved(machine=built, path=path)

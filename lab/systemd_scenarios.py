@@ -111,6 +111,15 @@ UNITS = (
         prints=("oom_kill 0\n",),
     ),
     Scenario(
+        name="systemd-v1-unit-memorymax",
+        machine="systemd-v1",
+        does="A service reaches MemoryMax on cgroup v1: systemd sees a signal; only the kernel tells of memory.",
+        script=ENDED + LEAKY_UNIT + "systemctl show leaky -p Result,ExecMainStatus\n",
+        reports=(_killed("leaky", "/system.slice/leaky.service", adj=250),),
+        prints=("Result=signal", "ExecMainStatus=9"),
+        kernels=("5.10", "6.1"),
+    ),
+    Scenario(
         name="systemd-global",
         machine="systemd",
         does="A service fills the machine; with its files on disk and no swap, long reclaim comes before the kill.",

@@ -27,7 +27,7 @@ def _cases() -> Iterator[ParameterSet]:
             default = series == kernels.DEFAULT
             if default and scenario.name in QUICK:
                 mark = pytest.mark.guest
-            elif default or scenario.machine != states.SYSTEMD:
+            elif default or scenario.machine in (states.MINI, states.NUMA):
                 mark = pytest.mark.slow
             else:
                 mark = pytest.mark.matrix
