@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import tracemalloc
 from collections.abc import Callable, Iterator
 from itertools import repeat
@@ -161,7 +162,9 @@ def test_a_block_may_be_overwritten_once_the_next_is_asked_for() -> None:
 TEXTS = st.lists(
     st.one_of(
         st.sampled_from([TRIGGER, OLD_TRIGGER, KILL, FAILURE, ROW, SYSRQ, ORDINARY]),
-        st.sampled_from([b"oom-kil", b"ler", b"Killed ", b"process", b"page allocation", b" failure", b"\n", b"\r\n"]),
+        st.sampled_from(
+            [b"oom-kil", b"ler: gfp_mask=", b"Killed ", b"process", b"page allocation", b" failure", b"\n", b"\r\n"]
+        ),
         st.sampled_from([TRIGGER.replace(b"\n", b"\r\n"), KILL * 300, b"\0" * 5_000, b"\xff" * 300_000]),
         st.integers(0, 300_000).map(ordinary),
         st.integers(BLOCK - 200, BLOCK + 200).map(ordinary),
@@ -191,7 +194,7 @@ def test_what_is_cut_out_depends_on_the_text_alone(text: bytes, size: int) -> No
 def spans(text: bytes) -> list[tuple[int, int]]:
     """Where the regions of a text are, found with the whole of it at hand."""
     found: list[tuple[int, int]] = []
-    anchors = list(re.finditer(b"oom-killer|Killed process|page allocation failure", text))
+    anchors = list(re.finditer(b"oom-killer: gfp_mask=|Killed process|page allocation failure", text))
     while anchors:
         at, done = anchors[0].start(), found[-1][1] if found else 0
         reach = 64 * KIB if anchors[0][0] == b"Killed process" else KIB
@@ -199,7 +202,7 @@ def spans(text: bytes) -> list[tuple[int, int]]:
         while anchors and anchors[0].start() < end:
             anchor = anchors.pop(0)
             match anchor[0]:
-                case b"oom-killer":
+                case b"oom-killer: gfp_mask=":
                     awaited = anchor.start() + 512 * KIB
                 case b"Killed process":
                     until, awaited = max(until, anchor.start() + 4 * KIB), 0
@@ -216,6 +219,13 @@ def spans(text: bytes) -> list[tuple[int, int]]:
             start = found.pop()[0]
         found.append((start, end))
     return found
+
+
+def test_without_hyperscan_the_kills_are_found_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "hyperscan", None)  # what a machine without its wheel answers an import with
+    text = lines(MIB) + FAILURE + lines(MIB) + FAILURE + lines(MIB) + TRIGGER + KILL + lines(MIB)
+    found = regions(list(scan(in_blocks(text), hyperscan_above_bytes=2 * MIB - BLOCK)))
+    assert [(FAILURE in data, TRIGGER + KILL in data) for _, data in found] == [(True, False), (False, True)]
 
 
 # However hostile it is
