@@ -4,7 +4,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from reprieve.model.finding import Evidence, Finding, Gap, Remedy, quote
-from reprieve.model.oom import AllocationFailure, Kill, OomReport, OomSummary, Stamp, Task, Usage, Workload, Zone
+from reprieve.model.oom import (
+    OOM_SCORE_ADJ_MIN,
+    AllocationFailure,
+    Kill,
+    OomReport,
+    OomSummary,
+    Stamp,
+    Task,
+    Usage,
+    Workload,
+    Zone,
+)
 from reprieve.oom.choose import recompute
 from reprieve.rules.account import ram_bytes, task_pages
 from reprieve.units import duration, size
@@ -138,8 +149,8 @@ def now(oom: OomReport, findings: Iterable[Finding]) -> str:
     if first is not None:
         return first.title
     if oom.missing:
-        return "find the whole report: parts of it are not in this text"
-    return "no remedy is proven by this report alone; watch which process grows"
+        return "Find the whole report: parts of it are not in this text"
+    return "No remedy is proven by this report alone; watch which process grows"
 
 
 def claim(finding: Finding) -> str:
@@ -219,6 +230,13 @@ def rows(oom: OomReport) -> list[Row]:
 def zone_name(zone: Zone) -> str:
     """`node 0 DMA32`."""
     return zone.name if zone.node is None else f"node {zone.node} {zone.name}"
+
+
+def standing(row: Row) -> str:
+    """The score of a process as a cell of a table; empty where it is not told."""
+    if row.task.oom_score_adj == OOM_SCORE_ADJ_MIN:
+        return "never"
+    return "" if row.score is None else str(row.score)
 
 
 def refused(failure: AllocationFailure) -> str:

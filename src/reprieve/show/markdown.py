@@ -98,7 +98,6 @@ def _remedy(number: int, remedy: Remedy) -> Iterator[str]:
     if remedy.commands:
         yield ""
         yield from (f"{indent}{line}" for line in escape.fence(map(escape.shell, remedy.commands), "sh"))
-        yield ""
 
 
 def _memory(oom: OomReport) -> Iterator[str]:
@@ -118,7 +117,7 @@ def _processes(oom: OomReport) -> Iterator[str]:
         (
             quote(row.task.comm or "?"),
             str(row.task.pid),
-            "" if row.score is None else str(row.score),
+            answer.standing(row),
             "" if row.ram_bytes is None else size(row.ram_bytes),
             "" if row.swap_bytes is None else size(row.swap_bytes),
             "" if row.task.oom_score_adj is None else str(row.task.oom_score_adj),

@@ -123,6 +123,7 @@ def render(snapshot: Snapshot, findings: Sequence[Finding]) -> str:
         counter=answer.counter,
         place=answer.place,
         quote=quote,
+        standing=answer.standing,
         most=_PROCESSES,
         most_events=_EVENTS,
         wide=_WIDE,

@@ -243,10 +243,10 @@ def _tasks(page: _Page, oom: OomReport) -> Iterator[str]:
         return
     yield page.paint(f"{'':<{_LABEL}}{'score':>6} {'RAM':>9} {'swap':>9} {'adj':>6} {'pid':>8}  name", "dim")
     for row in rows:
-        score = "" if row.score is None else str(row.score)
         adj = "" if row.task.oom_score_adj is None else str(row.task.oom_score_adj)
         mark = "killed" if row.killed else "asked" if row.caller else ""
-        line = f"{score:>6} {_amount(row.ram_bytes):>9} {_amount(row.swap_bytes):>9} {adj:>6} {row.task.pid:>8}"
+        held = f"{_amount(row.ram_bytes):>9} {_amount(row.swap_bytes):>9}"
+        line = f"{answer.standing(row):>6} {held} {adj:>6} {row.task.pid:>8}"
         yield page.raw(f"  {mark}", f"{line}  {escape.name(row.task.comm or '?')}", "strong" if row.killed else "")
 
 

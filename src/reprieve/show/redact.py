@@ -1,0 +1,195 @@
+"""A snapshot without the names of its owner: what may be pasted into a public ticket.
+
+Names of hosts, programs, cgroups, units, pods, containers, sources and hardware become pseudonyms, the same one
+wherever the same name stands; figures, times, pids, uids, the kernel's version and its words stay. Programs that half
+the world runs keep their names, since advice depends on them. It is done before any rule, so that nothing said about
+the snapshot can hold what is no longer in it.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+
+from reprieve.model.finding import Gap
+from reprieve.model.oom import AllocationFailure, OomReport, OomSummary, Workload
+from reprieve.model.snapshot import Snapshot
+from reprieve.oom.paths import workload
+
+# Words that tell nothing of their owner: the kernel's own in these lines, and programs known to all.
+_KNOWN = """
+    Killed killed process Process task tasks Task Tasks oom kill killer invoked memory Memory cgroup constraint score
+    Node Normal Mem-Info swap pages free total kernel root init null none swapper kthreadd kswapd0 khugepaged kcompactd0
+    systemd (sd-pam) systemd-journal systemd-logind systemd-udevd systemd-resolve systemd-network systemd-timesyn
+    dbus-daemon dbus-broker sshd bash sh dash zsh cron crond atd agetty getty login su sudo rsyslogd syslogd auditd
+    polkitd NetworkManager dhclient chronyd ntpd snapd containerd containerd-shim dockerd runc crun conmon pause kubelet
+    java python python2 python3 node ruby perl php php-fpm beam.smp dotnet mysqld mariadbd postgres mongod redis-server
+    memcached nginx httpd apache2 haproxy qemu-system-x86 chrome chromium firefox Xorg gnome-shell make cc1 cc1plus ld
+    rustc stress stress-ng dd tar gzip rsync cp find grep vim top htop
+"""
+_STAY = (  # parts of a cgroup path that are the same everywhere
+    r"(?:system|user|machine|app|session|background|init|kubepods(?:-burstable|-besteffort)?)\.(?:slice|scope)|"
+    r"user-\d+\.slice|user@\d+\.service|session-c?\d+\.scope|kubepods|burstable|besteffort|docker|lxc|libpod_parent|"
+    r"(?:lxc\.payload|lxc\.monitor|machine\.slice|system-[a-z]+\.slice|supervisor|payload)|\.\.|"
+)
+_PSEUDONYM = (  # a container or a pod, once its number is in it
+    r"(?:[a-z]+-)*\d{12}0{52}(?:\.scope)?|(?:kubepods-(?:burstable-|besteffort-)?)?pod[\d_-]{36}(?:\.slice)?"
+)
+_CONTAINER = r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])"
+_POD = r"pod([0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12}|[0-9a-f]{32})(?![0-9a-f])"
+_SLOTS = (  # where names stand in the kernel's lines, also in one that is cut before its name ends
+    r"^(.{1,60}?) (?:invoked oom-killer|cpuset=)",
+    r"[Cc]omm: (.{1,60}?) (?:Not tainted|Tainted|Kdump)",
+    r"process \d+,?(?: UID \d+,?)? \(([^()]{1,60})",
+    r"\btask=([^,]{1,60})",
+    r"^\[ *\d+\](?: +-?\d+)+ +(\S.*)$",
+    r"^(.{1,60}?): page allocation failure",
+)
+_PATHS = (
+    r"(?:oom_memcg|task_memcg|cpuset)=([^,\s]+)",
+    r"(?:stats for|limit of|Tasks? in) (/\S*?):?(?= killed| are going|$)",
+)
+
+
+def redact(snapshot: Snapshot) -> Snapshot:
+    """The same snapshot under pseudonyms."""
+    names = _Names()
+    return Snapshot(
+        ooms=tuple(_report(names, oom) for oom in snapshot.ooms),
+        history=tuple(_summary(names, summary) for summary in snapshot.history),
+        allocation_failures=tuple(_failure(names, failure) for failure in snapshot.allocation_failures),
+        gaps=tuple(_gap(names, gap) for gap in snapshot.gaps),
+    )
+
+
+class _Names:
+    """Pseudonyms, given in the order in which names are met."""
+
+    def __init__(self) -> None:
+        self.given: dict[str, dict[str, int]] = {}
+        self.known = frozenset(_KNOWN.split())
+
+    def number(self, kind: str, name: str) -> int:
+        """The same number for the same name of a kind, from 1."""
+        given = self.given.setdefault(kind, {})
+        return given.setdefault(name, len(given) + 1)
+
+    def comm(self, name: str) -> str:
+        return name if name in self.known or name.isdecimal() else f"process-{self.number('comm', name)}"
+
+    def maybe_comm(self, name: str | None) -> str | None:
+        return None if name is None else self.comm(name)
+
+    def of(self, kind: str, name: str | None) -> str | None:
+        return None if name is None else f"{kind}-{self.number(kind, name)}"
+
+    def source(self, name: str) -> str:
+        return name if name in ("-", "/dev/kmsg", "journal") else f"log-{self.number('source', name)}"
+
+    def path(self, path: str) -> str:
+        """A cgroup path of the same shape: what makes it a pod, a container or a unit stays."""
+        return "/".join(self._part(part) for part in path.split("/"))
+
+    def maybe_path(self, path: str | None) -> str | None:
+        return None if path is None else self.path(path)
+
+    def _part(self, part: str) -> str:
+        part = re.sub(_CONTAINER, lambda match: f"{self.number('container', match[0]):012d}".ljust(64, "0"), part)
+        named = re.sub(_POD, self._pod, part)
+        if re.fullmatch(_PSEUDONYM, named) or re.fullmatch(_STAY, part) or part.isdecimal():
+            return named
+        stem, dot, suffix = part.rpartition(".")
+        if dot and suffix in ("service", "scope", "slice", "socket", "mount"):
+            return f"{suffix}-{self.number(suffix, stem)}.{suffix}"
+        return f"group-{self.number('group', part)}"
+
+    def _pod(self, match: re.Match[str]) -> str:
+        number = self.number("pod", match[1].replace("_", "-"))
+        between = "_" if "_" in match[1] else "-"
+        return "pod" + between.join(("00000000", "0000", "0000", "0000", f"{number:012d}"))
+
+    def text(self, line: str, paths: Iterable[str], comms: Iterable[str]) -> str:
+        """A line with every name in it replaced: those it has in the places for names, and those known from others."""
+        given = {host: f"host-{number}" for host, number in self.given.get("host", {}).items()}
+        given |= {path: self.path(path) for path in paths} | {comm: self.comm(comm) for comm in comms}
+        changed = sorted((name for name, other in given.items() if name and name != other), key=len, reverse=True)
+        if not changed:
+            return line
+        pattern = "|".join(map(re.escape, changed))
+        return re.sub(rf"(?<!\w)(?:{pattern})(?!\w)", lambda match: given[match[0]], line)
+
+
+def _lines(
+    names: _Names, lines: tuple[tuple[int, str], ...], paths: set[str], comms: set[str]
+) -> tuple[tuple[int, str], ...]:
+    for _, text in lines:
+        comms.update(match[1].strip() for slot in _SLOTS for match in re.finditer(slot, text))
+        paths.update(match[1] for slot in _PATHS for match in re.finditer(slot, text))
+    paths -= {"/", "(null)"}
+    shown = []
+    for number, text in lines:
+        if text.startswith("Hardware name:"):
+            text = "Hardware name: (left out)"
+        shown.append((number, names.text(text, paths, comms)))
+    return tuple(shown)
+
+
+def _report(names: _Names, oom: OomReport) -> OomReport:
+    stats = oom.memcg.stats if oom.memcg else ()
+    comms = {kill.comm for kill in oom.kills} | {task.comm for task in oom.tasks or ()} | {oom.selected_comm}
+    comms |= {oom.trigger.comm if oom.trigger else None}
+    groups = {oom.oom_memcg, oom.task_memcg, oom.group_path, oom.cpuset, *(stat.path for stat in stats)}
+    known = {comm for comm in comms if comm is not None}
+    paths = {path for path in groups if path is not None and path != "/"}
+    host = names.of("host", oom.host)  # before the lines, which may hold it
+    lines = _lines(names, oom.lines, paths, known)
+    return replace(
+        oom,
+        source=names.source(oom.source),
+        host=host,
+        boot_id=names.of("boot", oom.boot_id),
+        hardware=None,
+        trigger=replace(oom.trigger, comm=names.maybe_comm(oom.trigger.comm)) if oom.trigger else None,
+        cpuset=names.maybe_path(oom.cpuset),
+        oom_memcg=names.maybe_path(oom.oom_memcg),
+        task_memcg=names.maybe_path(oom.task_memcg),
+        group_path=names.maybe_path(oom.group_path),
+        selected_comm=names.maybe_comm(oom.selected_comm),
+        kills=tuple(replace(kill, comm=names.maybe_comm(kill.comm)) for kill in oom.kills),
+        tasks=None if oom.tasks is None else tuple(replace(t, comm=names.maybe_comm(t.comm)) for t in oom.tasks),
+        memcg=oom.memcg
+        and replace(oom.memcg, stats=tuple(replace(stat, path=names.maybe_path(stat.path)) for stat in stats)),
+        workload=_workload(names, oom.workload),
+        limit_of=_workload(names, oom.limit_of),
+        lines=lines,
+    )
+
+
+def _workload(names: _Names, group: Workload | None) -> Workload | None:
+    return None if group is None else workload(names.path(group.path))
+
+
+def _summary(names: _Names, summary: OomSummary) -> OomSummary:
+    return replace(
+        summary,
+        source=names.source(summary.source),
+        host=names.of("host", summary.host),
+        boot_id=names.of("boot", summary.boot_id),
+        workload=_workload(names, summary.workload),
+        limit_of=_workload(names, summary.limit_of),
+        victims=tuple((pid, names.maybe_comm(comm)) for pid, comm in summary.victims),
+        also_in=tuple(map(names.source, summary.also_in)),
+    )
+
+
+def _failure(names: _Names, failure: AllocationFailure) -> AllocationFailure:
+    return replace(
+        failure,
+        source=names.source(failure.source),
+        comm=names.maybe_comm(failure.comm),
+        lines=_lines(names, failure.lines, set(), {failure.comm} if failure.comm else set()),
+    )
+
+
+def _gap(names: _Names, gap: Gap) -> Gap:
+    system = gap.place.startswith(("/var/log/", "/dev/", "/proc/", "/sys/", "/run/"))
+    return gap if system else replace(gap, place=names.source(gap.place))

@@ -1,0 +1,118 @@
+"""What `--redact` leaves of a report."""
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reprieve.model.oom import OomReport
+from reprieve.model.snapshot import Snapshot
+from reprieve.oom.report import read_reports
+from reprieve.rules import diagnose
+from reprieve.show import jsonl, text
+from reprieve.show.redact import redact
+from tests.show.examples import snapshot
+
+LOGS = Path(__file__).parents[1] / "logs"
+FULL = [
+    "016-memcg-v2-rsync-user-slice-arch-6.7.log",
+    "077-centos7-rackspace-mysqld-two-events-3.10.log",
+    "084-ubuntu1404-mysqld-python-3.13.log",
+    "088-arch-teamviewerd-chrome-journal-6.0.log",
+    "101-memcg-docker-memorymonster-ubuntu-3.13.log",
+    "113-rocky8-memory-policy-numa-hash012.log",
+    "145-memcg-eks-kubelet-podruntime-slice-5.4.log",
+]
+
+
+def read(name: str) -> Snapshot:
+    log = (LOGS / name).read_text(errors="backslashreplace")
+    return Snapshot(ooms=tuple(event for event in read_reports(log, name) if isinstance(event, OomReport)))
+
+
+def said(facts: Snapshot) -> str:
+    return "\n".join(
+        [*text.explain(facts, diagnose(facts), verbose=True), *jsonl.explain(facts, diagnose(facts), verbose=True)]
+    )
+
+
+def test_nothing_becomes_nothing() -> None:
+    assert redact(Snapshot()) == Snapshot()
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_findings_stay_the_same(name: str) -> None:
+    facts = read(name)
+    assert facts.ooms
+    found = [(finding.code, finding.severity, finding.confidence) for finding in diagnose(facts)]
+    assert [(finding.code, finding.severity, finding.confidence) for finding in diagnose(redact(facts))] == found
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_figures_stay_the_same(name: str) -> None:
+    facts = read(name)
+    before, after = facts.ooms, redact(facts).ooms
+    assert [oom.memory for oom in after] == [oom.memory for oom in before]
+    assert [[kill.anon_rss_bytes for kill in oom.kills] for oom in after] == [
+        [kill.anon_rss_bytes for kill in oom.kills] for oom in before
+    ]
+    assert [[task.pid for task in oom.tasks or ()] for oom in after] == [
+        [task.pid for task in oom.tasks or ()] for oom in before
+    ]
+
+
+def test_a_workload_stays_of_its_kind() -> None:
+    for name in FULL:
+        facts = read(name)
+        for before, after in zip(facts.ooms, redact(facts).ooms, strict=True):
+            if before.workload is not None and after.workload is not None:
+                assert (after.workload.kind, after.workload.manager, after.workload.qos) == (
+                    before.workload.kind,
+                    before.workload.manager,
+                    before.workload.qos,
+                )
+
+
+@pytest.mark.parametrize(
+    ("name", "secrets"),
+    [
+        ("016-memcg-v2-rsync-user-slice-arch-6.7.log", "run-u640|xxxxxxxxxxxxxxxxx"),
+        ("077-centos7-rackspace-mysqld-two-events-3.10.log", "yum-cron|driveclient|nova-agent|fail2ban-server"),
+        ("084-ubuntu1404-mysqld-python-3.13.log", "capstonealzheimer|Bochs|upstart-file-br|acpid"),
+        ("088-arch-teamviewerd-chrome-journal-6.0.log", "teamviewerd|TeamViewer"),
+        ("101-memcg-docker-memorymonster-ubuntu-3.13.log", "memorymonster|[1-9a-f][0-9a-f]{63}"),
+        ("145-memcg-eks-kubelet-podruntime-slice-5.4.log", "podruntime"),
+    ],
+)
+def test_names_are_gone_from_all_that_is_said(name: str, secrets: str) -> None:
+    facts = read(name)
+    assert re.search(secrets, said(facts))
+    assert not re.search(secrets, said(redact(facts)))
+
+
+def test_a_name_has_one_pseudonym_wherever_it_stands() -> None:
+    oom = redact(snapshot("secretive")).ooms[0]
+    assert {task.comm for task in oom.tasks or ()} == {"process-1"}
+    assert oom.kills[0].comm == "process-1"
+    assert oom.text(4) == "Memory cgroup out of memory: Killed process 508 (process-1) total-vm:21504kB"
+
+
+def test_programs_known_to_all_keep_their_names() -> None:
+    assert redact(snapshot("java")).ooms[0].kills[0].comm == "java"
+
+
+def test_a_name_that_a_cut_line_holds_is_gone_too() -> None:
+    oom = OomReport(
+        lines=((1, "Killed process 7 (secretive"), (2, "[    7]     0     7     1     1    0     0 secretive"))
+    )
+    assert "secretive" not in str(redact(Snapshot(ooms=(oom,))))
+
+
+@given(
+    st.text(alphabet="zq\u202e |()", min_size=3, max_size=15).filter(lambda name: "zq" in name and name == name.strip())
+)
+def test_no_odd_name_comes_through(name: str) -> None:
+    facts = Snapshot(ooms=snapshot(name).ooms)
+    assert "zq" not in str([(oom.lines, oom.kills, oom.tasks, oom.workload, oom.host) for oom in redact(facts).ooms])
