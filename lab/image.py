@@ -76,8 +76,12 @@ def initramfs(kernel: Kernel) -> Path:
     ]
     archive = b"".join(_cpio(entries))
     built = folder() / f"initramfs-{kernel.series}-{_digest([archive])}.cpio"
-    if not built.exists():
-        _write(built, archive)
+    with alone("initramfs"):
+        if not built.exists():
+            _remove_all(f"initramfs-{kernel.series}-*")
+            half = built.with_suffix(".half")
+            half.write_bytes(archive)
+            half.rename(built)
     return built
 
 
@@ -89,6 +93,7 @@ def root_image() -> Path:
         if not built.exists():
             if os.geteuid() != 0:
                 raise LabError("only root can build the systemd guest", hint="as root: python -m lab setup --systemd")
+            _remove_all(f"root-{ROOT_SUITE}-*.ext4")
             root = Path(name) / "root"
             root.mkdir()
             call(("tar", "-C", root, "-xf", _debian_tar()))
@@ -187,7 +192,7 @@ def _digest(parts: Iterable[bytes]) -> str:
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:12]
 
 
-def _write(path: Path, data: bytes) -> None:
-    half = path.with_suffix(f".{hashlib.sha256(data).hexdigest()[:6]}.half")
-    half.write_bytes(data)
-    half.rename(path)
+def _remove_all(pattern: str) -> None:
+    """Remove what earlier sources made; a guest that uses it keeps it open."""
+    for stale in folder().glob(pattern):
+        stale.unlink()
