@@ -68,6 +68,73 @@ CASES = {
         ),
         lives=("cpuset", "memory-policy"),
     ),
+    "zone-short": Cases(
+        speaks=(
+            "004-i386-highmem-mkfs-wrapped-5.7rc3.log",
+            "005-i386-highmem-mem-info-only-wrapped.log",
+            "011-android-gki-5.10-kmsg-records-order3.log",
+        ),
+        silent=(
+            (_LAB + "global.txt", "all zones are full"),
+            (_LAB + "numa-mempolicy.txt", "free memory out of reach, but of another node"),
+            ("097-i386-pgd-alloc-no-table-4.8.log", "a 32-bit kernel without high memory"),
+        ),
+    ),
+    "fragmented": Cases(
+        speaks=("011-android-gki-5.10-kmsg-records-order3.log",),
+        silent=(
+            ("116-arm32-order1-lowmem-quoted-4.14.log", "two pages in a row were wanted, and there are many"),
+            (_LAB + "global-sock-slab.txt", "pages in a row were wanted, but all is full"),
+            (_LAB + "global-hugetlb.txt", "huge pages are reserved, but single pages were wanted"),
+        ),
+    ),
+    "panic-on-oom": Cases(
+        speaks=(
+            _LAB + "panic-on-oom.txt",
+            _LAB + "panic-on-oom2-memcg.txt",
+            "001-memcg-v1-lxc-then-global-panic-5.15.log",
+        ),
+        silent=(
+            (_LAB + "panic-no-killable.txt", "a panic, but because nobody could be killed"),
+            ("030-memcg-oom-group-softlockup-panic-arm64.log", "a panic after a kill, but for a lockup"),
+        ),
+        lives=("panic",),
+    ),
+    "nobody-killable": Cases(
+        speaks=(
+            _LAB + "memcg-no-killable.txt",
+            _LAB + "panic-no-killable.txt",
+            "043-numa-random-no-killable-panic-5.8-next.log",
+            "125-beaglebone-no-killable-negative-reserved-4.1.log",
+        ),
+        silent=(
+            (_LAB + "panic-on-oom.txt", "nobody was killed, but by the setting"),
+            (_LAB + "memcg-oom-group-unkillable.txt", "one is exempt, others are not"),
+        ),
+    ),
+    "asked-for": Cases(
+        speaks=(
+            _LAB + "global-sysrq-f.txt",
+            "089-debian8-sysrq-manual-oom-3.16.log",
+            "108-ubuntu2110-sysrq-order-minus1.log",
+        ),
+        silent=((_LAB + "global.txt", "the same processes, and memory ran out"),),
+    ),
+    "huge-pages-idle": Cases(
+        speaks=(_LAB + "global-hugetlb.txt", "lab/5.10.0-46-cloud-amd64__global-hugetlb.txt"),
+        silent=(
+            (_LAB + "global.txt", "no huge pages are reserved"),
+            ("148-mysqld-hugepages-grep-n-prefixed.log", "the text holds no pool of them"),
+        ),
+        lives=("huge-pages",),
+    ),
+    "locked-memory": Cases(
+        speaks=(_LAB + "global-mlock.txt", "lab/5.10.0-46-cloud-amd64__global-mlock.txt"),
+        silent=(
+            (_LAB + "global-shmem.txt", "as unmovable without swap, but not locked"),
+            ("097-i386-pgd-alloc-no-table-4.8.log", "41 of 234 MiB: not what filled it"),
+        ),
+    ),
     "host-full": Cases(
         speaks=(
             _LAB + "global.txt",

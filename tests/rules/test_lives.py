@@ -11,6 +11,7 @@ import pytest
 from _pytest.mark import ParameterSet
 
 from lab import kernels
+from lab.guest import GuestDied
 from lab.states import saved
 from reprieve.machine.events import summarise
 from reprieve.model.finding import Finding, Remedy
@@ -30,6 +31,7 @@ class Load:
     advice: Callable[[Finding], str]  # what the finding says to do, as a script
     lives: str  # ADVICE stands for it
     fresh: bool = False  # in another guest: the advice is for the next start
+    panics: bool = False  # with the guest
     machine: str = "mini"
 
 
@@ -96,6 +98,7 @@ _BYSTANDERS = (
     "hog --mib 8 --name bystander --hold -1 &\nhog --mib 12 --name 'Web Content' --adj 200 --hold -1 &\nsleep 1\n"
 )
 _OFFERED_UP = _BYSTANDERS.replace("--adj 200", "--adj 900")
+_BYSTANDER_LIVES = "\nsleep 1\nkillall -0 bystander"
 _THEY_LIVE = "\nsleep 1\nkillall -0 bystander && killall -0 'Web Content'"
 _FILL_TMPFS = (
     "hog --mib 4 --name last --adj -500 --hold -1 &\n" + _BYSTANDERS + "dd if=/dev/zero of=/mnt/f bs=1M count=600"
@@ -184,13 +187,30 @@ LOADS = {
         advice=_first_command,
         lives="ADVICE\nhog --mib 80 --name late",
     ),
+    "huge-pages": Load(
+        code="huge-pages-idle",
+        dies="echo 40 > /proc/sys/vm/nr_hugepages\nhog --mib 140 --name app",
+        advice=_first_command,
+        lives="ADVICE\nhog --mib 140 --name app",
+    ),
+    "panic": Load(
+        code="panic-on-oom",
+        dies="echo 1 > /proc/sys/vm/panic_on_oom\n" + _BYSTANDERS + "hog --mib 2000 --name memhog" + _BYSTANDER_LIVES,
+        advice=_first_command,
+        lives="echo 1 > /proc/sys/vm/panic_on_oom\nADVICE\n"
+        + _BYSTANDERS
+        + "hog --mib 2000 --name memhog"
+        + _BYSTANDER_LIVES,
+        fresh=True,
+        panics=True,
+    ),
     "swap": Load(
         code="no-swap", dies="hog --mib 220 --name app", advice=_swap_disk, lives="ADVICE\nhog --mib 220 --name app"
     ),
 }
 
 
-QUICK = ("cgroup-limit", "parent-limit", "memory-policy", "spared-hog", "cgroup-swap", "swap")
+QUICK = ("huge-pages", "cgroup-limit", "parent-limit", "memory-policy", "spared-hog", "cgroup-swap", "swap")
 
 
 def _explain(log: str) -> list[Finding]:
@@ -208,8 +228,15 @@ def test_a_load_that_died_lives_once_the_advice_is_followed(name: str) -> None:
     with here_or_skipped():
         state = saved(kernels.DEFAULT, load.machine)
     with state.restore() as guest:
-        assert guest.run(load.dies).status != 0
-        finding = [found for found in _explain(guest.kernel_log()) if found.code == load.code][-1]  # the newest kill
+        if load.panics:
+            with pytest.raises(GuestDied):
+                guest.run(load.dies)
+            guest.wait_end()
+            log = guest.console()
+        else:
+            assert guest.run(load.dies).status != 0
+            log = guest.kernel_log()
+        finding = [found for found in _explain(log) if found.code == load.code][-1]  # the newest kill
         lives = load.lives.replace("ADVICE", load.advice(finding))
         if not load.fresh:
             answer = guest.run(lives)

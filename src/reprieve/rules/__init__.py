@@ -2,12 +2,14 @@
 
 from reprieve.model.finding import Finding
 from reprieve.model.snapshot import Snapshot
+from reprieve.rules.ended import asked_for, nobody_killable, panic_on_oom
 from reprieve.rules.growth import process_grew
 from reprieve.rules.host import host_full, node_short
-from reprieve.rules.kernel import kernel_memory, shmem_holds
+from reprieve.rules.kernel import huge_pages_idle, kernel_memory, locked_memory, shmem_holds
 from reprieve.rules.kill import allocating_task, group_kill, repeat_kills, small_victim, why_this_one
 from reprieve.rules.limits import cgroup_limit, parent_limit
 from reprieve.rules.swap import cgroup_swap_limit, no_swap, swap_full
+from reprieve.rules.zones import fragmented, zone_short
 
 SEVERITIES = ("critical", "warning", "notice", "info")
 
@@ -17,9 +19,15 @@ RULES = (
     cgroup_limit,
     parent_limit,
     node_short,
+    zone_short,
+    fragmented,
     host_full,
+    panic_on_oom,
+    nobody_killable,
     shmem_holds,
     kernel_memory,
+    huge_pages_idle,
+    locked_memory,
     process_grew,
     small_victim,
     allocating_task,
@@ -27,6 +35,7 @@ RULES = (
     swap_full,
     cgroup_swap_limit,
     no_swap,
+    asked_for,
     group_kill,
     why_this_one,
 )

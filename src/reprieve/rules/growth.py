@@ -90,10 +90,12 @@ def _contain(oom: OomReport, comm: str, held: int) -> tuple[Remedy, ...]:
         limit = f"MemoryMax={amount.count_bytes // MIB}M"
         settings, note = (), " from its next start"
         commands = (("systemd-run", "--scope", "--property", limit, "--", "PROGRAM"),)
+    has_swap = oom.memory is not None and oom.memory.swap_total_bytes
+    swap = "; what it has in swap is apart (MemorySwapMax=)" if has_swap else ""
     return (
         Remedy(
-            title=f"Keep {quote(comm)} to {size(amount.count_bytes)}, so that it cannot take the whole machine{note}",
-            cost="it is killed when it reaches that, and nobody else is",
+            title=f"Keep {quote(comm)} to {size(amount.count_bytes)}{note}, so that it cannot take the whole machine",
+            cost=f"it is killed when it reaches that, and nobody else is{swap}",
             amount=amount.formula,
             settings=settings,
             commands=commands,

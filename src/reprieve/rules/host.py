@@ -8,10 +8,8 @@ from reprieve.model.snapshot import Snapshot
 from reprieve.rules.account import BOUND, FREE, UNACCOUNTED, Holder, holders, of_cgroup, of_machine, ram_bytes, where
 from reprieve.rules.amounts import workers_that_fit
 from reprieve.rules.evidence import lines, memory_lines
+from reprieve.rules.zones import free_bytes, kept_bytes, usable_zones
 from reprieve.units import percent, size
-
-_GFP_DMA, _GFP_HIGHMEM, _GFP_DMA32 = 0x1, 0x2, 0x4  # the zone bits of a mask, the same in every kernel
-_HIGH_ZONES = ("HighMem", "Movable", "Device")
 
 
 def host_full(snapshot: Snapshot) -> Iterator[Finding]:
@@ -23,13 +21,11 @@ def host_full(snapshot: Snapshot) -> Iterator[Finding]:
     Source: out_of_memory() in mm/oom_kill.c; __zone_watermark_ok() in mm/page_alloc.c.
     """
     for number, oom in enumerate(snapshot.ooms):
-        ram, zones = ram_bytes(oom), _usable_zones(oom)
-        if not of_machine(oom) or ram is None or not zones or oom.page_size_bytes is None:
+        ram, zones = ram_bytes(oom), usable_zones(oom)
+        if not of_machine(oom) or ram is None or not zones:
             continue
-        free = (figure(oom.memory.counts, "free") or 0) * oom.page_size_bytes if oom.memory is not None else 0
-        free = max(free, sum(zone.free_bytes or 0 for zone in zones))  # other zones too: free there is not full
-        kept = sum(_kept(zone, oom.page_size_bytes) for zone in zones)
-        if free > 2 * kept or kept > ram:  # twice: the kernel looked before it printed, maybe at a worse moment
+        free, kept = free_bytes(oom), kept_bytes(oom)
+        if free is None or kept is None or free > 2 * kept or kept > ram:  # twice: what is printed is of a later moment
             continue
         named = holders(oom)
         most = ", ".join(_held(holder) for holder in named[:3])
@@ -82,27 +78,6 @@ def node_short(snapshot: Snapshot) -> Iterator[Finding]:
             remedies=_take_down_wall(oom, by_cpuset, nodes),
             oom=number,
         )
-
-
-def _usable_zones(oom: OomReport) -> tuple[Zone, ...]:
-    """The zones that the request could be served from, by the zone bits of its mask; () where that is not told."""
-    zones = oom.memory.zones if oom.memory is not None else ()
-    mask = oom.trigger.gfp_mask if oom.trigger is not None else None
-    if mask is None or any(zone.free_bytes is None or zone.high_bytes is None for zone in zones):
-        return ()
-    if mask == 0:  # the page fault path does not tell; what it asks for is for user space
-        mask = _GFP_HIGHMEM
-    if mask & (_GFP_DMA | _GFP_DMA32):
-        return ()  # a device wants low memory: another story
-    return tuple(
-        zone for zone in zones if zone.managed_bytes != 0 and (mask & _GFP_HIGHMEM or zone.name not in _HIGH_ZONES)
-    )
-
-
-def _kept(zone: Zone, page_size_bytes: int) -> int:
-    """What the request may not take of a zone: up to the high watermark, a reserve against higher zones, and CMA."""
-    reserve = max(zone.lowmem_reserve_pages, default=0) * page_size_bytes
-    return (zone.high_bytes or 0) + min(reserve, zone.managed_bytes or 0) + (figure(zone.figures, "free_cma") or 0)
 
 
 def _filled_by(oom: OomReport, ram: int) -> tuple[str, ...]:

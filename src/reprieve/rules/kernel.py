@@ -3,9 +3,21 @@
 from collections.abc import Iterator
 
 from reprieve.model.finding import Evidence, Finding, Remedy, quote
-from reprieve.model.oom import OomReport, Slab
+from reprieve.model.oom import HugePages, OomReport, Slab
 from reprieve.model.snapshot import Snapshot
-from reprieve.rules.account import KERNEL, SHMEM, SLAB, SOCKETS, UNACCOUNTED, VMALLOC, of_cgroup, part, total_bytes
+from reprieve.rules.account import (
+    KERNEL,
+    LOCKED,
+    SHMEM,
+    SLAB,
+    SOCKETS,
+    UNACCOUNTED,
+    VMALLOC,
+    of_cgroup,
+    of_machine,
+    part,
+    total_bytes,
+)
 from reprieve.rules.amounts import tmpfs_size
 from reprieve.rules.evidence import lines, memory_lines
 from reprieve.units import MIB, percent, size
@@ -99,6 +111,72 @@ def _in_words(oom: OomReport, caches: tuple[Slab, ...], slab: int) -> tuple[str,
     if any("skb" in frame or frame.startswith("sock_") for frame in oom.stack):
         said.append("The request that found no memory was for a socket's buffer.")
     return tuple(said)
+
+
+def huge_pages_idle(snapshot: Snapshot) -> Iterator[Finding]:
+    """Reserved huge pages lay idle while memory ran out.
+
+    Pages of vm.nr_hugepages belong to nobody but programs that ask for huge pages by name (hugetlbfs, MAP_HUGETLB):
+    databases, virtual machines, DPDK. What they do not use is free to nobody else. Transparent huge pages are another
+    thing and are not reserved.
+
+    Source: hugetlb_show_meminfo_node() in mm/hugetlb.c; Documentation/admin-guide/mm/hugetlbpage.rst.
+    """
+    for number, oom in enumerate(snapshot.ooms):
+        pools = oom.memory.hugepages if oom.memory is not None and of_machine(oom) else ()
+        total = total_bytes(oom)
+        idle = sum((pool.free or 0) * (pool.size_bytes or 0) for pool in pools)
+        if not total or idle < total / 10:
+            continue
+        held = [pool for pool in pools if pool.free]
+        yield Finding(
+            code="huge-pages-idle",
+            severity="warning",
+            confidence="certain",
+            claim=f"{size(idle)} of {size(total)} ({percent(idle, total)}) are reserved as huge pages that nobody uses",
+            evidence=lines(oom, *(pool.line for pool in held)),
+            remedies=tuple(
+                _fewer_huge_pages(pools, size_bytes) for size_bytes in sorted({p.size_bytes or 0 for p in held})
+            ),
+            oom=number,
+        )
+
+
+def locked_memory(snapshot: Snapshot) -> Iterator[Finding]:
+    """A good part of the memory is locked, so neither reclaim nor swap could help.
+
+    mlock(), mlockall() and MAP_LOCKED keep pages in RAM; so do ramfs, and SHM_LOCK. Swap added for such a program is of
+    no use. RLIMIT_MEMLOCK (LimitMEMLOCK= of a unit) bounds it, but not for root.
+
+    Source: Documentation/mm/unevictable-lru.rst.
+    """
+    for number, oom in enumerate(snapshot.ooms):
+        total, held = total_bytes(oom), part(oom, LOCKED)
+        if of_cgroup(oom) or oom.sysrq or not total or held is None or held < total / 3:
+            continue
+        yield Finding(
+            code="locked-memory",
+            severity="warning",
+            confidence="certain",
+            claim=f"{size(held)} of {size(total)} ({percent(held, total)}) are locked in RAM: swap cannot take them",
+            evidence=memory_lines(oom, "unevictable"),
+            oom=number,
+        )
+
+
+def _fewer_huge_pages(pools: tuple[HugePages, ...], size_bytes: int) -> Remedy:
+    """Keep those in use, of one size on all nodes."""
+    total, free = (
+        sum(count or 0 for count in counts)
+        for counts in zip(*((p.total, p.free) for p in pools if p.size_bytes == size_bytes), strict=True)
+    )
+    file = f"/sys/kernel/mm/hugepages/hugepages-{size_bytes // 1024}kB/nr_hugepages"
+    return Remedy(
+        title=f"Give back the idle ones: keep {total - free} of {total} huge pages of {size(size_bytes)}",
+        cost="a program that is to use them, and has not started yet, will not find them",
+        amount=f"{total} reserved − {free} free = {total - free} in use",
+        commands=(("sh", "-c", 'echo "$1" > "$2"', "sh", str(total - free), file),),
+    )
 
 
 def _mapped_shmem_bytes(oom: OomReport) -> int | None:

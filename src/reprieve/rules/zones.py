@@ -1,0 +1,138 @@
+"""Which zones a request could be served from, and what they had: out of reach, and in too small pieces."""
+
+from collections.abc import Iterator
+
+from reprieve.model.finding import Finding, quote
+from reprieve.model.oom import OomReport, Zone, figure
+from reprieve.model.snapshot import Snapshot
+from reprieve.rules.account import of_machine
+from reprieve.rules.evidence import lines
+from reprieve.units import size
+
+_GFP_DMA, _GFP_HIGHMEM, _GFP_DMA32, _GFP_MOVABLE = 0x1, 0x2, 0x4, 0x8  # include/linux/gfp_types.h
+_LOW_ZONES = ("DMA", "DMA32", "Normal")
+
+
+def zone_short(snapshot: Snapshot) -> Iterator[Finding]:
+    """The request could be served from some zones only; they were full, and free memory lay in others.
+
+    A 32-bit kernel can use for itself only the first 800 MiB or so (DMA, Normal), however much high memory is free; a
+    64-bit kernel has no such wall. Movable zones hold no memory of the kernel, and a device that asks for DMA or DMA32
+    takes nothing above 16 MiB or 4 GiB. More RAM, or a process less in high memory, does not help.
+
+    Source: gfp_zone() in include/linux/gfp.h; Documentation/mm/highmem.rst.
+    """
+    for number, oom in enumerate(snapshot.ooms):
+        zones, free, kept = usable_zones(oom), free_bytes(oom), kept_bytes(oom)
+        if not of_machine(oom) or not zones or free is None or kept is None or oom.memory is None:
+            continue
+        within = sum(zone.free_bytes or 0 for zone in zones)
+        others = [zone for zone in oom.memory.zones if zone not in zones]
+        beyond = sum(zone.free_bytes or 0 for zone in others)
+        if within > 2 * kept or beyond <= 4 * within:
+            continue
+        names, far = (", ".join(dict.fromkeys(quote(zone.name) for zone in these)) for these in (zones, others))
+        yield Finding(
+            code="zone-short",
+            severity="critical",
+            confidence="certain",
+            claim=f"Only zone {names} could serve the request: {size(within)} were free there, "
+            f"{size(beyond)} in {far}, out of its reach",
+            evidence=lines(
+                oom, oom.trigger.line if oom.trigger is not None else None, *(z.line for z in (*zones, *others))
+            ),
+            oom=number,
+        )
+
+
+def fragmented(snapshot: Snapshot) -> Iterator[Finding]:
+    """The kernel wanted pages in a row and found none, though single pages were free.
+
+    Order N is 2^N pages in a row. Up to order 3 the kernel kills to get them; beyond, the request fails and logs
+    "page allocation failure" instead. Blocks kept for CMA or for requests that may not wait do not count. Reserved huge
+    pages are no fragmentation.
+
+    Source: __zone_watermark_ok() and __alloc_pages_may_oom() in mm/page_alloc.c.
+    """
+    for number, oom in enumerate(snapshot.ooms):
+        zones, order = usable_zones(oom), oom.trigger.order if oom.trigger is not None else None
+        if not of_machine(oom) or not zones or not order or order < 1 or oom.page_size_bytes is None:
+            continue
+        if any(not zone.blocks or zone.min_bytes is None for zone in zones):
+            continue
+        wanted = oom.page_size_bytes << order
+        free = sum((zone.free_bytes or 0) - (figure(zone.figures, "free_cma") or 0) for zone in zones)
+        if free <= sum(zone.min_bytes or 0 for zone in zones) or any(_has_block(zone, wanted) for zone in zones):
+            continue
+        yield Finding(
+            code="fragmented",
+            severity="critical",
+            confidence="likely",
+            claim=f"{1 << order} pages in a row (order {order}, {size(wanted)}) were wanted and none was left whole: "
+            f"{size(free)} were free in smaller pieces",
+            evidence=lines(oom, oom.trigger.line if oom.trigger is not None else None, *_block_lines(oom, zones)),
+            oom=number,
+        )
+
+
+def usable_zones(oom: OomReport) -> tuple[Zone, ...]:
+    """The zones that the request could be served from, by the zone bits of its mask; () where that is not told."""
+    zones = oom.memory.zones if oom.memory is not None else ()
+    mask = oom.trigger.gfp_mask if oom.trigger is not None else None
+    if mask is None or any(zone.free_bytes is None or zone.high_bytes is None for zone in zones):
+        return ()
+    if mask == 0:  # the page fault path does not tell; what it asks for is for user space
+        mask = _GFP_HIGHMEM | _GFP_MOVABLE
+    if mask & _GFP_DMA:
+        names: tuple[str, ...] | None = ("DMA",)
+    elif mask & _GFP_DMA32:
+        names = ("DMA", "DMA32")
+    elif mask & _GFP_HIGHMEM:
+        names = None if mask & _GFP_MOVABLE else (*_LOW_ZONES, "HighMem")
+    else:
+        names = _LOW_ZONES
+    return tuple(zone for zone in zones if zone.managed_bytes != 0 and (names is None or zone.name in names))
+
+
+def kept_bytes(oom: OomReport) -> int | None:
+    """What the request may not take of the zones it could use; None where that is not told.
+
+    Up to the high watermark, where the OOM killer last looks; a reserve against requests that could use higher zones
+    too (lowmem_reserve); and CMA, which is of no use to the kernel itself.
+    """
+    zones = usable_zones(oom)
+    if not zones or oom.page_size_bytes is None or oom.memory is None:
+        return None
+    has_high = any(zone.name == "HighMem" for zone in oom.memory.zones)
+    reaches_high = any(zone.name not in _LOW_ZONES for zone in zones)
+    kept = 0
+    for zone in zones:
+        reserve = [pages for pages in zone.lowmem_reserve_pages if pages]  # by the highest zone a request may use
+        if not reserve or (zone.name == "Normal" and not reaches_high):
+            pages = 0
+        else:
+            pages = min(reserve) if has_high and not reaches_high else max(reserve)
+        kept += (zone.high_bytes or 0) + min(pages * oom.page_size_bytes, zone.managed_bytes or 0)
+        kept += figure(zone.figures, "free_cma") or 0
+    return kept
+
+
+def free_bytes(oom: OomReport) -> int | None:
+    """Free memory of the whole machine: of all zones, those out of reach too. None where it is not told."""
+    if oom.memory is None or oom.page_size_bytes is None:
+        return None
+    count = figure(oom.memory.counts, "free")
+    zones = sum(zone.free_bytes or 0 for zone in oom.memory.zones)
+    return zones if count is None else max(zones, count * oom.page_size_bytes)
+
+
+def _has_block(zone: Zone, wanted_bytes: int) -> bool:
+    """Has it a free block of that size that any request may take? Before 3.9 the types are not printed."""
+    blocks = (block for block in zone.blocks if block.count and block.size_bytes >= wanted_bytes)
+    return any(not block.types or set(block.types) & set("UMER") for block in blocks)
+
+
+def _block_lines(oom: OomReport, zones: tuple[Zone, ...]) -> list[int]:
+    """The buddy lists of these zones."""
+    starts = tuple(f"{'' if zone.node is None else f'Node {zone.node} '}{zone.name}: " for zone in zones)
+    return [number for number, text in oom.lines if text.lstrip().startswith(starts) and "kB" in text]

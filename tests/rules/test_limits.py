@@ -1,0 +1,72 @@
+"""The commands that set a limit, by what a cgroup path tells."""
+
+from __future__ import annotations
+
+import shlex
+
+import pytest
+
+from reprieve.oom.paths import workload
+from reprieve.rules.limits import set_limit
+
+ID = 64 * "a"
+UID = "10d16a28-60ff-475f-a631-510d9792219f"
+MIB = 1 << 20
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/kubepods.slice",
+        "/lxc/101",
+        f"/docker/{ID}/system.slice/nginx.service",  # systemd of the container, not of the machine
+        "/lxc/101/ns/system.slice/nginx.service",
+    ],
+)
+def test_where_the_host_has_no_command_none_is_given(path: str) -> None:
+    assert set_limit(workload(path), 96 * MIB)[:2] == ((), ())
+
+
+@pytest.mark.parametrize(
+    ("path", "command"),
+    [
+        (f"/docker/{ID}", f"docker update --memory 96m --memory-swap 192m {ID}"),
+        (f"/machine.slice/libpod-{ID}.scope", f"podman update --memory 96m {ID}"),
+        ("/system.slice/nginx.service", "systemctl set-property -- nginx.service MemoryMax=96M"),
+        ("/system.slice/run-r1.scope", "systemctl set-property --runtime -- run-r1.scope MemoryMax=96M"),
+        ("/user.slice/user-1000.slice", "systemctl set-property -- user-1000.slice MemoryMax=96M"),
+        (
+            "/user.slice/user-1000.slice/session-3.scope",
+            "systemctl set-property --runtime -- session-3.scope MemoryMax=96M",
+        ),
+        (
+            "/user.slice/user-1000.slice/user@1000.service/app.slice/sync.service",
+            "systemctl --user set-property -- sync.service MemoryMax=96M",
+        ),
+        ("/app", """sh -c 'echo "$1" > "$2"' sh 100663296 /sys/fs/cgroup/app/memory.max"""),
+    ],
+)
+def test_a_limit_is_set_as_its_maker_wants_it(path: str, command: str) -> None:
+    assert shlex.join(set_limit(workload(path), 96 * MIB)[1][-1]) == command
+
+
+def test_a_pod_is_found_by_its_uid_before_its_limit_is_set() -> None:
+    find, update = set_limit(workload(f"/kubepods/burstable/pod{UID}/{ID}"), 96 * MIB)[1]
+    assert UID in shlex.join(find)
+    assert update[-2:] == ("--limits", "memory=96Mi")
+
+
+def test_a_cgroup_of_the_first_version_has_another_file() -> None:
+    (command,) = set_limit(workload("/app"), 96 * MIB, old_cgroups=True)[1]
+    assert command[-1] == "/sys/fs/cgroup/memory/app/memory.limit_in_bytes"
+
+
+def test_a_name_like_an_option_stays_a_name() -> None:
+    (command,) = set_limit(workload("/system.slice/--no-block.service"), 96 * MIB)[1]
+    assert command.index("--") < command.index("--no-block.service")
+
+
+def test_a_name_with_shell_words_stays_one_word() -> None:
+    (command,) = set_limit(workload("/a; rm -rf $HOME `id` '\""), 96 * MIB)[1]
+    assert command[-1] == "/sys/fs/cgroup/a; rm -rf $HOME `id` '\"/memory.max"
