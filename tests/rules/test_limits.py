@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from typing import Literal
 
 import pytest
 
@@ -32,7 +33,7 @@ def test_where_the_host_has_no_command_none_is_given(path: str) -> None:
     ("path", "command"),
     [
         (f"/docker/{ID}", f"docker update --memory 96m --memory-swap 192m {ID}"),
-        (f"/machine.slice/libpod-{ID}.scope", f"podman update --memory 96m {ID}"),
+        (f"/machine.slice/libpod-{ID}.scope", f"podman update --memory 96m --memory-swap 192m {ID}"),
         ("/system.slice/nginx.service", "systemctl set-property -- nginx.service MemoryMax=96M"),
         ("/system.slice/run-r1.scope", "systemctl set-property --runtime -- run-r1.scope MemoryMax=96M"),
         ("/user.slice/user-1000.slice", "systemctl set-property -- user-1000.slice MemoryMax=96M"),
@@ -55,6 +56,20 @@ def test_a_pod_is_found_by_its_uid_before_its_limit_is_set() -> None:
     find, update = set_limit(workload(f"/kubepods/burstable/pod{UID}/{ID}"), 96 * MIB)[1]
     assert UID in shlex.join(find)
     assert update[-2:] == ("--limits", "memory=96Mi")
+
+
+@pytest.mark.parametrize(("swap", "both"), [("max", "-1"), (0, "96m"), (32 * MIB, "128m")])
+def test_a_container_keeps_the_swap_it_may_use(swap: int | Literal["max"], both: str) -> None:
+    (command,) = set_limit(workload(f"/docker/{ID}"), 96 * MIB, swap=swap)[1]
+    assert command[command.index("--memory-swap") + 1] == both
+
+
+def test_in_the_first_version_the_limit_for_both_is_raised_first() -> None:
+    first, second = set_limit(workload("/app"), 96 * MIB, swap=0, old_cgroups=True)[1]
+    assert (first[-1], second[-1]) == (
+        "/sys/fs/cgroup/memory/app/memory.memsw.limit_in_bytes",
+        "/sys/fs/cgroup/memory/app/memory.limit_in_bytes",
+    )
 
 
 def test_a_cgroup_of_the_first_version_has_another_file() -> None:

@@ -1,9 +1,10 @@
 """A memory cgroup reached its limit: its own, or one above it."""
 
 from collections.abc import Iterator
+from typing import Literal
 
 from reprieve.model.finding import Change, Evidence, Finding, Place, Remedy, quote
-from reprieve.model.oom import OomReport, Usage, Workload
+from reprieve.model.oom import Memcg, OomReport, Usage, Workload
 from reprieve.model.snapshot import Snapshot
 from reprieve.rules.account import UNACCOUNTED, of_cgroup, total_bytes, where
 from reprieve.rules.amounts import raised_limit
@@ -138,7 +139,8 @@ def _raise(oom: OomReport, group: Workload, reached: Usage | None) -> tuple[Reme
         return ()
     amount = raised_limit(max(reached.limit_bytes, reached.usage_bytes or 0))
     old = oom.memcg is not None and oom.memcg.usage("memory+swap") is not None
-    settings, commands, note = set_limit(group, amount.count_bytes, old_cgroups=old)
+    swap = swap_limit(oom.memcg) if oom.memcg is not None else None
+    settings, commands, note = set_limit(group, amount.count_bytes, swap=swap, old_cgroups=old)
     title = f"If it needs more than {size(reached.limit_bytes)}, raise the limit to {size(amount.count_bytes)}{note}"
     return (Remedy(title=title, cost=_LEAK, amount=amount.formula, settings=settings, commands=commands),)
 
@@ -146,12 +148,25 @@ def _raise(oom: OomReport, group: Workload, reached: Usage | None) -> tuple[Reme
 _Commands = tuple[tuple[str, ...], ...]
 
 
+def swap_limit(memcg: Memcg) -> int | Literal["max"] | None:
+    """How much swap the group may use, in bytes: a counter of its own in v2, in v1 part of memory+swap. None: not told."""
+    swap, memory, both = memcg.usage("swap"), memcg.usage("memory"), memcg.usage("memory+swap")
+    if swap is not None:
+        return swap.limit_bytes
+    if both is None or both.limit_bytes == "max":
+        return "max" if both is not None else None
+    if memory is None or not isinstance(memory.limit_bytes, int) or both.limit_bytes is None:
+        return None
+    return max(both.limit_bytes - memory.limit_bytes, 0)
+
+
 def set_limit(
-    group: Workload, limit_bytes: int, *, old_cgroups: bool = False
+    group: Workload, limit_bytes: int, *, swap: int | Literal["max"] | None = None, old_cgroups: bool = False
 ) -> tuple[tuple[Change, ...], _Commands, str]:
     """How a memory limit is set for such a workload: settings, commands, and what to know, in words after a title.
 
-    `limit_bytes` is in whole MiB. `old_cgroups`: version 1 of the cgroup files.
+    `limit_bytes` is in whole MiB. `swap`: what it may use besides, and keeps; None: not known, then as much again.
+    `old_cgroups`: version 1 of the cgroup files.
     """
     mib = limit_bytes // MIB
     if group.pod_uid is not None:
@@ -161,25 +176,30 @@ def set_limit(
         update = ("kubectl", "set", "resources", "deployment/NAME", "--namespace", "NAMESPACE", *limits)
         return (), (find, update), " for the container that needs it (the first command names the pod)"
     if group.kind == "container" and group.container_id is not None:
-        if group.manager == "docker":  # Docker refuses a limit above an older --memory-swap: both are given
-            sizes = ("--memory", f"{mib}m", "--memory-swap", f"{2 * mib}m")
-            note = " (until it is made anew; then give it to docker run or the Compose file)"
-            return (), (("docker", "update", *sizes, group.container_id),), note
-        if group.manager == "podman":
-            note = " (until it is made anew; then give it to podman run)"
-            return (), (("podman", "update", "--memory", f"{mib}m", group.container_id),), note
-        return (), (), ""
+        if group.manager not in ("docker", "podman"):
+            return (), (), ""
+        # A limit above the older --memory-swap, which counts both, is refused: both are given.
+        both = -1 if swap == "max" else f"{mib + (mib if swap is None else swap // MIB)}m"
+        sizes = ("--memory", f"{mib}m", "--memory-swap", str(both))
+        where = "docker run or the Compose file" if group.manager == "docker" else "podman run"
+        note = f" (until it is made anew; then give it to {where})"
+        return (), ((group.manager, "update", *sizes, group.container_id),), note
     if group.container_id is not None:
         return (), (), f" inside {quote(group.name)}"
     if group.unit is not None and group.manager in ("systemd", "snap"):
         return _set_unit_limit(group, group.unit, mib)
     if group.kind == "cgroup" and group.path.startswith("/"):
-        file = f"/sys/fs/cgroup{group.path}/memory.max"
-        if old_cgroups:
-            file = f"/sys/fs/cgroup/memory{group.path}/memory.limit_in_bytes"
-        write = ("sh", "-c", 'echo "$1" > "$2"', "sh", str(limit_bytes), file)
-        return (), (write,), " (until it is made anew: tell whoever makes it)"
+        note = " (until it is made anew: tell whoever makes it)"
+        if not old_cgroups:
+            return (), (_write(limit_bytes, f"/sys/fs/cgroup{group.path}/memory.max"),), note
+        folder = f"/sys/fs/cgroup/memory{group.path}"
+        first = (_write(limit_bytes + swap, f"{folder}/memory.memsw.limit_in_bytes"),) if isinstance(swap, int) else ()
+        return (), (*first, _write(limit_bytes, f"{folder}/memory.limit_in_bytes")), note
     return (), (), ""
+
+
+def _write(value: int, file: str) -> tuple[str, ...]:
+    return ("sh", "-c", 'echo "$1" > "$2"', "sh", str(value), file)
 
 
 def _set_unit_limit(group: Workload, unit: str, mib: int) -> tuple[tuple[Change, ...], _Commands, str]:

@@ -8,6 +8,7 @@ from reprieve.model.snapshot import Snapshot
 from reprieve.rules.account import ANON, SHMEM, holders, of_cgroup, of_machine, part, ram_bytes, total_bytes
 from reprieve.rules.amounts import swap_size
 from reprieve.rules.evidence import lines, memory_lines
+from reprieve.rules.limits import swap_limit
 from reprieve.units import MIB, percent, size
 
 _SWAPPABLE = (ANON, SHMEM)
@@ -53,7 +54,7 @@ def swap_full(snapshot: Snapshot) -> Iterator[Finding]:
         if not of_machine(oom) or memory is None:
             continue
         total, free = memory.swap_total_bytes, memory.swap_free_bytes
-        # The last slots of a swap device are reserved per CPU, in clusters: it is never full to the last page.
+        # Slots are handed to CPUs in clusters, so a few may be left where somebody got none.
         if not total or free is None or free > max(total * 0.02, min(MIB, total * 0.1)):
             continue
         named = [holder for holder in holders(oom) if holder.swap_bytes]
@@ -106,16 +107,20 @@ def cgroup_swap_limit(snapshot: Snapshot) -> Iterator[Finding]:
 
 
 def _swap_of(memcg: Memcg) -> tuple[int, int, int] | None:
-    """Line, usage, limit of the group's swap: a counter of its own in v2, in v1 part of memory+swap. None: no limit."""
-    swap, memory, both = memcg.usage("swap"), memcg.usage("memory"), memcg.usage("memory+swap")
-    if swap is not None and swap.usage_bytes is not None and isinstance(swap.limit_bytes, int):
-        return swap.line, swap.usage_bytes, swap.limit_bytes
-    if memory is None or both is None or memory.usage_bytes is None or both.usage_bytes is None:
+    """Line, usage and limit of the group's swap; None where it has no limit, or the text does not tell."""
+    swap, memory, both, limit = (
+        memcg.usage("swap"),
+        memcg.usage("memory"),
+        memcg.usage("memory+swap"),
+        swap_limit(memcg),
+    )
+    if not isinstance(limit, int):
         return None
-    if not isinstance(memory.limit_bytes, int) or not isinstance(both.limit_bytes, int):
+    if swap is not None:
+        return None if swap.usage_bytes is None else (swap.line, swap.usage_bytes, limit)
+    if both is None or memory is None or both.usage_bytes is None or memory.usage_bytes is None:
         return None
-    used, limit = both.usage_bytes - memory.usage_bytes, both.limit_bytes - memory.limit_bytes
-    return both.line, max(used, 0), max(limit, 0)
+    return both.line, max(both.usage_bytes - memory.usage_bytes, 0), limit
 
 
 def _add_swap(oom: OomReport, ram: int) -> tuple[Remedy, ...]:
