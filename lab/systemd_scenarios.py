@@ -187,12 +187,13 @@ FORMATS = (
         machine="systemd",
         does="One kill, as journalctl and dmesg print it in each of their formats.",
         script=ENDED
+        + "since=$(date '+%F %T')\n"
         + LEAKY_UNIT
         + f"for format in {JOURNAL_FORMATS}\n"
-        + 'do echo "##### journalctl -k -o $format"; journalctl -k -o $format --no-pager --since=-60s; done\n'
-        + 'for option in --time-format=ctime --decode --json\ndo echo "##### dmesg $option"; dmesg $option; done\n',
+        + 'do echo "##### journalctl -k -o $format"; journalctl -k -o $format --no-pager --since="$since"; done\n'
+        + 'for option in --ctime --decode --raw\ndo echo "##### dmesg $option"; dmesg $option; done\n',
         reports=(_killed("leaky", "/system.slice/leaky.service", adj=250),),
-        prints=("##### journalctl -k -o json\n", "##### dmesg --json\n"),
+        prints=("##### journalctl -k -o json\n", "##### dmesg --raw\n"),
         timeout_s=180,
     ),
 )

@@ -45,6 +45,18 @@ def test_what_is_said_of_a_scenario_is_what_it_did(
     _assert_the_command_says_it(scenario, outcome)
 
 
+@pytest.mark.slow
+def test_a_kill_is_the_same_in_each_format_of_the_journal_and_of_dmesg(
+    play_here: Callable[[Scenario, str], Outcome],
+) -> None:
+    outcome = play_here(scenarios.named("systemd-journal-formats"), kernels.DEFAULT)
+    for section in outcome.output.split("##### ")[1:]:
+        command, _, text = section.partition("\n")
+        (oom,) = (event for event in read_reports(text) if isinstance(event, OomReport))
+        told_by = (command, oom.victim and oom.victim.comm, oom.constraint, oom.oom_memcg, len(oom.tasks or ()))
+        assert told_by == (command, "leaky", "CONSTRAINT_MEMCG", "/system.slice/leaky.service", 1), text
+
+
 def _assert_it_went_as_planned(scenario: Scenario, outcome: Outcome) -> None:
     assert outcome.status == scenario.status, outcome.output
     assert [words for words in scenario.prints if words not in outcome.output] == [], outcome.output
