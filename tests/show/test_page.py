@@ -107,8 +107,7 @@ def test_the_time_line_keeps_the_distances_of_the_clock() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("flags", [[], ["--blink-settings=scriptEnabled=false"]], ids=["scripts on", "scripts off"])
-def test_a_real_browser_finds_no_fault_and_fetches_nothing(tmp_path: Path, flags: list[str]) -> None:
+def test_a_real_browser_finds_no_fault_and_fetches_nothing(tmp_path: Path) -> None:
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     assert browser is not None, "needs chromium"
     hostile = "<img src=http://leak.test/x onerror=alert(1)>"
@@ -124,7 +123,6 @@ def test_a_real_browser_finds_no_fault_and_fetches_nothing(tmp_path: Path, flags
             "--enable-logging=stderr",
             f"--user-data-dir={tmp_path / 'profile'}",
             f"--log-net-log={tmp_path / 'net.json'}",
-            *flags,
         ]
         run = subprocess.run(
             [browser, *arguments, "--dump-dom", (tmp_path / "page.html").as_uri()],
@@ -137,6 +135,7 @@ def test_a_real_browser_finds_no_fault_and_fetches_nothing(tmp_path: Path, flags
         requests = (tmp_path / "net.json").read_text()
         assert "page.html" in requests  # it is a log of requests
         assert "leak.test" not in requests
+        assert "<article>" in run.stdout
         return parsed(run.stdout)
 
     assert shape(opened(hostile)) == shape(opened("memhog"))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from reprieve.model.finding import Evidence, Finding, Gap, Remedy, quote
 from reprieve.model.oom import (
@@ -17,7 +18,7 @@ from reprieve.model.oom import (
     Zone,
 )
 from reprieve.oom.choose import recompute
-from reprieve.rules.account import ram_bytes, task_pages
+from reprieve.rules.account import of_cgroup, ram_bytes, task_pages
 from reprieve.units import duration, size
 
 
@@ -81,7 +82,7 @@ def limit(oom: OomReport) -> tuple[str, ...]:
     """Whose limit was reached: a sentence in pieces, of which only the first must have room."""
     if oom.sysrq:
         return ("none: a person asked the kernel for this kill (sysrq-f)",)
-    if is_memcg(oom):
+    if of_cgroup(oom):
         return _memcg_limit(oom)
     if oom.scope == "CONSTRAINT_CPUSET":
         by_cpuset = "its cpuset" if oom.cpuset is None else f"its cpuset {quote(oom.cpuset)}"
@@ -98,11 +99,6 @@ def _nodes(printed: str | None) -> str:
     if printed is None or printed == "(null)":
         return "some memory nodes"
     return f"memory node {printed}" if printed.isdigit() else f"memory nodes {quote(printed)}"
-
-
-def is_memcg(oom: OomReport) -> bool:
-    """Was it the limit of a memory cgroup? 5.2 named another constraint there, so what else is printed counts too."""
-    return oom.scope == "CONSTRAINT_MEMCG" or oom.memcg is not None or oom.limit_of is not None
 
 
 def _memcg_limit(oom: OomReport) -> tuple[str, ...]:
@@ -206,11 +202,12 @@ class Row:
     caller: bool  # its allocation failed
 
 
-def rows(oom: OomReport) -> list[Row]:
+def rows(oom: OomReport, most: int | None = None) -> list[Row]:
     """The processes of the task dump, those first which the kernel would sooner kill, those last which it may not."""
-    ranked = [(row.task, row.score) for row in recompute(oom).rows()]
-    seen = {task.pid for task, _ in ranked}
-    others = [(task, None) for task in sorted(oom.tasks or (), key=task_pages, reverse=True) if task.pid not in seen]
+    chosen = [(row.task, row.score) for row in islice(recompute(oom).rows(), most)]
+    seen = {task.pid for task, _ in chosen}
+    others = [task for task in oom.tasks or () if task.pid not in seen] if most is None or len(chosen) < most else []
+    chosen += [(task, None) for task in sorted(others, key=task_pages, reverse=True)]
     killed = {kill.pid for kill in oom.kills}
     caller = None if oom.trigger is None else oom.trigger.pid
     page = oom.page_size_bytes
@@ -223,7 +220,7 @@ def rows(oom: OomReport) -> list[Row]:
             killed=task.pid in killed,
             caller=task.pid == caller,
         )
-        for task, score in [*ranked, *others]
+        for task, score in chosen[:most]
     ]
 
 

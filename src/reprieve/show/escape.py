@@ -153,7 +153,11 @@ def _json_escape(char: str) -> str:
 
 def columns(text: str) -> int:
     """How many columns of a terminal the text takes."""
-    if text.isascii() or all(char < "\u0300" or "\u2010" <= char <= "\u25ff" for char in text):
+    if text.isascii():
+        return len(text)
+    import re
+
+    if re.fullmatch(r"[\0-\u02ff\u2010-\u25ff]*", text):  # Latin letters, dashes, quotes, arrows, bars
         return len(text)
     import unicodedata
 

@@ -165,15 +165,15 @@ def bar(part: int, whole: int, width: int) -> str:
 
 
 def _largest(page: _Page, oom: OomReport) -> list[str]:
-    rows = answer.rows(oom)
     said = []
-    for row in rows[:4]:
+    for row in answer.rows(oom, most=4):
         ram = "" if row.ram_bytes is None else f" {size(row.ram_bytes)}"
         swap = f" + {size(row.swap_bytes)} in swap" if row.swap_bytes else ""
         killed = ", killed" if row.killed else ""
         said.append(escape.plain(f"{answer.process(row.task.comm, row.task.pid)}{ram}{swap}{killed}"))
-    if len(rows) > len(said):
-        said.append(f"{len(rows) - len(said)} more")
+    more = len(oom.tasks or ()) - len(said)
+    if more > 0:
+        said.append(f"{more} more")
     lines: list[str] = []
     for item in said:  # an item is not broken
         if lines and escape.columns(lines[-1]) + 3 + escape.columns(item) <= page.room:
@@ -288,17 +288,19 @@ def _pad(text: str, width: int) -> str:
 
 def wrap(text: str, width: int) -> Iterator[str]:
     """Lines of at most that width, broken at blanks; a longer word is broken where the line ends."""
-    line = ""
+    line, used = "", 0
     for word in text.split(" "):
-        if line and escape.columns(line) + 1 + escape.columns(word) > width:
+        length = escape.columns(word)
+        if line and used + 1 + length > width:
             yield line
-            line = word
+            line, used = word, length
         else:
-            line = f"{line} {word}" if line else word
-        while escape.columns(line) > width:
-            kept = escape.cut(line, width + 1).removesuffix("…")[:width]
+            line, used = (f"{line} {word}", used + 1 + length) if line else (word, length)
+        while used > width:
+            kept = escape.cut(line, width + 1).removesuffix("…")[:width] or line[0]
             yield kept
             line = line[len(kept) :]
+            used = escape.columns(line)
     if line:
         yield line
 
