@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -60,21 +59,28 @@ def call(argv: Sequence[str | Path], *, cwd: Path | None = None, timeout_s: floa
 
 
 def install(packages: Sequence[str]) -> None:
-    """Install those of the packages that are not here, by sudo unless we are root. Raises LabError if that fails."""
+    """Install those of the packages that are not here, by sudo unless we are root. Raises LabError."""
     missing = [package for package in packages if not _installed(package)]
     if not missing:
         return
-    if os.geteuid() != 0 and shutil.which("sudo") is None:
-        raise LabError(f"missing packages: {' '.join(missing)}", hint="as root: python -m lab setup")
+    call([*_apt(), "update"])
+    call([*_apt(), "install", "--no-install-recommends", *missing])
+
+
+def _apt() -> list[str]:
     sudo = [] if os.geteuid() == 0 else ["sudo"]
-    apt = [*sudo, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq", "-oDPkg::Lock::Timeout=120"]
-    call([*apt, "update"])
-    call([*apt, "install", "--no-install-recommends", *missing])
+    return [*sudo, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq", "-oDPkg::Lock::Timeout=120"]
+
+
+def _apt_urls() -> list[str]:
+    return sorted(set(call(("apt-get", "indextargets", "--format", "$(REPO_URI)")).split()))
 
 
 def _installed(package: str) -> bool:
-    asked = subprocess.run(("dpkg-query", "-Wf", "${Status}", package), capture_output=True, text=True)
-    return asked.stdout.endswith(" installed")
+    try:
+        return call(("dpkg-query", "-Wf", "${Status}", package)).endswith(" installed")
+    except LabError:  # it never heard of the package
+        return False
 
 
 def debian_mirror() -> Mirror:
@@ -88,9 +94,13 @@ def debian_mirror() -> Mirror:
         raise LabError("the keys of the Debian archive are not here", hint=f"as root: apt-get install {KEYRING}")
     if named := os.environ.get("REPRIEVE_LAB_MIRROR"):
         return Mirror(main_url=named, security_url=None, keyring=keyring)
-    urls = sorted(set(call(("apt-get", "indextargets", "--format", "$(REPO_URI)")).split()))
-    mains = [url for url in urls if re.search(r"/debian/?$", url)]
-    securities = [url for url in urls if re.search(r"/debian-security/?$", url)]
+    urls = _apt_urls()
+    if not urls:  # an image whose lists were removed to make it small
+        call([*_apt(), "update"])
+        urls = _apt_urls()
+    # .list: the cloud images of Debian name mirror+file:/etc/apt/mirrors/debian.list
+    mains = [url for url in urls if re.search(r"/debian(\.list)?/?$", url)]
+    securities = [url for url in urls if re.search(r"/debian-security(\.list)?/?$", url)]
     if not mains:
         raise LabError(
             "apt of this machine knows no Debian mirror, and the guests run Debian kernels",
