@@ -40,7 +40,7 @@ CASES = {
             (_LAB + "memcg-v1-oom-disabled.txt", "a process in a cgroup dies, but the machine is full"),
             (_LAB + "global.txt", "no cgroup has a limit"),
         ),
-        lives=("cgroup-limit",),
+        lives=("cgroup-limit", "unit-limit"),
     ),
     "parent-limit": Cases(
         speaks=(
@@ -271,7 +271,7 @@ CASES = {
             (_LAB + "numa-mempolicy.txt", "no swap either, but another node is free"),
             (_LAB + "memcg.txt", "a report of a limit does not tell"),
         ),
-        lives=("swap",),
+        lives=("swap", "swap-file"),
     ),
     "group-kill": Cases(
         speaks=(_LAB + "memcg-oom-group.txt", _LAB + "systemd-unit-oompolicy-kill.txt"),

@@ -116,6 +116,8 @@ _PARENT = "cd /sys/fs/cgroup\nmkdir par\necho +memory > par/cgroup.subtree_contr
 _PARENT += "mkdir par/child\n"
 _SWAP = "mkswap /dev/vda > /dev/null && swapon /dev/vda\n"
 
+_UNIT = "cat > /etc/systemd/system/app.service <<EOF\n[Service]\nType=oneshot\nExecStart=hog --mib 60 --name app\n"
+
 LOADS = {
     "cgroup-limit": Load(
         code="cgroup-limit",
@@ -203,6 +205,20 @@ LOADS = {
         + _BYSTANDER_LIVES,
         fresh=True,
         panics=True,
+    ),
+    "unit-limit": Load(
+        code="cgroup-limit",
+        dies=_UNIT + "MemoryMax=40M\nEOF\nsystemctl daemon-reload; systemctl start app",
+        advice=_first_command,
+        lives="ADVICE && systemctl start app",
+        machine="systemd",
+    ),
+    "swap-file": Load(
+        code="no-swap",
+        dies="hog --mib 440 --name app",
+        advice=lambda finding: " && ".join(map(shlex.join, _advised(finding).commands)),
+        lives="ADVICE && hog --mib 440 --name app",
+        machine="systemd",
     ),
     "swap": Load(
         code="no-swap", dies="hog --mib 220 --name app", advice=_swap_disk, lives="ADVICE\nhog --mib 220 --name app"

@@ -149,7 +149,7 @@ _Commands = tuple[tuple[str, ...], ...]
 
 
 def swap_limit(memcg: Memcg) -> int | Literal["max"] | None:
-    """How much swap the group may use, in bytes: a counter of its own in v2, in v1 part of memory+swap. None: not told."""
+    """How much swap the group may use, in bytes: its own counter in v2, in v1 part of memory+swap. None: not told."""
     swap, memory, both = memcg.usage("swap"), memcg.usage("memory"), memcg.usage("memory+swap")
     if swap is not None:
         return swap.limit_bytes
