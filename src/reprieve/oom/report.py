@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from reprieve.model.oom import AllocationFailure, Kill, OomReport, Task, Trigger
-from reprieve.oom.lines import Line, host, read_lines, stamp
+from reprieve.oom.lines import Line, caller, host, read_lines, stamp
 from reprieve.oom.memory import MemcgDraft, MemoryDraft, page_size, parse_allocation_failure
 from reprieve.oom.paths import workload
 from reprieve.oom.tables import last_number, parse_header, parse_kill, parse_row
@@ -22,10 +22,10 @@ _TRIGGER = r"(?P<comm>.*?)\s*(?:\binvoked )?oom-killer(?::|$)(?P<rest>.*)"
 _FLAGS = r"gfp_mask=(0x[0-9a-f]+)(?=[(,]|\s*$)(?:\(([A-Z0-9_|x]*)\))?"
 _CPU = (
     r"CPU:? ?(?P<cpu>\d+)(?: UID: (?P<uid>\d+))? PID: (?P<pid>\d+) Comm: (?P<comm>.{0,60}?)"
-    r" (?:Kdump: loaded )?(?:Not tainted|Tainted: (?P<taint>[A-Z ]+?)) +(?P<kernel>\S+)"
+    r" (?:Kdump: loaded )?(?:Not tainted|Tainted: (?P<taint>[A-Z ]+?)) +(?P<kernel>\d\S*)"
 )
 _OLD_CPU = (  # to 3.9; the order of the words changed with dump_stack_print_info(), 196779b9b4ce (v3.10)
-    r"Pid: (?P<pid>\d+), comm: (?P<comm>.{0,60}?) (?:Not tainted|Tainted: (?P<taint>[A-Z ]+?)) +(?P<kernel>\S+)"
+    r"Pid: (?P<pid>\d+), comm: (?P<comm>.{0,60}?) (?:Not tainted|Tainted: (?P<taint>[A-Z ]+?)) +(?P<kernel>\d\S*)"
 )
 _CPUSET = r".{0,60} cpuset=(\S+) mems_allowed=([\d,-]+)"
 _FRAME = r"(?:.*\] )?(?:\? )?([A-Za-z_][\w.]*)\+0x[0-9a-f]+"
@@ -46,6 +46,8 @@ _TASK_IN = r"Task in (?P<task>/.*) killed as a result of limit of (?P<limit>/.*)
 _GROUP = r"\s*Tasks in (/.*) are going to be killed due to memory\.oom\.group set"
 _REAPED = r"\s*oom_reaper: reaped process (\d+) \("
 _NOBODY = r"\s*(?:Memory cgroup o|O)ut of memory and no killable process"
+_SYSRQ_WORKERS = ("kworker/", "events/")  # moom_callback() in drivers/tty/sysrq.c runs in one
+_SLOW_CONSOLE_S = 300.0  # a report of a thousand tasks at 9600 baud takes two minutes
 _OOM_PANIC = ("ut of memory", "deadlocked on memory", "panic_on_oom")
 _ABOUT_CPU = (  # what dump_stack() and show_regs() print beside the call trace, on all architectures
     "Call Trace", "Call trace", "Backtrace", "Exception stack", "Stack", "Workqueue:", "Tainted:", "Modules linked in:",
@@ -74,6 +76,7 @@ _KINDS = (
     ("SysRq", "sysrq"),
     ("Tasks state (memory", "title"),
 )
+_OF_A_BLOCK = (None, "cpu", "cpuset", "title", "table")  # kinds that say nothing without the lines around them
 _NEVER_FIRST = ("reaped", "cpuset", "cpu")  # kinds that begin no event
 _MEMORY = ("Mem-", " free:", "usage ", "cgroup stats for", "lowmem_reserve", " pages RAM", "swap ")  # these may
 
@@ -92,7 +95,7 @@ def read_events(lines: Iterable[Line], source: str = "-") -> Iterator[OomReport 
 
 
 class EventReader:
-    """Reads line by line, as a log grows. An event is given out when the next but one begins: its reaper may be late."""
+    """Reads line by line, as a log grows. An event is out when the next but one begins: its reaper may come late."""
 
     def __init__(self, source: str = "-") -> None:
         self.source = source
@@ -110,7 +113,11 @@ class EventReader:
             return
         if kind in _NEVER_FIRST or (kind is None and not any(word in line.text for word in _MEMORY)):
             return
-        begun = _Draft(self.source, line, crowded=bool(drafts) and kind == "trigger" and drafts[-1].is_cut())
+        begun = _Draft(self.source, line)
+        if drafts and kind in ("trigger", "sysrq"):
+            begun.crowded = drafts[-1].mixed or any(draft.is_cut() for draft in drafts)
+        elif drafts:
+            begun.mixed = drafts[-1].mixed
         if begun.take(kind, line):
             drafts.append(begun)
             if len(drafts) > 2:
@@ -135,10 +142,12 @@ def _kind(text: str) -> str | None:
 class _Draft:
     """An event being read: `take` claims a line of it, or leaves the line to others."""
 
-    def __init__(self, source: str, first: Line, crowded: bool) -> None:
+    def __init__(self, source: str, first: Line) -> None:
         self.source = source
         self.first = first
-        self.crowded = crowded  # another report was begun and not ended before: lines may be of either
+        self.caller = caller(first.head)
+        self.headed = False  # its lines have prefixes
+        self.crowded = False  # another report was begun and not ended before: lines may be of either
         self.mixed = False  # lines of two reports alternate: only what a single line says can be believed
         self.last_line = first.number
         self.facts: dict[str, Any] = {}  # fields of the noun
@@ -146,11 +155,12 @@ class _Draft:
         self.stack: list[str] = []
         self.columns: tuple[str, ...] | None = None
         self.tasks: list[Task] | None = None
+        self.pids: set[int] = set()
         self.kills: list[Kill] = []
         self.reaped: set[int] = set()
         self.ended = False  # by a kill, a panic, or the word that nobody could be killed
         self.failure: AllocationFailure | None = None  # the other kind of report, of which nobody dies
-        self.has_memory = False
+        self.has_memory = self.has_mem_info = self.has_memcg = False
         self.memory = MemoryDraft()
         self.memcg = MemcgDraft()
 
@@ -159,9 +169,14 @@ class _Draft:
         return not self.ended and "trigger" in self.facts
 
     def take(self, kind: str | None, line: Line) -> bool:
-        """True if the line is one of this event's."""
+        """True if the line is one of this event's, or of nobody's."""
+        if self.crowded and not self.mixed and (caller(line.head) != self.caller or not self._is_near(line)):
+            self.mixed = True
+        if self.mixed and kind in _OF_A_BLOCK:
+            return True
         taken = _READERS[kind](self, line) if kind else self._take_memory(line) or self._take_about_cpu(line)
         if taken:
+            self.headed = self.headed or bool(line.head)
             self.last_line = max(self.last_line, line.number)
             self.claimed.append((line.number, line.text))
         return taken
@@ -176,6 +191,9 @@ class _Draft:
         invoked = "invoked oom-killer" in line.text
         if len(re.sub(r"\\x[0-9a-f]{2}", "?", comm)) > 15 or not (invoked or "gfp_mask=" in rest):
             return False  # somebody else's words about it
+        order = last_number(r"\border=(-?\d+)", rest, line.whole)
+        if self.claimed and order != -1 and not comm.startswith(_SYSRQ_WORKERS):
+            return False  # somebody else's: sysrq-f is carried out by a worker
         flags = re.search(_FLAGS, rest)
         if flags and not line.whole and flags.end() == len(rest):
             flags = None
@@ -184,7 +202,7 @@ class _Draft:
             comm=comm if invoked and comm else None,
             gfp_mask=int(flags[1], 16) if flags else None,
             gfp_flags=tuple(flags[2].split("|")) if flags and flags[2] else (),
-            order=last_number(r"\border=(-?\d+)", rest, line.whole),
+            order=order,
             oom_score_adj=last_number(r"\boom_score_adj=(-?\d+)", rest, line.whole),
             oom_adj=last_number(r"\b(?:oomkilladj|oom_adj)=(-?\d+)", rest, line.whole),
         )
@@ -198,19 +216,23 @@ class _Draft:
 
     def _take_cpu(self, line: Line) -> bool:
         match = re.search(_CPU, line.text) or re.search(_OLD_CPU, line.text)
-        if match is None or self._is_past_stack() or not self._begun():
+        if match is None or not self._begun() or self.ended or (self._is_past_stack() and not self.crowded):
             return False
-        if "kernel" in self.facts:
-            return self._begins_again()
         said = match.groupdict()
+        if "kernel" in self.facts or (self.crowded and said["comm"] != self.facts["trigger"].comm):
+            return self._begins_again()
         trigger: Trigger | None = self.facts.get("trigger")
-        if trigger is not None and (trigger.comm is None or said["comm"] == trigger.comm):
-            uid = said.get("uid")
-            self.facts["trigger"] = replace(trigger, pid=int(said["pid"]), uid=int(uid) if uid else None)
+        comm, uid = said["comm"], said.get("uid")
+        if trigger is not None and (trigger.comm is None or comm == trigger.comm or self._is_end_of(comm)):
+            self.facts["trigger"] = replace(trigger, comm=comm, pid=int(said["pid"]), uid=int(uid) if uid else None)
         self.facts["kernel"] = said["kernel"] if line.whole or match.end() < len(line.text) else None
         self.facts["tainted"] = (said["taint"] or "").replace(" ", "")
         self.facts["cpu"] = int(said["cpu"]) if said.get("cpu") else None
         return True
+
+    def _is_end_of(self, comm: str) -> bool:
+        """The first line of the text lacks its beginning, and with it that of the name; this is the whole name."""
+        return self.first.number == 1 and not self.first.head and self.first.text.partition(" invoked ")[0] in comm
 
     def _take_cpuset(self, line: Line) -> bool:
         match = re.match(_CPUSET, line.text)
@@ -234,6 +256,10 @@ class _Draft:
             return True
         return text.startswith(_ABOUT_CPU) or any(re.match(shape, text) for shape in (_STACK_WORDS, _ARM_FRAME))
 
+    def _is_of_others(self) -> bool:
+        """In a mix of two reports, whose lines these are is not known; a line that begins a draft is its own."""
+        return self.mixed and bool(self.claimed)
+
     def _begun(self) -> bool:
         return self.failure is not None or "trigger" in self.facts
 
@@ -243,14 +269,21 @@ class _Draft:
     # -- the memory ----------------------------------------------------------------------------------------------------
 
     def _take_memory(self, line: Line) -> bool:
-        if self.ended or self.mixed:
+        if self.ended:
             return False
         number, text, whole = line.number, line.text, line.whole
-        if self.has_memory and text.startswith("Mem-"):
+        if self.has_memory and text.startswith(("Mem-", "memory: usage")):
             return self._begins_again()
-        taken = self.memory.take(number, text, whole) or (self.failure is None and self.memcg.take(number, text, whole))
-        self.has_memory |= taken
-        return taken
+        if self.memory.take(number, text, whole):
+            self.has_mem_info = self.has_mem_info or text.startswith("Mem-")
+        elif self.failure is None and self.memcg.take(number, text, whole):
+            self.has_memcg = self.has_memcg or text.startswith("memory: usage")
+        else:
+            return False
+        self.has_memory = True
+        if self.has_mem_info and self.has_memcg:  # no event prints both
+            self._begins_again()
+        return True
 
     # -- the tasks -----------------------------------------------------------------------------------------------------
 
@@ -258,7 +291,7 @@ class _Draft:
         return not self.ended and not self.failure
 
     def _take_table(self, line: Line) -> bool:
-        if self.failure or self.ended or self.mixed:
+        if self.failure or self.ended:
             return False
         columns = parse_header(line.text)
         if columns is not None:
@@ -272,14 +305,16 @@ class _Draft:
             return self._take_about_cpu(line)
         if self.tasks is None:
             self.tasks = []
-        self.tasks.append(row)
+        if row.pid not in self.pids:  # a line may be there twice
+            self.pids.add(row.pid)
+            self.tasks.append(row)
         return True
 
     # -- whom it chose -------------------------------------------------------------------------------------------------
 
     def _take_constraint(self, line: Line) -> bool:
         match = re.match(_CONSTRAINT, line.text)
-        if match is None or self.failure or self.ended or "selected_line" in self.facts:
+        if match is None or self.failure or self.ended or "selected_line" in self.facts or self._is_of_others():
             return False
         text, whole = line.text, line.whole
         if whole or match.end() < len(text):
@@ -297,7 +332,9 @@ class _Draft:
 
     def _take_select(self, line: Line) -> bool:
         match = re.match(_SELECT, line.text)
-        if match is None or self.failure or self.ended or "selected_line" in self.facts:
+        if match is None or self.failure or self.ended or "selected_line" in self.facts or self._is_of_others():
+            return False
+        if not self._fits(match["lead"] or ""):
             return False
         self.facts["selected_line"] = line.number
         self.facts["selected_pid"] = int(match["pid"])
@@ -336,11 +373,13 @@ class _Draft:
             return False
         if any(known.pid == kill.pid for known in self.kills):
             return True  # printed twice: by a group kill, or by an echo of the console
-        if (self.kills and "group_path" not in self.facts) or self.mixed:
+        if (self.kills and "group_path" not in self.facts) or not self._is_near(line):
             return False
         chosen = self.facts.get("selected_pid")
         if not self.kills and chosen not in (None, kill.pid) and "constraint" in self.facts:
             return False  # since 5.1 the chosen one is the one killed: this kill is another event's
+        if (self._is_of_others() and chosen != kill.pid) or not self._fits(line.text.partition("Killed process")[0]):
+            return False
         row = next((task for task in self.tasks or () if task.pid == kill.pid), None)
         if row is not None and row.pgtables_bytes is not None:
             pgtables = row.pgtables_bytes
@@ -349,6 +388,20 @@ class _Draft:
         self.kills.append(kill)
         self.ended = True
         return True
+
+    def _is_near(self, line: Line) -> bool:
+        """Not if its stamp is older than the first line's, or so late that no console is that slow."""
+        first_s, this_s = stamp(self.first.head).uptime_s, stamp(line.head).uptime_s
+        return first_s is None or this_s is None or 0 <= this_s - first_s < _SLOW_CONSOLE_S
+
+    def _is_near(self, line: Line) -> bool:
+        """Not if its stamp is older than the first line's, or so late that no console is that slow."""
+        first_s, this_s = stamp(self.first.head).uptime_s, stamp(line.head).uptime_s
+        return first_s is None or this_s is None or 0 <= this_s - first_s < _SLOW_CONSOLE_S
+
+    def _fits(self, lead: str) -> bool:
+        """A memory cgroup prints no Mem-Info, the whole machine no usage of a cgroup."""
+        return not (self.has_mem_info if "emory cgroup" in lead else lead and self.has_memcg)
 
     def _take_group(self, line: Line) -> bool:
         match = re.match(_GROUP, line.text)
@@ -368,7 +421,7 @@ class _Draft:
     def _take_no_killable(self, line: Line) -> bool:
         if line.text.startswith("Kernel panic"):
             return self._take_panic(line)
-        if self.failure or self.ended or not re.match(_NOBODY, line.text):
+        if self.failure or self.ended or self._is_of_others() or not re.match(_NOBODY, line.text):
             return False
         self.facts["no_killable"] = self.ended = True
         return True
@@ -378,7 +431,7 @@ class _Draft:
         text = line.text[start:]
         if not line.text.startswith("Kernel panic") or not any(words in text for words in _OOM_PANIC):
             return False
-        if self.failure or self.kills or "panic" in self.facts:
+        if self.failure or self.kills or "panic" in self.facts or self._is_of_others():
             return False
         if line.whole:
             self.facts["panic"] = text.rstrip()
@@ -420,9 +473,12 @@ class _Draft:
         facts = self.facts
         if not (facts.keys() & _EVENT or self.kills or self.tasks is not None or self.memcg.memcg()):
             return
-        if self.mixed:
-            facts = {name: value for name, value in facts.items() if name == "trigger"}
-            memory, self.tasks, self.columns, self.stack = None, None, None, []
+        if self.mixed and self.crowded:  # read before it was noticed
+            facts = {"trigger": facts["trigger"]}
+            memory, self.memcg, self.tasks, self.columns, self.stack = None, MemcgDraft(), None, None, []
+        trigger: Trigger | None = facts.get("trigger")
+        if trigger is not None and self.headed and not self.first.head and trigger.pid is None:
+            facts["trigger"] = replace(trigger, comm=None)  # the text begins within this line, perhaps within the name
         kills = tuple(self._finished(kill) for kill in self.kills)
         report = OomReport(
             **common,
@@ -434,7 +490,7 @@ class _Draft:
             tasks=None if self.tasks is None else tuple(self.tasks),
             task_columns=self.columns,
             memory=memory,
-            memcg=None if self.mixed else self.memcg.memcg(),
+            memcg=self.memcg.memcg(),
         )
         yield _concluded(report)
 
@@ -471,7 +527,7 @@ def _concluded(report: OomReport) -> OomReport:
     group = report.oom_memcg or (memcg.stats[0].path if memcg and memcg.stats else None)
     inferred = report.constraint_inferred
     if report.constraint is None and inferred is None:
-        if memcg or "mem_cgroup_out_of_memory" in report.stack or report.group_path:
+        if (memcg and memcg.usages) or "mem_cgroup_out_of_memory" in report.stack or report.group_path:
             inferred = "CONSTRAINT_MEMCG"
         elif report.memory or report.panic or any("alloc_pages" in name for name in report.stack):
             inferred = "global"  # NONE, CPUSET or MEMORY_POLICY; a memory cgroup prints no Mem-Info

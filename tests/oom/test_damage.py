@@ -1,0 +1,193 @@
+"""Damaged logs: each field equals that of the undamaged log, or is absent. Nothing is invented, nothing is raised."""
+
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reprieve.model.oom import AllocationFailure, OomReport
+from reprieve.oom.report import _kind, read_reports
+from tests.logs_of import all_logs, text_of
+
+Event = OomReport | AllocationFailure
+
+WRAPPED = {"011"}  # with both neighbours of a break gone, halves of two lines look like one
+# Where the zone's own line is lost, nothing tells that the reserve behind it was of another zone.
+ORDERED = {"lowmem_reserve_pages"}
+WHERE_IT_STOOD = ORDERED | {
+    "line",
+    "last_line",
+    "lines",
+    "missing",
+    "constraint_line",
+    "selected_line",
+    "source",
+    "stamp",
+}
+REPORTS = [
+    "001",
+    "011",
+    "016",
+    "043",
+    "074",
+    "077",
+    "084",
+    "088",
+    "103",
+    "113",
+    "155",
+    "lab/7.3.4+deb13-cloud-amd64__memcg-oom-group.txt",
+    "lab/5.10.0-46-cloud-amd64__global-children.txt",
+    "lab/6.1.0-56-cloud-amd64__panic-on-oom.txt",
+]
+
+
+def read(text: str) -> list[Event]:
+    return list(read_reports(text))
+
+
+def is_told_by(got: Any, whole: Any) -> bool:
+    """Does `got` say nothing but what `whole` says?"""
+    if got is None or got is False or got == () or got == whole:
+        return True
+    if is_dataclass(got):
+        if type(got) is not type(whole):
+            return False
+        names = [field.name for field in fields(got) if field.name not in WHERE_IT_STOOD]
+        return all(
+            is_told_by(getattr(got, name), getattr(whole, name)) for name in names if name != "constraint_inferred"
+        )
+    if isinstance(got, tuple) and isinstance(whole, tuple):
+        return all(any(is_told_by(part, known) for known in whole) for part in got)
+    return False
+
+
+def unsaid(damaged: Iterable[Event], whole: Sequence[Event]) -> list[Event]:
+    """Events that say something no event of the whole log says."""
+    return [event for event in damaged if not any(is_told_by(event, known) for known in whole)]
+
+
+def explain(damaged: Event, whole: Sequence[Event]) -> str:
+    """Which fields went wrong, against the event that fits best: what a failing test prints."""
+
+    def wrong(known: Event) -> list[str]:
+        names = [field.name for field in fields(damaged) if field.name not in WHERE_IT_STOOD | {"constraint_inferred"}]
+        pairs = ((name, getattr(damaged, name), getattr(known, name, None)) for name in names)
+        return [f"{name}: {got!r} against {want!r}"[:300] for name, got, want in pairs if not is_told_by(got, want)]
+
+    return str(min((wrong(known) for known in whole), key=len))
+
+
+def check(damaged: str, whole: Sequence[Event]) -> None:
+    events = unsaid(read(damaged), whole)
+    assert not events, explain(events[0], whole)
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_a_log_cut_at_any_line_or_byte_tells_less_and_nothing_else(name: str) -> None:
+    text = text_of(name)
+    whole = read(text)
+    at_lines = [at for at, char in enumerate(text) if char == "\n"]
+    at_bytes = random.Random(name).sample(range(len(text)), 25)
+    for at in at_lines[:: max(1, len(at_lines) // 25)] + at_bytes:
+        check(text[:at], whole)
+        check(text[at:], whole)
+
+
+@pytest.mark.parametrize("name", [name for name in REPORTS if name not in WRAPPED])
+def test_lines_that_are_dropped_doubled_or_swapped_invent_nothing(name: str) -> None:
+    text = text_of(name)
+    whole = read(text)
+    lines = text.splitlines(keepends=True)
+    for seed in range(5):
+        dice = random.Random(seed)
+        check("".join(line for line in lines if dice.random() > 0.1), whole)
+        check("".join(line * dice.choice((1, 1, 1, 2)) for line in lines), whole)
+        swapped = list(lines)
+        for at in dice.sample(range(len(lines) - 1), min(20, len(lines) - 1)):
+            swapped[at], swapped[at + 1] = swapped[at + 1], swapped[at]
+        check("".join(swapped), whole)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("084", "089"), ("016", "001"), ("074", "075"), ("105", "103"), ("025", "043")]
+)
+def test_two_reports_interleaved_are_not_mixed_up(one: str, other: str) -> None:
+    first, second = text_of(one), text_of(other)
+    whole = [*read(first), *read(second)]
+    for seed in range(10):
+        dice = random.Random(seed)
+        left, right = first.splitlines(keepends=True)[::-1], second.splitlines(keepends=True)[::-1]
+        mixed: list[str] = []
+        while left or right:
+            side = left if not right or (left and dice.random() < len(left) / (len(left) + len(right))) else right
+            mixed += [side.pop() for _ in range(min(dice.choice((1, 1, 2)), len(side)))]
+        check("".join(mixed), whole)
+
+
+def test_a_line_cut_at_any_byte_tells_less_and_nothing_else() -> None:
+    kinds = {"trigger", "kill", "select", "constraint", "task_in", "group", "no_killable", "panic", "reaped", "cpuset"}
+    lines = {line for path in all_logs() for line in path.read_bytes().decode(errors="backslashreplace").split("\n")}
+    shapes: dict[tuple[str | None, str], str] = {}  # lines that differ in their figures alone are one shape
+    for line in sorted(lines):
+        message = line.partition("] ")[2] or line
+        if message and _kind(message) in kinds:
+            shapes.setdefault((_kind(message), "".join("0" if char.isdigit() else char for char in message)), line)
+    assert len(shapes) > 150
+    for line in shapes.values():
+        whole = read(f"{line}\n")
+        for end in range(len(line)):
+            check(line[:end], whole)
+
+
+def test_a_row_cut_at_any_byte_tells_less_and_nothing_else() -> None:
+    text = text_of("105")
+    header = text[: text.index("[  pid  ]")] + text[text.index("[  pid  ]") :].split("\n")[0] + "\n"
+    row = "[ 473206]   504 473206  7572670  2308581 60682240  5261310             0 doxy gen\n"
+    whole = read(header + row)
+    for end in range(len(row) - 1):
+        check(header + row[:end], whole)
+
+
+def test_the_work_grows_with_the_text_and_no_faster() -> None:
+    """Counted, not timed: how often the reader looks at a line."""
+    text = text_of("084")
+    calls = []
+    for copies in (1, 2, 4):
+        count = 0
+        for event in read_reports(text * copies):
+            assert isinstance(event, OomReport)
+            count += len(event.lines)
+        calls.append(count)
+    assert calls[2] == 2 * calls[1] == 4 * calls[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", REPORTS)
+def test_a_log_cut_at_every_line_and_two_hundred_bytes_tells_less_and_nothing_else(name: str) -> None:
+    text = text_of(name)
+    if len(text) > 40_000:  # its first and last reports: the work is quadratic
+        text = text[:20_000] + "\n" + text[-20_000:]
+    whole = read(text)
+    for at in [at for at, char in enumerate(text) if char == "\n"] + random.Random(name).sample(range(len(text)), 200):
+        check(text[:at], whole)
+        check(text[at:], whole)
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("path", all_logs(), ids=lambda path: path.name)
+def test_an_hour_of_mangled_logs_raises_nothing(path: Path) -> None:
+    text = path.read_bytes().decode(errors="backslashreplace")[:60_000]
+    for seed in range(300):
+        dice = random.Random(f"{path.name} {seed}")
+        mangled = list(text)
+        for _ in range(dice.randint(1, 200)):
+            at = dice.randrange(len(mangled))
+            mangled[at : at + dice.choice((0, 1, 1, 5, 200))] = dice.choice(
+                ("", "\n", "\x00", "]", "(", "9", "\ud7ff", " ")
+            )
+        for event in read("".join(mangled)):
+            assert event.line <= event.last_line
