@@ -88,6 +88,15 @@ CASES = {
             (_LAB + "global-hugetlb.txt", "huge pages are reserved, but single pages were wanted"),
         ),
     ),
+    "not-short": Cases(
+        speaks=("001-memcg-v1-lxc-then-global-panic-5.15.log",),
+        silent=(
+            (_LAB + "global-sysrq-f.txt", "as much free, but a person asked for the kill"),
+            (_LAB + "numa-mempolicy.txt", "as much free, but on a node out of reach"),
+            ("004-i386-highmem-mkfs-wrapped-5.7rc3.log", "1 GiB free, but in a zone out of reach"),
+            ("011-android-gki-5.10-kmsg-records-order3.log", "1.9 GiB free, but not eight pages in a row"),
+        ),
+    ),
     "panic-on-oom": Cases(
         speaks=(
             _LAB + "panic-on-oom.txt",

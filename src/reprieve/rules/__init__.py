@@ -9,7 +9,7 @@ from reprieve.rules.kernel import huge_pages_idle, kernel_memory, locked_memory,
 from reprieve.rules.kill import allocating_task, group_kill, repeat_kills, small_victim, why_this_one
 from reprieve.rules.limits import cgroup_limit, parent_limit
 from reprieve.rules.swap import cgroup_swap_limit, no_swap, swap_full
-from reprieve.rules.zones import fragmented, zone_short
+from reprieve.rules.zones import fragmented, not_short, zone_short
 
 SEVERITIES = ("critical", "warning", "notice", "info")
 
@@ -21,6 +21,7 @@ RULES = (
     node_short,
     zone_short,
     fragmented,
+    not_short,
     host_full,
     panic_on_oom,
     nobody_killable,

@@ -48,11 +48,15 @@ def heap_limit(limit_bytes: int) -> Amount:
     )
 
 
-def swap_size(ram_bytes: int, idle_bytes: int) -> Amount:
-    """Swap for what nobody uses: half of the anonymous pages found idle, 64 MiB to 8 GiB, never more than the RAM."""
-    proposed = _round_up(min(max(idle_bytes // 2, 64 * MIB), 8 * GIB, ram_bytes))
-    bounds = f"64 MiB to 8 GiB, RAM {size(ram_bytes)}"
-    return Amount(count_bytes=proposed, formula=f"half of {size(idle_bytes)} found idle ({bounds}) → {size(proposed)}")
+def swap_size(swappable_bytes: int) -> Amount:
+    """Swap for what nobody uses: a quarter of heaps and tmpfs, 64 MiB to 8 GiB.
+
+    How much of it lies idle cannot be told: a kernel without swap does not age these pages.
+    """
+    proposed = _round_up(min(max(swappable_bytes // 4, 64 * MIB), 8 * GIB))
+    return Amount(
+        count_bytes=proposed, formula=f"a quarter of {size(swappable_bytes)} (64 MiB to 8 GiB) → {size(proposed)}"
+    )
 
 
 def tmpfs_size(held_bytes: int) -> Amount:

@@ -29,13 +29,15 @@ def host_full(snapshot: Snapshot) -> Iterator[Finding]:
             continue
         named = holders(oom)
         most = ", ".join(_held(holder) for holder in named[:3])
+        many = any(len(holder.tasks) > 1 for holder in named[:3])
+        shared = " (what processes share counts in each)" if many else ""
         yield Finding(
             code="host-full",
             severity="critical",
             confidence="certain" if oom.scope == "CONSTRAINT_NONE" else "likely",
             claim=f"The machine itself was full: {size(free)} of {size(ram)} RAM were free, "
             f"and the kernel keeps {size(kept)} back for itself",
-            detail=(*_filled_by(oom, ram), *((f"Most RAM was held by {most}.",) if most else ())),
+            detail=(*_filled_by(oom, ram), *((f"Most RAM was held by {most}{shared}.",) if most else ())),
             evidence=(
                 *memory_lines(oom, "RAM"),
                 *lines(oom, *(zone.line for zone in zones), *(holder.tasks[0].line for holder in named[:3])),

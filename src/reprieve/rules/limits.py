@@ -141,7 +141,10 @@ def _raise(oom: OomReport, group: Workload, reached: Usage | None) -> tuple[Reme
     old = oom.memcg is not None and oom.memcg.usage("memory+swap") is not None
     swap = swap_limit(oom.memcg) if oom.memcg is not None else None
     settings, commands, note = set_limit(group, amount.count_bytes, swap=swap, old_cgroups=old)
-    title = f"If it needs more than {size(reached.limit_bytes)}, raise the limit to {size(amount.count_bytes)}{note}"
+    need, limit = size(reached.limit_bytes), size(amount.count_bytes)
+    title = f"If it needs more than {need}, raise the limit to {limit}{note}"
+    if _is_above(oom):
+        title = f"If all in {quote(group.name)} need more than {need} together, raise that limit to {limit}{note}"
     return (Remedy(title=title, cost=_LEAK, amount=amount.formula, settings=settings, commands=commands),)
 
 

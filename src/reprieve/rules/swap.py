@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from reprieve.model.finding import Change, Finding, Place, Remedy, quote
-from reprieve.model.oom import Memcg, OomReport, figure
+from reprieve.model.oom import Memcg, OomReport
 from reprieve.model.snapshot import Snapshot
 from reprieve.rules.account import ANON, SHMEM, holders, of_cgroup, of_machine, part, ram_bytes, total_bytes
 from reprieve.rules.amounts import swap_size
@@ -35,8 +35,8 @@ def no_swap(snapshot: Snapshot) -> Iterator[Finding]:
             severity="notice",
             confidence="certain",
             claim=f"There is no swap: {size(held)} ({percent(held, ram)} of RAM) of heaps and tmpfs had to stay in RAM",
-            evidence=memory_lines(oom, "Total swap", "inactive_anon"),
-            remedies=_add_swap(oom, ram),
+            evidence=memory_lines(oom, "Total swap", "active_anon"),
+            remedies=_add_swap(held),
             oom=number,
         )
 
@@ -123,11 +123,8 @@ def _swap_of(memcg: Memcg) -> tuple[int, int, int] | None:
     return both.line, max(both.usage_bytes - memory.usage_bytes, 0), limit
 
 
-def _add_swap(oom: OomReport, ram: int) -> tuple[Remedy, ...]:
-    idle = figure(oom.memory.counts, "inactive_anon") if oom.memory is not None else None
-    if idle is None or oom.page_size_bytes is None:
-        return ()
-    amount = swap_size(ram, idle * oom.page_size_bytes)
+def _add_swap(swappable: int) -> tuple[Remedy, ...]:
+    amount = swap_size(swappable)
     mib = amount.count_bytes // MIB
     commands = (  # dd, not fallocate: a file with holes or on btrfs is refused by swapon
         ("dd", "if=/dev/zero", "of=/swapfile", "bs=1M", f"count={mib}"),

@@ -75,6 +75,32 @@ def fragmented(snapshot: Snapshot) -> Iterator[Finding]:
         )
 
 
+def not_short(snapshot: Snapshot) -> Iterator[Finding]:
+    """The machine was not short of memory when the kernel called its OOM killer.
+
+    Until 5.16 a page fault that failed for another reason ended there too: a process at the limit of its cgroup, or one
+    that was dying, made the whole machine kill, or panic where vm.panic_on_oom is set. Such a report has a mask of 0x0.
+
+    Source: pagefault_out_of_memory() in mm/oom_kill.c; 60e2793d440a ("mm, oom: do not trigger out_of_memory from the
+    #PF", v5.16).
+    """
+    for number, oom in enumerate(snapshot.ooms):
+        trigger, free, kept = oom.trigger, free_bytes(oom), kept_bytes(oom)
+        if not of_machine(oom) or trigger is None or trigger.gfp_mask != 0 or free is None or kept is None:
+            continue
+        if free <= 10 * kept:
+            continue
+        yield Finding(
+            code="not-short",
+            severity="critical",
+            confidence="certain",
+            claim=f"The machine was not short of memory, {size(free)} were free: a page fault failed for another "
+            "reason, and kernels before 5.16 kill for that",
+            evidence=lines(oom, trigger.line, *(zone.line for zone in usable_zones(oom))),
+            oom=number,
+        )
+
+
 def usable_zones(oom: OomReport) -> tuple[Zone, ...]:
     """The zones that the request could be served from, by the zone bits of its mask; () where that is not told."""
     zones = oom.memory.zones if oom.memory is not None else ()
