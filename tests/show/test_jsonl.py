@@ -19,12 +19,12 @@ PUBLISHED = Path(__file__).parents[2] / "docs" / "schema" / "why-1.json"
 
 
 def lines(name: str = "memhog", *, verbose: bool = False) -> list[str]:
-    said = [*jsonl.explain(snapshot(name), [finding(name)], verbose=verbose), *jsonl.listing([summary(name)])]
+    said = [*jsonl.render(snapshot(name), [finding(name)], verbose=verbose), *jsonl.listing([summary(name)])]
     return [*said, jsonl.end(events=1, exit_status=3)]
 
 
 def test_of_nothing_nothing_is_said_but_the_end() -> None:
-    assert list(jsonl.explain(Snapshot(), [])) == []
+    assert list(jsonl.render(Snapshot(), [])) == []
     assert json.loads(jsonl.end(events=0, exit_status=0)) == {
         "kind": "end",
         "version": 1,
@@ -43,7 +43,7 @@ def test_the_published_schema_is_the_one_in_force() -> None:
 @pytest.mark.parametrize("verbose", [False, True])
 def test_every_line_fits_the_published_schema(verbose: bool) -> None:
     validator = jsonschema.Draft202012Validator(json.loads(PUBLISHED.read_text()))
-    for line in [*lines(verbose=verbose), *jsonl.explain(Snapshot(ooms=(OomReport(),)), [])]:
+    for line in [*lines(verbose=verbose), *jsonl.render(Snapshot(ooms=(OomReport(),)), [])]:
         validator.validate(json.loads(line))
 
 

@@ -12,7 +12,7 @@ from reprieve.model.snapshot import Snapshot
 from reprieve.oom.report import read_reports
 from reprieve.rules import diagnose
 from reprieve.show import jsonl, text
-from reprieve.show.redact import redact
+from reprieve.show.redact import Names, redact
 from tests.show.examples import snapshot
 
 LOGS = Path(__file__).parents[1] / "logs"
@@ -34,7 +34,7 @@ def read(name: str) -> Snapshot:
 
 def said(facts: Snapshot) -> str:
     return "\n".join(
-        [*text.explain(facts, diagnose(facts), verbose=True), *jsonl.explain(facts, diagnose(facts), verbose=True)]
+        [*text.explain(facts, diagnose(facts), verbose=True), *jsonl.render(facts, diagnose(facts), verbose=True)]
     )
 
 
@@ -97,6 +97,13 @@ def test_a_name_has_one_pseudonym_wherever_it_stands() -> None:
     assert {task.comm for task in oom.tasks or ()} == {"process-1"}
     assert oom.kills[0].comm == "process-1"
     assert oom.text(4) == "Memory cgroup out of memory: Killed process 508 (process-1) total-vm:21504kB"
+
+
+def test_pseudonyms_last_from_one_snapshot_to_the_next() -> None:
+    names = Names()
+    redact(snapshot("first"), names)
+    assert redact(snapshot("second"), names).ooms[0].kills[0].comm == "process-2"
+    assert redact(snapshot("first"), names).ooms[0].kills[0].comm == "process-1"
 
 
 def test_programs_known_to_all_keep_their_names() -> None:

@@ -40,6 +40,13 @@ def test_one_event_takes_half_a_screen() -> None:
     assert all(escape.columns(line) <= 80 for line in said)
 
 
+def test_a_line_says_how_to_see_more_unless_told_not_to() -> None:
+    facts = snapshot()
+    more = [line for line in text.explain(facts, []) if line.startswith("More")]
+    assert more == ["More      -v: every process, the zones, all evidence; --list: all 2 events"]
+    assert not [line for line in text.explain(facts, [], hints=False) if line.startswith("More")]
+
+
 def test_a_kill_asked_for_by_a_person_reaches_no_limit() -> None:
     said = list(text.explain(Snapshot(ooms=(replace(event(), sysrq=True),)), []))
     assert said[1] == "Limit     none: a person asked the kernel for this kill (sysrq-f)"

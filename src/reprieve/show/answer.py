@@ -92,7 +92,9 @@ def limit(oom: OomReport) -> tuple[str, ...]:
     if oom.scope is None:
         return ("not told by this text",)
     told = machine_memory(oom)
-    return ("the whole machine", f": {told}" if told else "", "; no cgroup limit")
+    # Before 5.0 no constraint is printed: that it was no cgroup's limit is seen, that it was all memory nodes is not.
+    whole = "the whole machine" if oom.scope == "CONSTRAINT_NONE" else "the memory of the machine"
+    return (whole, f": {told}" if told else "", "; no cgroup limit")
 
 
 def _nodes(printed: str | None) -> str:
@@ -305,6 +307,7 @@ def listed(summary: OomSummary) -> tuple[str, str, str, str]:
 
 _SCOPES = {
     "CONSTRAINT_NONE": "the machine",
+    "global": "the machine",
     "CONSTRAINT_MEMCG": "a memory cgroup",
     "CONSTRAINT_CPUSET": "a cpuset",
     "CONSTRAINT_MEMORY_POLICY": "a memory policy",

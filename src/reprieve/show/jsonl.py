@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from reprieve import codec
+import reprieve.codec as codec
 from reprieve.model.finding import Finding, Remedy
 from reprieve.model.oom import OomReport, OomSummary
 from reprieve.model.snapshot import Snapshot
@@ -11,7 +11,7 @@ from reprieve.rules.account import where
 from reprieve.show import answer, escape
 
 
-def explain(snapshot: Snapshot, findings: Sequence[Finding], *, verbose: bool = False) -> Iterator[str]:
+def render(snapshot: Snapshot, findings: Sequence[Finding], *, verbose: bool = False) -> Iterator[str]:
     """Each event of the snapshot, in its order, then what concerns none of them; `verbose` keeps the log's lines."""
     for index, oom in enumerate(snapshot.ooms):
         yield _line(_event(oom, answer.of_event(findings, index), verbose=verbose))

@@ -7,7 +7,6 @@ a `bdi` element, so that its direction of writing ends with it.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reprieve import __version__
 from reprieve.model.finding import Finding, Remedy, quote
 from reprieve.model.oom import OomReport, OomSummary, Usage, Zone
 from reprieve.model.snapshot import Snapshot
@@ -111,7 +110,6 @@ def render(snapshot: Snapshot, findings: Sequence[Finding]) -> str:
         title=_title(snapshot),
         style=Markup(style),
         style_hash=digest,
-        version=__version__,
         views=views,
         others=[answer.claim(finding) for finding in findings if finding.oom is None],
         refused=[answer.refused(failure) for failure in snapshot.allocation_failures],

@@ -50,9 +50,9 @@ _PATHS = (
 )
 
 
-def redact(snapshot: Snapshot) -> Snapshot:
-    """The same snapshot under pseudonyms."""
-    names = _Names()
+def redact(snapshot: Snapshot, names: "Names | None" = None) -> Snapshot:
+    """The same snapshot under pseudonyms: under those of `names`, where events come one snapshot at a time."""
+    names = names or Names()
     return Snapshot(
         ooms=tuple(_report(names, oom) for oom in snapshot.ooms),
         history=tuple(_summary(names, summary) for summary in snapshot.history),
@@ -61,7 +61,7 @@ def redact(snapshot: Snapshot) -> Snapshot:
     )
 
 
-class _Names:
+class Names:
     """Pseudonyms, given in the order in which names are met."""
 
     def __init__(self) -> None:
@@ -119,7 +119,7 @@ class _Names:
 
 
 def _lines(
-    names: _Names, lines: tuple[tuple[int, str], ...], paths: set[str], comms: set[str]
+    names: Names, lines: tuple[tuple[int, str], ...], paths: set[str], comms: set[str]
 ) -> tuple[tuple[int, str], ...]:
     for _, text in lines:
         comms.update(match[1].strip() for slot in _SLOTS for match in re.finditer(slot, text))
@@ -133,7 +133,7 @@ def _lines(
     return tuple(shown)
 
 
-def _report(names: _Names, oom: OomReport) -> OomReport:
+def _report(names: Names, oom: OomReport) -> OomReport:
     stats = oom.memcg.stats if oom.memcg else ()
     comms = {kill.comm for kill in oom.kills} | {task.comm for task in oom.tasks or ()} | {oom.selected_comm}
     comms |= {oom.trigger.comm if oom.trigger else None}
@@ -164,11 +164,11 @@ def _report(names: _Names, oom: OomReport) -> OomReport:
     )
 
 
-def _workload(names: _Names, group: Workload | None) -> Workload | None:
+def _workload(names: Names, group: Workload | None) -> Workload | None:
     return None if group is None else workload(names.path(group.path))
 
 
-def _summary(names: _Names, summary: OomSummary) -> OomSummary:
+def _summary(names: Names, summary: OomSummary) -> OomSummary:
     return replace(
         summary,
         source=names.source(summary.source),
@@ -181,7 +181,7 @@ def _summary(names: _Names, summary: OomSummary) -> OomSummary:
     )
 
 
-def _failure(names: _Names, failure: AllocationFailure) -> AllocationFailure:
+def _failure(names: Names, failure: AllocationFailure) -> AllocationFailure:
     return replace(
         failure,
         source=names.source(failure.source),
@@ -190,6 +190,6 @@ def _failure(names: _Names, failure: AllocationFailure) -> AllocationFailure:
     )
 
 
-def _gap(names: _Names, gap: Gap) -> Gap:
+def _gap(names: Names, gap: Gap) -> Gap:
     system = gap.place.startswith(("/var/log/", "/dev/", "/proc/", "/sys/", "/run/"))
     return gap if system else replace(gap, place=names.source(gap.place))

@@ -16,9 +16,18 @@ Paint = Callable[[str, str], str]  # (text, role) -> text
 
 
 def explain(
-    snapshot: Snapshot, findings: Sequence[Finding], *, width: int = 80, colour: bool = False, verbose: bool = False
+    snapshot: Snapshot,
+    findings: Sequence[Finding],
+    *,
+    width: int = 80,
+    colour: bool = False,
+    verbose: bool = False,
+    hints: bool = True,
 ) -> Iterator[str]:
-    """Each event of the snapshot, in its order, as lines without their ends; then what could not be seen."""
+    """Each event of the snapshot, in its order, as lines without their ends; then what could not be seen.
+
+    With `hints` a line says which options show more.
+    """
     paint = _colours() if colour else _no_colours
     page = _Page(width=width, paint=paint)
     for index, oom in enumerate(snapshot.ooms):
@@ -28,10 +37,10 @@ def explain(
         yield from _event(page, oom, about, verbose=verbose)
     for failure in snapshot.allocation_failures:
         yield from page.say("Refused", answer.refused(failure))
-    if snapshot.ooms and not verbose:
+    if hints and snapshot.ooms and not verbose:
         seen = len(snapshot.history)
-        more = f"; --list: all {seen} events, --all: each explained" if seen > 1 else ""
-        yield page.headline("More", ("-v: every process, the zones, all evidence", more), "dim")
+        more = [f"; --list: all {seen} events", "; --all: each explained"] if seen > 1 else []
+        yield page.headline("More", ("-v: every process, the zones, all evidence", *more), "dim")
     others = [finding for finding in findings if finding.oom is None]
     for finding in others:
         yield from page.say("Also", answer.claim(finding), role=finding.severity)
