@@ -38,6 +38,7 @@ def test_one_event_takes_half_a_screen() -> None:
     said = list(text.explain(Snapshot(ooms=(event(),)), [finding()] * 9))
     assert len(said) <= 24
     assert all(escape.columns(line) <= 80 for line in said)
+    assert any(line.startswith("Evidence") for line in said)
 
 
 def test_a_line_says_how_to_see_more_unless_told_not_to() -> None:

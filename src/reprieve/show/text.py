@@ -116,7 +116,8 @@ def _half_a_screen(page: _Page, oom: OomReport, findings: Sequence[Finding]) -> 
     evidence = [_evidence_line(page, evidence) for evidence in answer.evidence(findings)[:2]]
     others = [page.headline("", (remedy.title,)) for remedy in remedies[1:3]]
     room = _HALF_A_SCREEN
-    for part in (why, how, memory, processes, missing, evidence, others):  # what matters most has room first
+    proof, more = evidence[:1], evidence[1:]
+    for part in (why, how, proof, memory, processes, missing, more, others):  # what matters most has room first
         del part[max(room, 0) :]
         room -= len(part)
     yield from page.labelled("Why", why)
@@ -125,7 +126,7 @@ def _half_a_screen(page: _Page, oom: OomReport, findings: Sequence[Finding]) -> 
     yield from page.labelled("How", how)
     yield from page.labelled("Or", others)
     yield from page.labelled("Missing", missing)
-    yield from page.labelled("Evidence", evidence)
+    yield from page.labelled("Evidence", proof + more)
 
 
 def _clauses(marked: str) -> list[str]:
@@ -145,7 +146,7 @@ def _how(page: _Page, remedy: Remedy) -> Iterator[str]:
     if remedy.amount is not None:
         yield from page.say("", remedy.amount, most=2)
     if remedy.cost is not None:
-        yield from page.say("", f"Cost: {remedy.cost}", "dim", most=2)
+        yield from page.say("", f"Cost: {remedy.cost}", "dim", most=1 if len(remedy.commands) > 2 else 2)
 
 
 def _memory(page: _Page, oom: OomReport, most: int | None = None) -> Iterator[str]:
