@@ -1,6 +1,6 @@
 """Where the memory was: every page once, by kind and by process name."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from reprieve.model.oom import Figures, Memcg, Memory, OomReport, Task, figure
 
@@ -34,8 +34,7 @@ _NEEDED = (("inactive_anon", "inactive"), ("slab_unreclaimable", "slab"), ("page
 _DRIFT = 0.02
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Holder:
+class Holder(NamedTuple):
     """All processes of one name, and what they held. Shared pages count in each process that maps them."""
 
     comm: str

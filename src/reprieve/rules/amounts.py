@@ -1,14 +1,13 @@
 """Proposed amounts: each function returns the amount and its formula with the figures in it."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from reprieve.units import GIB, MIB, size
 
 _STEP = 16 * MIB  # proposals are round figures
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Amount:
+class Amount(NamedTuple):
     """How much, and how it was computed."""
 
     count_bytes: int

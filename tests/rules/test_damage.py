@@ -1,0 +1,51 @@
+"""Reports come cut: a rule says less of them, never breaks, and does not invent."""
+
+from __future__ import annotations
+
+import pytest
+
+from reprieve.machine.events import summarise
+from reprieve.model.finding import Finding
+from reprieve.model.oom import OomReport
+from reprieve.model.snapshot import Snapshot
+from reprieve.oom.report import read_reports
+from reprieve.rules import diagnose
+from tests.rules.cases import LOGS
+
+LOGS_TO_DAMAGE = (
+    "lab/6.1.0-56-cloud-amd64__memcg-nested.txt",
+    "lab/6.1.0-56-cloud-amd64__global-disk-swap.txt",
+    "lab/6.1.0-56-cloud-amd64__global-tmpfs-dd.txt",
+    "lab/7.3.4+deb13-cloud-amd64__numa-mempolicy.txt",
+    "lab/5.10.0-46-cloud-amd64__global-hugetlb.txt",
+    "captures/dmesg-k8s-oom.txt",
+    "004-i386-highmem-mkfs-wrapped-5.7rc3.log",
+    "074-rhel6-sshd-victim-java-2.6.32-431.log",
+)
+
+
+def _diagnose(lines: list[str]) -> list[Finding]:
+    ooms = tuple(event for event in read_reports("\n".join(lines)) if isinstance(event, OomReport))
+    return diagnose(Snapshot(ooms=ooms, history=tuple(map(summarise, ooms))))
+
+
+def _lines(log: str) -> list[str]:
+    return (LOGS / log).read_text(encoding="utf-8", errors="backslashreplace").splitlines()
+
+
+@pytest.mark.parametrize("log", LOGS_TO_DAMAGE)
+def test_a_report_without_its_end_breaks_no_rule(log: str) -> None:
+    lines = _lines(log)
+    for end in range(len(lines)):
+        _diagnose(lines[:end])
+        _diagnose([*lines[:end], lines[end][: len(lines[end]) // 2]])
+
+
+@pytest.mark.parametrize("log", LOGS_TO_DAMAGE)
+def test_a_lost_line_brings_no_other_limit_and_no_other_node(log: str) -> None:
+    lines = _lines(log)
+    whose = {"cgroup-limit", "parent-limit", "node-short", "zone-short", "panic-on-oom", "not-short"}
+    whole = {finding.code for finding in _diagnose(lines)} & whose
+    for lost in range(len(lines)):
+        found = _diagnose(lines[:lost] + lines[lost + 1 :])
+        assert {finding.code for finding in found} & whose <= whole, lines[lost]
