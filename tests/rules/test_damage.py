@@ -44,8 +44,10 @@ def test_a_report_without_its_end_breaks_no_rule(log: str) -> None:
 @pytest.mark.parametrize("log", LOGS_TO_DAMAGE)
 def test_a_lost_line_brings_no_other_limit_and_no_other_node(log: str) -> None:
     lines = _lines(log)
-    whose = {"cgroup-limit", "parent-limit", "node-short", "zone-short", "panic-on-oom", "not-short"}
+    whose = {"parent-limit", "node-short", "zone-short", "panic-on-oom", "not-short"}
     whole = {finding.code for finding in _diagnose(lines)} & whose
     for lost in range(len(lines)):
         found = _diagnose(lines[:lost] + lines[lost + 1 :])
         assert {finding.code for finding in found} & whose <= whole, lines[lost]
+        if "parent-limit" in whole:  # without the line that says so, it is a limit, but nobody's own
+            assert not any("its own" in finding.claim for finding in found)

@@ -28,16 +28,17 @@ def cgroup_limit(snapshot: Snapshot) -> Iterator[Finding]:
         if group is None or not of_cgroup(oom) or _is_above(oom):
             continue
         reached, name = _reached(oom), quote(group.name)
+        own = "" if oom.task_memcg is None else "own "  # else the victim may be of a group below
         if reached is None or not isinstance(reached.limit_bytes, int):
             claim = (
-                f"{name} reached its own memory limit: it was this limit that ran out, not the memory of the machine"
+                f"{name} reached its {own}memory limit: it was this limit that ran out, not the memory of the machine"
             )
         elif (reached.usage_bytes or 0) > reached.limit_bytes * 1.05:
             used = size(reached.usage_bytes or 0)
             claim = f"The limit of {name} was set to {size(reached.limit_bytes)} while it used {used}"
         else:
             claim = (
-                f"{name} reached its own {_WORDS[reached.name]} of {size(reached.limit_bytes)}: "
+                f"{name} reached its {own}{_WORDS[reached.name]} of {size(reached.limit_bytes)}: "
                 "it was this limit that ran out, not the memory of the machine"
             )
         yield Finding(
