@@ -5,6 +5,7 @@ from dataclasses import replace
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from reprieve.model.finding import Remedy
 from reprieve.model.oom import OomReport
 from reprieve.model.snapshot import Snapshot
 from reprieve.show import escape, text
@@ -97,3 +98,9 @@ def test_wrapping_keeps_every_letter(said: str, width: int) -> None:
     wrapped = list(text.wrap(said, width))
     assert "".join(wrapped).replace(" ", "") == said.replace(" ", "")
     assert all(len(line) <= width for line in wrapped)
+
+
+def test_a_condition_never_stands_without_what_to_do() -> None:
+    title = "If everything below the group needs more than 32 MiB together, raise it to 96 MiB"
+    said = list(text.explain(snapshot(), [replace(finding(), remedies=(Remedy(title=title),))]))
+    assert said[2] == "What now  If everything below the group needs more than 32 MiB together, raise…"

@@ -171,4 +171,4 @@ def cut(text: str, width: int) -> str:
     kept = text[: max(width - 1, 0)]
     while kept and columns(kept) > width - 1:
         kept = kept[:-1]
-    return kept + "…"
+    return kept.rstrip(" ") + "…"

@@ -133,7 +133,7 @@ def _clauses(marked: str) -> list[str]:
     """A sentence in pieces, to be left out from the end where there is no room."""
     import re
 
-    return re.split(r"(?=[:;,] | \()", escape.plain(marked))
+    return re.split(r"(?=[:;] | \(|, so )", escape.plain(marked))
 
 
 def _how(page: _Page, remedy: Remedy) -> Iterator[str]:
