@@ -12,6 +12,7 @@ from reprieve.model.oom import AllocationFailure, OomReport
 from reprieve.oom.report import _kind, read_reports
 from tests.logs_of import all_logs, text_of
 
+MANGLERS = ("", "\n", "\x00", "]", "(", "9", "\u202e", " ")
 Event = OomReport | AllocationFailure
 
 WRAPPED = {"011"}  # with both neighbours of a break gone, halves of two lines look like one
@@ -169,8 +170,7 @@ def test_the_work_grows_with_the_text_and_no_faster() -> None:
 @pytest.mark.parametrize("name", REPORTS)
 def test_a_log_cut_at_every_line_and_two_hundred_bytes_tells_less_and_nothing_else(name: str) -> None:
     text = text_of(name)
-    if len(text) > 40_000:  # its first and last reports: the work is quadratic
-        text = text[:20_000] + "\n" + text[-20_000:]
+    text = text[:20_000]  # the work is quadratic
     whole = read(text)
     for at in [at for at, char in enumerate(text) if char == "\n"] + random.Random(name).sample(range(len(text)), 200):
         check(text[:at], whole)

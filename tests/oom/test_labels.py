@@ -1,7 +1,6 @@
 """Every label of every real log is met: nothing missing, wrong, invented, lost or extra."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest

@@ -1,12 +1,11 @@
 """Which machine and which boot this is, how much memory is left, and how to be the next to go."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 MIN_AVAILABLE_BYTES = 64 * 1024 * 1024  # below this no process is started: it might be what kills an innocent one
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Identity:
+class Identity(NamedTuple):
     """What a report must carry to be of this machine and boot; identifiers are 32 hex digits, as in the journal."""
 
     machine_id: str | None = None

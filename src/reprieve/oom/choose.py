@@ -6,30 +6,28 @@ become candidates alike; what older kernels did otherwise is told from the shape
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from reprieve.model.oom import OOM_SCORE_ADJ_MIN, Memcg, Memory, OomReport, Task, figure
 from reprieve.units import percent, size
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A process as the OOM killer weighs it."""
 
     pid: int
-    start: int | None = None  # its start time tells it from a later process of that pid; a report has none
     pages: int  # resident, in swap, and of page tables
     adj: int  # oom_score_adj: each unit counts as a thousandth of the total
     exempt: str | None = None  # why it is never chosen, in words
+    start: int | None = None  # its start time tells it from a later process of that pid; a report has none
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
+class Choice(NamedTuple):
     """All who can be chosen, in the order of their points."""
 
     ranking: tuple[Candidate, ...]  # the chosen one first; those exempt are not in it
-    ties: tuple[Candidate, ...] = ()  # the others with as many points as the first
     total_pages: int
+    ties: tuple[Candidate, ...] = ()  # the others with as many points as the first
 
     @property
     def chosen(self) -> Candidate | None:
@@ -79,8 +77,7 @@ def choose(candidates: Iterable[Candidate], total_pages: int) -> Choice:
     return Choice(ranking=tuple(ranking), ties=tuple(ties), total_pages=total_pages)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Total:
+class Total(NamedTuple):
     """The memory that scores are shares of: `totalpages` of constrained_alloc() in mm/oom_kill.c."""
 
     pages: int  # the least it can be, and what is reckoned with
@@ -88,8 +85,7 @@ class Total:
     of: str  # what it is, in words
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class Row(NamedTuple):
     """A row of a task dump with what the formula makes of it."""
 
     task: Task
@@ -99,8 +95,7 @@ class Row:
     score: int | None  # the same as /proc/PID/oom_score has it, 0 to 2000; None: the total is not in the text
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recomputed:
+class Recomputed(NamedTuple):
     """The choice as the rows of a report make it, held against the kernel's."""
 
     # "same": whom the kernel chose has the most points. "child": so it is, and a child of it was killed.

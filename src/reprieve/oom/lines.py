@@ -152,8 +152,9 @@ def _from_json(number: int, raw: str, whole: bool) -> Iterator[Line]:
     when = f"{int(stamp) / 1e6:.6f} " if isinstance(stamp, str) and stamp.isdigit() else ""
     uptime = entry.get("_SOURCE_MONOTONIC_TIMESTAMP")
     since = f"[{int(uptime) / 1e6:.6f}] " if isinstance(uptime, str) and uptime.isdigit() else ""
-    transport = entry.get("_TRANSPORT")
-    kernel = None if transport is None else transport == "kernel"
+    transport = entry.get("_TRANSPORT")  # "kernel" is what stood in its buffer, where programs may write too
+    facility = entry.get("SYSLOG_FACILITY", "0")
+    kernel = None if transport is None else transport == "kernel" and facility == "0"
     for part in str(message).split("\n"):
         yield Line(number, part, f"{when}{host} {tag}: {since}", kernel, True, entry.get("_BOOT_ID"))
 
@@ -218,17 +219,25 @@ def stamp(head: str) -> Stamp:
 
 
 def _wall_s(date: str) -> float | None:
-    iso = re.search(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:[.,](\d+))? ?(Z|UTC|[+-]\d\d:?\d\d)$", date)
+    """An ISO date with its zone in seconds since 1970; None if it is another kind, or there is no such moment."""
+    iso = re.search(r"(\d{4})-(\d\d)-(\d\d)[T ](\d\d):(\d\d):(\d\d)(?:[.,](\d+))? ?(Z|UTC|[+-]\d\d:?\d\d)$", date)
     if iso is None:
         return None
-    from datetime import datetime
-
-    zone = "+00:00" if iso[4] in ("Z", "UTC") else iso[4]
-    fraction = float(f"0.{iso[3]}") if iso[3] else 0.0
-    try:
-        return datetime.fromisoformat(f"{iso[1]}T{iso[2]}{zone}").timestamp() + fraction
-    except ValueError:  # 31 February, 25 o'clock: damage
+    year, month, day, hour, minute, second = map(int, iso.group(1, 2, 3, 4, 5, 6))
+    if not (1 <= month <= 12 and 1 <= day <= 31 and hour < 24 and minute < 60 and second <= 60):
         return None
+    zone = iso[8]
+    ahead_s = 0
+    if zone[0] in "+-":
+        ahead_s = (int(zone[1:3]) * 60 + int(zone[-2:])) * (60 if zone[0] == "+" else -60)
+    fraction = float(f"0.{iso[7]}") if iso[7] else 0.0
+    return _days(year, month, day) * 86400 + hour * 3600 + minute * 60 + second - ahead_s + fraction
+
+
+def _days(year: int, month: int, day: int) -> int:
+    """Days since 1970 in the Gregorian calendar; years begin in March here, so that the leap day is their last."""
+    year, month = (year, month - 3) if month > 2 else (year - 1, month + 9)
+    return 365 * year + year // 4 - year // 100 + year // 400 + (153 * month + 2) // 5 + day - 1 - 719468
 
 
 def host(head: str) -> str | None:

@@ -394,11 +394,6 @@ class _Draft:
         first_s, this_s = stamp(self.first.head).uptime_s, stamp(line.head).uptime_s
         return first_s is None or this_s is None or 0 <= this_s - first_s < _SLOW_CONSOLE_S
 
-    def _is_near(self, line: Line) -> bool:
-        """Not if its stamp is older than the first line's, or so late that no console is that slow."""
-        first_s, this_s = stamp(self.first.head).uptime_s, stamp(line.head).uptime_s
-        return first_s is None or this_s is None or 0 <= this_s - first_s < _SLOW_CONSOLE_S
-
     def _fits(self, lead: str) -> bool:
         """A memory cgroup prints no Mem-Info, the whole machine no usage of a cgroup."""
         return not (self.has_mem_info if "emory cgroup" in lead else lead and self.has_memcg)

@@ -7,7 +7,7 @@ parsed. Two engines find the literals and agree: `bytes.find`, and hyperscan, wh
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 _TRIGGER = b"oom-killer: gfp_mask="  # dump_header(); up to 2.6.18 without the name of a task before it
 _KILL = b"Killed process"  # __oom_kill_process(), all forms; "Kill process .. or sacrifice child" is followed by it
@@ -28,8 +28,7 @@ _Hit = tuple[int, bytes]  # where an anchor begins, and which
 _Find = Callable[[bytes | bytearray], list[_Hit]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Excerpt:
+class Excerpt(NamedTuple):
     """Whole lines out of a text, at most 256 KiB; a line longer than 64 KiB may be cut, at any byte."""
 
     offset: int  # of its first byte in the plain (decompressed) text
@@ -60,22 +59,27 @@ def scan(
 
 
 def _even(blocks: Iterable[bytes | bytearray | memoryview]) -> Iterator[bytes | bytearray]:
-    """The same text in blocks of exactly 256 KiB, the last one smaller; those that come so are handed on uncopied."""
-    gathered = bytearray()
+    """The same text in blocks of exactly 256 KiB, the last one smaller; those that come so are handed on uncopied.
+
+    The others are gathered in one buffer, over and over: a new one each time would be mapped and unmapped by malloc.
+    """
+    gathered = bytearray(_BLOCK)
+    space, filled = memoryview(gathered), 0
     for block in blocks:
-        if len(block) == _BLOCK and not gathered and not isinstance(block, memoryview):
+        if len(block) == _BLOCK and not filled and not isinstance(block, memoryview):
             yield block
             continue
         rest = memoryview(block)
         while rest:
-            taken = rest[: _BLOCK - len(gathered)]
-            gathered += taken
+            taken = rest[: _BLOCK - filled]
+            space[filled : filled + len(taken)] = taken
+            filled += len(taken)
             rest = rest[len(taken) :]
-            if len(gathered) == _BLOCK:
+            if filled == _BLOCK:
                 yield gathered
-                gathered = bytearray()
-    if gathered:
-        yield gathered
+                filled = 0
+    if filled:
+        yield bytes(space[:filled])
 
 
 def _find(text: bytes | bytearray, anchors: Iterable[bytes] = _ANCHORS) -> list[_Hit]:
@@ -146,7 +150,7 @@ class _Cutter:
         hits += [(self.known + at, anchor) for at, anchor in find(block)]
         self.known += len(block)
         if not hits and not self.open:
-            self.text = block if isinstance(block, bytes) else bytes(block[-_KEPT:])
+            self.text = bytes(memoryview(block)[-_KEPT:])
             return
         self.text += block
         for at, anchor in hits:

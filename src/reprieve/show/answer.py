@@ -1,8 +1,8 @@
 """What there is to say about one event, in words and rows, before any format: names are still marked by `quote`."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import islice
+from typing import NamedTuple
 
 from reprieve.model.finding import Evidence, Finding, Gap, Remedy, quote
 from reprieve.model.oom import (
@@ -192,8 +192,7 @@ def machine(oom: OomReport) -> str | None:
     return ", ".join(filter(None, told)) or None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class Row(NamedTuple):
     """A process of the task dump, as the kernel weighed it."""
 
     task: Task
