@@ -7,6 +7,7 @@ was given, 5 not everything could be read. Only this file catches a `Failure`.
 import gc
 import os
 import sys
+from io import TextIOWrapper
 
 import click
 
@@ -17,6 +18,10 @@ from reprieve.model.finding import Failure
 def run() -> None:
     """Parse the arguments, do the work, exit."""
     gc.set_threshold(100_000)  # facts hold no cycles: fewer passes over them
+    if sys.stdout is None:  # started without one: the exit status may be all that is asked for
+        sys.stdout = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal without UTF-8 shows ? for a bar, and the rest
     try:
         cli(prog_name="reprieve")
     except Failure as failure:
@@ -24,9 +29,6 @@ def run() -> None:
         if failure.hint:
             click.echo(f"  {failure.hint}", err=True)
         sys.exit(1)
-    except BrokenPipeError:  # `| head`: the reader has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        sys.exit(0)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -73,12 +75,23 @@ def why(context: click.Context, /, sources: tuple[str, ...], code: str | None, *
     SOURCE is a log file, a folder of logs, a compressed log, a sosreport, a .journal file, or `-` for standard input.
     Without one: this machine's kernel buffer, journal and /var/log.
     """
+    _refuse_contradictions(options)
     from reprieve.why import Request, explain_code, perform
 
     if code is not None:
         click.echo(explain_code(code))
         return
     context.exit(perform(Request(sources=sources, **options)))  # type: ignore[arg-type]
+
+
+def _refuse_contradictions(options: dict[str, object]) -> None:
+    for group in (("as_json", "markdown", "html"), ("every", "last", "listed", "follow"), ("html", "listed", "follow")):
+        given = [f"--{_SPELLED.get(name, name)}" for name in group if options[name]]
+        if len(given) > 1:
+            raise click.UsageError(f"{' and '.join(given)} exclude each other")
+
+
+_SPELLED = {"as_json": "json", "every": "all", "listed": "list"}
 
 
 @cli.command()

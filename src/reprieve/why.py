@@ -4,12 +4,14 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
-from reprieve.machine.events import HISTORY, Told, stream, tell
-from reprieve.machine.host import Identity, become_expendable, identify
-from reprieve.machine.source import Block, Source
-from reprieve.model.finding import Failure, Finding, Gap
-from reprieve.model.oom import OomReport, OomSummary
+from reprieve.machine.events import HISTORY, Event, Told, stream, tell, watch
+from reprieve.machine.host import Identity, become_expendable, identify, room_for_a_process
+from reprieve.machine.source import Block, Source, shown
+from reprieve.model.ending import Ending
+from reprieve.model.finding import Failure, Gap
+from reprieve.model.oom import AllocationFailure, OomReport, OomSummary
 from reprieve.model.snapshot import Snapshot
 from reprieve.rules import diagnose
 
@@ -44,19 +46,32 @@ def perform(request: Request) -> int:
     """Do what was asked; the exit status. Raises Failure."""
     become_expendable()
     identity = identify()
+    wanted, hide = _wanted(request, identity), _hiding(request)
     if request.follow:
-        return _follow(request, identity)
+        return _follow(request, identity, wanted, hide)
     sources, gaps = _sources(request, identity)
-    wanted = _wanted(request, identity)
-    if request.every:
-        return _tell_all(request, sources, wanted, gaps)
-    told = tell(sources, wanted, 0 if request.listed else request.last or 1, gaps)
+    if request.every and request.html is None and not request.listed:
+        return _tell_all(request, sources, wanted, hide, gaps)
+    most = 0 if request.listed else sys.maxsize if request.every else request.last or 1
+    told = tell(sources, wanted, most, gaps)
+    found = [summary for summary in told.history if wanted(summary)]
+    snapshot = hide(
+        Snapshot(
+            ooms=told.ooms,
+            history=tuple(found) if request.listed else told.history[-HISTORY:],
+            allocation_failures=told.allocation_failures,
+            endings=tuple(filter(_wanted_ending(request), told.endings)),
+            gaps=told.gaps,
+        )
+    )
+    proven = any(ending.oom_killed for ending in snapshot.endings)
+    status = _status(request, bool(found) or proven, told.gaps)
     if request.listed:
-        _print(request, _listing(request, [summary for summary in told.history if wanted(summary)]), told.gaps)
+        lines = _listing(request, snapshot)
     else:
-        snapshot = _snapshot(request, told)
-        _print(request, _explanation(request, snapshot, diagnose(snapshot)), ())
-    return _status(request, any(map(wanted, told.history)), told.gaps)
+        lines = chain(_nothing(request, snapshot, told, sources), _explanation(request, snapshot))
+    _print(request, chain(lines, _end(request, len(found), status)))
+    return status
 
 
 def explain_code(code: str) -> str:
@@ -74,13 +89,13 @@ def explain_code(code: str) -> str:
 def _sources(request: Request, identity: Identity) -> tuple[list[Source], list[Gap]]:
     from reprieve.machine.log import named, of_this_machine
 
-    if not request.sources and not sys.stdin.isatty() and _is_piped():
+    if not request.sources and _is_piped():
         sources, gaps = named(("-",), identity)
     elif request.sources:
         sources, gaps = named(request.sources, identity)
     else:
         sources, gaps = of_this_machine(identity)
-    if sys.stderr.isatty():
+    if os.isatty(2):
         sources = [replace(source, blocks=_with_progress(source)) for source in sources]
     return sources, gaps
 
@@ -144,21 +159,30 @@ def _is_of_boot(summary: OomSummary, boot: str, identity: Identity) -> bool:
     return summary.boot_id is not None and summary.boot_id.startswith(boot.replace("-", ""))
 
 
-def _snapshot(request: Request, told: Told) -> Snapshot:
-    snapshot = Snapshot(
-        ooms=told.ooms,
-        history=told.history[-HISTORY:],
-        allocation_failures=told.allocation_failures,
-        gaps=told.gaps,
-    )
-    if request.redact:
-        from reprieve.show.redact import redact
+def _wanted_ending(request: Request) -> Callable[[Ending], bool]:
+    """Which pasted statuses were asked for. None of them tells a pid, a boot, or the name of a process."""
 
-        return redact(snapshot)
-    return snapshot
+    def wanted(ending: Ending) -> bool:
+        if (request.pid, request.name, request.boot) != (None, None, None):
+            return False
+        names = (ending.name, ending.container_id, ending.pod, ending.pod_uid)
+        return request.cgroup is None or any(request.cgroup in name for name in names if name is not None)
+
+    return wanted
 
 
-def _explanation(request: Request, snapshot: Snapshot, findings: Sequence[Finding]) -> Iterator[str]:
+def _hiding(request: Request) -> Callable[[Snapshot], Snapshot]:
+    """What takes the owner's names out of a snapshot, the same pseudonym for the same name throughout."""
+    if not request.redact:
+        return lambda snapshot: snapshot
+    from reprieve.show.redact import Names, redact
+
+    names = Names()
+    return lambda snapshot: redact(snapshot, names)
+
+
+def _explanation(request: Request, snapshot: Snapshot) -> Iterator[str]:
+    findings = diagnose(snapshot)
     if request.html is not None:
         from reprieve.show import page
 
@@ -167,7 +191,7 @@ def _explanation(request: Request, snapshot: Snapshot, findings: Sequence[Findin
     elif request.as_json:
         from reprieve.show import jsonl
 
-        yield from jsonl.render(snapshot, findings)
+        yield from jsonl.render(snapshot, findings, verbose=request.verbose)
     elif request.markdown:
         from reprieve.show import markdown
 
@@ -175,56 +199,156 @@ def _explanation(request: Request, snapshot: Snapshot, findings: Sequence[Findin
     else:
         from reprieve.show import text
 
-        if not snapshot.ooms and not snapshot.allocation_failures:
-            yield "No OOM kill in what could be read."
-        yield from text.explain(snapshot, findings, width=width(), colour=colour(), verbose=request.verbose)
+        yield from text.explain(
+            snapshot,
+            findings,
+            width=width(),
+            colour=colour(),
+            verbose=request.verbose,
+            hints=not (request.every or request.follow),
+        )
 
 
-def _tell_all(request: Request, sources: list[Source], wanted: Callable[[OomSummary], bool], gaps: list[Gap]) -> int:
-    found = False
+def _nothing(request: Request, snapshot: Snapshot, told: Told, sources: Sequence[Source]) -> Iterator[str]:
+    """The answer where there is nothing to explain: that it is so, and where it was looked."""
+    if request.as_json or snapshot.ooms or snapshot.endings:
+        return
+    if told.history:
+        yield f"None of the {len(told.history)} events found is one that was asked for; --list shows them."
+    elif request.redact:
+        yield "No OOM kill in what could be read."
+    else:
+        from reprieve.show.escape import name
 
-    def lines() -> Iterator[str]:
-        nonlocal found
-        for event, history in stream(sources, wanted, gaps):
-            found = found or isinstance(event, OomReport)
-            told = Told(
-                ooms=(event,) if isinstance(event, OomReport) else (),
-                history=tuple(history),
-                allocation_failures=() if isinstance(event, OomReport) else (event,),
-                gaps=(),
-            )
-            snapshot = _snapshot(request, told)
-            yield from _explanation(request, snapshot, diagnose(snapshot))
-            if not request.as_json:
-                yield ""
-        yield from _explanation(request, Snapshot(gaps=tuple(gaps)), ()) if gaps else ()
-
-    _print(request, lines(), ())
-    return _status(request, found, gaps)
+        yield f"No OOM kill in {', '.join(name(source.name) for source in sources)}."
 
 
-def _listing(request: Request, history: Sequence[OomSummary]) -> Iterator[str]:
+def _end(request: Request, events: int, status: int) -> Iterator[str]:
     if request.as_json:
         from reprieve.show import jsonl
 
-        return jsonl.listing(history)
-    from reprieve.show import text
-
-    return text.listing(history, width=width(), colour=colour())
+        yield jsonl.end(events=events, exit_status=status)
 
 
-def _print(request: Request, lines: Iterable[str], gaps: Iterable[Gap]) -> None:
+def _tell_all(
+    request: Request,
+    sources: list[Source],
+    wanted: Callable[[OomSummary], bool],
+    hide: Callable[[Snapshot], Snapshot],
+    gaps: list[Gap],
+) -> int:
+    events = 0
+    proven = False
+
+    def lines() -> Iterator[str]:
+        nonlocal events, proven
+        wanted_ending = _wanted_ending(request)
+        for event, history in stream(sources, wanted, gaps):
+            if isinstance(event, Ending) and not wanted_ending(event):
+                continue
+            events += isinstance(event, OomReport)
+            proven = proven or isinstance(event, OomReport) or (isinstance(event, Ending) and event.oom_killed is True)
+            yield from _explained(request, event, history, hide)
+        if not events and not proven and not request.as_json:
+            yield "No OOM kill in what could be read, or none that was asked for."
+        yield from _explanation(request, hide(Snapshot(gaps=tuple(gaps))))
+        yield from _end(request, events, _status(request, proven, gaps))
+
+    _print(request, lines())
+    return _status(request, proven, gaps)
+
+
+def _explained(
+    request: Request, event: Event, history: Iterable[OomSummary], hide: Callable[[Snapshot], Snapshot]
+) -> Iterator[str]:
+    """One event of a stream, explained, and a blank line where people read it."""
+    snapshot = Snapshot(
+        ooms=(event,) if isinstance(event, OomReport) else (),
+        history=tuple(history),
+        allocation_failures=(event,) if isinstance(event, AllocationFailure) else (),
+        endings=(event,) if isinstance(event, Ending) else (),
+    )
+    yield from _explanation(request, hide(snapshot))
+    if not request.as_json:
+        yield ""
+
+
+def _follow(
+    request: Request,
+    identity: Identity,
+    wanted: Callable[[OomSummary], bool],
+    hide: Callable[[Snapshot], Snapshot],
+) -> int:
+    """Explain each kill when it happens, until the pipe ends, the reader leaves, or Ctrl-C."""
+    from reprieve.machine.follow import follow
+
+    if len(request.sources) > 1:
+        raise Failure("--follow reads one source", hint="start one for each")
+    path = request.sources[0] if request.sources else "-" if _is_piped() else None
+    kernel = path in (None, "/dev/kmsg")
+    name = "/dev/kmsg" if kernel else "stdin" if path == "-" else shown(path or "")
+    gaps: list[Gap] = []
+    if os.isatty(2):
+        print("Waiting for kills; Ctrl-C ends it.", file=sys.stderr)
+    events = shown_gaps = 0
+    # A pipe is read from its start; of what grows, lines are counted from those that are new.
+    source = name if path == "-" else f"{name} (new lines)"
+    arriving = watch(follow(path, gaps), source, wanted, gaps, identity.boot_id if kernel else None)
+    for happened in arriving:
+        lines: Iterable[str] = ()
+        if happened is not None:
+            event, history = happened
+            events += isinstance(event, OomReport)
+            lines = _explained(request, event, history, hide)
+        unseen, shown_gaps = gaps[shown_gaps:], len(gaps)
+        if unseen:
+            lines = chain(lines, _explanation(request, hide(Snapshot(gaps=tuple(unseen)))))
+        if not _print(request, lines):
+            break
+    status = FOUND if events and request.fail_on_kill else 0
+    _print(
+        request,
+        chain(_explanation(request, hide(Snapshot(gaps=tuple(gaps[shown_gaps:])))), _end(request, events, status)),
+    )
+    return status
+
+
+def _listing(request: Request, snapshot: Snapshot) -> Iterator[str]:
+    if request.as_json:
+        from reprieve.show import jsonl
+
+        yield from jsonl.listing(snapshot.history)
+    elif request.markdown:
+        from reprieve.show import markdown
+
+        yield from markdown.listing(snapshot.history)
+    else:
+        from reprieve.show import text
+
+        yield from text.listing(snapshot.history, width=width(), colour=colour())
+    yield from _explanation(request, Snapshot(endings=snapshot.endings, gaps=snapshot.gaps if request.as_json else ()))
+    for gap in () if request.as_json else snapshot.gaps:  # a list is for pipes: nothing but events in it
+        print(f"reprieve: {gap.place}: {gap.reason}" + (f" ({gap.hint})" if gap.hint else ""), file=sys.stderr)
+
+
+def _print(request: Request, lines: Iterable[str]) -> bool:
+    """Write the lines; False if the reader has left: `| head` has seen enough."""
     long = request.verbose or request.every or request.listed or (request.last or 1) > 1
+    paged = request.pager and long and sys.stdout.isatty() and not (request.as_json or request.follow)
     with_ends = (f"{line}\n" for line in lines)
-    if request.pager and long and sys.stdout.isatty() and not request.as_json:
+    if paged and room_for_a_process():
         import click
 
         os.environ.setdefault("LESS", "FRX")  # as git has it: no pager for what fits, colours kept
         click.echo_via_pager(with_ends, color=colour())
-    else:
+        return True
+    try:
         sys.stdout.writelines(with_ends)
-    for gap in gaps:
-        print(f"reprieve: {gap.place}: {gap.reason}" + (f" ({gap.hint})" if gap.hint else ""), file=sys.stderr)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still in the buffer goes there at the end
+        return False
+    return True
 
 
 def _write(path: str, text: str) -> None:
@@ -251,7 +375,3 @@ def _status(request: Request, found: bool, gaps: Sequence[Gap]) -> int:
     if found and request.fail_on_kill:
         return FOUND
     return INCOMPLETE if gaps else 0
-
-
-def _follow(request: Request, identity: Identity) -> int:
-    raise NotImplementedError

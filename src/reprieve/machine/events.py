@@ -2,20 +2,25 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import chain
 
 from reprieve.machine.source import Block, Source
+from reprieve.model.ending import Ending
 from reprieve.model.finding import Gap
-from reprieve.model.oom import AllocationFailure, Kill, OomReport, OomSummary
+from reprieve.model.oom import AllocationFailure, Kill, OomReport, OomSummary, Stamp
 from reprieve.oom.lines import Line, read_lines
-from reprieve.oom.report import read_events
+from reprieve.oom.report import EventReader, read_events
 from reprieve.oom.scan import Excerpt, scan
 from reprieve.oom.tables import parse_kill
 
 HISTORY = 256  # how many events before one are looked at to say how often it happens: a bound, so time stays linear
 _COUNTED_BYTES = 8 * 1024 * 1024  # lines are numbered this far: counting costs more than searching
 _STEP = 4096
+_QUOTED_LINES = 8  # between two quotes of one kill
+_PASTE_BYTES = 2 * 1024 * 1024  # a pod is 10 KiB of JSON, and people paste a few
+# One of these is in every status that tells of an end; without them nothing more is loaded.
+_STATUS_WORDS = (b"OOMKilled", b"containerStatuses", b"/tasks/", b"Container ID:", b"Active: ", b"Result=", b'"Type"')
 _SAME_MOMENT_S = 2.0  # two clocks of one kernel line: printk's own stamp and the journal's
 
 
@@ -26,11 +31,13 @@ class Told:
     ooms: tuple[OomReport, ...]  # oldest first
     history: tuple[OomSummary, ...]  # all of them, oldest first
     allocation_failures: tuple[AllocationFailure, ...]
+    endings: tuple[Ending, ...]  # what managers say, where their words were pasted
     gaps: tuple[Gap, ...]
 
 
 Wanted = Callable[[OomSummary], bool]
-Event = OomReport | AllocationFailure
+Event = OomReport | AllocationFailure | Ending
+Seen = tuple[Event, deque[OomSummary]]  # an event, and those before it with itself, at most `HISTORY`
 
 
 def tell(sources: Sequence[Source], wanted: Wanted, most: int, gaps: Iterable[Gap] = ()) -> Told:
@@ -39,26 +46,35 @@ def tell(sources: Sequence[Source], wanted: Wanted, most: int, gaps: Iterable[Ga
     seen = _Seen()
     all_gaps = list(gaps)
     failures: deque[AllocationFailure] = deque(maxlen=most)
+    endings: list[Ending] = []
     kept: list[OomReport] = []
     for at, source in enumerate(ordered):
         newest: deque[OomReport] = deque(maxlen=max(0, most - len(kept)))
         for event in read_source(source, all_gaps):
             if isinstance(event, AllocationFailure):
                 failures.append(event)
+            elif isinstance(event, Ending):
+                endings.append(event)
             elif (summary := seen.add(event, at)) is not None and wanted(summary):
                 newest.append(event)
         kept = [*newest, *kept]
     history = tuple(seen.oldest_first())
-    return Told(ooms=tuple(kept), history=history, allocation_failures=tuple(failures), gaps=tuple(all_gaps))
+    return Told(
+        ooms=tuple(kept),
+        history=history,
+        allocation_failures=tuple(failures),
+        endings=tuple(endings),
+        gaps=tuple(all_gaps),
+    )
 
 
-def stream(sources: Sequence[Source], wanted: Wanted, gaps: list[Gap]) -> Iterator[tuple[Event, deque[OomSummary]]]:
-    """Every event that is wanted, the oldest first, as it is read; with the events before it, at most `HISTORY`."""
+def stream(sources: Sequence[Source], wanted: Wanted, gaps: list[Gap]) -> Iterator[Seen]:
+    """Every event that is wanted, the oldest first, as it is read."""
     seen = _Seen()
     history: deque[OomSummary] = deque(maxlen=HISTORY)
     for at, source in enumerate(reversed(_newest_first(sources))):
         for event in read_source(source, gaps):
-            if isinstance(event, AllocationFailure):
+            if not isinstance(event, OomReport):
                 yield event, history
             elif (summary := seen.add(event, at)) is not None:
                 history.append(summary)
@@ -66,28 +82,129 @@ def stream(sources: Sequence[Source], wanted: Wanted, gaps: list[Gap]) -> Iterat
                     yield event, history
 
 
+def watch(
+    lines: Iterable[str | None], name: str, wanted: Wanted, gaps: list[Gap], boot_id: str | None = None
+) -> Iterator[Seen | None]:
+    """Every event that is wanted, once silence, or the next ones, show that it is over; None at each silence."""
+    reader = EventReader(name)
+    history: deque[OomSummary] = deque(maxlen=HISTORY)
+
+    def events() -> Iterator[OomReport | AllocationFailure | None]:
+        number = 0
+        for text in lines:
+            if text is None:
+                yield from reader.flush()
+                yield None
+                continue
+            number += 1
+            for line in _by_the_kernel(read_lines(f"{text}\n", number), name, gaps):
+                yield from reader.feed(line)
+        yield from reader.flush()
+
+    for event in events():
+        if event is None:
+            yield None
+        elif isinstance(event, AllocationFailure):
+            yield event, history
+        else:
+            event = event if event.boot_id is not None else replace(event, boot_id=boot_id)
+            history.append(summarise(event))
+            if wanted(history[-1]):
+                yield event, history
+
+
 def _newest_first(sources: Sequence[Source]) -> list[Source]:
     """What has no date is live: the kernel's buffer, the journal, a pipe."""
     return sorted(sources, key=lambda source: -source.newest_s if source.newest_s is not None else float("-inf"))
 
 
-def read_source(source: Source, gaps: list[Gap]) -> Iterator[OomReport | AllocationFailure]:
-    """The events of one source, in its order, in constant memory.
+def read_source(source: Source, gaps: list[Gap]) -> Iterator[Event]:
+    """The events of one source, in its order, in constant memory; behind them the statuses pasted into it.
 
     Lines are numbered from 1 up to 8 MiB. Behind that an event is named by the byte where its text begins,
     `kern.log@812345678`, and its lines count from there.
     """
-    counter = _LineCounter()
-    excerpts = scan(counter.watch(source.blocks(gaps)))
+    counter, paste = _LineCounter(), _Paste()
+    excerpts = scan(counter.watch(paste.watch(source.blocks(gaps))))
     for region in _regions(excerpts):
         first = next(region)
         number = counter.lines_before(first)
         name = source.name if number is not None else f"{source.name}@{first.offset}"
         lines = _lines(chain((first,), region), 1 if number is None else number + 1)
-        for event in read_events(_by_the_kernel(lines, name, gaps), name):
+        for event in _each_once(read_events(_by_the_kernel(lines, name, gaps), name)):
             if isinstance(event, OomReport) and event.boot_id is None and source.boot_id is not None:
                 event = replace(event, boot_id=source.boot_id)
             yield event
+    if source.kind in ("file", "pipe"):
+        yield from paste.endings(source.name, gaps)
+
+
+def _each_once(events: Iterable[OomReport | AllocationFailure]) -> Iterator[OomReport | AllocationFailure]:
+    """The same events; a kill of which guides and tickets quote one line, and then another, is one kill."""
+    before: OomReport | AllocationFailure | None = None
+    for event in events:
+        if isinstance(before, OomReport) and isinstance(event, OomReport) and _is_quoted_again(before, event):
+            before = _joined(before, event)
+            continue
+        if before is not None:
+            yield before
+        before = event
+    if before is not None:
+        yield before
+
+
+def _is_quoted_again(one: OomReport, other: OomReport) -> bool:
+    """Not if both tell the sizes: then they are two kills, or one that _Seen knows again in another source."""
+    if len(one.kills) != 1 or len(other.kills) != 1 or other.line - one.last_line > _QUOTED_LINES:
+        return False
+    kill, again = one.kills[0], other.kills[0]
+    if (kill.pid, kill.comm) != (again.pid, again.comm) or other.stamp not in (Stamp(), one.stamp):
+        return False
+    return None in (kill.total_vm_bytes, again.total_vm_bytes) and other.trigger is None and other.tasks is None
+
+
+def _joined(one: OomReport, other: OomReport) -> OomReport:
+    """What both tell together."""
+    names = [field.name for field in fields(OomReport) if getattr(one, field.name) in (None, ())]
+    sizes = one.kills if one.kills[0].total_vm_bytes is not None else other.kills
+    return replace(
+        one,
+        **{name: getattr(other, name) for name in names},
+        kills=sizes,
+        last_line=other.last_line,
+        missing=tuple(part for part in one.missing if part in other.missing),
+        lines=one.lines + other.lines,
+    )
+
+
+class _Paste:
+    """The beginning of a source, kept while it may be what people paste of a manager's words."""
+
+    def __init__(self) -> None:
+        self.text = bytearray()
+        self.fits = True
+
+    def watch(self, blocks: Iterable[Block]) -> Iterator[Block]:
+        """The same blocks."""
+        for block in blocks:
+            self.fits = self.fits and len(self.text) + len(block) <= _PASTE_BYTES
+            if self.fits or not self.text:
+                self.text += block
+            yield block
+
+    def endings(self, source: str, gaps: list[Gap]) -> Iterator[Ending]:
+        """How workloads ended, where managers tell."""
+        if not any(word in self.text for word in _STATUS_WORDS):
+            return
+        if not self.fits:
+            if self.text.lstrip().startswith((b"[", b"{")) and b"OOMKilled" in self.text:
+                hint = "give those of the container or pod in question alone"
+                gaps.append(Gap(place=source, reason="holds more statuses than 2 MiB: they were not read", hint=hint))
+            return
+        from reprieve.oom.ending import read_endings
+
+        for ending in read_endings(self.text.decode(errors="backslashreplace")):
+            yield replace(ending, source=source)
 
 
 def _regions(excerpts: Iterator[Excerpt]) -> Iterator[Iterator[Excerpt]]:

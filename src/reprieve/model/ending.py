@@ -14,7 +14,8 @@ class Ending:
     """
 
     manager: str  # "docker", "podman", "containerd", "kubernetes", "systemd"
-    line: int  # where in the text it is told, counted from 1
+    line: int  # where in its source it is told, counted from 1
+    source: str = "-"
     name: str | None = None  # of the container or the unit
     container_id: str | None = None
     pod: str | None = None

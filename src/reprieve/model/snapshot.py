@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from reprieve.model.ending import Ending
 from reprieve.model.finding import Gap
 from reprieve.model.oom import AllocationFailure, OomReport, OomSummary
 
@@ -13,4 +14,5 @@ class Snapshot:
     ooms: tuple[OomReport, ...] = ()  # those to explain, in the order of the log
     history: tuple[OomSummary, ...] = ()  # every event that was seen, those in `ooms` too, oldest first
     allocation_failures: tuple[AllocationFailure, ...] = ()
+    endings: tuple[Ending, ...] = ()  # what managers say of their workloads
     gaps: tuple[Gap, ...] = ()

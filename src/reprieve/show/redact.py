@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import replace
 
+from reprieve.model.ending import Ending
 from reprieve.model.finding import Gap
 from reprieve.model.oom import AllocationFailure, OomReport, OomSummary, Workload
 from reprieve.model.snapshot import Snapshot
@@ -57,6 +58,7 @@ def redact(snapshot: Snapshot, names: "Names | None" = None) -> Snapshot:
         ooms=tuple(_report(names, oom) for oom in snapshot.ooms),
         history=tuple(_summary(names, summary) for summary in snapshot.history),
         allocation_failures=tuple(_failure(names, failure) for failure in snapshot.allocation_failures),
+        endings=tuple(_ending(names, ending) for ending in snapshot.endings),
         gaps=tuple(_gap(names, gap) for gap in snapshot.gaps),
     )
 
@@ -187,6 +189,19 @@ def _failure(names: Names, failure: AllocationFailure) -> AllocationFailure:
         source=names.source(failure.source),
         comm=names.maybe_comm(failure.comm),
         lines=_lines(names, failure.lines, set(), {failure.comm} if failure.comm else set()),
+    )
+
+
+def _ending(names: Names, ending: Ending) -> Ending:
+    container = ending.container_id
+    return replace(
+        ending,
+        source=names.source(ending.source),
+        name=names.of("unit" if ending.manager == "systemd" else "container", ending.name),
+        container_id=None if container is None else f"{names.number('container-id', container):012d}",
+        pod=names.of("pod", ending.pod),
+        namespace=names.of("namespace", ending.namespace),
+        pod_uid=names.of("pod-uid", ending.pod_uid),
     )
 
 
