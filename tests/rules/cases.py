@@ -188,6 +188,15 @@ CASES = {
         ),
         lives=("sockets",),
     ),
+    "many-processes": Cases(
+        speaks=("captures/6.1-fork-storm.txt",),
+        silent=(
+            (_LAB + "global-children.txt", "seven of a name, and large"),
+            ("011-android-gki-5.10-kmsg-records-order3.log", "hundreds of processes, 290 MiB of stacks, but of 11 GiB"),
+            ("088-arch-teamviewerd-chrome-journal-6.0.log", "229 processes, and memory is in their heaps"),
+        ),
+        lives=("fork-storm",),
+    ),
     "process-grew": Cases(
         speaks=(
             _LAB + "global.txt",

@@ -4,7 +4,7 @@ from reprieve.model.finding import Finding
 from reprieve.model.snapshot import Snapshot
 from reprieve.rules.ended import asked_for, nobody_killable, panic_on_oom
 from reprieve.rules.growth import process_grew
-from reprieve.rules.host import host_full, node_short
+from reprieve.rules.host import host_full, many_processes, node_short
 from reprieve.rules.kernel import huge_pages_idle, kernel_memory, locked_memory, shmem_holds
 from reprieve.rules.kill import allocating_task, group_kill, repeat_kills, small_victim, why_this_one
 from reprieve.rules.limits import cgroup_limit, parent_limit
@@ -29,6 +29,7 @@ RULES = (
     kernel_memory,
     huge_pages_idle,
     locked_memory,
+    many_processes,
     process_grew,
     small_victim,
     allocating_task,

@@ -64,6 +64,11 @@ def tmpfs_size(held_bytes: int) -> Amount:
     return Amount(count_bytes=proposed, formula=f"half of the {size(held_bytes)} found there = {size(proposed)}")
 
 
+def half_as_many(count: int) -> tuple[int, str]:
+    """How many processes to allow where so many filled the memory."""
+    return count // 2, f"half of the {count} that were running = {count // 2}"
+
+
 def workers_that_fit(sizes_bytes: list[int], ram_bytes: int) -> tuple[int, str] | None:
     """How many processes of a kind leave a tenth of the RAM free, each as large as the largest; None if none would."""
     held, each = sum(sizes_bytes), max(sizes_bytes)

@@ -5,8 +5,21 @@ from collections.abc import Iterator
 from reprieve.model.finding import Finding, Remedy, quote
 from reprieve.model.oom import OomReport, Zone, figure
 from reprieve.model.snapshot import Snapshot
-from reprieve.rules.account import BOUND, FREE, UNACCOUNTED, Holder, holders, of_cgroup, of_machine, ram_bytes, where
-from reprieve.rules.amounts import workers_that_fit
+from reprieve.rules.account import (
+    BOUND,
+    FREE,
+    PAGE_TABLES,
+    STACKS,
+    UNACCOUNTED,
+    Holder,
+    holders,
+    of_cgroup,
+    of_machine,
+    part,
+    ram_bytes,
+    where,
+)
+from reprieve.rules.amounts import half_as_many, workers_that_fit
 from reprieve.rules.evidence import lines, memory_lines
 from reprieve.rules.zones import free_bytes, kept_bytes, usable_zones
 from reprieve.units import percent, size
@@ -82,6 +95,51 @@ def node_short(snapshot: Snapshot) -> Iterator[Finding]:
         )
 
 
+def many_processes(snapshot: Snapshot) -> Iterator[Finding]:
+    """So many processes or threads were running that what each costs the kernel filled the memory.
+
+    A process that does nothing costs about 100 KiB: a kernel stack (16 KiB for every thread), page tables, and
+    structures in slab. Little of it shows in its RSS, so the task dump seems to say that nobody holds anything, and the
+    kernel kills one small process after another. Threads are not in the dump: many stacks and few rows are threads.
+
+    Source: alloc_thread_stack_node() in kernel/fork.c; systemd.resource-control(5), TasksMax=.
+    """
+    for number, oom in enumerate(snapshot.ooms):
+        ram, stacks, tables = ram_bytes(oom), part(oom, STACKS), part(oom, PAGE_TABLES)
+        named = sorted(holders(oom), key=lambda holder: -len(holder.tasks))
+        if not of_machine(oom) or ram is None or stacks is None or tables is None or not named:
+            continue
+        most, all_rows = named[0], len(oom.tasks or ())
+        if stacks + tables < ram / 8 or len(most.tasks) * 2 < all_rows or len(most.tasks) < 100:
+            continue
+        yield Finding(
+            code="many-processes",
+            severity="warning",
+            confidence="certain",
+            claim=f"{all_rows} processes were running, {len(most.tasks)} of them {quote(most.comm)}: the kernel needs "
+            f"{size(stacks)} of stacks and {size(tables)} of page tables for them",
+            about=oom.workload if any(kill.comm == most.comm for kill in oom.kills) else None,
+            evidence=(
+                *memory_lines(oom, "pagetables"),
+                *lines(oom, *(task.line for task in most.tasks[:3])),
+            ),
+            remedies=_fewer_processes(most),
+            oom=number,
+        )
+
+
+def _fewer_processes(most: Holder) -> tuple[Remedy, ...]:
+    count, formula = half_as_many(len(most.tasks))
+    return (
+        Remedy(
+            title=f"Allow the program that starts them no more than {count} (TasksMax= in its unit)",
+            cost="it is refused more (EAGAIN), and must bear it",
+            amount=formula,
+            commands=(("systemd-run", "--scope", "--property", f"TasksMax={count}", "--", "PROGRAM"),),
+        ),
+    )
+
+
 def _filled_by(oom: OomReport, ram: int) -> tuple[str, ...]:
     parts = [(label, held) for label, held in where(oom) if label != FREE and held >= ram / 20]
     parts.sort(key=lambda item: (item[0] == UNACCOUNTED, -item[1]))
@@ -141,8 +199,8 @@ def parse_nodes(text: str | None) -> frozenset[int]:
     [0, 1, 4]
     """
     nodes: set[int] = set()
-    for part in (text or "").split(","):
-        first, _, last = part.partition("-")
+    for word in (text or "").split(","):
+        first, _, last = word.partition("-")
         if (
             not first.isdecimal() or (last and not last.isdecimal()) or int(last or first) > 1023
         ):  # MAX_NUMNODES is 1024

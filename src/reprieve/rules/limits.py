@@ -144,7 +144,9 @@ def _raise(oom: OomReport, group: Workload, reached: Usage | None) -> tuple[Reme
     settings, commands, note = set_limit(group, amount.count_bytes, swap=swap, old_cgroups=old)
     need, limit = size(reached.limit_bytes), size(amount.count_bytes)
     title = f"If it needs more than {need}, raise the limit to {limit}{note}"
-    if _is_above(oom):
+    if group.pod_uid is not None:
+        title = f"If the pod needs more than {need}, raise its container's limit to {limit} (command 1 finds it)"
+    elif _is_above(oom):
         title = f"If all in {quote(group.name)} need more than {need} together, raise that limit to {limit}{note}"
     return (Remedy(title=title, cost=_LEAK, amount=amount.formula, settings=settings, commands=commands),)
 
@@ -178,7 +180,7 @@ def set_limit(
         find = ("kubectl", "get", "pods", "--all-namespaces", "-o", f"jsonpath={ask}")
         limits = ("--containers", "CONTAINER", "--limits", f"memory={mib}Mi")
         update = ("kubectl", "set", "resources", "deployment/NAME", "--namespace", "NAMESPACE", *limits)
-        return (), (find, update), " for the container that needs it (the first command names the pod)"
+        return (), (find, update), ""
     if group.kind == "container" and group.container_id is not None:
         if group.manager not in ("docker", "podman"):
             return (), (), ""
