@@ -51,11 +51,12 @@ def test_a_jvm_lives_with_the_proposed_heap(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("node") is None, reason="no Node is installed")
 def test_a_node_process_lives_with_the_proposed_heap() -> None:
+    node = ("node", "--single-threaded-gc")  # a collector of its own threads keeps up or not, as the CPUs are free
     with here_or_skipped(), host_cgroup(300 * MIB) as group:
-        assert _run(group, ("node", "--max-old-space-size=2000", "-e", NODE)) == -9
+        assert _run(group, (*node, "--max-old-space-size=2000", "-e", NODE)) == -9
         match = re.search(r"--max-old-space-size=(\d+)", _titles(group))
         assert match is not None
-        assert _run(group, ("node", match[0], "-e", NODE)) == 0
+        assert _run(group, (*node, match[0], "-e", NODE)) == 0
 
 
 def _run(group: HostCgroup, argv: Sequence[str]) -> int:
