@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
 from reprieve.machine.events import summarise
 from reprieve.model.oom import AllocationFailure, OomReport
 from reprieve.model.snapshot import Snapshot
+from reprieve.oom.ending import read_endings
 from reprieve.oom.report import read_reports
 
 LOGS = Path(__file__).parent.parent / "logs"
@@ -24,7 +25,52 @@ class Cases:
     lives: tuple[str, ...] = ()  # names in test_lives.LOADS; none: the rule advises nothing that changes the outcome
 
 
+_PASTED = "../captures/"
+_LEGACY = "lab/5.10.0-46-cloud-amd64-legacyv1__"
 CASES = {
+    "ended-by-oom": Cases(
+        speaks=(
+            _PASTED + "docker-inspect-oom-pid1.json",
+            _PASTED + "docker-inspect-oom-child.json",
+            _PASTED + "docker-events-oom.jsonl",
+            _PASTED + "podman5-inspect-oom-runc.json",
+            _PASTED + "k8s-pod-oomkilled-crashloop.json",
+            _PASTED + "k8s-describe-loop.txt",
+            _PASTED + "ctr-events.txt",
+            _LAB + "systemd-unit-memorymax.out.txt",
+            _LAB + "systemd-systemd-oomd.out.txt",
+        ),
+        silent=(
+            (_PASTED + "docker-inspect-137-not-oom.json", "docker kill: 137 too"),
+            (_PASTED + "docker-inspect-live-updated.json", "it runs"),
+            (_PASTED + "podman-inspect-oom-runc.json", "killed for memory, but this Podman cannot tell"),
+            (_LAB + "systemd-unit-oompolicy-continue.out.txt", "a child was killed, the unit goes on"),
+        ),
+        lives=("the container's id leads to the kill in its host's log",),
+    ),
+    "killed-without-proof": Cases(
+        speaks=(
+            _PASTED + "docker-inspect-137-not-oom.json",
+            _PASTED + "podman-inspect-oom-runc.json",
+            _PASTED + "podman-events.jsonl",
+            _LEGACY + "systemd-unit-memorymax.out.txt",
+        ),
+        silent=(
+            (_PASTED + "docker-inspect-oom-child-137.json", "OOMKilled proves it"),
+            (_PASTED + "docker-inspect-oom-child.json", "its exit status is 0"),
+            (_PASTED + "docker-inspect-live-updated.json", "it runs"),
+            (_LAB + "systemd-unit-memorymax.out.txt", "Result proves it"),
+        ),
+        lives=("the id of a container Podman calls not killed leads to its kill",),
+    ),
+    "unknown-field": Cases(
+        speaks=(_PASTED + "guide-snippets.log",),
+        silent=(
+            ("074-rhel6-sshd-victim-java-2.6.32-431.log", "UID before the name"),
+            (_LAB + "memcg.txt", "all fields of 6.1"),
+            ("120-two-events-no-comm-2.6.18rc7.log", "no name at all"),
+        ),
+    ),
     "cgroup-limit": Cases(
         speaks=(
             _LAB + "memcg.txt",
@@ -179,6 +225,7 @@ CASES = {
     "kernel-memory": Cases(
         speaks=(
             _LAB + "global-sock-slab.txt",
+            "captures/6.1-trace-buffer.txt",
             "001-memcg-v1-lxc-then-global-panic-5.15.log",
         ),
         silent=(
@@ -309,4 +356,9 @@ def snapshot(log: str) -> Snapshot:
     found = tuple(read_reports(text, log))
     ooms = tuple(event for event in found if isinstance(event, OomReport))
     failures = tuple(event for event in found if isinstance(event, AllocationFailure))
-    return Snapshot(ooms=ooms, history=tuple(map(summarise, ooms)), allocation_failures=failures)
+    return Snapshot(
+        ooms=ooms,
+        history=tuple(map(summarise, ooms)),
+        allocation_failures=failures,
+        endings=tuple(replace(ending, source=log) for ending in read_endings(text)),
+    )

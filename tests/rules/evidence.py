@@ -6,6 +6,7 @@ import sys
 
 from reprieve.rules import RULES, diagnose
 from tests.rules.cases import CASES, snapshot
+from tests.rules.test_ending import LOOKED_UP
 from tests.rules.test_lives import LOADS
 from tests.rules.test_runtimes import LIVES
 
@@ -34,7 +35,7 @@ def _cells(code: str) -> dict[str, list[str]]:
         f"{log} ({why})" for log, why in cases.silent if all(found.code != code for found in diagnose(snapshot(log)))
     ]
     advises = any(found.remedies for log in speaks for found in diagnose(snapshot(log)) if found.code == code)
-    saved = {name: load.code for name, load in LOADS.items()} | LIVES
+    saved = {name: load.code for name, load in LOADS.items()} | LIVES | LOOKED_UP
     lives = [name for name in cases.lives if saved.get(name) == code]
     return {
         "it speaks": speaks if len(speaks) == len(cases.speaks) else [],

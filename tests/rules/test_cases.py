@@ -34,7 +34,7 @@ def _speaks() -> Iterator[ParameterSet]:
 
 @pytest.mark.parametrize(("code", "log"), list(_silent()))
 def test_a_rule_is_silent_about_a_look_alike(code: str, log: str) -> None:
-    assert snapshot(log).ooms
+    assert snapshot(log).ooms or snapshot(log).endings
     assert code not in {finding.code for finding in diagnose(snapshot(log))}
 
 

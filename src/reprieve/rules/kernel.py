@@ -13,6 +13,7 @@ from reprieve.rules.account import (
     SOCKETS,
     UNACCOUNTED,
     VMALLOC,
+    ZSPAGES,
     of_cgroup,
     of_machine,
     part,
@@ -59,7 +60,8 @@ def kernel_memory(snapshot: Snapshot) -> Iterator[Finding]:
 
     No process owns them, so no kill frees them, except where the process that dies was the cause: its sockets, its
     open files, its cgroups. Unreclaimable slab that grows for days is a leak in a driver or file system, or of objects
-    that user space keeps open. Pages that are in no counter belong to drivers, a balloon or vmalloc.
+    that user space keeps open. Pages that are in no counter belong to drivers, balloons, pipes, trace buffers, vmalloc,
+    and in older reports to zram and huge pages.
 
     Source: dump_unreclaimable_slab() in mm/slab_common.c; Documentation/admin-guide/cgroup-v2.rst, memory.stat.
     """
@@ -74,14 +76,14 @@ def kernel_memory(snapshot: Snapshot) -> Iterator[Finding]:
         share = f"{size(lost if unseen else slab)} of {size(total)} ({percent(lost if unseen else slab, total)})"
         claim = f"The kernel's own data take {share}: no process owns them"
         if unseen:
-            claim = f"No counter of the report covers {share}: a driver, a balloon or vmalloc"
+            claim = f"No counter of the report covers {share}: the kernel or a driver holds it"
         caches = _largest_caches(oom)
         yield Finding(
             code="kernel-memory",
             severity="warning",
             confidence="likely" if unseen else "certain",
             claim=claim,
-            detail=() if unseen else _in_words(oom, caches, slab),
+            detail=_suspects(oom) if unseen else _in_words(oom, caches, slab),
             about=oom.limit_of if of_cgroup(oom) else None,
             evidence=(
                 *memory_lines(oom, "RAM" if unseen else "slab_unreclaimable"),
@@ -111,6 +113,18 @@ def _in_words(oom: OomReport, caches: tuple[Slab, ...], slab: int) -> tuple[str,
     if any("skb" in frame or frame.startswith("sock_") for frame in oom.stack):
         said.append("The request that found no memory was for a socket's buffer.")
     return tuple(said)
+
+
+def _suspects(oom: OomReport) -> tuple[str, ...]:
+    """Who holds pages that are in no counter of this report."""
+    memory = oom.memory
+    held = ["drivers (GPU, network)", "balloons of virtual machines", "pipes", "trace buffers", "vmalloc"]
+    swapped = memory is not None and (memory.swap_total_bytes or 0) > (memory.swap_free_bytes or 0)
+    if swapped and part(oom, ZSPAGES) == 0:  # zspages are printed since 6.18
+        held.append("swap on zram")
+    if memory is not None and not memory.hugepages:  # printed since 3.7
+        held.append("huge pages")
+    return (f"Such pages are held by {', '.join(held)}.",)
 
 
 def huge_pages_idle(snapshot: Snapshot) -> Iterator[Finding]:
@@ -235,5 +249,7 @@ def _look_at_unseen() -> Remedy:
         commands=(
             ("grep", "-E", "Vmalloc|Percpu|HardwareCorrupted|Balloon|Hugetlb", "/proc/meminfo"),
             ("sort", "-k2", "-n", "-r", "/proc/vmallocinfo"),
+            ("cat", "/sys/kernel/tracing/buffer_total_size_kb"),
+            ("zramctl",),
         ),
     )

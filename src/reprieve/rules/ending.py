@@ -1,0 +1,162 @@
+"""What managers say of an end, and what that proves: Docker, Podman, containerd, Kubernetes, systemd."""
+
+from collections.abc import Iterator
+
+from reprieve.model.ending import Ending
+from reprieve.model.finding import Evidence, Finding, Remedy, quote
+from reprieve.model.snapshot import Snapshot
+from reprieve.units import size
+
+SIGKILL = 9
+_MANAGERS = {"docker": "Docker", "podman": "Podman", "kubernetes": "Kubernetes"}  # the others write themselves small
+_ID_LENGTH = 12  # of a container's id: what `docker ps` shows, and enough to find it in a path
+_OTHERS = {  # who else sends SIGKILL
+    "docker": "docker stop (after 10 s), docker kill, docker rm -f, a person, or a daemon such as earlyoom",
+    "podman": "podman stop (after 10 s), podman kill, podman rm -f, a person, or a daemon such as earlyoom",
+    "containerd": "whoever stops containers in it, a person, or a daemon such as earlyoom",
+    "kubernetes": "the kubelet when the grace period is over (a failed liveness probe, an eviction, a deletion, a "
+    "drain), a person, or a daemon such as earlyoom",
+    "systemd": "systemctl kill, a person, or a daemon such as earlyoom",
+}
+_FALSE = {  # why "not for memory" does not settle it
+    "docker": "OOMKilled is false: no limit of its own was reached, yet on cgroup v1 Docker is not told of kills on a "
+    "machine that is full.",
+    "podman": "OOMKilled is false, which says nothing: Podman before 5 never sets it.",
+    "systemd": "Result is not oom-kill: on cgroup v2 that would rule memory out, on v1 systemd is told of no kill.",
+}
+
+
+def ended_by_oom(snapshot: Snapshot) -> Iterator[Finding]:
+    """The manager says that a process was killed for memory: OOMKilled is true, or Result=oom-kill.
+
+    That proves the kill, and little else. Any process of the container or unit may have died, not the first one alone:
+    where a child was killed, the exit status can be 0. Which process it was, what held the memory, and whether it was
+    this limit, a parent's or the whole machine stands in the kernel log of that host alone. For systemd it can also
+    have been systemd-oomd, which acts before the kernel does: then the kernel log has no report.
+
+    Source: mem_cgroup_oom() in mm/memcontrol.c, memory.events in Documentation/admin-guide/cgroup-v2.rst; OOMPolicy= in
+    systemd.service(5).
+    """
+    for endings in _by_workload(snapshot.endings):
+        last = endings[-1]
+        if not last.oom_killed:
+            continue
+        often = f" {len(endings)} times" if len(endings) > 1 else ""
+        said = "Result=oom-kill" if last.manager == "systemd" else "OOMKilled"
+        yield Finding(
+            code="ended-by-oom",
+            severity="critical",
+            confidence="certain",
+            claim=f"{_manager(last)} says that {_workload(last)} lost a process for memory{often} ({said})",
+            detail=tuple(_about_kill(last)),
+            evidence=tuple(map(_evidence, endings)),
+            remedies=(_look("Ask the kernel log of its host which process it was, and what held the memory", last),),
+        )
+
+
+def killed_without_proof(snapshot: Snapshot) -> Iterator[Finding]:
+    """It ended by SIGKILL, exit status 137, and nothing in the text proves that memory was the reason.
+
+    137 is 128 + 9: SIGKILL, whoever sent it. The OOM killer sends it, and so does everybody who stops what will not
+    stop: `docker stop` after ten seconds, the kubelet when the grace period is over, a person. The manager's flag does
+    not settle it where it is false: Podman before 5 never sets it, systemd is told of no kill on cgroup v1, and Docker
+    there of none that a full machine made. The kernel log of the host settles it.
+
+    Source: wait(2), signal(7); kubelet killContainer(); oci-hooks and conmon of Podman 4 (podman/issues/13102).
+    """
+    proven = {_key(ending) for ending in snapshot.endings if ending.oom_killed}
+    for endings in _by_workload(snapshot.endings):
+        last = endings[-1]
+        if SIGKILL not in (last.signal, (last.exit_code or 0) - 128) or _key(last) in proven:
+            continue
+        if last.manager == "systemd" and last.reason not in (None, "signal"):
+            continue  # systemd says who it was: timeout, watchdog
+        how = "signal 9" if last.signal == SIGKILL else "exit status 137 = 128 + 9"
+        not_told = f"No flag is in this text; it can have been the OOM killer, {_OTHERS[last.manager]}."
+        told = f"{_FALSE.get(last.manager, '')} Others send it too: {_OTHERS[last.manager]}.".lstrip()
+        yield Finding(
+            code="killed-without-proof",
+            severity="notice",
+            confidence="certain",
+            claim=f"{_workload(last)} ended by SIGKILL ({how}); nothing here proves that memory was the reason",
+            detail=(not_told if last.oom_killed is None else told,),
+            evidence=tuple(map(_evidence, endings)),
+            remedies=(_look("See in the kernel log of its host whether it was the OOM killer", last),),
+        )
+
+
+def _by_workload(endings: tuple[Ending, ...]) -> list[list[Ending]]:
+    """Ends of the same container or unit that ended alike, together."""
+    groups: dict[object, list[Ending]] = {}
+    for ending in endings:
+        groups.setdefault((_key(ending), ending.oom_killed), []).append(ending)
+    return list(groups.values())
+
+
+def _key(ending: Ending) -> tuple[object, ...]:
+    if ending.container_id is not None:
+        return ending.manager, ending.container_id
+    return ending.manager, ending.pod, ending.name, None if ending.name else (ending.source, ending.line)
+
+
+def _manager(ending: Ending) -> str:
+    return _MANAGERS.get(ending.manager, ending.manager)
+
+
+def _workload(ending: Ending) -> str:
+    if ending.manager == "systemd":
+        return "a unit" if ending.name is None else quote(ending.name)
+    name = ending.name or (ending.container_id or "")[:_ID_LENGTH]
+    container = f"container {quote(name)}" if name else "a container"
+    if ending.pod is None:
+        return container
+    namespace = "" if ending.namespace is None else f" in namespace {quote(ending.namespace)}"
+    return f"{container} of pod {quote(ending.pod)}{namespace}"
+
+
+def _about_kill(ending: Ending) -> Iterator[str]:
+    limit = ending.memory_limit_bytes
+    if limit == "max":
+        yield "It has no memory limit of its own: a parent's was reached, or the machine was full."
+    elif limit is not None:
+        yield f"Its memory limit is {size(limit)} now."
+    if ending.manager == "systemd":
+        yield "It was the kernel, or systemd-oomd, which kills before the kernel has to."
+    elif SIGKILL in (ending.signal, (ending.exit_code or 0) - 128):
+        yield "Exit status 137 = 128 + 9: its first process was killed, or passed on that a child of it was."
+    elif ending.exit_code is not None:
+        yield f"Its first process was not the one: it ended with status {ending.exit_code}, so a child was killed."
+    if ending.restarts:
+        yield f"It was restarted {ending.restarts} times so far."
+
+
+def _evidence(ending: Ending) -> Evidence:
+    figures = (
+        ("state", ending.state),
+        ("reason", ending.reason),
+        ("exit status", ending.exit_code),
+        ("signal", ending.signal),
+        ("killed for memory", None if ending.oom_killed is None else "yes" if ending.oom_killed else "no"),
+    )
+    said = ", ".join(f"{name} {value}" for name, value in figures if value is not None)
+    return Evidence(text=f"{_manager(ending)}: {said}", source=ending.source, line=ending.line)
+
+
+def _look(title: str, ending: Ending) -> Remedy:
+    """Where the answer is; every name in it is a stranger's, and none may become an option."""
+    known = [name for name in (ending.container_id, ending.pod_uid, ending.name) if name is not None]
+    commands: list[tuple[str, ...]] = []
+    if ending.pod is not None and not ending.pod.startswith("-"):
+        where = ("-n", ending.namespace) if ending.namespace is not None else ()
+        commands.append(("kubectl", "get", "pod", ending.pod, *where, "-o", "wide"))  # names its node
+        if ending.name is not None:
+            commands.append(("kubectl", "logs", ending.pod, *where, f"--container={ending.name}", "--previous"))
+    if known:
+        group = known[0] if ending.manager == "systemd" else known[0][:_ID_LENGTH]
+        commands.append(("sudo", "reprieve", "why", f"--cgroup={group}"))
+    if ending.manager == "systemd" and ending.name is not None:
+        commands.append(("journalctl", f"--unit={ending.name}", "--lines=50"))
+    elif ending.manager in ("docker", "podman") and known:
+        commands.append((ending.manager, "logs", "--tail=50", known[0][:_ID_LENGTH]))
+    place = " (the last on its node)" if ending.manager == "kubernetes" else ""
+    return Remedy(title=title + place, commands=tuple(commands))

@@ -1,0 +1,46 @@
+"""What is odd about the text itself."""
+
+import re
+from collections.abc import Iterator
+
+from reprieve.model.finding import Finding, quote
+from reprieve.model.snapshot import Snapshot
+from reprieve.rules.evidence import lines
+
+# All that __oom_kill_process() has ever printed behind the name; distributions' own are among them.
+_PRINTED = ("total-vm", "vsz", "anon-rss", "file-rss", "shmem-rss", "pgtables", "oom_score_adj", "UID", "rss", "swap")
+_AFTER_NAME = r"Killed process \d+,?(?: UID \d+,?)? \(.{0,60}?\),?"
+_FIELD = r"[ ,]*([A-Za-z_][\w-]{1,30}):(?:0x[0-9a-f]+|-?\d+)(?:kB)?(?=[ ,]|$)"
+
+
+def unknown_field(snapshot: Snapshot) -> Iterator[Finding]:
+    """The "Killed process" line has a field that no kernel prints.
+
+    Such lines come from guides and from language models: the text was made up, or changed, and its figures may be too.
+    Do not decide anything on them; take the report from the machine itself.
+
+    Source: __oom_kill_process() in mm/oom_kill.c, in every release since 2.6.
+    """
+    for number, oom in enumerate(snapshot.ooms):
+        for kill in oom.kills:
+            names = [name for name in _fields(oom.text(kill.line)) if name not in _PRINTED]
+            if not names:
+                continue
+            yield Finding(
+                code="unknown-field",
+                severity="info",
+                confidence="certain",
+                claim=f"No kernel prints {' or '.join(quote(f'{name}:') for name in names)} there: this text was made "
+                "up or changed, and its figures may be too",
+                evidence=lines(oom, kill.line),
+                oom=number,
+            )
+
+
+def _fields(text: str) -> Iterator[str]:
+    """The names of the fields that follow each other behind the victim's name; anything else ends them."""
+    start = re.search(_AFTER_NAME, text)
+    at = len(text) if start is None else start.end()
+    while field := re.compile(_FIELD).match(text, at):
+        yield field[1]
+        at = field.end()

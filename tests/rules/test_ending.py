@@ -1,0 +1,76 @@
+"""What is said of a manager's status, and that the place it points to holds the answer."""
+
+from __future__ import annotations
+
+import pytest
+
+from reprieve.model.ending import Ending
+from reprieve.model.finding import Finding
+from reprieve.model.snapshot import Snapshot
+from reprieve.rules import diagnose
+from tests.rules.cases import CASES, snapshot
+from tests.rules.test_cases import ALL_LOGS
+
+LOOKED_UP = {
+    "the container's id leads to the kill in its host's log": "ended-by-oom",
+    "the id of a container Podman calls not killed leads to its kill": "killed-without-proof",
+}
+
+
+def said(code: str, *endings: Ending) -> list[Finding]:
+    return [finding for finding in diagnose(Snapshot(endings=endings)) if finding.code == code]
+
+
+@pytest.mark.parametrize("log", ALL_LOGS)
+def test_no_real_log_has_a_field_that_no_kernel_prints(log: str) -> None:
+    assert "unknown-field" not in {finding.code for finding in diagnose(snapshot(log))}
+
+
+def test_what_runs_or_ended_well_is_no_finding() -> None:
+    running = Ending(manager="docker", line=1, name="web", state="running", oom_killed=False)
+    ended = Ending(manager="systemd", line=1, name="a.service", reason="success", exit_code=0, oom_killed=False)
+    assert diagnose(Snapshot(endings=(running, ended))) == []
+
+
+def test_systemd_names_whoever_sent_the_signal_when_it_was_systemd() -> None:
+    stopped = Ending(manager="systemd", line=1, name="a.service", reason="timeout", signal=9, oom_killed=False)
+    assert diagnose(Snapshot(endings=(stopped,))) == []
+
+
+def test_a_container_that_is_killed_over_and_over_is_one_finding() -> None:
+    ends = [Ending(manager="docker", line=line, name="web", container_id="ab", oom_killed=True) for line in (1, 5, 9)]
+    (finding,) = said("ended-by-oom", *ends)
+    assert "3 times" in finding.claim
+    assert [line.line for line in finding.evidence] == [1, 5, 9]
+
+
+def test_a_child_that_was_killed_is_told_from_the_first_process() -> None:
+    (child,) = said("ended-by-oom", Ending(manager="docker", line=1, name="web", exit_code=0, oom_killed=True))
+    assert any("a child was killed" in sentence for sentence in child.detail)
+
+
+def test_a_name_that_looks_like_an_option_is_given_to_no_command() -> None:
+    hostile = Ending(manager="kubernetes", line=1, name="x", pod="--all", namespace="default", oom_killed=True)
+    (finding,) = said("ended-by-oom", hostile)
+    assert all("--all" not in argv for remedy in finding.remedies for argv in remedy.commands)
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "log"),
+    [
+        ("ended-by-oom", "../captures/docker-inspect-oom-pid1.json", "captures/dmesg-docker-oom.txt"),
+        ("ended-by-oom", "../captures/docker-inspect-oom-child.json", "captures/dmesg-docker-oom.txt"),
+        ("killed-without-proof", "../captures/podman-inspect-oom-runc.json", "captures/dmesg-podman-oom.txt"),
+    ],
+)
+def test_the_command_it_gives_finds_the_kill_in_the_log_of_the_host(code: str, status: str, log: str) -> None:
+    (finding,) = (finding for finding in diagnose(snapshot(status)) if finding.code == code)
+    (option,) = (
+        word for remedy in finding.remedies for argv in remedy.commands for word in argv if word.startswith("--cgroup=")
+    )
+    group = option.removeprefix("--cgroup=")
+    assert any(oom.workload is not None and group in oom.workload.path for oom in snapshot(log).ooms)
+
+
+def test_every_case_of_advice_is_one_of_these() -> None:
+    assert {name for code in LOOKED_UP.values() for name in CASES[code].lives} == set(LOOKED_UP)
