@@ -62,7 +62,7 @@ def killed_without_proof(snapshot: Snapshot) -> Iterator[Finding]:
     not settle it where it is false: Podman before 5 never sets it, systemd is told of no kill on cgroup v1, and Docker
     there of none that a full machine made. The kernel log of the host settles it.
 
-    Source: wait(2), signal(7); kubelet killContainer(); oci-hooks and conmon of Podman 4 (podman/issues/13102).
+    Source: signal(7); Documentation/admin-guide/cgroup-v1/memory.rst, 10; what Podman 4.3 and 5.4 said of the same kill.
     """
     proven = {_key(ending) for ending in snapshot.endings if ending.oom_killed}
     for endings in _by_workload(snapshot.endings):

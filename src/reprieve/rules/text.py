@@ -16,7 +16,7 @@ _FIELD = r"[ ,]*([A-Za-z_][\w-]{1,30}):(?:0x[0-9a-f]+|-?\d+)(?:kB)?(?=[ ,]|$)"
 def unknown_field(snapshot: Snapshot) -> Iterator[Finding]:
     """The "Killed process" line has a field that no kernel prints.
 
-    Such lines come from guides and from language models: the text was made up, or changed, and its figures may be too.
+    Such lines are copied from guide to guide: the text was made up, or changed, and its figures may be too.
     Do not decide anything on them; take the report from the machine itself.
 
     Source: __oom_kill_process() in mm/oom_kill.c, in every release since 2.6.
