@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from reprieve.model.finding import Finding, Remedy, quote
 from reprieve.model.oom import OomReport
 from reprieve.model.snapshot import Snapshot
-from reprieve.rules.account import FREE, largest_task, of_cgroup, of_machine, part, ram_bytes, total_bytes
+from reprieve.rules.account import FREE, SHMEM, largest_task, of_cgroup, of_machine, part, ram_bytes, total_bytes
 from reprieve.rules.amounts import heap_limit, own_limit
 from reprieve.rules.evidence import lines
 from reprieve.rules.limits import set_limit
@@ -53,12 +53,19 @@ def process_grew(snapshot: Snapshot) -> Iterator[Finding]:
 
 
 def _largest(oom: OomReport) -> tuple[int, int, str, int] | None:
-    """Line, pid, name and bytes in RAM of the largest process: of the task dump, without one of the kill line."""
+    """Line, pid, name and bytes in RAM of the largest process: of the task dump, without one of the kill line.
+
+    The bytes are those it holds alone (anonymous), as far as the report tells.
+    """
     task, page = largest_task(oom), oom.page_size_bytes
     if task is not None and page is not None and task.comm is not None and task.rss_pages is not None:
-        pages = task.rss_pages if task.rss_anon_pages is None else task.rss_anon_pages
         kill = next((kill for kill in oom.kills if kill.pid == task.pid), None)
-        held = pages * page if kill is None or kill.anon_rss_bytes is None else kill.anon_rss_bytes
+        if task.rss_anon_pages is not None:
+            held = task.rss_anon_pages * page
+        elif kill is not None and kill.anon_rss_bytes is not None:
+            held = kill.anon_rss_bytes
+        else:  # before 6.8 a row counts shared memory too: all of it may be in this one, and in others
+            held = max(task.rss_pages * page - (part(oom, SHMEM) or 0), 0)
         return task.line, task.pid, task.comm, held
     victim = oom.victim
     if oom.tasks is not None or victim is None or victim.comm is None or victim.anon_rss_bytes is None:

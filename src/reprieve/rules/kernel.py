@@ -25,11 +25,11 @@ from reprieve.units import MIB, percent, size
 
 
 def shmem_holds(snapshot: Snapshot) -> Iterator[Finding]:
-    """Files in a tmpfs, or shared memory, hold a good part of the memory, and killing processes does not free them.
+    """Files in a tmpfs, or shared memory, hold a good part of the memory, which killing a process need not free.
 
     /dev/shm, /run, often /tmp, `emptyDir` with `medium: Memory` and every `--tmpfs` live in RAM (or swap) until the
-    file is deleted. Shared memory of System V lives until ipcrm. The kernel chooses a victim all the same, so innocents
-    die one after another while the files stay.
+    file is deleted. Shared memory of System V lives until ipcrm, other shared memory until the last process that maps
+    it is gone. The kernel chooses a victim all the same, so innocents die one after another while the files stay.
 
     Source: Documentation/filesystems/tmpfs.rst; shmem_fault() and shmem_get_folio_gfp() in mm/shmem.c.
     """
@@ -38,16 +38,21 @@ def shmem_holds(snapshot: Snapshot) -> Iterator[Finding]:
         if oom.sysrq or not total or held is None or held < total / 4:
             continue
         mapped = _mapped_shmem_bytes(oom)
-        owner = "no process maps most of it, so it is files in a tmpfs or segments nobody is attached to"
+        claim = "killing a process need not free it"
+        owner: tuple[str, ...] = ()
         if mapped is not None and mapped * 2 > held:
-            owner = "processes map it, as PostgreSQL's shared_buffers or a browser do"
+            owner = (
+                "Processes map it, as the shared_buffers of PostgreSQL: it is free when the last of them is gone.",
+            )
+        elif mapped is not None:
+            claim = "killing a process does not free it"
+            owner = ("No process maps most of it: it is files in a tmpfs, or segments nobody is attached to.",)
         yield Finding(
             code="shmem-holds",
             severity="warning",
             confidence="certain",
-            claim=f"tmpfs and shared memory hold {size(held)} of {size(total)} ({percent(held, total)}): "
-            "killing a process frees none of it",
-            detail=(f"{owner[0].upper()}{owner[1:]}.",) if mapped is not None else (),
+            claim=f"tmpfs and shared memory hold {size(held)} of {size(total)} ({percent(held, total)}): {claim}",
+            detail=owner,
             about=oom.limit_of if of_cgroup(oom) else None,
             evidence=(*memory_lines(oom, "shmem"), *_stat_line(oom)),
             remedies=_bound_tmpfs(held),
