@@ -2,7 +2,6 @@
 
 from reprieve.model.finding import Finding
 from reprieve.model.snapshot import Snapshot
-from reprieve.rules.ended import asked_for, nobody_killable, panic_on_oom
 from reprieve.rules.ending import ended_by_oom, killed_without_proof
 from reprieve.rules.growth import process_grew
 from reprieve.rules.host import host_full, many_processes, node_short
@@ -11,6 +10,7 @@ from reprieve.rules.kill import allocating_task, group_kill, repeat_kills, small
 from reprieve.rules.limits import cgroup_limit, parent_limit
 from reprieve.rules.swap import cgroup_swap_limit, no_swap, swap_full
 from reprieve.rules.text import unknown_field
+from reprieve.rules.unchosen import asked_for, nobody_killable, panic_on_oom
 from reprieve.rules.zones import fragmented, not_short, zone_short
 
 SEVERITIES = ("critical", "warning", "notice", "info")
