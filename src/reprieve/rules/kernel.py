@@ -41,9 +41,7 @@ def shmem_holds(snapshot: Snapshot) -> Iterator[Finding]:
         claim = "killing a process need not free it"
         owner: tuple[str, ...] = ()
         if mapped is not None and mapped * 2 > held:
-            owner = (
-                "Processes map it, as the shared_buffers of PostgreSQL: it is free when the last of them is gone.",
-            )
+            owner = ("Processes map it: what is no file in a tmpfs is free when the last of them is gone.",)
         elif mapped is not None:
             claim = "killing a process does not free it"
             owner = ("No process maps most of it: it is files in a tmpfs, or segments nobody is attached to.",)
