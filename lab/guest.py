@@ -84,7 +84,7 @@ class Guest:
         self._folder = Path(tempfile.mkdtemp(prefix="reprieve-guest."))
         self._asked = 0
         self._received = b""
-        self._agent: socket.socket | None = None
+        self._runner: socket.socket | None = None
         self._monitor: socket.socket | None = None
         argv = [*machine.argv(), *self._own_files(spare, saved)]
         if saved is not None:
@@ -123,9 +123,9 @@ class Guest:
 
     def run(self, script: str, *, timeout_s: float = 120) -> Answer:
         """Run a shell script in the guest. Raises GuestDied if it takes the guest down, GuestSilent at the timeout."""
-        assert self._agent is not None
+        assert self._runner is not None
         self._asked += 1
-        self._agent.sendall(b"%d %s\n" % (self._asked, base64.b64encode(script.encode())))
+        self._runner.sendall(b"%d %s\n" % (self._asked, base64.b64encode(script.encode())))
         return self._wait_for(self._asked, timeout_s)
 
     def kernel_log(self) -> str:
@@ -161,7 +161,7 @@ class Guest:
 
     def close(self) -> None:
         """End the guest and remove its files."""
-        for connection in (self._agent, self._monitor):
+        for connection in (self._runner, self._monitor):
             if connection is not None:
                 connection.close()
         self._qemu.kill()
@@ -191,7 +191,7 @@ class Guest:
             call(("qemu-img", "create", "-q", "-f", "qcow2", "-b", below, "-F", kind, overlay))
             drives.append(f"file={overlay},format=qcow2")
         argv = ["-chardev", f"file,id=console,path={self._folder}/console", "-serial", "chardev:console"]
-        for name, use in (("agent", ["-serial", "chardev:agent"]), ("monitor", ["-mon", "monitor,mode=control"])):
+        for name, use in (("runner", ["-serial", "chardev:runner"]), ("monitor", ["-mon", "monitor,mode=control"])):
             argv += ["-chardev", f"socket,id={name},path={self._folder}/{name},server=on,wait=off", *use]
         for number, drive in enumerate(drives):
             argv += ["-drive", f"if=none,id=disk{number},cache=unsafe,{drive}"]
@@ -199,7 +199,7 @@ class Guest:
         return argv
 
     def _connect(self) -> None:
-        self._agent = self._open("agent")
+        self._runner = self._open("runner")
         self._monitor = self._open("monitor")
         self._monitor.recv(4096)  # the greeting
         self._command("qmp_capabilities")
@@ -231,14 +231,14 @@ class Guest:
         raise GuestDied(f"QEMU ended before it answered {execute}: {self._last_words()}")
 
     def _wait_for(self, number: int, timeout_s: float) -> Answer:
-        assert self._agent is not None
+        assert self._runner is not None
         end = time.monotonic() + timeout_s
         pattern = rb"@@ %d (\d*) ([A-Za-z0-9+/=]*)\r?\n" % number
         while (match := re.search(pattern, self._received)) is None:
             if (left := end - time.monotonic()) <= 0:
                 raise GuestSilent(f"the guest did not answer within {timeout_s:.0f} s: {self._last_words()}")
-            if select.select([self._agent], [], [], left)[0]:
-                received = self._agent.recv(1 << 16)
+            if select.select([self._runner], [], [], left)[0]:
+                received = self._runner.recv(1 << 16)
                 if not received:
                     raise GuestDied(f"the guest is gone: {self._last_words()}")
                 self._received += received

@@ -23,19 +23,19 @@ ROOT_PACKAGES = (
     *("systemd", "systemd-sysv", "systemd-oomd", "udev", "dbus", "libpam-systemd", "earlyoom", "kmod", "mount"),
     *("procps", "util-linux", "e2fsprogs", "busybox-static", "python3"),
 )
-# Nothing but the agent may start by itself: a timer that wakes up is another process in somebody's task table.
+# Nothing but the runner may start by itself: a timer that wakes up is another process in somebody's task table.
 MASKED = (
     *("apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer", "fstrim.timer"),
     *("e2scrub_reap.service", "systemd-pstore.service", "systemd-timesyncd.service", "getty.target"),
 )
 STARTED_BY_SCENARIOS = ("earlyoom.service", "systemd-oomd.service")
-AGENT_UNIT = """\
+RUNNER_UNIT = """\
 [Unit]
-Description=lab agent
+Description=lab runner
 DefaultDependencies=no
 After=sysinit.target dbus.socket
 [Service]
-ExecStart=/lab/agent.sh /dev/ttyS1
+ExecStart=/lab/runner.sh /dev/ttyS1
 OOMScoreAdjust=-1000
 OOMPolicy=continue
 Restart=always
@@ -63,14 +63,14 @@ def hog() -> Path:
 
 
 def initramfs(kernel: Kernel) -> Path:
-    """The mini guest, which is the first step of the systemd guest too: busybox, the agent, hog, modules."""
+    """The mini guest, which is the first step of the systemd guest too: busybox, the runner, hog, modules."""
     modules = kernel.modules(MODULES)
     entries = [
         Entry(name="bin/busybox", data=_busybox().read_bytes()),
         Entry(name="bin/sh", data=b"busybox", mode=0o120777),
         Entry(name="bin/hog", data=hog().read_bytes()),
         Entry(name="init", data=(HERE / "init.sh").read_bytes()),
-        Entry(name="lab/agent.sh", data=(HERE / "agent.sh").read_bytes()),
+        Entry(name="lab/runner.sh", data=(HERE / "runner.sh").read_bytes()),
         *(Entry(name=f"lib/modules/{_plain_name(path)}", data=_plain(path)) for path in modules),
         Entry(name="lib/modules.order", data="\n".join(map(_plain_name, modules)).encode()),
     ]
@@ -86,8 +86,8 @@ def initramfs(kernel: Kernel) -> Path:
 
 
 def root_image() -> Path:
-    """The disk of the systemd guest: Debian, the agent as a unit, hog. Needs root to build. No guest writes to it."""
-    parts = [hog().read_bytes(), (HERE / "agent.sh").read_bytes(), Path(__file__).read_bytes()]
+    """The disk of the systemd guest: Debian, the runner as a unit, hog. Needs root to build. No guest writes to it."""
+    parts = [hog().read_bytes(), (HERE / "runner.sh").read_bytes(), Path(__file__).read_bytes()]
     built = folder() / f"root-{ROOT_SUITE}-{_digest(parts)}.ext4"
     with alone("root"), tempfile.TemporaryDirectory(dir=folder(), prefix="root.") as name:
         if not built.exists():
@@ -129,10 +129,10 @@ def _furnish(root: Path) -> None:
     for folder_of_wants in units.glob("*.wants"):
         for unit in STARTED_BY_SCENARIOS:
             (folder_of_wants / unit).unlink(missing_ok=True)
-    (units / "lab-agent.service").write_text(AGENT_UNIT)
-    (wants / "lab-agent.service").symlink_to("../lab-agent.service")
+    (units / "lab-runner.service").write_text(RUNNER_UNIT)
+    (wants / "lab-runner.service").symlink_to("../lab-runner.service")
     (root / "lab").mkdir()
-    shutil.copy(HERE / "agent.sh", root / "lab/agent.sh")
+    shutil.copy(HERE / "runner.sh", root / "lab/runner.sh")
     shutil.copy(hog(), root / "usr/local/bin/hog")
     (root / "etc/hostname").write_text("lab\n")
     (root / "etc/fstab").write_text("")

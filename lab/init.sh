@@ -30,6 +30,6 @@ for controller in $(cat /sys/fs/cgroup/cgroup.controllers); do
 done 2> /dev/null
 hostname lab
 while :; do
-    sh /lab/agent.sh /dev/ttyS1
+    sh /lab/runner.sh /dev/ttyS1
     sleep 1
 done

@@ -2,7 +2,7 @@
 # The guest's end of Guest.run(): one script at a time over a raw serial line.
 #   in:  ID BASE64(script)
 #   out: @@ ID STATUS BASE64(gzip(what it printed))
-# The line carries some 20 kB/s under TCG, hence gzip. The agent is exempt from the OOM killer, its scripts are not.
+# The line carries some 20 kB/s under TCG, hence gzip. The runner is exempt from the OOM killer, its scripts are not.
 b=/bin/busybox
 line=$1
 work=/run/lab
