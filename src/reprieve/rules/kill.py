@@ -239,10 +239,14 @@ def _is_same_load(event: OomSummary, oom: OomReport) -> bool:
     if event.host != oom.host or oom.victim is None:
         return False
     if event.limit_of is not None or oom.limit_of is not None:
-        return event.limit_of is not None and oom.limit_of is not None and event.limit_of.path == oom.limit_of.path
-    mine = oom.workload.path if oom.workload is not None else None
-    theirs = event.workload.path if event.workload is not None else None
-    return mine == theirs and any(comm == oom.victim.comm for _, comm in event.victims)
+        return _identity(event.limit_of) == _identity(oom.limit_of)
+    same_name = any(comm == oom.victim.comm for _, comm in event.victims)
+    return same_name and _identity(event.workload) == _identity(oom.workload)
+
+
+def _identity(group: Workload | None) -> str | None:
+    """What stays when it is started anew: a container of a pod gets another path each time, the pod keeps its UID."""
+    return group.pod_uid or group.path if group is not None else None
 
 
 def _gaps_s(events: list[OomSummary]) -> list[float]:

@@ -1,0 +1,48 @@
+"""Kills that belong together."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from reprieve.model.snapshot import Snapshot
+from reprieve.oom.paths import workload
+from reprieve.rules.kill import repeat_kills
+from tests.rules.cases import snapshot
+
+POD = "/kubepods.slice/kubepods-pod10d16a28_60ff_475f_a631_510d9792219f.slice"
+LOOP = "captures/dmesg-docker-oom.txt"  # the last four kills are of one container that is started anew
+
+
+def _in_containers(paths: list[str]) -> Snapshot:
+    """The loop, as it would be of these containers."""
+    whole = snapshot(LOOP)
+    history = [replace(event, limit_of=workload(path)) for event, path in zip(whole.history[-4:], paths, strict=True)]
+    return Snapshot(ooms=(replace(whole.ooms[-1], limit_of=workload(paths[-1])),), history=tuple(history))
+
+
+def test_four_containers_are_no_loop() -> None:
+    assert not list(repeat_kills(_in_containers([f"/docker/{digit * 64}" for digit in "abcd"])))
+
+
+def test_two_hosts_are_no_loop() -> None:
+    whole = snapshot(LOOP)
+    history = tuple(replace(event, host=str(number % 2)) for number, event in enumerate(whole.history[-4:]))
+    assert not list(repeat_kills(Snapshot(ooms=(replace(whole.ooms[-1], host="1"),), history=history)))
+
+
+def test_a_pod_that_gets_a_new_container_each_time_is_a_loop() -> None:
+    (finding,) = repeat_kills(_in_containers([f"{POD}/cri-containerd-{digit * 64}.scope" for digit in "abcd"]))
+    assert "reached its limit 4 times" in finding.claim
+
+
+def test_a_loop_tells_its_period_and_its_size() -> None:
+    found = [finding for finding in repeat_kills(snapshot(LOOP)) if finding.oom == 6]
+    assert "4 times in 2 s, every 0.5 s" in found[0].claim
+    assert "It held about the same each time, 32.1 MiB." in found[0].detail
+
+
+def test_without_times_a_loop_is_only_counted() -> None:
+    whole = snapshot(LOOP)
+    undated = tuple(replace(event, stamp=replace(event.stamp, uptime_s=None)) for event in whole.history)
+    found = list(repeat_kills(Snapshot(ooms=whole.ooms[-1:], history=undated)))
+    assert found[0].claim.endswith("reached its limit 4 times")
