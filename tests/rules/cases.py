@@ -222,6 +222,16 @@ CASES = {
         ),
         lives=("tmpfs",),
     ),
+    "dirty-cache": Cases(
+        speaks=(
+            "009-memcg-v2-dd-mglru-wrapped-6.8.log",
+            "016-memcg-v2-rsync-user-slice-arch-6.7.log",
+        ),
+        silent=(
+            (_LAB + "memcg-tmpfs.txt", "the group wrote as much, but to a tmpfs"),
+            (_LAB + "memcg.txt", "the group is as full, of heaps"),
+        ),
+    ),
     "kernel-memory": Cases(
         speaks=(
             _LAB + "global-sock-slab.txt",

@@ -5,7 +5,7 @@ from reprieve.model.snapshot import Snapshot
 from reprieve.rules.ending import ended_by_oom, killed_without_proof
 from reprieve.rules.growth import process_grew
 from reprieve.rules.host import host_full, many_processes, node_short
-from reprieve.rules.kernel import huge_pages_idle, kernel_memory, locked_memory, shmem_holds
+from reprieve.rules.kernel import dirty_cache, huge_pages_idle, kernel_memory, locked_memory, shmem_holds
 from reprieve.rules.kill import allocating_task, group_kill, repeat_kills, small_victim, why_this_one
 from reprieve.rules.limits import cgroup_limit, parent_limit
 from reprieve.rules.swap import cgroup_swap_limit, no_swap, swap_full
@@ -28,6 +28,7 @@ RULES = (
     panic_on_oom,
     nobody_killable,
     shmem_holds,
+    dirty_cache,
     kernel_memory,
     huge_pages_idle,
     locked_memory,

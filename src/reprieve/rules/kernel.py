@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from reprieve.model.finding import Evidence, Finding, Remedy, quote
-from reprieve.model.oom import HugePages, OomReport, Slab
+from reprieve.model.oom import HugePages, OomReport, Slab, figure
 from reprieve.model.snapshot import Snapshot
 from reprieve.rules.account import (
     KERNEL,
@@ -22,6 +22,8 @@ from reprieve.rules.account import (
 from reprieve.rules.amounts import tmpfs_size
 from reprieve.rules.evidence import lines, memory_lines
 from reprieve.units import MIB, percent, size
+
+_DIRTY = ("file_dirty", "file_writeback", "total_dirty", "total_writeback")  # of v2; of v1, with its children
 
 
 def shmem_holds(snapshot: Snapshot) -> Iterator[Finding]:
@@ -56,6 +58,40 @@ def shmem_holds(snapshot: Snapshot) -> Iterator[Finding]:
             remedies=_bound_tmpfs(held),
             oom=number,
         )
+
+
+def dirty_cache(snapshot: Snapshot) -> Iterator[Finding]:
+    """Most of the group's memory was file pages not yet written to disk, which cannot be freed at once.
+
+    A copy, a backup or a build writes faster than its disk takes it. Clean file pages would have been dropped before
+    anybody is killed; dirty ones must be written first. cgroup v1, and file systems without cgroup writeback, slow a
+    writer down by the limits of the whole machine only: a small group is at its own limit long before. With MGLRU
+    reclaim did not even have them written until 1bc542c6a0d1 ("mm/vmscan: wake up flushers conditionally to avoid
+    cgroup OOM").
+
+    Source: shrink_folio_list() in mm/vmscan.c; Documentation/admin-guide/cgroup-v2.rst, "Writeback".
+    """
+    for number, oom in enumerate(snapshot.ooms):
+        total, dirty = total_bytes(oom), _dirty_bytes(oom)
+        if not of_cgroup(oom) or not total or dirty is None or dirty < total / 2:
+            continue
+        yield Finding(
+            code="dirty-cache",
+            severity="warning",
+            confidence="certain",
+            claim=f"{size(dirty)} of {size(total)} ({percent(dirty, total)}) are file pages not yet written to disk, "
+            "which cannot be freed at once",
+            about=oom.limit_of,
+            evidence=(*_stat_line(oom), *lines(oom, *(line for line, text in oom.lines if "dirty " in text))),
+            oom=number,
+        )
+
+
+def _dirty_bytes(oom: OomReport) -> int | None:
+    """File pages of the group that are dirty or being written; None where memory.stat was not printed."""
+    stats = oom.memcg.stats if oom.memcg is not None else ()
+    told = [figure(stats[0].figures, name) for name in _DIRTY] if stats else []
+    return sum(told_bytes or 0 for told_bytes in told) if any(value is not None for value in told) else None
 
 
 def kernel_memory(snapshot: Snapshot) -> Iterator[Finding]:

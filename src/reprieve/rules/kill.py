@@ -153,6 +153,8 @@ def repeat_kills(snapshot: Snapshot) -> Iterator[Finding]:
         where = oom.limit_of or oom.workload
         whom = quote(where.name) if where is not None and where.kind != "root" else quote(oom.victim.comm or "?")
         gaps = _gaps_s(same)
+        if gaps and sum(gaps) < 1:
+            continue  # one burst: the members of a group, whose line is lost
         claim = f"{whom} {'reached its limit' if oom.limit_of is not None else 'was killed'} {len(same)} times"
         if gaps:
             claim += f" in {duration(sum(gaps))}, every {duration(_median(gaps))} (median)"
