@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
-from reprieve.machine.events import HISTORY, Event, Told, stream, tell, watch
+from reprieve.machine.events import HISTORY, Told, stream, tell, watch
 from reprieve.machine.host import Identity, become_expendable, identify, room_for_a_process
+from reprieve.machine.reader import Event
 from reprieve.machine.source import Block, Source, shown
 from reprieve.model.ending import Ending
 from reprieve.model.finding import Failure, Gap
@@ -68,8 +69,10 @@ def perform(request: Request) -> int:
     status = _status(request, bool(found) or proven, told.gaps)
     if request.listed:
         lines = _listing(request, snapshot)
+    elif snapshot.ooms or proven:
+        lines = _explanation(request, snapshot)
     else:
-        lines = chain(_nothing(request, snapshot, told, sources), _explanation(request, snapshot))
+        lines = chain(_nothing(request, told, sources), _explanation(request, snapshot))
     _print(request, chain(lines, _end(request, len(found), status)))
     return status
 
@@ -209,9 +212,9 @@ def _explanation(request: Request, snapshot: Snapshot) -> Iterator[str]:
         )
 
 
-def _nothing(request: Request, snapshot: Snapshot, told: Told, sources: Sequence[Source]) -> Iterator[str]:
-    """The answer where there is nothing to explain: that it is so, and where it was looked."""
-    if request.as_json or snapshot.ooms or snapshot.endings:
+def _nothing(request: Request, told: Told, sources: Sequence[Source]) -> Iterator[str]:
+    """The answer where no kill is to be explained: that it is so, and where it was looked."""
+    if request.as_json:
         return
     if told.history:
         yield f"None of the {len(told.history)} events found is one that was asked for; --list shows them."

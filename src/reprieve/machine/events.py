@@ -2,25 +2,18 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
-from itertools import chain
+from dataclasses import dataclass, replace
 
-from reprieve.machine.source import Block, Source
+from reprieve.machine.reader import Event, Passage, by_the_kernel, read_briefly, read_source
+from reprieve.machine.source import Source
 from reprieve.model.ending import Ending
 from reprieve.model.finding import Gap
-from reprieve.model.oom import AllocationFailure, Kill, OomReport, OomSummary, Stamp
-from reprieve.oom.lines import Line, read_lines
-from reprieve.oom.report import EventReader, read_events
-from reprieve.oom.scan import Excerpt, scan
-from reprieve.oom.tables import parse_kill
+from reprieve.model.oom import AllocationFailure, Kill, OomReport, OomSummary
+from reprieve.oom.lines import read_lines
+from reprieve.oom.report import EventReader
 
 HISTORY = 256  # how many events before one are looked at to say how often it happens: a bound, so time stays linear
-_COUNTED_BYTES = 8 * 1024 * 1024  # lines are numbered this far: counting costs more than searching
-_STEP = 4096
-_QUOTED_LINES = 8  # between two quotes of one kill
-_PASTE_BYTES = 2 * 1024 * 1024  # a pod is 10 KiB of JSON, and people paste a few
-# One of these is in every status that tells of an end; without them nothing more is loaded.
-_STATUS_WORDS = (b"OOMKilled", b"containerStatuses", b"/tasks/", b"Container ID:", b"Active: ", b"Result=", b'"Type"')
+REMEMBERED = 20_000  # events of one source: a log that is nothing but kill lines must not fill the memory
 _SAME_MOMENT_S = 2.0  # two clocks of one kernel line: printk's own stamp and the journal's
 
 
@@ -35,8 +28,8 @@ class Told:
     gaps: tuple[Gap, ...]
 
 
+_Key = tuple[object, ...]
 Wanted = Callable[[OomSummary], bool]
-Event = OomReport | AllocationFailure | Ending
 Seen = tuple[Event, deque[OomSummary]]  # an event, and those before it with itself, at most `HISTORY`
 
 
@@ -45,19 +38,26 @@ def tell(sources: Sequence[Source], wanted: Wanted, most: int, gaps: Iterable[Ga
     ordered = _newest_first(sources)
     seen = _Seen()
     all_gaps = list(gaps)
-    failures: deque[AllocationFailure] = deque(maxlen=most)
+    failures: list[AllocationFailure] = []
     endings: list[Ending] = []
     kept: list[OomReport] = []
     for at, source in enumerate(ordered):
-        newest: deque[OomReport] = deque(maxlen=max(0, most - len(kept)))
-        for event in read_source(source, all_gaps):
+        newest: deque[tuple[OomReport, Passage]] = deque(maxlen=max(0, most - len(kept)))
+        refused: deque[tuple[AllocationFailure, Passage]] = deque(maxlen=max(0, most - len(failures)))
+        for told in read_briefly(source, all_gaps):
+            if isinstance(told, Ending):
+                endings.append(told)
+                continue
+            event, passage = told
             if isinstance(event, AllocationFailure):
-                failures.append(event)
-            elif isinstance(event, Ending):
-                endings.append(event)
+                refused.append((event, passage))
             elif (summary := seen.add(event, at)) is not None and wanted(summary):
-                newest.append(event)
-        kept = [*newest, *kept]
+                newest.append((event, passage))
+        kept = [*(passage.read(event) for event, passage in newest), *kept]
+        failures = [*(passage.read(event) for event, passage in refused), *failures]
+    if seen.forgotten:
+        reason = f"{seen.forgotten} older events are not counted: the newest {REMEMBERED} of a source are"
+        all_gaps.append(Gap(place="history", reason=reason, hint="reprieve why --all --json tells of each"))
     history = tuple(seen.oldest_first())
     return Told(
         ooms=tuple(kept),
@@ -97,7 +97,7 @@ def watch(
                 yield None
                 continue
             number += 1
-            for line in _by_the_kernel(read_lines(f"{text}\n", number), name, gaps):
+            for line in by_the_kernel(read_lines(f"{text}\n", number), name, gaps):
                 yield from reader.feed(line)
         yield from reader.flush()
 
@@ -116,166 +116,6 @@ def watch(
 def _newest_first(sources: Sequence[Source]) -> list[Source]:
     """What has no date is live: the kernel's buffer, the journal, a pipe."""
     return sorted(sources, key=lambda source: -source.newest_s if source.newest_s is not None else float("-inf"))
-
-
-def read_source(source: Source, gaps: list[Gap]) -> Iterator[Event]:
-    """The events of one source, in its order, in constant memory; behind them the statuses pasted into it.
-
-    Lines are numbered from 1 up to 8 MiB. Behind that an event is named by the byte where its text begins,
-    `kern.log@812345678`, and its lines count from there.
-    """
-    counter, paste = _LineCounter(), _Paste()
-    excerpts = scan(counter.watch(paste.watch(source.blocks(gaps))))
-    for region in _regions(excerpts):
-        first = next(region)
-        number = counter.lines_before(first)
-        name = source.name if number is not None else f"{source.name}@{first.offset}"
-        lines = _lines(chain((first,), region), 1 if number is None else number + 1)
-        for event in _each_once(read_events(_by_the_kernel(lines, name, gaps), name)):
-            if isinstance(event, OomReport) and event.boot_id is None and source.boot_id is not None:
-                event = replace(event, boot_id=source.boot_id)
-            yield event
-    if source.kind in ("file", "pipe"):
-        yield from paste.endings(source.name, gaps)
-
-
-def _each_once(events: Iterable[OomReport | AllocationFailure]) -> Iterator[OomReport | AllocationFailure]:
-    """The same events; a kill of which guides and tickets quote one line, and then another, is one kill."""
-    before: OomReport | AllocationFailure | None = None
-    for event in events:
-        if isinstance(before, OomReport) and isinstance(event, OomReport) and _is_quoted_again(before, event):
-            before = _joined(before, event)
-            continue
-        if before is not None:
-            yield before
-        before = event
-    if before is not None:
-        yield before
-
-
-def _is_quoted_again(one: OomReport, other: OomReport) -> bool:
-    """Not if both tell the sizes: then they are two kills, or one that _Seen knows again in another source."""
-    if len(one.kills) != 1 or len(other.kills) != 1 or other.line - one.last_line > _QUOTED_LINES:
-        return False
-    kill, again = one.kills[0], other.kills[0]
-    if (kill.pid, kill.comm) != (again.pid, again.comm) or other.stamp not in (Stamp(), one.stamp):
-        return False
-    return None in (kill.total_vm_bytes, again.total_vm_bytes) and other.trigger is None and other.tasks is None
-
-
-def _joined(one: OomReport, other: OomReport) -> OomReport:
-    """What both tell together."""
-    names = [field.name for field in fields(OomReport) if getattr(one, field.name) in (None, ())]
-    sizes = one.kills if one.kills[0].total_vm_bytes is not None else other.kills
-    return replace(
-        one,
-        **{name: getattr(other, name) for name in names},
-        kills=sizes,
-        last_line=other.last_line,
-        missing=tuple(part for part in one.missing if part in other.missing),
-        lines=one.lines + other.lines,
-    )
-
-
-class _Paste:
-    """The beginning of a source, kept while it may be what people paste of a manager's words."""
-
-    def __init__(self) -> None:
-        self.text = bytearray()
-        self.fits = True
-
-    def watch(self, blocks: Iterable[Block]) -> Iterator[Block]:
-        """The same blocks."""
-        for block in blocks:
-            self.fits = self.fits and len(self.text) + len(block) <= _PASTE_BYTES
-            if self.fits or not self.text:
-                self.text += block
-            yield block
-
-    def endings(self, source: str, gaps: list[Gap]) -> Iterator[Ending]:
-        """How workloads ended, where managers tell."""
-        if not any(word in self.text for word in _STATUS_WORDS):
-            return
-        if not self.fits:
-            if self.text.lstrip().startswith((b"[", b"{")) and b"OOMKilled" in self.text:
-                hint = "give those of the container or pod in question alone"
-                gaps.append(Gap(place=source, reason="holds more statuses than 2 MiB: they were not read", hint=hint))
-            return
-        from reprieve.oom.ending import read_endings
-
-        for ending in read_endings(self.text.decode(errors="backslashreplace")):
-            yield replace(ending, source=source)
-
-
-def _regions(excerpts: Iterator[Excerpt]) -> Iterator[Iterator[Excerpt]]:
-    """Excerpts that follow each other without a hole, together: a report may stand in two of them."""
-    waiting = deque(_next_of(excerpts))
-
-    def region() -> Iterator[Excerpt]:
-        yield waiting.popleft()
-        for excerpt in excerpts:
-            if not excerpt.continues:
-                waiting.append(excerpt)
-                return
-            yield excerpt
-
-    while waiting:
-        one = region()
-        yield one
-        deque(one, maxlen=0)  # whatever the reader left
-
-
-def _next_of(excerpts: Iterator[Excerpt]) -> Iterator[Excerpt]:
-    first = next(excerpts, None)
-    if first is not None:
-        yield first
-
-
-def _lines(excerpts: Iterable[Excerpt], first: int) -> Iterator[Line]:
-    for excerpt in excerpts:
-        yield from read_lines(excerpt.data.decode(errors="backslashreplace"), first)
-        first += excerpt.data.count(b"\n")
-
-
-def _by_the_kernel(lines: Iterable[Line], name: str, gaps: list[Gap]) -> Iterator[Line]:
-    """The same lines; one that a program wrote to look like a kill is told of, and is none."""
-    for line in lines:
-        if line.kernel is False and "Killed process" in line.text and parse_kill(line.text) is not None:
-            gaps.append(Gap(place=f"{name}:{line.number}", reason="looks like a kill, but a program wrote it"))
-        yield line
-
-
-class _LineCounter:
-    """How many lines stand before an excerpt, known by counting in steps while the text goes by."""
-
-    def __init__(self) -> None:
-        self.sums = [0]  # newlines before each step
-
-    def watch(self, blocks: Iterable[Block]) -> Iterator[Block]:
-        """The same blocks; their newlines are counted as they pass, up to 8 MiB."""
-        rest = b""
-        for block in blocks:
-            if len(self.sums) * _STEP <= _COUNTED_BYTES:
-                text = rest + block
-                whole = len(text) - len(text) % _STEP
-                for start in range(0, whole, _STEP):
-                    self.sums.append(self.sums[-1] + text.count(b"\n", start, start + _STEP))
-                rest = bytes(text[whole:])
-            yield block
-        if len(self.sums) * _STEP <= _COUNTED_BYTES:
-            self.sums.append(self.sums[-1] + rest.count(b"\n"))
-
-    def lines_before(self, excerpt: Excerpt) -> int | None:
-        """The number of lines before the excerpt; None behind what was counted.
-
-        It begins within a step whose end it has passed, or the text has ended: newlines up to there, less its own.
-        """
-        at, into = divmod(excerpt.offset, _STEP)
-        if into == 0:
-            return self.sums[at] if at < len(self.sums) else None
-        if at + 1 >= len(self.sums):
-            return None
-        return self.sums[at + 1] - excerpt.data.count(b"\n", 0, _STEP - into)
 
 
 def summarise(oom: OomReport) -> OomSummary:
@@ -309,35 +149,55 @@ def _freed_bytes(kills: tuple[Kill, ...]) -> int | None:
     return total if kills else None
 
 
+class _Entry:
+    """An event that was seen; another source that holds it too is added to its summary."""
+
+    __slots__ = ("key", "source", "summary")
+
+    def __init__(self, key: _Key, source: int, summary: OomSummary) -> None:
+        self.key = key
+        self.source = source
+        self.summary = summary
+
+
 class _Seen:
     """All events so far, each once: the kernel's buffer, the journal and /var/log hold the same kill."""
 
     def __init__(self) -> None:
-        self.by_source: list[list[OomSummary]] = []
-        self.where: dict[_Key, list[tuple[int, int]]] = {}  # source and place in it
+        self.by_source: list[deque[_Entry]] = []
+        self.entries: dict[_Key, list[_Entry]] = {}
+        self.forgotten = 0
 
     def add(self, oom: OomReport, source: int) -> OomSummary | None:
         """Its summary; None if another source has told it before."""
         while len(self.by_source) <= source:
-            self.by_source.append([])
-        summary = summarise(oom)
-        places = self.where.setdefault(_key(oom), [])
-        for other, at in places:
-            known = self.by_source[other][at]
-            if other != source and summary.source not in known.also_in and _may_be_one(known, summary):
-                self.by_source[other][at] = replace(known, also_in=(*known.also_in, summary.source))
+            self.by_source.append(deque())
+        summary, key = summarise(oom), _key(oom)
+        alike = self.entries.setdefault(key, [])
+        for entry in alike:
+            known = entry.summary
+            if entry.source != source and summary.source not in known.also_in and _may_be_one(known, summary):
+                entry.summary = replace(known, also_in=(*known.also_in, summary.source))
                 return None
-        places.append((source, len(self.by_source[source])))
-        self.by_source[source].append(summary)
+        entry = _Entry(key, source, summary)
+        alike.append(entry)
+        self.by_source[source].append(entry)
+        if len(self.by_source[source]) > REMEMBERED:
+            self._forget(self.by_source[source].popleft())
         return summary
+
+    def _forget(self, entry: _Entry) -> None:
+        self.forgotten += 1
+        alike = self.entries[entry.key]
+        alike.remove(entry)
+        if not alike:
+            del self.entries[entry.key]
 
     def oldest_first(self) -> Iterator[OomSummary]:
         """Sources come newest first, the events of each oldest first."""
-        for summaries in reversed(self.by_source):
-            yield from summaries
-
-
-_Key = tuple[object, ...]
+        for entries in reversed(self.by_source):
+            for entry in entries:
+                yield entry.summary
 
 
 def _key(oom: OomReport) -> _Key:

@@ -1,0 +1,265 @@
+"""One source → the events in it, in its order and in constant memory."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import fields, replace
+from itertools import chain
+from typing import NamedTuple, TypeVar
+
+from reprieve.machine.source import Block, Source
+from reprieve.model.ending import Ending
+from reprieve.model.finding import Gap
+from reprieve.model.oom import AllocationFailure, OomReport, Stamp
+from reprieve.oom.lines import Line, read_lines, read_spine
+from reprieve.oom.report import read_events
+from reprieve.oom.scan import Excerpt, scan
+from reprieve.oom.tables import parse_kill
+
+_COUNTED_BYTES = 8 * 1024 * 1024  # lines are numbered this far: counting costs more than searching
+_STEP = 4096
+_QUOTED_LINES = 8  # between two quotes of one kill
+_PASTE_BYTES = 2 * 1024 * 1024  # a pod is 10 KiB of JSON, and people paste a few
+# One of these is in every status that tells of an end; without them nothing more is loaded.
+_STATUS_WORDS = (
+    *(b"OOMKilled", b"containerStatuses", b"/tasks/", b"Container ID:", b"Active: ", b"Result=", b'"Type"'),
+)
+_PIECES = 6  # of 256 KiB: a report of thousands of tasks stands in three
+
+Event = OomReport | AllocationFailure | Ending
+
+
+_Kind = TypeVar("_Kind", OomReport, AllocationFailure)
+
+
+class Passage(NamedTuple):
+    """Where the whole text of an event stands: from the end of the one before to the beginning of the next."""
+
+    source: str
+    boot_id: str | None
+    pieces: tuple[tuple[int, bytes], ...]  # the number of the first line, and the text
+    start: int
+    until: int | None  # None: to the end of the pieces
+
+    def read(self, brief: _Kind) -> _Kind:
+        """The event with all that is told of it; as it was read briefly, if its whole text tells of no such event."""
+        lines = chain.from_iterable(self._lines())
+        for event in _events(lines, self.source, self.boot_id):
+            if isinstance(event, type(brief)) and _is_same(event, brief):
+                return event
+        return brief
+
+    def _lines(self) -> Iterator[Iterator[Line]]:
+        for first, data in self.pieces:
+            begin = _after_lines(data, self.start - first)
+            end = len(data) if self.until is None else _after_lines(data, self.until - first)
+            if begin < end:
+                text = data[begin:end].decode(errors="backslashreplace")
+                yield read_lines(text, max(first, self.start))
+
+
+def read_source(source: Source, gaps: list[Gap]) -> Iterator[Event]:
+    """The events of one source, in its order, in constant memory; behind them the statuses pasted into it.
+
+    Lines are numbered from 1 up to 8 MiB. Behind that an event is named by the byte where its text begins,
+    `kern.log@812345678`, and its lines count from there.
+    """
+    paste = _Paste()
+    for name, first, region in _regions(source, paste, gaps):
+        lines = chain.from_iterable(_whole(region, first))
+        yield from _events(by_the_kernel(lines, name, gaps), name, source.boot_id)
+    yield from paste.endings(source, gaps)
+
+
+def read_briefly(source: Source, gaps: list[Gap]) -> Iterator[tuple[OomReport | AllocationFailure, Passage] | Ending]:
+    """The same events with what a summary needs alone, a tenth of the work; and where to read each whole."""
+    paste = _Paste()
+    for name, first, region in _regions(source, paste, gaps):
+        pieces: deque[tuple[int, bytes]] = deque(maxlen=_PIECES)
+        lines = chain.from_iterable(_spine(region, first, pieces))
+        before: OomReport | AllocationFailure | None = None
+        start = first
+        for event in _events(by_the_kernel(lines, name, gaps), name, source.boot_id):
+            if before is not None:
+                yield before, Passage(name, source.boot_id, tuple(pieces), start, event.line)
+                start = before.last_line + 1
+            before = event
+        if before is not None:
+            yield before, Passage(name, source.boot_id, tuple(pieces), start, None)
+    yield from paste.endings(source, gaps)
+
+
+def _events(lines: Iterable[Line], name: str, boot_id: str | None) -> Iterator[OomReport | AllocationFailure]:
+    for event in _each_once(read_events(lines, name)):
+        if isinstance(event, OomReport) and event.boot_id is None and boot_id is not None:
+            event = replace(event, boot_id=boot_id)
+        yield event
+
+
+def _is_same(event: OomReport | AllocationFailure, brief: OomReport | AllocationFailure) -> bool:
+    if isinstance(event, OomReport) and isinstance(brief, OomReport):
+        if event.kills and brief.kills:
+            return event.kills[0].line == brief.kills[0].line
+        if event.trigger and brief.trigger:
+            return event.trigger.line == brief.trigger.line
+    return event.line <= brief.line <= event.last_line
+
+
+def _after_lines(data: bytes, count: int) -> int:
+    """Where the text behind that many lines begins."""
+    at = 0
+    for _ in range(count):
+        at = data.find(b"\n", at) + 1
+        if not at:
+            return len(data)
+    return at
+
+
+def _each_once(events: Iterable[OomReport | AllocationFailure]) -> Iterator[OomReport | AllocationFailure]:
+    """The same events; a kill of which guides and tickets quote one line, and then another, is one kill."""
+    before: OomReport | AllocationFailure | None = None
+    for event in events:
+        if isinstance(before, OomReport) and isinstance(event, OomReport) and _is_quoted_again(before, event):
+            before = _joined(before, event)
+            continue
+        if before is not None:
+            yield before
+        before = event
+    if before is not None:
+        yield before
+
+
+def _is_quoted_again(one: OomReport, other: OomReport) -> bool:
+    """Not if both tell the sizes: then they are two kills, or one that _Seen knows again in another source."""
+    if len(one.kills) != 1 or len(other.kills) != 1 or other.line - one.last_line > _QUOTED_LINES:
+        return False
+    kill, again = one.kills[0], other.kills[0]
+    if (kill.pid, kill.comm) != (again.pid, again.comm) or other.stamp not in (Stamp(), one.stamp):
+        return False
+    return None in (kill.total_vm_bytes, again.total_vm_bytes) and other.trigger is None and other.tasks is None
+
+
+def _joined(one: OomReport, other: OomReport) -> OomReport:
+    """What both tell together."""
+    names = [field.name for field in fields(OomReport) if getattr(one, field.name) in (None, ())]
+    sizes = one.kills if one.kills[0].total_vm_bytes is not None else other.kills
+    return replace(
+        one,
+        **{name: getattr(other, name) for name in names},
+        kills=sizes,
+        last_line=other.last_line,
+        missing=tuple(part for part in one.missing if part in other.missing),
+        lines=one.lines + other.lines,
+    )
+
+
+class _Paste:
+    """The beginning of a source, kept while it may be what people paste of a manager's words."""
+
+    def __init__(self) -> None:
+        self.text = bytearray()
+        self.fits = True
+
+    def watch(self, blocks: Iterable[Block]) -> Iterator[Block]:
+        """The same blocks."""
+        for block in blocks:
+            self.fits = self.fits and len(self.text) + len(block) <= _PASTE_BYTES
+            if self.fits or not self.text:
+                self.text += block
+            yield block
+
+    def endings(self, source: Source, gaps: list[Gap]) -> Iterator[Ending]:
+        """How workloads ended, where managers tell."""
+        if source.kind not in ("file", "pipe") or not any(word in self.text for word in _STATUS_WORDS):
+            return
+        if not self.fits:
+            if self.text.lstrip().startswith((b"[", b"{")) and b"OOMKilled" in self.text:
+                hint = "give those of the container or pod in question alone"
+                gaps.append(
+                    Gap(place=source.name, reason="holds more statuses than 2 MiB: they were not read", hint=hint)
+                )
+            return
+        from reprieve.oom.ending import read_endings
+
+        for ending in read_endings(self.text.decode(errors="backslashreplace")):
+            yield replace(ending, source=source.name)
+
+
+def _regions(source: Source, paste: _Paste, gaps: list[Gap]) -> Iterator[tuple[str, int, Iterator[Excerpt]]]:
+    """Excerpts that follow each other without a hole, together: a report may stand in two of them.
+
+    With the name of their source, and the number of their first line.
+    """
+    counter = _LineCounter()
+    excerpts = scan(counter.watch(paste.watch(source.blocks(gaps))))
+    waiting = next(excerpts, None)
+
+    def region(first: Excerpt) -> Iterator[Excerpt]:
+        nonlocal waiting
+        waiting = None
+        yield first
+        for excerpt in excerpts:
+            if not excerpt.continues:
+                waiting = excerpt
+                return
+            yield excerpt
+
+    while waiting is not None:
+        before = counter.lines_before(waiting)
+        name = source.name if before is not None else f"{source.name}@{waiting.offset}"
+        one = region(waiting)
+        yield name, 1 if before is None else before + 1, one
+        deque(one, maxlen=0)  # whatever the reader left
+
+
+def _whole(excerpts: Iterable[Excerpt], first: int) -> Iterator[Iterator[Line]]:
+    for excerpt in excerpts:
+        yield read_lines(excerpt.data.decode(errors="backslashreplace"), first)
+        first += excerpt.data.count(b"\n")
+
+
+def _spine(excerpts: Iterable[Excerpt], first: int, pieces: deque[tuple[int, bytes]]) -> Iterator[Iterator[Line]]:
+    for excerpt in excerpts:
+        pieces.append((first, excerpt.data))
+        yield read_spine(excerpt.data, first)
+        first += excerpt.data.count(b"\n")
+
+
+def by_the_kernel(lines: Iterable[Line], name: str, gaps: list[Gap]) -> Iterator[Line]:
+    """The same lines; one that a program wrote to look like a kill is told of, and is none."""
+    for line in lines:
+        if line.kernel is False and "Killed process" in line.text and parse_kill(line.text) is not None:
+            gaps.append(Gap(place=f"{name}:{line.number}", reason="looks like a kill, but a program wrote it"))
+        yield line
+
+
+class _LineCounter:
+    """How many lines stand before an excerpt, known by counting in steps while the text goes by."""
+
+    def __init__(self) -> None:
+        self.sums = [0]  # newlines before each step
+
+    def watch(self, blocks: Iterable[Block]) -> Iterator[Block]:
+        """The same blocks; their newlines are counted as they pass, up to 8 MiB."""
+        rest = b""
+        for block in blocks:
+            if len(self.sums) * _STEP <= _COUNTED_BYTES:
+                text = rest + block
+                whole = len(text) - len(text) % _STEP
+                for start in range(0, whole, _STEP):
+                    self.sums.append(self.sums[-1] + text.count(b"\n", start, start + _STEP))
+                rest = bytes(text[whole:])
+            yield block
+        if len(self.sums) * _STEP <= _COUNTED_BYTES:
+            self.sums.append(self.sums[-1] + rest.count(b"\n"))
+
+    def lines_before(self, excerpt: Excerpt) -> int | None:
+        """The number of lines before the excerpt; None behind what was counted.
+
+        It begins within a step whose end it has passed, or the text has ended: newlines up to there, less its own.
+        """
+        at, into = divmod(excerpt.offset, _STEP)
+        if into == 0:
+            return self.sums[at] if at < len(self.sums) else None
+        if at + 1 >= len(self.sums):
+            return None
+        return self.sums[at + 1] - excerpt.data.count(b"\n", 0, _STEP - into)

@@ -1,0 +1,52 @@
+"""Reading briefly, and reading whole again, against reading whole at once."""
+
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+
+from reprieve.machine.events import summarise
+from reprieve.machine.reader import read_briefly, read_source
+from reprieve.machine.source import file_source
+from reprieve.model.ending import Ending
+from reprieve.model.finding import Gap
+from reprieve.model.oom import AllocationFailure, OomReport, OomSummary
+from tests.logs_of import all_logs
+
+TOLD_BY_FIGURES = {"stamp", "line", "scope"}  # where an event's end is cut off, its stack or figures tell the scope
+
+
+def whole(path: Path) -> list[OomReport | AllocationFailure]:
+    gaps: list[Gap] = []
+    return [event for event in read_source(file_source(str(path)), gaps) if not isinstance(event, Ending)]
+
+
+@pytest.mark.parametrize("path", all_logs(), ids=lambda path: path.name)
+def test_a_brief_reading_sees_the_same_events_and_finds_each_again(path: Path) -> None:
+    gaps: list[Gap] = []
+    brief = [told for told in read_briefly(file_source(str(path)), gaps) if not isinstance(told, Ending)]
+    events = whole(path)
+    assert len(brief) == len(events)
+    for event, (short, passage) in zip(events, brief, strict=True):
+        assert passage.read(short) == event
+        if isinstance(event, OomReport) and isinstance(short, OomReport):
+            long, little = summarise(event), summarise(short)
+            names = [field.name for field in fields(OomSummary) if field.name not in TOLD_BY_FIGURES]
+            assert [getattr(little, name) for name in names] == [getattr(long, name) for name in names]
+            assert little.scope in (long.scope, None)
+
+
+def test_events_far_apart_in_a_large_file_are_found_again(tmp_path: Path) -> None:
+    one = next(path for path in all_logs() if path.name.startswith("084")).read_bytes()
+    other = next(path for path in all_logs() if path.name.startswith("016")).read_bytes()
+    noise = b"Mar 22 19:50:05 host sshd[77]: Accepted publickey for deploy from 192.0.2.1 port 5\n" * 20_000
+    log = tmp_path / "kern.log"
+    log.write_bytes(noise + one + noise + other + noise)
+    gaps: list[Gap] = []
+    brief = [told for told in read_briefly(file_source(str(log)), gaps) if not isinstance(told, Ending)]
+    events = whole(log)
+    assert [passage.read(short) for short, passage in brief] == events
+    assert len(events) == 3
+    first = events[0]
+    assert log.read_bytes().split(b"\n")[first.line - 1].endswith(first.text(first.line).encode())
+    assert replace(first, lines=()) != events[1]
