@@ -4,9 +4,10 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
-from reprieve.machine.source import BLOCK_BYTES, Block
+from reprieve.machine.source import Block
 from reprieve.model.finding import Gap
 
+_PLAIN = 64 * 1024  # asked for at a time: larger buffers are mapped and unmapped for each, at twice the cost
 _BITE = 32 * 1024  # fed at a time: what follows the end of a member is copied for the next, and members may be tiny
 _MEMORY_BYTES = 96 * 1024 * 1024  # `xz -9` needs 65 MiB; a file can ask for 4 GiB
 _ZSTD_WINDOW_LOG = 26  # 64 MiB; `zstd --ultra -22` needs 128 MiB, `--long=31` 2 GiB
@@ -25,7 +26,7 @@ class _Unpacker(Protocol):
 
 
 def unpacked(chunks: Iterable[Block], packing: str, name: str, gaps: list[Gap]) -> Iterator[bytes]:
-    """The plain text of "gzip", "xz", "zstd" or "bzip2", in blocks of at most 256 KiB.
+    """The plain text of "gzip", "xz", "zstd" or "bzip2", in blocks of at most 64 KiB.
 
     Members that follow one another are read as one text, as `zcat` does; zeros after them are padding. What is cut or
     damaged is read up to there, and becomes a gap.
@@ -44,10 +45,10 @@ def unpacked(chunks: Iterable[Block], packing: str, name: str, gaps: list[Gap]) 
                 break
             inside = True
             try:
-                text = unpacker.decompress(data, BLOCK_BYTES)
+                text = unpacker.decompress(data, _PLAIN)
                 while text:
                     yield text
-                    text = b"" if unpacker.eof or unpacker.needs_input else unpacker.decompress(b"", BLOCK_BYTES)
+                    text = b"" if unpacker.eof or unpacker.needs_input else unpacker.decompress(b"", _PLAIN)
             except errors as error:
                 gaps.append(_damage(error, packing, name))
                 return
