@@ -62,7 +62,7 @@ def killed_without_proof(snapshot: Snapshot) -> Iterator[Finding]:
     not settle it where it is false: Podman before 5 never sets it, systemd is told of no kill on cgroup v1, and Docker
     there of none that a full machine made. The kernel log of the host settles it.
 
-    Source: signal(7); Documentation/admin-guide/cgroup-v1/memory.rst, 10; what Podman 4.3 and 5.4 said of the same kill.
+    Source: signal(7); Documentation/admin-guide/cgroup-v1/memory.rst, 10; what Podman 4.3 and 5.4 said of one kill.
     """
     proven = {_key(ending) for ending in snapshot.endings if ending.oom_killed}
     for endings in _by_workload(snapshot.endings):
@@ -78,7 +78,7 @@ def killed_without_proof(snapshot: Snapshot) -> Iterator[Finding]:
             code="killed-without-proof",
             severity="notice",
             confidence="certain",
-            claim=f"{_workload(last)} ended by SIGKILL ({how}); nothing here proves that memory was the reason",
+            claim=f"SIGKILL ended {_workload(last)} ({how}); nothing here proves that memory was the reason",
             detail=(not_told if last.oom_killed is None else told,),
             evidence=tuple(map(_evidence, endings)),
             remedies=(_look("See in the kernel log of its host whether it was the OOM killer", last),),

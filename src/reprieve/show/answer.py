@@ -192,6 +192,18 @@ def machine(oom: OomReport) -> str | None:
     return ", ".join(filter(None, told)) or None
 
 
+def origin(oom: OomReport, history: Iterable[OomSummary]) -> str:
+    """Where the report was read, where else it stands, and whether the kernel wrote it."""
+    also: tuple[str, ...] = ()
+    for summary in history:
+        if (summary.source, summary.line) == (oom.source, oom.line):
+            also = summary.also_in
+    places = ", also in ".join(map(quote, (f"{oom.source}:{oom.line}", *also)))
+    if oom.verified is None:
+        return f"{places}; plain text, nothing proves that the kernel wrote it"
+    return f"{places}; " + ("written by the kernel" if oom.verified else "written by a program, not by the kernel")
+
+
 class Row(NamedTuple):
     """A process of the task dump, as the kernel weighed it."""
 

@@ -15,9 +15,13 @@ _PROCESSES = 20  # a ticket is read, not searched
 def render(snapshot: Snapshot, findings: Sequence[Finding]) -> Iterator[str]:
     """Each event of the snapshot, in its order, as lines without their ends; then what could not be seen."""
     for index, oom in enumerate(snapshot.ooms):
-        yield from _event(oom, answer.of_event(findings, index))
-    others = [answer.claim(finding) for finding in findings if finding.oom is None]
-    yield from _items("Also", others)
+        yield from _event(oom, answer.of_event(findings, index), answer.origin(oom, snapshot.history))
+    others = [finding for finding in findings if finding.oom is None]
+    if others:
+        yield from _headed("How it ended", (line for finding in others for line in _finding(finding)))
+        yield from _what_to_do(answer.remedies(others))
+        shown = (f"{answer.place(line)}  {line.text}" for line in answer.evidence(others))
+        yield from _headed("Evidence", escape.fence(shown))
     yield from _items("Refused memory, with nobody killed", map(answer.refused, snapshot.allocation_failures))
     yield from _items("Not seen", map(answer.unseen, snapshot.gaps))
 
@@ -27,7 +31,7 @@ def listing(history: Iterable[OomSummary]) -> Iterator[str]:
     return _table(("When", "Killed", "Freed", "Limit"), map(answer.listed, history))
 
 
-def _event(oom: OomReport, findings: Sequence[Finding]) -> Iterator[str]:
+def _event(oom: OomReport, findings: Sequence[Finding], origin: str) -> Iterator[str]:
     killed = "".join(answer.who(oom))
     yield f"## Out of memory: {escape.markdown(killed)}"
     yield ""
@@ -37,6 +41,7 @@ def _event(oom: OomReport, findings: Sequence[Finding]) -> Iterator[str]:
         yield f"- **Machine:** {escape.markdown(machine)}"
     if trigger := answer.trigger(oom):
         yield f"- **Trigger:** {escape.markdown(trigger)}"
+    yield f"- **Source:** {escape.markdown(origin)}"
     yield ""
     yield from _why(findings)
     yield from _what_to_do(answer.remedies(findings))

@@ -63,6 +63,7 @@ class _View:
     now: str
     machine: str | None
     trigger: str | None
+    origin: str
     findings: Sequence[Finding]
     remedies: Sequence[Remedy]
     memory: Sequence[_Segment]
@@ -105,13 +106,15 @@ def render(snapshot: Snapshot, findings: Sequence[Finding]) -> str:
     environment.filters |= {"parts": escape.parts, "shell": escape.shell, "size": size}
     style = environment.get_template("page.css").render()
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    views = [_view(oom, answer.of_event(findings, index)) for index, oom in enumerate(snapshot.ooms)]
+    others = [finding for finding in findings if finding.oom is None]
+    views = [_view(oom, answer.of_event(findings, index), snapshot.history) for index, oom in enumerate(snapshot.ooms)]
     return environment.get_template("page.html").render(
         title=_title(snapshot),
         style=Markup(style),
         style_hash=digest,
         views=views,
-        others=[answer.claim(finding) for finding in findings if finding.oom is None],
+        others=others,
+        other_remedies=answer.remedies(others),
         refused=[answer.refused(failure) for failure in snapshot.allocation_failures],
         gaps=[answer.unseen(gap) for gap in snapshot.gaps],
         history=[answer.listed(summary) for summary in snapshot.history[-_HISTORY:]],
@@ -136,7 +139,7 @@ def _title(snapshot: Snapshot) -> str:
     return "Out of memory" if len(snapshot.ooms) == 1 else f"Out of memory: {len(snapshot.ooms)} events"
 
 
-def _view(oom: OomReport, findings: Sequence[Finding]) -> _View:
+def _view(oom: OomReport, findings: Sequence[Finding], history: Sequence[OomSummary]) -> _View:
     processes = _processes(oom)
     return _View(
         who="".join(answer.who(oom)),
@@ -144,6 +147,7 @@ def _view(oom: OomReport, findings: Sequence[Finding]) -> _View:
         now=answer.now(oom, findings),
         machine=answer.machine(oom),
         trigger=answer.trigger(oom),
+        origin=answer.origin(oom, history),
         findings=findings,
         remedies=answer.remedies(findings),
         memory=_segments(oom),

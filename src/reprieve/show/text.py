@@ -34,16 +34,16 @@ def explain(
         if index:
             yield ""
         about = answer.of_event(findings, index)
-        yield from _event(page, oom, about, verbose=verbose)
+        yield from _event(page, oom, about, answer.origin(oom, snapshot.history) if verbose else None)
     for failure in snapshot.allocation_failures:
         yield from page.say("Refused", answer.refused(failure))
     if hints and snapshot.ooms and not verbose:
         seen = len(snapshot.history)
         more = [f"; --list: all {seen} events", "; --all: each explained"] if seen > 1 else []
         yield page.headline("More", ("-v: every process, the zones, all evidence", *more), "dim")
-    others = [finding for finding in findings if finding.oom is None]
-    for finding in others:
-        yield from page.say("Also", answer.claim(finding), role=finding.severity)
+    for finding in findings:
+        if finding.oom is None:
+            yield from _general(page, finding)
     for gap in snapshot.gaps:
         yield from page.say("Not seen", answer.unseen(gap), "warning")
 
@@ -97,12 +97,24 @@ class _Page:
             yield line if at else line.replace(" " * _LABEL, f"{label:<{_LABEL}}", 1)
 
 
-def _event(page: _Page, oom: OomReport, findings: Sequence[Finding], *, verbose: bool) -> Iterator[str]:
+def _event(page: _Page, oom: OomReport, findings: Sequence[Finding], origin: str | None) -> Iterator[str]:
     yield page.headline("Killed", answer.who(oom), "strong")
     yield page.headline("Limit", answer.limit(oom))
     yield page.headline("What now", _clauses(answer.now(oom, findings)))
     yield ""
-    yield from _all_of(page, oom, findings) if verbose else _half_a_screen(page, oom, findings)
+    yield from _half_a_screen(page, oom, findings) if origin is None else _all_of(page, oom, findings, origin)
+
+
+def _general(page: _Page, finding: Finding) -> Iterator[str]:
+    """What is known beside the events: how a container or a unit ended, in its manager's words."""
+    yield from page.say("Ended", answer.claim(finding), finding.severity)
+    for sentence in finding.detail:
+        yield from page.say("", sentence)
+    for remedy in finding.remedies:
+        yield from page.say("What now", remedy.title)
+        for argv in remedy.commands:
+            yield page.raw("", f"$ {escape.shell(argv)}", "command")
+    yield from page.labelled("Evidence", [_evidence_line(page, evidence) for evidence in finding.evidence[:4]])
 
 
 def _half_a_screen(page: _Page, oom: OomReport, findings: Sequence[Finding]) -> Iterator[str]:
@@ -193,8 +205,8 @@ def _largest(page: _Page, oom: OomReport) -> list[str]:
     return [page.raw("", line) for line in lines]
 
 
-def _all_of(page: _Page, oom: OomReport, findings: Sequence[Finding]) -> Iterator[str]:
-    for label, said in (("When", answer.when(oom.stamp)), ("Where", answer.machine(oom))):
+def _all_of(page: _Page, oom: OomReport, findings: Sequence[Finding], origin: str) -> Iterator[str]:
+    for label, said in (("When", answer.when(oom.stamp)), ("Where", answer.machine(oom)), ("Source", origin)):
         if said is not None:
             yield from page.say(label, said)
     if asked := answer.trigger(oom):
