@@ -3,8 +3,8 @@
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from itertools import chain
+from typing import NamedTuple
 
 from reprieve.machine.events import HISTORY, Told, stream, tell, watch
 from reprieve.machine.host import Identity, become_expendable, identify, room_for_a_process
@@ -19,8 +19,7 @@ from reprieve.rules import diagnose
 FOUND, INCOMPLETE = 3, 5
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class Request(NamedTuple):
     """What was asked for, as on the command line."""
 
     sources: tuple[str, ...] = ()
@@ -99,7 +98,7 @@ def _sources(request: Request, identity: Identity) -> tuple[list[Source], list[G
     else:
         sources, gaps = of_this_machine(identity)
     if os.isatty(2):
-        sources = [replace(source, blocks=_with_progress(source)) for source in sources]
+        sources = [source._replace(blocks=_with_progress(source)) for source in sources]
     return sources, gaps
 
 
@@ -134,10 +133,11 @@ def _with_progress(source: Source) -> Callable[[list[Gap]], Iterator[Block]]:
 
 def _wanted(request: Request, identity: Identity) -> Callable[[OomSummary], bool]:
     """Which events were asked for. One that cannot be dated is never left out by a date."""
-    from reprieve.machine.clock import moment_of
 
     def wanted(summary: OomSummary) -> bool:
         if request.since is not None or request.until is not None:
+            from reprieve.machine.clock import moment_of
+
             moment = moment_of(summary.stamp)
             if moment is not None and not (request.since or 0) <= moment <= (request.until or float("inf")):
                 return False
@@ -364,9 +364,15 @@ def _write(path: str, text: str) -> None:
 
 def width() -> int:
     """Columns of the terminal, between 40 and 120; 80 without one."""
-    import shutil
-
-    return max(40, min(shutil.get_terminal_size((80, 24)).columns, 120))
+    told = os.environ.get("COLUMNS", "")  # as shutil.get_terminal_size() has it, whose module loads three decompressors
+    if told.isdecimal() and int(told):
+        columns = int(told)
+    else:
+        try:
+            columns = os.get_terminal_size(1).columns or 80
+        except OSError:
+            columns = 80
+    return max(40, min(columns, 120))
 
 
 def colour() -> bool:

@@ -5,7 +5,6 @@ import re
 import tarfile
 import tempfile
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from functools import partial
 from typing import IO
 
@@ -129,7 +128,7 @@ def _sources(content: IO[bytes], name: str, member: tarfile.TarInfo, gaps: list[
         for block in blocks:  # journalctl takes no file without a name (EIDRM): it is read now
             file.write(block)
         found = journal_sources((f"--file={file.name}",), name=name, gaps=gaps)
-        return [replace(source, blocks=partial(_read, _kept(source.blocks(gaps)), source.name)) for source in found]
+        return [source._replace(blocks=partial(_read, _kept(source.blocks(gaps)), source.name)) for source in found]
 
 
 def _read(file: _Unnamed, name: str, gaps: list[Gap]) -> Iterator[Block]:

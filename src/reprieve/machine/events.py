@@ -2,7 +2,8 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from reprieve.machine.reader import Event, Passage, by_the_kernel, read_briefly, read_source
 from reprieve.machine.source import Source
@@ -17,8 +18,7 @@ REMEMBERED = 20_000  # events of one source: a log that is nothing but kill line
 _SAME_MOMENT_S = 2.0  # two clocks of one kernel line: printk's own stamp and the journal's
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
+class Told(NamedTuple):
     """What sources tell: the events asked for, all that was seen, and what could not be seen."""
 
     ooms: tuple[OomReport, ...]  # oldest first

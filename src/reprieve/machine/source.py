@@ -3,9 +3,9 @@
 import os
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from io import FileIO
+from typing import NamedTuple
 
 from reprieve.model.finding import Gap
 
@@ -18,8 +18,7 @@ _PACKINGS = ((b"\x1f\x8b", "gzip"), (b"\xfd7zXZ\x00", "xz"), (b"\x28\xb5\x2f\xfd
 _READ_ONLY = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC  # a pipe without a writer does not hold us up
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class Source(NamedTuple):
     """A place kernel lines come from.
 
     `blocks(gaps)` gives its plain text from the start, in blocks of 256 KiB or less; a bytearray is overwritten when
