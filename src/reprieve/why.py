@@ -363,7 +363,7 @@ def _write(path: str, text: str) -> None:
 
 
 def width() -> int:
-    """Columns of the terminal, between 40 and 120; 80 without one."""
+    """Columns of the terminal, between 60 and 120; 80 without one."""
     told = os.environ.get("COLUMNS", "")  # as shutil.get_terminal_size() has it, whose module loads three decompressors
     if told.isdecimal() and int(told):
         columns = int(told)
@@ -372,7 +372,7 @@ def width() -> int:
             columns = os.get_terminal_size(1).columns or 80
         except OSError:
             columns = 80
-    return max(40, min(columns, 120))
+    return max(60, min(columns, 120))  # below that figures do not fit beside their names
 
 
 def colour() -> bool:

@@ -1,0 +1,502 @@
+"""`reprieve why` as it is run: every option, every kind of source, every exit status."""
+
+import bz2
+import gzip
+import json
+import lzma
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from reprieve.oom.tables import parse_kill
+from tests.conftest import Run
+from tests.logs_of import LOGS, text_of
+from tests.machine.real import missing, program
+
+MYSQLD = LOGS / "084-ubuntu1404-mysqld-python-3.13.log"
+UNIT = LOGS / "lab" / "6.1.0-56-cloud-amd64__systemd-unit-memorymax.txt"
+CAPTURES = Path(__file__).parent / "captures"
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> Path:
+    """A log of three kills at known times."""
+    path = tmp_path / "kern.log"
+    line = "2026-11-{day}T10:00:00+00:00 host kernel: Out of memory: Killed process {pid} ({name}) total-vm:9kB, "
+    line += "anon-rss:{rss}kB, file-rss:0kB, shmem-rss:0kB, UID:0 pgtables:1kB oom_score_adj:0\n"
+    rows = (("01", 71, "alpha", 8), ("03", 72, "beta", 16), ("05", 73, "gamma", 32))
+    path.write_text("".join(line.format(day=day, pid=pid, name=name, rss=rss) for day, pid, name, rss in rows))
+    return path
+
+
+def names(done: "subprocess.CompletedProcess[str]") -> list[str]:
+    return re.findall(r"\b(alpha|beta|gamma) \(pid", done.stdout)
+
+
+# -- nothing to say ----------------------------------------------------------------------------------------------------
+
+
+def test_a_log_without_a_kill_says_so_and_is_no_failure(reprieve: Run, tmp_path: Path) -> None:
+    (tmp_path / "quiet.log").write_text("[    1.000000] usb 1-1: new device\n")
+    done = reprieve("why", "quiet.log", "--fail-on-kill")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "No OOM kill in quiet.log.\n", "")
+
+
+def test_empty_input_is_no_failure(reprieve: Run) -> None:
+    done = reprieve("why", "-", stdin="")
+    assert (done.returncode, done.stdout) == (0, "No OOM kill in stdin.\n")
+
+
+def test_what_was_asked_for_and_is_not_there_is_said(reprieve: Run, three: Path) -> None:
+    done = reprieve("why", three, "--pid", "99")
+    assert done.returncode == 0
+    assert done.stdout == "None of the 3 events found is one that was asked for; --list shows them.\n"
+
+
+# -- which kills -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ((), ["gamma"]),
+        (("--last", "2"), ["beta", "gamma"]),
+        (("--all",), ["alpha", "beta", "gamma"]),
+        (("--list",), ["alpha", "beta", "gamma"]),
+        (("--list", "--since", "2026-11-02"), ["beta", "gamma"]),
+        (("--list", "--until", "2026-11-04"), ["alpha", "beta"]),
+        (("--all", "--since", "2026-11-02", "--until", "2026-11-04"), ["beta"]),
+        (("--pid", "71"), ["alpha"]),
+        (("--name", "bet"), ["beta"]),
+        (("--cgroup", "nginx"), []),
+        (("--boot", "0"), []),
+    ],
+)
+def test_the_kills_that_are_asked_for(
+    reprieve: Run, three: Path, options: tuple[str, ...], expected: list[str]
+) -> None:
+    done = reprieve("why", three, *options)
+    assert done.returncode == 0
+    assert list(dict.fromkeys(names(done))) == expected
+
+
+def test_a_cgroup_is_found_by_its_path_or_by_its_name(reprieve: Run) -> None:
+    docker = LOGS / "captures" / "dmesg-docker-oom.txt"
+    short = "a37d1f170051"
+    assert f"container {short}" in reprieve("why", docker, "--cgroup", short).stdout
+    assert "leaky.service" in reprieve("why", UNIT, "--cgroup", "leaky.service").stdout.splitlines()[0]
+
+
+# -- kinds of source ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("packing", ["plain", "gz", "xz", "zst", "bz2"])
+def test_a_file_is_read_however_it_is_packed(reprieve: Run, tmp_path: Path, packing: str) -> None:
+    text = MYSQLD.read_bytes()
+    match packing:
+        case "zst":
+            text = subprocess.run([program("zstd"), "-c"], input=text, capture_output=True, check=True).stdout
+        case "gz":
+            text = gzip.compress(text)
+        case "xz":
+            text = lzma.compress(text)
+        case "bz2":
+            text = bz2.compress(text)
+        case _:
+            pass
+    path = tmp_path / f"kern.log.{packing}"
+    path.write_bytes(text)
+    assert reprieve("why", path).stdout.startswith("Killed    python (pid 3882)")
+
+
+def test_a_pipe_a_dash_a_folder_and_a_file_give_the_same_answer(reprieve: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    (folder / "kern.log").write_bytes(MYSQLD.read_bytes())
+    given = (reprieve("why", folder / "kern.log"), reprieve("why", folder))
+    piped = (reprieve("why", stdin=MYSQLD.read_text()), reprieve("why", "-", stdin=MYSQLD.read_text()))
+    assert len({done.stdout.partition("Evidence")[0] for done in (*given, *piped)}) == 1
+
+
+def test_a_kill_in_two_sources_is_one_and_both_are_named(reprieve: Run, tmp_path: Path) -> None:
+    for name in ("kern.log", "syslog"):
+        (tmp_path / name).write_bytes(MYSQLD.read_bytes())
+    assert len(reprieve("why", "kern.log", "syslog", "--list").stdout.splitlines()) == 1
+    told = reprieve("why", "kern.log", "syslog", "-v", COLUMNS="120").stdout
+    (source,) = re.findall(r"^Source +(.+)$", told, re.MULTILINE)
+    assert source.startswith(("kern.log:2, also in syslog;", "syslog:2, also in kern.log;"))
+
+
+def test_plain_text_proves_nothing_and_the_kernels_buffer_does(reprieve: Run, real_kill: str) -> None:
+    plain = " ".join(reprieve("why", MYSQLD, "-v").stdout.split())
+    assert "plain text, nothing proves that the kernel wrote it" in plain
+    assert "written by the kernel" in reprieve("why", "-", "-v", stdin=real_kill, COLUMNS="120").stdout
+
+
+def test_what_a_program_wrote_into_the_kernels_log_is_no_kill_and_is_told_of(reprieve: Run, real_kill: str) -> None:
+    record = next(line for line in real_kill.splitlines() if "Killed process" in line)
+    faked = re.sub(r"^\d+", "12", record).replace("leaky-demo", "innocent")  # facility 1: user space
+    done = reprieve("why", "-", stdin=faked + "\n")
+    assert done.returncode == 5
+    assert "No OOM kill in stdin." in done.stdout
+    assert "looks like a kill, but a program wrote it" in done.stdout
+
+
+def test_a_line_that_a_program_puts_into_dev_kmsg_is_no_kill(reprieve: Run) -> None:
+    if os.geteuid() != 0 or not os.access("/dev/kmsg", os.W_OK):
+        missing("the right to write /dev/kmsg")
+    name = f"fake{os.getpid()}"
+    Path("/dev/kmsg").write_text(
+        f"Out of memory: Killed process 77 ({name}) total-vm:1kB, anon-rss:1kB, file-rss:1kB\n"
+    )
+    done = reprieve("why", "/dev/kmsg", "--name", name, COLUMNS="120")
+    assert f"Killed    {name}" not in done.stdout
+    assert "a program wrote it" in done.stdout
+
+
+def test_the_journal_keeps_what_programs_wrote_to_the_kernels_log_apart(reprieve: Run) -> None:
+    text = "Out of memory: Killed process 77 (fake) total-vm:1kB, anon-rss:1kB, file-rss:1kB"
+    entry = {"MESSAGE": text, "_TRANSPORT": "kernel", "SYSLOG_FACILITY": "0", "_HOSTNAME": "h"}
+    kernel, program_ = json.dumps(entry), json.dumps(entry | {"SYSLOG_FACILITY": "1"})
+    assert "Killed    fake (pid 77)" in reprieve("why", "-", stdin=kernel + "\n").stdout
+    assert "a program wrote it" in reprieve("why", "-", stdin=program_ + "\n").stdout
+
+
+def test_without_an_argument_the_kernels_own_log_is_read(reprieve: Run, real_kill: str) -> None:
+    if os.geteuid() != 0:
+        missing("root")
+    record = next(line for line in real_kill.splitlines() if "Killed process" in line)
+    kill = parse_kill(record.partition(";")[2])
+    assert kill is not None
+    done = reprieve("why", "--pid", str(kill.pid), "--boot", "0", "--json")
+    event = json.loads(done.stdout.splitlines()[0])
+    assert event["report"]["source"] == "/dev/kmsg"
+    assert event["report"]["verified"] is True
+    assert event["report"]["boot_id"]
+
+
+# -- forms of answer ---------------------------------------------------------------------------------------------------
+
+
+def test_the_first_three_lines_are_who_whose_limit_and_what_now(reprieve: Run) -> None:
+    lines = reprieve("why", UNIT).stdout.splitlines()
+    assert [line.split("  ")[0].strip() for line in lines[:3]] == ["Killed", "Limit", "What now"]
+    assert len(lines) <= 24
+
+
+def test_lines_fit_eighty_columns_or_what_the_terminal_has(reprieve: Run) -> None:
+    for columns in (60, 80, 120):
+        for line in reprieve("why", UNIT, COLUMNS=str(columns)).stdout.splitlines():
+            assert len(line) <= columns or "$ " in line  # a command is never cut
+
+
+def test_json_is_a_document_a_line_and_says_where_it_ends(reprieve: Run, three: Path) -> None:
+    for options, kinds in (
+        (("--all",), ["event", "event", "event", "end"]),
+        ((), ["event", "end"]),
+        (("--list",), ["summary", "summary", "summary", "end"]),
+    ):
+        done = reprieve("why", three, "--json", *options)
+        documents = [json.loads(line) for line in done.stdout.splitlines()]
+        assert [document["kind"] for document in documents] == kinds
+        assert (documents[-1]["version"], documents[-1]["exit_status"]) == (1, done.returncode)
+
+
+def test_markdown_and_verbose_say_more(reprieve: Run) -> None:
+    assert reprieve("why", UNIT, "--markdown").stdout.startswith("## Out of memory: ")
+    assert "Where the memory was" in reprieve("why", UNIT, "-v", "--no-pager").stdout
+
+
+def test_a_page_holds_every_kill_that_was_asked_for(reprieve: Run, three: Path, tmp_path: Path) -> None:
+    done = reprieve("why", three, "--all", "--html", "page.html")
+    assert done.stdout == "written: page.html\n"
+    page = (tmp_path / "page.html").read_text()
+    assert all(name in page for name in ("alpha", "beta", "gamma"))
+
+
+def test_no_name_is_left_where_redaction_is_asked_for(reprieve: Run, three: Path) -> None:
+    for options in ((), ("--list",), ("--all",), ("--json", "--list"), ("--markdown",)):
+        said = reprieve("why", three, "--redact", *options).stdout
+        assert "process-1" in said
+        assert not re.search("alpha|beta|gamma|kern.log", said)
+
+
+def test_a_code_is_explained_and_an_unknown_one_refused(reprieve: Run) -> None:
+    assert "no-swap" in reprieve("why", "--explain", "no-swap").stdout
+    done = reprieve("why", "--explain", "no-such")
+    assert done.returncode == 1
+    assert "there are: " in done.stderr
+
+
+def test_the_text_of_guides_gives_what_it_holds_and_the_field_that_no_kernel_prints(reprieve: Run) -> None:
+    told = reprieve("why", CAPTURES / "guide-snippets.log").stdout
+    assert told.startswith("Killed    node (pid 12345) of all users (user.slice), held 1.7 GiB")
+    assert "Limit     the whole machine" in told
+    assert "phandle:" in told
+    (event, _) = reprieve("why", CAPTURES / "guide-snippets.log", "--json").stdout.splitlines()
+    report = json.loads(event)["report"]
+    assert report["constraint"] == "CONSTRAINT_NONE"
+    assert report["kills"][0]["anon_rss_bytes"] == 1800000 * 1024
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "command"),
+    [
+        ("docker-inspect-oom-pid1.json", "Docker says that container oom1 lost a process", "docker logs"),
+        ("podman-inspect-oom-runc.json", "SIGKILL ended container oom-runc", "podman logs"),
+        ("k8s-describe-loop.txt", "Kubernetes says that container hog of pod loop", "kubectl get pod loop -n default"),
+        ("k8s-pod-oomkilled-never.json", "container hog of pod hog", "--cgroup=e75109daf593"),
+        ("ctr-events.txt", "containerd says that container c1", "--cgroup=c1"),
+    ],
+)
+def test_a_pasted_status_is_explained_in_every_form(
+    reprieve: Run, tmp_path: Path, name: str, said: str, command: str
+) -> None:
+    path = CAPTURES / name
+    told = reprieve("why", path, COLUMNS="120").stdout
+    assert said in told
+    assert command in told
+    assert command in reprieve("why", path, "--markdown").stdout
+    finding = json.loads(reprieve("why", path, "--json").stdout.splitlines()[0])["finding"]
+    assert finding["code"] in ("ended-by-oom", "killed-without-proof")
+    assert finding["evidence"][0]["source"].endswith(name)
+    reprieve("why", path, "--html", "page.html")
+    assert command.split(" ")[0] in (tmp_path / "page.html").read_text()
+    assert name not in reprieve("why", path, "--redact").stdout
+    assert reprieve("why", "-", "--fail-on-kill", stdin=path.read_text()).returncode == (0 if "SIGKILL" in said else 3)
+
+
+def test_a_unit_that_systemctl_shows_is_explained(reprieve: Run) -> None:
+    told = reprieve("why", LOGS / "lab" / "6.1.0-56-cloud-amd64__systemd-unit-memorymax.out.txt").stdout
+    assert "systemd says that leaky.service lost a process for memory" in told
+    assert "reprieve why --cgroup=leaky.service" in told
+
+
+# -- exit statuses and refusals ----------------------------------------------------------------------------------------
+
+
+def test_a_kill_found_is_status_3_only_where_that_is_asked_for(reprieve: Run, three: Path) -> None:
+    assert reprieve("why", three).returncode == 0
+    for options in ((), ("--all",), ("--list",), ("--json",)):
+        assert reprieve("why", three, "--fail-on-kill", *options).returncode == 3
+    assert reprieve("why", three, "--fail-on-kill", "--pid", "99").returncode == 0
+
+
+def test_nothing_that_can_be_read_is_status_1_with_what_to_do(reprieve: Run) -> None:
+    done = reprieve("why", "absent.log")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("reprieve: absent.log: does not exist")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--no-such",),
+        ("--since", "soon"),
+        ("--last", "0"),
+        ("--all", "--list"),
+        ("--json", "--markdown"),
+        ("--html", "x", "--follow"),
+    ],
+)
+def test_what_cannot_be_meant_is_status_2(reprieve: Run, arguments: tuple[str, ...]) -> None:
+    done = reprieve("why", MYSQLD, *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+
+
+def test_a_source_among_others_that_is_not_there_is_status_5_and_told(reprieve: Run) -> None:
+    done = reprieve("why", MYSQLD, "absent.log")
+    assert done.returncode == 5
+    assert done.stdout.startswith("Killed    python (pid 3882)")
+    assert "Not seen  absent.log: does not exist" in done.stdout
+
+
+def test_who_may_not_read_a_log_is_told_what_to_do(tmp_path: Path, three: Path) -> None:
+    if os.geteuid() != 0:
+        missing("root, to become nobody")
+    three.chmod(0o600)
+    folder = tmp_path
+    while folder != folder.parent:  # pytest makes its folders for their owner alone
+        folder.chmod(folder.stat().st_mode | 0o055)
+        folder = folder.parent
+        if folder == Path("/tmp"):
+            break
+    nobody = [program("setpriv"), "--reuid=65534", "--regid=65534", "--clear-groups"]
+    code = "from reprieve.__main__ import main; main()"
+    done = subprocess.run(
+        [*nobody, sys.executable, "-c", code, "why", str(three)],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
+    if "Permission denied" in done.stderr or "No module" in done.stderr:
+        missing("an interpreter that nobody may run")
+    assert done.returncode == 1
+    assert done.stderr == f"reprieve: {three}: permission denied\n  run it with sudo, or as its owner\n"
+
+
+# -- pipes, terminals, colours -----------------------------------------------------------------------------------------
+
+
+def run_sh(command: str, **env: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, env=os.environ | env, stdin=subprocess.DEVNULL
+    )
+
+
+def test_a_reader_that_leaves_early_ends_it_quietly() -> None:
+    many = f"for i in $(seq 400); do cat {MYSQLD}; done"
+    command = f"set -o pipefail; ({many}) | {sys.executable} -m reprieve why - --all --json | head -1 | wc -l"
+    done = run_sh(command)
+    assert (done.stdout.strip(), done.stderr) == ("1", "")
+
+
+def test_closed_standard_streams_are_no_crash() -> None:
+    why = f"{sys.executable} -m reprieve why"
+    done = run_sh(f"{why} {MYSQLD} <&-")
+    assert done.stdout.startswith("Killed    python (pid 3882)")
+    assert run_sh(f"{why} {MYSQLD} --fail-on-kill >&-").returncode == 3
+    done = run_sh(f"{why} - <&-")
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 5
+
+
+def test_a_terminal_that_cannot_show_a_bar_is_no_crash() -> None:
+    done = run_sh(f"{sys.executable} -m reprieve why {UNIT}", PYTHONIOENCODING="ascii")
+    assert done.stdout.startswith("Killed    ")
+    assert done.stderr == ""
+
+
+def on_a_terminal(*arguments: str, **env: str) -> str:
+    """What a terminal of 80 columns receives."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.environ.update({"TERM": "xterm", "PAGER": "cat", "COLUMNS": "80"} | env)
+        os.execv(sys.executable, [sys.executable, "-m", "reprieve", *arguments])
+    received = b""
+    while select.select([terminal], [], [], 20)[0]:
+        try:
+            data = os.read(terminal, 65536)
+        except OSError:  # EIO: the last who had it open has ended
+            break
+        if not data:
+            break
+        received += data
+    os.close(terminal)
+    os.waitpid(pid, 0)
+    return received.decode()
+
+
+def test_a_terminal_gets_colours_unless_it_says_no() -> None:
+    assert "\x1b[1m" in on_a_terminal("why", str(UNIT))
+    assert "\x1b" not in on_a_terminal("why", str(UNIT), NO_COLOR="1")
+    assert "\x1b" not in on_a_terminal("why", str(UNIT), TERM="dumb")
+
+
+def test_long_output_goes_through_the_pager_unless_told_otherwise() -> None:
+    assert "through" in on_a_terminal("why", str(UNIT), "-v", PAGER="echo through; cat")
+    assert "through" not in on_a_terminal("why", str(UNIT), "-v", "--no-pager", PAGER="echo through; cat")
+    assert "through" not in on_a_terminal("why", str(UNIT), PAGER="echo through; cat")
+
+
+# -- following ---------------------------------------------------------------------------------------------------------
+
+
+class Following:
+    """`reprieve why --follow` while it runs."""
+
+    def __init__(self, *arguments: str | Path) -> None:
+        argv = [sys.executable, "-u", "-m", "reprieve", "why", "--follow", *map(str, arguments)]
+        self.process = subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
+        )
+
+    def until(self, word: str, repeat: object = None) -> str:
+        """All output up to the line with that word; `repeat` is called meanwhile, four times a second."""
+        assert self.process.stdout is not None
+        received = b""
+        end = time.monotonic() + 60
+        while time.monotonic() < end and word.encode() not in received:
+            if select.select([self.process.stdout], [], [], 0.25)[0]:
+                received += os.read(self.process.stdout.fileno(), 65536)
+            elif callable(repeat):
+                repeat()
+        return received.decode()
+
+    def stop(self) -> tuple[int, str, str]:
+        self.process.send_signal(signal.SIGINT)
+        out, err = self.process.communicate(timeout=30)
+        return self.process.returncode, out.decode(), err.decode()
+
+
+def test_each_kill_is_explained_as_a_log_grows_and_ctrl_c_ends_it_quietly(tmp_path: Path) -> None:
+    path = tmp_path / "kern.log"
+    path.write_text(text_of("084"))  # what was there before is not told again
+    following = Following(path, "--json")
+    kills = iter(range(100, 1000))
+
+    def grow() -> None:
+        with path.open("a") as log:
+            log.write(f"[ 9.5] Out of memory: Killed process {next(kills)} (new) total-vm:9kB, anon-rss:1kB\n")
+
+    first = json.loads(following.until("\n", grow).splitlines()[0])
+    assert first["kind"] == "event"
+    assert first["report"]["kills"][0]["comm"] == "new"
+    assert first["report"]["source"] == f"{path} (new lines)"
+    status, rest, errors = following.stop()
+    assert (status, errors) == (0, "")
+    assert json.loads(rest.splitlines()[-1])["kind"] == "end"
+
+
+def test_only_what_is_asked_for_is_explained_while_following(tmp_path: Path) -> None:
+    path = tmp_path / "kern.log"
+    path.touch()
+    following = Following(path, "--name", "wanted")
+
+    def grow() -> None:
+        with path.open("a") as log:
+            for pid, comm in enumerate(("other", "wanted", "other", "wanted"), 10):
+                log.write(f"[ 9.5] Out of memory: Killed process {pid} ({comm}) total-vm:9kB, anon-rss:1kB\n")
+
+    said = following.until("wanted (pid", grow) + following.stop()[1]
+    assert "wanted (pid" in said
+    assert "other (pid" not in said
+
+
+def test_a_pipe_is_followed_to_its_end(reprieve: Run) -> None:
+    done = reprieve("why", "--follow", "-", "--fail-on-kill", stdin=text_of("077"))
+    assert done.returncode == 3
+    assert len(re.findall(r"^Killed ", done.stdout, re.MULTILINE)) == 2
+
+
+def test_a_real_kill_is_explained_while_it_happens(real_kill: str) -> None:
+    from reprieve.machine.demo import kill_a_leak
+
+    following = Following("--cgroup", "reprieve-")
+    said = following.until("What now", kill_a_leak)
+    status, _, errors = following.stop()
+    assert said.startswith("Killed    leaky-demo (pid ")
+    assert "Limit     32 MiB for /reprieve-" in said
+    assert (status, errors) == (0, "")
+
+
+# -- what it costs to start --------------------------------------------------------------------------------------------
+
+
+def test_explaining_a_file_loads_no_more_than_it_needs() -> None:
+    code = "import sys; sys.argv = ['reprieve', 'why', sys.argv[1]]\nfrom reprieve.__main__ import main\n"
+    code += "try: main()\nexcept SystemExit: pass\nprint(*sys.modules, file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code, str(MYSQLD)], capture_output=True, text=True, check=True)
+    loaded = set(done.stderr.split())
+    spared = "json msgspec jinja2 rich rich_click hyperscan subprocess shutil tempfile pathlib signal select logging"
+    assert not loaded & set(spared.split())
+    assert not loaded & {f"reprieve.{name}" for name in ("codec", "oom.ending", "oom.gfp", "machine.clock")}
+    assert not loaded & {f"reprieve.machine.{name}" for name in ("journal", "kmsg", "pstore", "archive", "compressed")}
