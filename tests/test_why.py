@@ -319,26 +319,9 @@ def test_a_source_among_others_that_is_not_there_is_status_5_and_told(reprieve: 
     assert "Not seen  absent.log: does not exist" in done.stdout
 
 
-def test_who_may_not_read_a_log_is_told_what_to_do(tmp_path: Path, three: Path) -> None:
-    if os.geteuid() != 0:
-        missing("root, to become nobody")
+def test_who_may_not_read_a_log_is_told_what_to_do(as_nobody: Run, three: Path) -> None:
     three.chmod(0o600)
-    folder = tmp_path
-    while folder != folder.parent:  # pytest makes its folders for their owner alone
-        folder.chmod(folder.stat().st_mode | 0o055)
-        folder = folder.parent
-        if folder == Path("/tmp"):
-            break
-    nobody = [program("setpriv"), "--reuid=65534", "--regid=65534", "--clear-groups"]
-    code = "from reprieve.__main__ import main; main()"
-    done = subprocess.run(
-        [*nobody, sys.executable, "-c", code, "why", str(three)],
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-    )
-    if "Permission denied" in done.stderr or "No module" in done.stderr:
-        missing("an interpreter that nobody may run")
+    done = as_nobody("why", three)
     assert done.returncode == 1
     assert done.stderr == f"reprieve: {three}: permission denied\n  run it with sudo, or as its owner\n"
 

@@ -10,6 +10,10 @@ def main() -> None:
 
         print(f"reprieve {__version__}")
         return
+    if {"-h", "--help"} & set(sys.argv[1:]) and sys.stdout is not None and sys.stdout.isatty():
+        from rich_click.patch import patch
+
+        patch()  # before any command is made; what is read by programs stays plain
     from reprieve.cli import run
 
     run()

@@ -48,26 +48,37 @@ def _moment(_context: click.Context, _option: click.Parameter, text: str | None)
     return moment
 
 
+def _codes(_context: click.Context, _option: click.Parameter, begun: str) -> list[str]:
+    from reprieve.rules import RULES
+
+    codes = (rule.__name__.replace("_", "-") for rule in RULES)
+    return [code for code in codes if code.startswith(begun)]
+
+
 @cli.command()
-@click.argument("sources", nargs=-1, metavar="[SOURCE]...")
+@click.argument("sources", nargs=-1, metavar="[SOURCE]...", type=click.Path())
 @click.option("-v", "--verbose", is_flag=True, help="All of it: every process with its score, zones, evidence.")
 @click.option("--all", "every", is_flag=True, help="Explain every kill, the oldest first.")
 @click.option("--last", type=click.IntRange(1), metavar="N", help="Explain the newest N.")
 @click.option("--list", "listed", is_flag=True, help="One line for each kill.")
 @click.option("--since", callback=_moment, metavar="WHEN", help="Not before: a date, '2 h ago', 'yesterday'.")
 @click.option("--until", callback=_moment, metavar="WHEN", help="Not after.")
-@click.option("--pid", type=int, help="Kills of this process.")
-@click.option("--name", help="Kills of processes whose name holds this.")
-@click.option("--cgroup", help="Kills in cgroups, units, containers or pods whose path or name holds this.")
-@click.option("--boot", help="Kills of this boot: 0 is the present one, -1 the one before, or a boot id.")
+@click.option("--pid", type=int, metavar="PID", help="Kills of this process.")
+@click.option("--name", metavar="NAME", help="Kills of processes whose name holds this.")
+@click.option(
+    "--cgroup", metavar="NAME", help="Kills in cgroups, units, containers or pods whose path or name holds this."
+)
+@click.option(
+    "--boot", metavar="BOOT", help="Kills of this boot: 0 is the present one, -1 the one before, or a boot id."
+)
 @click.option("--follow", "-f", is_flag=True, help="Wait, and explain each kill as it happens.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document a line, for scripts.")
 @click.option("--markdown", is_flag=True, help="For a ticket.")
 @click.option("--html", type=click.Path(dir_okay=False), metavar="FILE", help="One self-contained page.")
 @click.option("--redact", is_flag=True, help="Replace names of hosts, processes, users and containers.")
-@click.option("--explain", "code", metavar="CODE", help="What a finding of this code means.")
+@click.option("--explain", "code", metavar="CODE", shell_complete=_codes, help="What a finding of this code means.")
 @click.option("--fail-on-kill", is_flag=True, help="Exit with status 3 if a kill is found.")
-@click.option("--pager/--no-pager", default=True, help="Long output through a pager.", show_default=True)
+@click.option("--pager/--no-pager", default=True, help="Show long output in a pager, on a terminal, or as it comes.")
 @click.pass_context
 def why(context: click.Context, /, sources: tuple[str, ...], code: str | None, **options: object) -> None:
     """Explain what was killed, why, and what to do.
@@ -101,3 +112,20 @@ def demo(verbose: bool) -> None:
     from reprieve.demo import perform
 
     perform(verbose=verbose)
+
+
+@cli.command()
+@click.argument("shell", type=click.Choice(("bash", "zsh", "fish")))
+def completion(shell: str) -> None:
+    """Print a script that teaches a shell to complete `reprieve`.
+
+    \b
+    bash:  reprieve completion bash > ~/.local/share/bash-completion/completions/reprieve
+    zsh:   reprieve completion zsh > a folder of $fpath, as _reprieve
+    fish:  reprieve completion fish > ~/.config/fish/completions/reprieve.fish
+    """
+    from click.shell_completion import get_completion_class
+
+    scripts = get_completion_class(shell)
+    assert scripts is not None  # click knows these three
+    click.echo(scripts(cli, {}, "reprieve", "_REPRIEVE_COMPLETE").source())

@@ -1,0 +1,102 @@
+"""Write docs/man/reprieve.1 from the commands themselves: `python docs/man.py`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from reprieve import __version__
+from reprieve.cli import cli
+
+PAGE = Path(__file__).parent / "man" / "reprieve.1"
+STATUSES = (
+    ("0", "Looked everywhere that was asked for; whether there was a kill is in the answer."),
+    ("1", "Nothing could be done. Two lines on standard error: what happened, and what to do."),
+    ("2", "The arguments cannot be meant."),
+    ("3", "A kill was found, and --fail-on-kill was given."),
+    ("5", "Not everything could be read; the answer names each place, and what to do to see it."),
+)
+EXAMPLES = (
+    ("reprieve why", "The newest kill in the kernel log, the journal and /var/log of this machine."),
+    ("dmesg | reprieve why", "The newest one in that text."),
+    ("reprieve why /var/log/kern.log* --list", "One line for each kill."),
+    ("reprieve why --all --html kills.html kern.log", "All of them as one page."),
+    ("kubectl describe pod web | reprieve why", "What the status proves, and where to look next."),
+    ("reprieve why --follow --json", "A document for each kill, when it happens."),
+)
+
+
+def page() -> str:
+    """The page as roff."""
+    return "\n".join(_page()) + "\n"
+
+
+def _page() -> Iterator[str]:
+    yield f'.TH REPRIEVE 1 "" "reprieve {__version__}" "User Commands"'
+    yield ".SH NAME"
+    yield f"reprieve \\- {_roff(_sentence(cli.help))}"
+    yield ".SH SYNOPSIS"
+    for name, command in cli.commands.items():
+        usage = " ".join(command.collect_usage_pieces(click.Context(command)))
+        yield f"\\fBreprieve {_roff(name)}\\fR {_roff(usage)}"
+        yield ".br"
+    yield ".SH COMMANDS"
+    for name, command in cli.commands.items():
+        yield f".SS {_roff(name)}"
+        yield from _paragraphs(inspect.cleandoc(command.help or ""))
+        yield from _options(command)
+    yield ".SH EXIT STATUS"
+    yield from _terms(STATUSES)
+    yield ".SH ENVIRONMENT"
+    yield from _terms((("NO_COLOR", "No colours, whatever its value."), ("PAGER", "What long output goes through.")))
+    yield ".SH EXAMPLES"
+    yield from _terms(EXAMPLES)
+    yield ".SH SEE ALSO"
+    yield ".BR dmesg (1),"
+    yield ".BR journalctl (1),"
+    yield ".BR proc (5)"
+
+
+def _paragraphs(text: str) -> Iterator[str]:
+    for paragraph in text.split("\n\n"):
+        yield ".PP"
+        if "\b" in paragraph:  # click's mark for lines to be kept
+            yield ".nf"
+            yield from (_roff(line.strip()) for line in paragraph.split("\n") if line != "\b")
+            yield ".fi"
+        else:
+            yield _roff(" ".join(paragraph.split()))
+
+
+def _options(command: click.Command) -> Iterator[str]:
+    for option in command.params:
+        if isinstance(option, click.Option):
+            spelled = ", ".join(sorted((*option.opts, *option.secondary_opts), key=len))
+            value = "" if option.is_flag else f" {option.metavar}"
+            yield from _terms(((spelled + value, option.help or ""),))
+
+
+def _terms(pairs: tuple[tuple[str, str], ...]) -> Iterator[str]:
+    for term, said in pairs:
+        yield ".TP"
+        yield f".B {_roff(term)}"
+        yield _roff(said)
+
+
+def _sentence(text: str | None) -> str:
+    first = (text or "").partition("\n\n")[0].rstrip(".")
+    return first[:1].lower() + first[1:]
+
+
+def _roff(text: str) -> str:
+    """Text that troff prints as it is: no escapes, no requests, hyphens that can be copied."""
+    escaped = text.replace("\\", "\\e").replace("-", "\\-").replace("`", "\\(ga").replace("'", "\\(aq")
+    return f"\\&{escaped}" if escaped.startswith(".") else escaped
+
+
+if __name__ == "__main__":
+    PAGE.parent.mkdir(exist_ok=True)
+    PAGE.write_text(page(), encoding="utf-8")

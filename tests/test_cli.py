@@ -1,0 +1,82 @@
+"""The command itself: version, help, completion, the man page, the demo."""
+
+import os
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Run
+from tests.machine.real import program
+from tests.test_why import on_a_terminal
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+def test_no_command_is_a_page_of_help_and_an_unknown_one_is_refused(reprieve: Run) -> None:
+    assert "Usage: reprieve" in reprieve().stderr + reprieve().stdout
+    assert reprieve("what").returncode == 2
+
+
+def test_the_version_is_told_before_anything_is_loaded() -> None:
+    code = "import sys; sys.argv[1:] = ['--version']\nfrom reprieve.__main__ import main\nmain()\n"
+    code += "print(*sys.modules, file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert re.fullmatch(r"reprieve \d+\.\d+\.\d+\n", done.stdout)
+    assert not {"click", "re", "typing", "dataclasses", "collections"} & set(done.stderr.split())
+
+
+def test_help_is_pretty_on_a_terminal_and_plain_for_a_program(reprieve: Run) -> None:
+    assert "╭─" in on_a_terminal("why", "--help")
+    plain = reprieve("why", "--help").stdout
+    assert "╭─" not in plain
+    assert "\x1b" not in plain
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_each_shell_is_given_a_script_that_it_can_read(reprieve: Run, tmp_path: Path, shell: str) -> None:
+    script = tmp_path / "script"
+    script.write_text(reprieve("completion", shell).stdout)
+    assert "_REPRIEVE_COMPLETE" in script.read_text()
+    if shell == "bash":
+        assert subprocess.run([program("bash"), "-n", script], capture_output=True, check=True).stderr == b""
+
+
+def test_options_and_codes_are_completed(reprieve: Run) -> None:
+    asked = {"_REPRIEVE_COMPLETE": "bash_complete"}
+    assert "plain,--explain\n" in reprieve(COMP_WORDS="reprieve why --ex", COMP_CWORD="2", **asked).stdout
+    assert "plain,no-swap\n" in reprieve(COMP_WORDS="reprieve why --explain no", COMP_CWORD="3", **asked).stdout
+
+
+def test_the_man_page_is_that_of_the_commands() -> None:
+    page = runpy.run_path(str(DOCS / "man.py"))["page"]()
+    assert (DOCS / "man" / "reprieve.1").read_text(encoding="utf-8") == page
+
+
+def test_troff_has_nothing_to_say_against_the_man_page() -> None:
+    argv = [program("groff"), "-man", "-Tutf8", "-ww", str(DOCS / "man" / "reprieve.1")]
+    done = subprocess.run(argv, capture_output=True, check=True)
+    assert done.stderr == b""
+    assert b"--fail-on-kill" in re.sub(rb"\x1b\[\d+m|.\x08", b"", done.stdout)
+
+
+# -- the demo ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_demo_explains_a_kill_that_it_made(reprieve: Run, real_kill: str) -> None:
+    before = set(os.listdir("/sys/fs/cgroup"))
+    done = reprieve("demo")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Killed    leaky-demo (pid " in done.stdout
+    assert "recorded" not in done.stdout
+    assert set(os.listdir("/sys/fs/cgroup")) == before
+
+
+def test_without_the_rights_the_demo_explains_a_recorded_kill_and_says_so(as_nobody: Run) -> None:
+    done = as_nobody("demo")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "a recorded kill" in done.stdout
+    assert re.search(r"^Killed    \S+ \(pid \d+\)", done.stdout, re.MULTILINE)
