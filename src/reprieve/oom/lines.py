@@ -91,9 +91,7 @@ def read_lines(text: str, first: int = 1) -> Iterator[Line]:
 
 # What a summary of an event is read from: its end points, and whose limit it was. Each part begins with a character
 # that is rare in a report, which makes the search four times as fast.
-_SPINE = (
-    rb"-kill|Kill(?:ed)? process|Memory cgroup|Out of |Tasks? in /|y: usage|Kernel panic|Mem-[Ii]nfo|SysRq|P(?:ID|id): "
-)
+_SPINE = rb"-kill|Kill(?:ed)? process|Memory cgroup|Out of |Tasks? in /|y: usage|Kernel panic|SysRq"
 _FAILURE = b"page allocation failure"
 
 

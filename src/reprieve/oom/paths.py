@@ -17,6 +17,7 @@ Who makes which path:
 
 import re
 from dataclasses import replace
+from functools import lru_cache
 
 from reprieve.model.oom import Workload
 
@@ -43,6 +44,7 @@ _GROUPS = {  # groups that hold everything of one kind: what they are called
 _UNITS = (".service", ".scope", ".socket", ".mount", ".swap")
 
 
+@lru_cache(maxsize=256)  # what is killed is killed again
 def workload(path: str) -> Workload:
     """Name the workload whose cgroup this is; an unknown path is named by itself.
 

@@ -1,0 +1,473 @@
+"""One out-of-memory event, as its lines come: what each line says, by its own shape, and what follows from all.
+
+Printed by mm/oom_kill.c: dump_header(), oom_kill_process(), __oom_kill_process(), out_of_memory().
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from reprieve.model.oom import AllocationFailure, Kill, Memcg, Memory, OomReport, Task, Trigger
+from reprieve.oom.lines import Line, caller, host, stamp
+from reprieve.oom.memory import MemcgDraft, MemoryDraft, page_size, parse_allocation_failure
+from reprieve.oom.paths import workload
+from reprieve.oom.tables import last_number, parse_header, parse_kill, parse_row
+
+# 2.6.18 and before print no name; whoever quotes the words in a line of its own has more before them than a name.
+_TRIGGER = r"(?P<comm>.*?)\s*(?:\binvoked )?oom-killer(?::|$)(?P<rest>.*)"
+_FLAGS = r"gfp_mask=(0x[0-9a-f]+)(?=[(,]|\s*$)(?:\(([A-Z0-9_|x]*)\))?"
+_CPU = (
+    r"CPU:? ?(?P<cpu>\d+)(?: UID: (?P<uid>\d+))? PID: (?P<pid>\d+) Comm: (?P<comm>.{0,60}?)"
+    r" (?:Kdump: loaded )?(?:Not tainted|Tainted: (?P<taint>[A-Z ]+?)) +(?P<kernel>\d\S*)"
+)
+_OLD_CPU = (  # to 3.9; the order of the words changed with dump_stack_print_info(), 196779b9b4ce (v3.10)
+    r"Pid: (?P<pid>\d+), comm: (?P<comm>.{0,60}?) (?:Not tainted|Tainted: (?P<taint>[A-Z ]+?)) +(?P<kernel>\d\S*)"
+)
+_CPUSET = r".{0,60} cpuset=(\S+) mems_allowed=([\d,-]+)"
+_FRAME = r"(?:.*\] )?(?:\? )?([A-Za-z_][\w.]*)\+0x[0-9a-f]+"
+_ARM_FRAME = r"[\w.]+ from [\w.]+\+0x"
+_STACK_WORDS = r"(?:Stack ?:)?[\s0-9a-f]+$|[0-9a-f]{4}:\s"
+_SELECT = r"\s*(?P<lead>[^:]{0,60}: )?[Kk]ill process (?P<pid>\d+) \((?P<comm>.{0,60}?)\) score (?P<score>\d+) or "
+_CONSTRAINT = r"\s*oom-kill:constraint=(\w+)"
+# Names in it are of strangers and may hold commas: each ends where the next field begins.
+_CONTEXT = (
+    ("nodemask", r",nodemask=(.*?)(?=,cpuset=|,mems_allowed=|,global_oom|,oom_memcg=|,task_memcg=|,task=)"),
+    ("cpuset", r",cpuset=(.*?)(?=,mems_allowed=)"),
+    ("mems_allowed", r",mems_allowed=([\d,-]*\d)(?=,[a-z]|\s|$)"),
+    ("oom_memcg", r",oom_memcg=(.*?)(?=,task_memcg=)"),
+    ("task_memcg", r",task_memcg=(.*?)(?=,task=)"),
+    ("selected_comm", r",task=(.*),pid=\d"),
+)
+_TASK_IN = r"Task in (?P<task>/.*) killed as a result of limit of (?P<limit>/.*)"
+_GROUP = r"\s*Tasks in (/.*) are going to be killed due to memory\.oom\.group set"
+_REAPED = r"\s*oom_reaper: reaped process (\d+) \("
+_NOBODY = r"\s*(?:Memory cgroup o|O)ut of memory and no killable process"
+_SYSRQ_WORKERS = ("kworker/", "events/")  # moom_callback() in drivers/tty/sysrq.c runs in one
+_SLOW_CONSOLE_S = 300.0  # a report of a thousand tasks at 9600 baud takes two minutes
+_OOM_PANIC = ("ut of memory", "deadlocked on memory", "panic_on_oom")
+_ABOUT_CPU = (  # what dump_stack() and show_regs() print beside the call trace, on all architectures
+    "Call Trace", "Call trace", "Backtrace", "Exception stack", "Stack", "Workqueue:", "Tainted:", "Modules linked in:",
+    "<TASK>", "</TASK>", "<IRQ>", "</IRQ>", "<EOI>", "<NMI>", "RIP:", "RSP:", "RAX:", "RDX:", "RBP:", "R10:", "R13:",
+    "Code:", "ORIG_RAX", "EIP:", "EAX:", "ESI:", "DS:", "CS:", "FS:", "CR2:", "pc :", "lr :", "sp :", "pstate:", "r10:",
+    "r7:", "NIP", "LR", "MSR:", "XER:", "CTR:", "GPR", "CFAR", "--- interrupt", "---[", "epc :", "Krnl", "$ 0",
+    "COMPACTION is disabled", "Kernel Offset", "dump_slub", "[ dump_slubinfo",
+)  # fmt: skip
+_PAGE_SIZES = (4096, 8192, 16384, 65536)
+_OF_A_BLOCK = (None, "cpu", "cpuset", "title", "table")  # kinds that say nothing without the lines around them
+
+
+class Draft:
+    """An event being read: `take` claims a line of it, or leaves the line to others."""
+
+    def __init__(self, source: str, first: Line) -> None:
+        self.source = source
+        self.first = first
+        self.caller = caller(first.head)
+        self.headed = False  # its lines have prefixes
+        self.crowded = False  # another report was begun and not ended before: lines may be of either
+        self.mixed = False  # lines of two reports alternate: only what a single line says can be believed
+        self.last_line = first.number
+        self.facts: dict[str, Any] = {}  # fields of the noun
+        self.claimed: list[tuple[int, str]] = []
+        self.stack: list[str] = []
+        self.columns: tuple[str, ...] | None = None
+        self.tasks: list[Task] | None = None
+        self.pids: set[int] = set()
+        self.kills: list[Kill] = []
+        self.reaped: set[int] = set()
+        self.ended = False  # by a kill, a panic, or the word that nobody could be killed
+        self.failure: AllocationFailure | None = None  # the other kind of report, of which nobody dies
+        self.has_memory = self.has_mem_info = self.has_memcg = False
+        self.memory = MemoryDraft()
+        self.memcg = MemcgDraft()
+
+    def is_cut(self) -> bool:
+        """It was begun by a trigger, and no end of it has been seen."""
+        return not self.ended and "trigger" in self.facts
+
+    def take(self, kind: str | None, line: Line) -> bool:
+        """True if the line is one of this event's, or of nobody's."""
+        if self.crowded and not self.mixed and (caller(line.head) != self.caller or not self._is_near(line)):
+            self.mixed = True
+        if self.mixed and kind in _OF_A_BLOCK:
+            return True
+        taken = _READERS[kind](self, line) if kind else self._take_memory(line) or self._take_about_cpu(line)
+        if taken:
+            self.headed = self.headed or bool(line.head)
+            self.last_line = max(self.last_line, line.number)
+            self.claimed.append((line.number, line.text))
+        return taken
+
+    # -- the beginning -------------------------------------------------------------------------------------------------
+
+    def _take_trigger(self, line: Line) -> bool:
+        match = re.match(_TRIGGER, line.text)
+        if match is None or (self.claimed and not (self.claimed[-1][1].startswith("SysRq") and not self.ended)):
+            return False
+        comm, rest = match["comm"].strip(), match["rest"]
+        invoked = "invoked oom-killer" in line.text
+        if len(re.sub(r"\\x[0-9a-f]{2}", "?", comm)) > 15 or not (invoked or "gfp_mask=" in rest):
+            return False  # somebody else's words about it
+        order = last_number(r"\border=(-?\d+)", rest, line.whole)
+        if self.claimed and order != -1 and not comm.startswith(_SYSRQ_WORKERS):
+            return False  # somebody else's: sysrq-f is carried out by a worker
+        flags = re.search(_FLAGS, rest)
+        if flags and not line.whole and flags.end() == len(rest):
+            flags = None
+        self.facts["trigger"] = Trigger(
+            line=line.number,
+            comm=comm if invoked and comm else None,
+            gfp_mask=int(flags[1], 16) if flags else None,
+            gfp_flags=tuple(flags[2].split("|")) if flags and flags[2] else (),
+            order=order,
+            oom_score_adj=last_number(r"\boom_score_adj=(-?\d+)", rest, line.whole),
+            oom_adj=last_number(r"\b(?:oomkilladj|oom_adj)=(-?\d+)", rest, line.whole),
+        )
+        return True
+
+    def _take_sysrq(self, line: Line) -> bool:
+        if self.claimed or "anual OOM" not in line.text:
+            return False
+        self.facts["sysrq"] = True
+        return True
+
+    def _take_cpu(self, line: Line) -> bool:
+        match = re.search(_CPU, line.text) or re.search(_OLD_CPU, line.text)
+        if match is None or not self._begun() or self.ended or (self._is_past_stack() and not self.crowded):
+            return False
+        said = match.groupdict()
+        if "kernel" in self.facts or (self.crowded and said["comm"] != self.facts["trigger"].comm):
+            return self._begins_again()
+        trigger: Trigger | None = self.facts.get("trigger")
+        comm, uid = said["comm"], said.get("uid")
+        if trigger is not None and (trigger.comm is None or comm == trigger.comm or self._is_end_of(comm)):
+            self.facts["trigger"] = replace(trigger, comm=comm, pid=int(said["pid"]), uid=int(uid) if uid else None)
+        self.facts["kernel"] = said["kernel"] if line.whole or match.end() < len(line.text) else None
+        self.facts["tainted"] = (said["taint"] or "").replace(" ", "")
+        self.facts["cpu"] = int(said["cpu"]) if said.get("cpu") else None
+        return True
+
+    def _is_end_of(self, comm: str) -> bool:
+        """The first line of the text lacks its beginning, and with it that of the name; this is the whole name."""
+        return self.first.number == 1 and not self.first.head and self.first.text.partition(" invoked ")[0] in comm
+
+    def _take_cpuset(self, line: Line) -> bool:
+        match = re.match(_CPUSET, line.text)
+        if match is None or self._is_past_stack() or not self._begun():
+            return False
+        self.facts["cpuset"] = match[1]
+        if line.whole or match.end() < len(line.text):
+            self.facts["mems_allowed"] = match[2]
+        return True
+
+    def _take_about_cpu(self, line: Line) -> bool:
+        """Call trace, registers and what else dump_stack() prints, between the trigger and the memory."""
+        if self._is_past_stack() or not self._begun():
+            return False
+        text = line.text.lstrip(" ")
+        if frame := re.match(_FRAME, text):
+            self.stack.append(frame[1])
+            return True
+        if text.startswith("Hardware name:"):
+            self.facts["hardware"] = text.removeprefix("Hardware name:").strip() if line.whole else None
+            return True
+        return text.startswith(_ABOUT_CPU) or any(re.match(shape, text) for shape in (_STACK_WORDS, _ARM_FRAME))
+
+    def _is_of_others(self) -> bool:
+        """In a mix of two reports, whose lines these are is not known; a line that begins a draft is its own."""
+        return self.mixed and bool(self.claimed)
+
+    def _begun(self) -> bool:
+        return self.failure is not None or "trigger" in self.facts
+
+    def _is_past_stack(self) -> bool:
+        return self.ended or self.has_memory or self.tasks is not None
+
+    # -- the memory ----------------------------------------------------------------------------------------------------
+
+    def _take_memory(self, line: Line) -> bool:
+        if self.ended:
+            return False
+        number, text, whole = line.number, line.text, line.whole
+        if self.has_memory and text.startswith(("Mem-", "memory: usage")):
+            return self._begins_again()
+        if self.memory.take(number, text, whole):
+            self.has_mem_info = self.has_mem_info or text.startswith("Mem-")
+        elif self.failure is None and self.memcg.take(number, text, whole):
+            self.has_memcg = self.has_memcg or text.startswith("memory: usage")
+        else:
+            return False
+        self.has_memory = True
+        if self.has_mem_info and self.has_memcg:  # no event prints both
+            self._begins_again()
+        return True
+
+    # -- the tasks -----------------------------------------------------------------------------------------------------
+
+    def _take_title(self, line: Line) -> bool:
+        return not self.ended and not self.failure
+
+    def _take_table(self, line: Line) -> bool:
+        if self.failure or self.ended:
+            return False
+        columns = parse_header(line.text)
+        if columns is not None:
+            if self.columns is not None:
+                return self._begins_again()
+            self.columns = columns if line.whole else None
+            self.tasks = self.tasks or []
+            return True
+        row = parse_row(line.text, self.columns, line=line.number, whole=line.whole)
+        if row is None:
+            return self._take_about_cpu(line)
+        if self.tasks is None:
+            self.tasks = []
+        if row.pid not in self.pids:  # a line may be there twice
+            self.pids.add(row.pid)
+            self.tasks.append(row)
+        return True
+
+    # -- whom it chose -------------------------------------------------------------------------------------------------
+
+    def _take_constraint(self, line: Line) -> bool:
+        match = re.match(_CONSTRAINT, line.text)
+        if match is None or self.failure or self.ended or "selected_line" in self.facts or self._is_of_others():
+            return False
+        text, whole = line.text, line.whole
+        if whole or match.end() < len(text):
+            self.facts["constraint"] = match[1]
+        self.facts["constraint_line"] = self.facts["selected_line"] = line.number
+        for name, pattern in _CONTEXT:
+            found = re.search(pattern, text)
+            if found and (whole or found.end() < len(text)):
+                self.facts[name] = found[1]
+        for name, pattern in (("selected_pid", r",pid=(\d+)"), ("selected_uid", r",uid=(\d+)")):
+            number = last_number(pattern, text, whole)
+            if number is not None:
+                self.facts[name] = number
+        return True
+
+    def _take_select(self, line: Line) -> bool:
+        match = re.match(_SELECT, line.text)
+        if match is None or self.failure or self.ended or "selected_line" in self.facts or self._is_of_others():
+            return False
+        if not self._fits(match["lead"] or ""):
+            return False
+        self.facts["selected_line"] = line.number
+        self.facts["selected_pid"] = int(match["pid"])
+        self.facts["selected_comm"] = match["comm"]
+        self.facts["selected_score"] = int(match["score"])
+        self._note_lead(match["lead"] or "")
+        return True
+
+    def _take_task_in(self, line: Line) -> bool:
+        match = re.match(_TASK_IN, line.text)
+        if match is None or self.failure or self.ended or "oom_memcg" in self.facts:
+            return False
+        self.facts["task_memcg"] = match["task"]
+        if line.whole:
+            self.facts["oom_memcg"] = match["limit"].rstrip()
+        return True
+
+    def _note_lead(self, lead: str) -> None:
+        """The words before "Killed process" or "Kill process": out_of_memory() and its callers give them."""
+        if "(oom_kill_allocating_task)" in lead:
+            self.facts["mode"] = "oom_kill_allocating_task"
+        if "emory cgroup" in lead:
+            self.facts["constraint_inferred"] = "CONSTRAINT_MEMCG"
+        elif "MPOL_BIND" in lead:
+            self.facts["constraint_inferred"] = "CONSTRAINT_MEMORY_POLICY"
+        elif "in cpuset" in lead:
+            self.facts["constraint_inferred"] = "CONSTRAINT_CPUSET"
+        elif lead.lstrip().lower().startswith("out of memory"):
+            self.facts["constraint_inferred"] = "global"
+
+    # -- the end -------------------------------------------------------------------------------------------------------
+
+    def _take_kill(self, line: Line) -> bool:
+        kill = parse_kill(line.text, line=line.number, whole=line.whole)
+        if kill is None or self.failure:
+            return False
+        if any(known.pid == kill.pid for known in self.kills):
+            return True  # printed twice: by a group kill, or by an echo of the console
+        if (self.kills and "group_path" not in self.facts) or not self._is_near(line):
+            return False
+        chosen = self.facts.get("selected_pid")
+        if not self.kills and chosen not in (None, kill.pid) and "constraint" in self.facts:
+            return False  # since 5.1 the chosen one is the one killed: this kill is another event's
+        if (self._is_of_others() and chosen != kill.pid) or not self._fits(line.text.partition("Killed process")[0]):
+            return False
+        row = next((task for task in self.tasks or () if task.pid == kill.pid), None)
+        if row is not None and row.pgtables_bytes is not None:
+            pgtables = row.pgtables_bytes
+            kill = parse_kill(line.text, line=line.number, whole=line.whole, pgtables_bytes=pgtables) or kill
+        self._note_lead(line.text.partition("Killed process")[0])
+        self.kills.append(kill)
+        self.ended = True
+        return True
+
+    def _is_near(self, line: Line) -> bool:
+        """Not if its stamp is older than the first line's, or so late that no console is that slow."""
+        first_s, this_s = stamp(self.first.head).uptime_s, stamp(line.head).uptime_s
+        return first_s is None or this_s is None or 0 <= this_s - first_s < _SLOW_CONSOLE_S
+
+    def _fits(self, lead: str) -> bool:
+        """A memory cgroup prints no Mem-Info, the whole machine no usage of a cgroup."""
+        return not (self.has_mem_info if "emory cgroup" in lead else lead and self.has_memcg)
+
+    def _take_group(self, line: Line) -> bool:
+        match = re.match(_GROUP, line.text)
+        if match is None or self.failure or "group_path" in self.facts:
+            return False
+        self.facts["group_path"] = match[1]
+        return True
+
+    def reap(self, line: Line) -> bool:
+        """True if the line says that the memory of a process killed here was taken."""
+        match = re.match(_REAPED, line.text)
+        if match is None or all(kill.pid != int(match[1]) for kill in self.kills):
+            return False
+        self.reaped.add(int(match[1]))
+        return True
+
+    def _take_no_killable(self, line: Line) -> bool:
+        if line.text.startswith("Kernel panic"):
+            return self._take_panic(line)
+        if self.failure or self.ended or self._is_of_others() or not re.match(_NOBODY, line.text):
+            return False
+        self.facts["no_killable"] = self.ended = True
+        return True
+
+    def _take_panic(self, line: Line) -> bool:
+        start = line.text.find("Kernel panic")
+        text = line.text[start:]
+        if not line.text.startswith("Kernel panic") or not any(words in text for words in _OOM_PANIC):
+            return False
+        if self.failure or self.kills or "panic" in self.facts or self._is_of_others():
+            return False
+        if line.whole:
+            self.facts["panic"] = text.rstrip()
+        if "no killable process" in text:
+            self.facts["no_killable"] = True
+        self.ended = True
+        return True
+
+    # -- the other kind of report --------------------------------------------------------------------------------------
+
+    def _take_failure(self, line: Line) -> bool:
+        parts = parse_allocation_failure(line.number, line.text, line.whole)
+        if parts is None or self.claimed:
+            return False
+        self.failure = parts
+        return True
+
+    # -- out of it -----------------------------------------------------------------------------------------------------
+
+    def _begins_again(self) -> bool:
+        """A part that is printed once comes again: the next report lost its head, or lines of two reports alternate."""
+        self.mixed = self.crowded
+        return self.mixed
+
+    def finish(self) -> Iterator[OomReport | AllocationFailure]:
+        """The event, if it was one: memory figures alone are somebody's sysrq-m."""
+        head = self.first.head
+        memory = self.memory.memory()
+        common: dict[str, Any] = {
+            "source": self.source,
+            "line": self.first.number,
+            "last_line": self.last_line,
+            "stamp": stamp(head),
+            "lines": tuple(self.claimed),
+        }
+        if self.failure is not None:
+            yield replace(self.failure, memory=memory, page_size_bytes=page_size(memory), **common)
+            return
+        facts = self.facts = dict(self.facts)
+        if not (facts.keys() & _EVENT or self.kills or self.tasks is not None or self.memcg.memcg()):
+            return
+        if self.mixed and self.crowded:  # read before it was noticed
+            facts = self.facts = {"trigger": facts["trigger"]}
+            memory, self.memcg, self.tasks, self.columns, self.stack = None, MemcgDraft(), None, None, []
+        trigger: Trigger | None = facts.get("trigger")
+        if trigger is not None and self.headed and not self.first.head and trigger.pid is None:
+            facts["trigger"] = replace(trigger, comm=None)  # the text begins within this line, perhaps within the name
+        memcg = self.memcg.memcg()
+        facts |= common | {
+            "host": host(head),
+            "boot_id": self.first.boot_id,
+            "verified": self.first.kernel,
+            "kills": tuple(self._finished(kill) for kill in self.kills),
+            "stack": tuple(self.stack),
+            "tasks": None if self.tasks is None else tuple(self.tasks),
+            "task_columns": self.columns,
+            "memory": memory,
+            "memcg": memcg,
+        }
+        yield OomReport(**facts | self._conclusions(memory, memcg) | {"missing": tuple(self._missing(memory, memcg))})
+
+    def _conclusions(self, memory: Memory | None, memcg: Memcg | None) -> dict[str, Any]:
+        """What follows from the parts together: page size, scope, whose cgroups these are."""
+        facts = self.facts
+        trigger: Trigger | None = facts.get("trigger")
+        inferred = facts.get("constraint_inferred")
+        if inferred is None and "constraint" not in facts:
+            if (memcg and memcg.usages) or "mem_cgroup_out_of_memory" in self.stack or "group_path" in facts:
+                inferred = "CONSTRAINT_MEMCG"
+            elif memory or "panic" in facts or any("alloc_pages" in name for name in self.stack):
+                inferred = "global"  # NONE, CPUSET or MEMORY_POLICY; a memory cgroup prints no Mem-Info
+        hit = facts.get("oom_memcg") or (memcg.stats[0].path if memcg and memcg.stats else None)
+        of = facts.get("task_memcg")
+        return {
+            "sysrq": "sysrq" in facts or (trigger is not None and trigger.order == -1),
+            "constraint_inferred": inferred,
+            "page_size_bytes": page_size(memory) or self._page_size_of_victim(),
+            "workload": workload(of) if of else None,
+            "limit_of": workload(hit) if hit else None,
+        }
+
+    def _page_size_of_victim(self) -> int | None:
+        """total_vm is printed twice: in the victim's row in pages, in the kill line in kB."""
+        for kill in self.kills:
+            for task in self.tasks or ():
+                if task.pid == kill.pid and task.total_vm_pages and kill.total_vm_bytes:
+                    size_bytes, rest = divmod(kill.total_vm_bytes, task.total_vm_pages)
+                    return size_bytes if not rest and size_bytes in _PAGE_SIZES else None
+        return None
+
+    def _missing(self, memory: Memory | None, memcg: Memcg | None) -> Iterator[str]:
+        """Parts that every kernel prints and this text lacks, in words; the task dump can be switched off."""
+        if "trigger" not in self.facts:
+            yield "the line that says who asked for memory (“invoked oom-killer”)"
+        if memory is None and memcg is None:
+            yield "the memory figures"
+        if self.tasks is None:
+            yield "the task table (cut, or vm.oom_dump_tasks=0)"
+        if not self.kills and not self.facts.keys() & {"no_killable", "panic"}:
+            yield "the line that says who was killed (“Killed process”)"
+
+    def _finished(self, kill: Kill) -> Kill:
+        uid, reaped = kill.uid, kill.pid in self.reaped
+        if uid is None and kill.pid == self.facts.get("selected_pid"):
+            uid = self.facts.get("selected_uid")
+        return kill if (uid, reaped) == (kill.uid, False) else replace(kill, uid=uid, reaped=reaped)
+
+
+_READERS = {
+    "trigger": Draft._take_trigger,
+    "kill": Draft._take_kill,
+    "select": Draft._take_select,
+    "constraint": Draft._take_constraint,
+    "task_in": Draft._take_task_in,
+    "group": Draft._take_group,
+    "no_killable": Draft._take_no_killable,
+    "panic": Draft._take_panic,
+    "failure": Draft._take_failure,
+    "reaped": Draft.reap,
+    "cpuset": Draft._take_cpuset,
+    "cpu": Draft._take_cpu,
+    "sysrq": Draft._take_sysrq,
+    "title": Draft._take_title,
+    "table": Draft._take_table,
+}
+_EVENT = {"trigger", "selected_line", "task_memcg", "group_path", "no_killable", "panic"}  # any of these makes one
