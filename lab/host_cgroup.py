@@ -11,11 +11,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from lab.host import LabError
+from reprieve.machine.demo import small_cgroup
+from reprieve.model.finding import Failure
 
 # Waits for a line on stdin, so that it is in the cgroup before it grows; gives up at four times the limit, so that a
 # limit that does not hold cannot cost this machine its memory.
@@ -59,51 +61,13 @@ class HostCgroup:
 @contextmanager
 def host_cgroup(limit_bytes: int = 32 << 20) -> Iterator[HostCgroup]:
     """Make a memory cgroup with a limit, remove it at the end. Raises LabError where this machine does not allow it."""
-    version, root = _memory_hierarchy()
-    folder = root / f"reprieve-lab-{os.getpid()}-{next(_NUMBERS)}"
-    try:
-        if version == 2:
-            (root / "cgroup.subtree_control").write_text("+memory")
-        folder.mkdir()
-    except OSError as error:  # read-only in a container, refused to a user, busy: all of them mean not here
-        raise LabError(f"no memory cgroup can be made in {root}: {error.strerror}") from error
-    try:
-        _set_limit(folder, version, limit_bytes)
-        yield HostCgroup(folder=folder, path=f"/{folder.name}", limit_bytes=limit_bytes)
-    finally:
-        _remove(folder)
-
-
-def _memory_hierarchy() -> tuple[int, Path]:
-    """The version of the memory controller, and where it is mounted."""
-    for line in Path("/proc/self/mounts").read_text().splitlines():
-        _, mounted, kind, options, *_ = line.split(" ")
-        if kind == "cgroup" and "memory" in options.split(","):
-            return 1, Path(mounted)
-        if kind == "cgroup2" and "memory" in (Path(mounted) / "cgroup.controllers").read_text().split():
-            return 2, Path(mounted)
-    raise LabError("no memory controller is mounted here")
-
-
-def _set_limit(folder: Path, version: int, limit_bytes: int) -> None:
-    if version == 2:
-        settings = {"memory.max": limit_bytes, "memory.swap.max": 0}
-    else:
-        settings = {"memory.limit_in_bytes": limit_bytes, "memory.memsw.limit_in_bytes": limit_bytes}
-    for name, value in settings.items():
-        if (folder / name).exists():  # a kernel may be built, or booted, without accounting of swap
-            (folder / name).write_text(str(value))
-
-
-def _remove(folder: Path) -> None:
-    for _ in range(100):
+    with ExitStack() as made:
         try:
-            folder.rmdir()
-        except OSError:  # busy until the last of its dead is gone
-            time.sleep(0.02)
-        else:
-            return
-    folder.rmdir()
+            name = f"reprieve-lab-{os.getpid()}-{next(_NUMBERS)}"
+            cgroup = made.enter_context(small_cgroup(name, limit_bytes))
+        except Failure as failure:
+            raise LabError(failure.message, hint=failure.hint or "") from failure
+        yield HostCgroup(folder=Path(cgroup.folder), path=cgroup.path, limit_bytes=limit_bytes)
 
 
 @contextmanager

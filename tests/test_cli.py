@@ -78,5 +78,5 @@ def test_the_demo_explains_a_kill_that_it_made(reprieve: Run, real_kill: str) ->
 def test_without_the_rights_the_demo_explains_a_recorded_kill_and_says_so(as_nobody: Run) -> None:
     done = as_nobody("demo")
     assert (done.returncode, done.stderr) == (0, "")
-    assert "a recorded kill" in done.stdout
+    assert "This is a recorded one" in done.stdout
     assert re.search(r"^Killed    \S+ \(pid \d+\)", done.stdout, re.MULTILINE)

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from itertools import chain
 
 from reprieve.machine.demo import LIMIT_BYTES, kill_a_leak
 from reprieve.machine.host import become_expendable
@@ -21,15 +22,20 @@ def perform(*, verbose: bool) -> None:
     """Make a kill, explain it as `reprieve why` does. Nothing of it is left on the machine."""
     become_expendable()
     try:
-        print(f"A process leaks in a memory cgroup of its own, limited to {size(LIMIT_BYTES)} …", flush=True)
         log, source = kill_a_leak(), "/dev/kmsg"
-        print("… and the kernel has killed it. `reprieve why` says of it:\n")
+        what = (
+            f"A process leaked in a memory cgroup of its own, limited to {size(LIMIT_BYTES)}, and the kernel of this "
+        )
+        what += "machine killed it. Nothing of it is left. `reprieve why` says of it:"
     except Failure as failure:
-        print(f"… but not here: {failure.message}. This is a recorded kill of a Linux 7.3 machine instead.\n")
         with open(_RECORDED, "rb") as file:
             log, source = file.read(), "recorded.log"
+        what = f"No kill can be made here: {failure.message}. This is a recorded one, of a virtual machine with Linux "
+        what += "7.3, and what `reprieve why` says of it:"
     events = read_reports(log.decode(errors="backslashreplace"), source)
     ooms = tuple(event for event in events if isinstance(event, OomReport))
     snapshot = Snapshot(ooms=ooms[-1:])
-    lines = text.explain(snapshot, diagnose(snapshot), width=width(), colour=colour(), verbose=verbose)
+    explained = text.explain(snapshot, diagnose(snapshot), width=width(), colour=colour(), verbose=verbose, hints=False)
+    last = "Now for your own: reprieve why" + ("" if verbose else "; all that is known of this one: reprieve demo -v")
+    lines = chain(text.wrap(what, width()), ("",), explained, ("", last))
     sys.stdout.writelines(f"{line}\n" for line in lines)

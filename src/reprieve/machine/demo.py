@@ -35,7 +35,7 @@ def kill_a_leak(limit_bytes: int = LIMIT_BYTES) -> bytes:
         raise Failure(f"{gaps[0].place}: {gaps[0].reason}", hint=gaps[0].hint)
     try:
         os.lseek(log, 0, os.SEEK_END)
-        with small_cgroup(limit_bytes) as cgroup:
+        with small_cgroup(f"reprieve-demo-{os.getpid()}", limit_bytes) as cgroup:
             pid = _run_leak(cgroup.folder, limit_bytes)
             return _read_until_kill(log, pid)
     finally:
@@ -51,10 +51,9 @@ class SmallCgroup:
 
 
 @contextmanager
-def small_cgroup(limit_bytes: int) -> Iterator[SmallCgroup]:
+def small_cgroup(name: str, limit_bytes: int) -> Iterator[SmallCgroup]:
     """Make a memory cgroup with a limit, and remove it. Raises Failure where this machine does not allow it."""
     version, root = _memory_hierarchy()
-    name = f"reprieve-{os.getpid()}-{time.monotonic_ns()}"
     folder = f"{root}/{name}"
     try:
         if version == 2:

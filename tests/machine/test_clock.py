@@ -1,0 +1,68 @@
+"""What people mean by a moment, and what logs do."""
+
+import time
+from datetime import datetime, timedelta
+
+import pytest
+
+from reprieve.machine.clock import moment_of, parse_moment
+from reprieve.model.oom import Stamp
+
+
+@pytest.mark.parametrize("text", ["", "soon", "tomorrow", "2026-13-01", "2026-02-30", "5 parsecs ago", "-1 h"])
+def test_what_is_no_moment_is_none(text: str) -> None:
+    assert parse_moment(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2026-11-23", datetime(2026, 11, 23).timestamp()),
+        ("2026-11-23 14:08", datetime(2026, 11, 23, 14, 8).timestamp()),
+        ("2026-11-23T14:08:09+00:00", 1795442889.0),
+        ("2026-11-23T14:08:09Z", 1795442889.0),
+    ],
+)
+def test_a_date_is_of_this_machines_zone_unless_it_says_another(text: str, expected: float) -> None:
+    assert parse_moment(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "ago_s"), [("2 h ago", 7200), ("90 min", 5400), ("3d ago", 259200), ("1 week ago", 604800), ("now", 0)]
+)
+def test_a_while_ago_counts_from_now(text: str, ago_s: float) -> None:
+    moment = parse_moment(text)
+    assert moment is not None
+    assert abs(time.time() - ago_s - moment) < 60
+
+
+def test_yesterday_begins_at_midnight() -> None:
+    moment = parse_moment("yesterday")
+    assert moment is not None
+    assert datetime.fromtimestamp(moment).hour == 0
+    assert moment < (parse_moment("today") or 0)
+
+
+def test_a_stamp_without_a_date_is_no_moment() -> None:
+    assert moment_of(Stamp(uptime_s=5.0)) is None
+    assert moment_of(Stamp(text="Mar 99 10:00:00")) is None
+    assert moment_of(Stamp(text="Foo 11 10:00:00")) is None
+
+
+def test_a_date_without_a_year_is_the_latest_that_is_past() -> None:
+    for days in (0, 40, 300):
+        then = (datetime.now() - timedelta(days=days)).replace(microsecond=0)
+        months = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+        stamp = Stamp(text=f"{months[then.month - 1]} {then.day:2} {then:%H:%M:%S}")
+        assert moment_of(stamp) == then.timestamp()
+
+
+def test_the_29th_of_february_was_in_the_last_year_that_has_one() -> None:
+    moment = moment_of(Stamp(text="Feb 29 12:00:00"))
+    assert moment is not None
+    assert datetime.fromtimestamp(moment).year % 4 == 0
+
+
+def test_a_date_that_is_whole_is_believed() -> None:
+    assert moment_of(Stamp(text="2026-11-23T14:08:09Z", wall_s=1795442889.0)) == 1795442889.0
+    assert moment_of(Stamp(text="Mon Nov 23 14:08:09 2020")) == datetime(2020, 11, 23, 14, 8, 9).timestamp()

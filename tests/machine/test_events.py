@@ -1,0 +1,180 @@
+"""Where an event stands, and that each is told once."""
+
+import random
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reprieve.machine.events import HISTORY, stream, tell, watch
+from reprieve.machine.reader import _LineCounter, read_source
+from reprieve.machine.source import Source
+from reprieve.model.ending import Ending
+from reprieve.model.finding import Gap
+from reprieve.model.oom import OomReport, OomSummary
+from reprieve.oom.scan import Excerpt
+from tests.logs_of import LOGS, text_of
+
+MIB = 1024 * 1024
+NOISE = b"Mar 22 19:50:05 host sshd[77]: Accepted publickey for deploy from 192.0.2.1 port 5\n"
+KILL = "[ {at}.000000] Out of memory: Killed process {pid} (leak) total-vm:9kB, anon-rss:{rss}kB, file-rss:1kB\n"
+
+
+def source(text: bytes, name: str = "kern.log", newest_s: float | None = None, block: int = 256 * 1024) -> Source:
+    blocks = [text[at : at + block] for at in range(0, len(text), block)]
+    return Source(name=name, kind="file", blocks=lambda _gaps: iter(blocks), newest_s=newest_s)
+
+
+def kills(*pids: int, rss: int = 8) -> bytes:
+    return "".join(KILL.format(at=100 * pid, pid=pid, rss=rss) for pid in pids).encode()
+
+
+def everything(_summary: OomSummary) -> bool:
+    return True
+
+
+def pids(ooms: "tuple[OomReport, ...]") -> list[int]:
+    return [oom.kills[0].pid for oom in ooms]
+
+
+# -- line numbers ------------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(), block=st.sampled_from([1000, 4096, 65536, 256 * 1024, 700_000]), size=st.integers(0, 900_000)
+)
+def test_lines_are_counted_as_a_naive_count_counts_them(seed: int, block: int, size: int) -> None:
+    chance = random.Random(seed)
+    text = bytearray(chance.randbytes(size))  # a newline in 256 bytes
+    for at in range(0, size, chance.randint(3000, 50_000)):
+        text[at : at + chance.randint(0, 300)] = b"\n" * 300
+    text = text[:size]
+    counter = _LineCounter()
+    seen = 0
+    for piece in counter.watch(bytes(text[at : at + block]) for at in range(0, size, block)):
+        seen += len(piece)
+    for _ in range(20):
+        offset = chance.randint(0, size)
+        data = bytes(text[offset : offset + chance.choice([1, 4096, 10_000])])
+        if offset + len(data) < min(size, offset + 4096):
+            data = bytes(text[offset : offset + 4096])  # an excerpt ends with its text, or behind its step
+        assert counter.lines_before(Excerpt(offset, data, False)) == text.count(b"\n", 0, offset)
+
+
+@pytest.mark.parametrize("before", [0, 1, 4095, 4096, 4097, 100_000, 3 * MIB])
+def test_an_event_has_the_number_of_its_line(before: int) -> None:
+    text = (NOISE * (before // len(NOISE) + 1))[:before].rpartition(b"\n")[0] + b"\n" + text_of("084").encode()
+    (oom,) = read_source(source(text), [])
+    assert isinstance(oom, OomReport)
+    for number, line in oom.lines:
+        assert text.split(b"\n")[number - 1].decode().endswith(line)
+
+
+def test_beyond_8_mib_an_event_is_named_by_its_byte() -> None:
+    noise = NOISE * (9 * MIB // len(NOISE))
+    text = kills(7) + noise + b"[ 999.000000] usb 1-1: new\n" + kills(8)
+    near, far = read_source(source(text), [])
+    assert isinstance(near, OomReport)
+    assert isinstance(far, OomReport)
+    assert (near.source, near.line) == ("kern.log", 1)
+    name, _, offset = far.source.partition("@")
+    assert name == "kern.log"
+    lines = text[int(offset) :].split(b"\n")
+    assert b"Killed process 8 " in lines[far.line - 1]
+
+
+# -- each once ---------------------------------------------------------------------------------------------------------
+
+
+def test_two_kills_with_equal_sizes_in_one_source_are_two() -> None:
+    again = kills(7) + kills(7).replace(b"700.0", b"1900.0")
+    assert len(tell([source(again)], everything, 5).history) == 2
+
+
+def test_the_same_kill_in_two_sources_is_one_that_names_both() -> None:
+    told = tell([source(kills(7, 8), "a", 1.0), source(kills(8), "b", 2.0)], everything, 5)
+    assert sorted(summary.victims[0][0] for summary in told.history) == [7, 8]
+    (both,) = (summary for summary in told.history if summary.also_in)
+    assert {both.source, *both.also_in} == {"a", "b"}
+
+
+def test_kills_of_two_boots_are_two() -> None:
+    one, other = (
+        Source(name=boot, kind="journal", blocks=lambda _gaps: iter((kills(7),)), boot_id=boot) for boot in ("a", "b")
+    )
+    assert len(tell([one, other], everything, 5).history) == 2
+
+
+def test_a_kill_quoted_in_two_pieces_is_one_with_what_both_tell() -> None:
+    constraint = b"oom-kill:constraint=CONSTRAINT_NONE,nodemask=(null),cpuset=/,mems_allowed=0,global_oom,"
+    constraint += b"task_memcg=/a,task=leak,pid=7,uid=0\n"
+    (oom,) = read_source(source(kills(7) + b"\n" + constraint + b"Out of memory: Killed process 7 (leak)\n"), [])
+    assert isinstance(oom, OomReport)
+    assert oom.constraint == "CONSTRAINT_NONE"
+    assert oom.kills[0].anon_rss_bytes == 8192
+    assert [number for number, _ in oom.lines] == [1, 3, 4]
+
+
+# -- which, and in which order -----------------------------------------------------------------------------------------
+
+
+def test_the_newest_are_those_of_the_newest_source_in_the_order_of_time() -> None:
+    old, new = source(kills(1, 2, 3), "old", 1.0), source(kills(4, 5), "new", 2.0)
+    told = tell([old, new], everything, 3)
+    assert pids(told.ooms) == [3, 4, 5]
+    assert [summary.victims[0][0] for summary in told.history] == [1, 2, 3, 4, 5]
+
+
+def test_a_stream_gives_each_with_those_before_it() -> None:
+    many = range(1, HISTORY + 50)
+    lengths = [len(history) for _, history in stream([source(kills(*many))], everything, [])]
+    assert lengths == [min(count, HISTORY) for count in many]
+
+
+def test_a_status_is_read_behind_the_events_unless_the_text_is_large() -> None:
+    status = (LOGS.parent / "captures" / "docker-inspect-oom-pid1.json").read_bytes()
+    (ending,) = read_source(source(status, "paste"), [])
+    assert isinstance(ending, Ending)
+    assert ending.source == "paste"
+    gaps: list[Gap] = []
+    assert list(read_source(source(status * 400), gaps)) == []
+    assert [gap.reason for gap in gaps] == ["holds more statuses than 2 MiB: they were not read"]
+
+
+# -- as lines come -----------------------------------------------------------------------------------------------------
+
+
+def test_an_event_is_told_at_the_silence_behind_it() -> None:
+    given: list[str | None] = []
+
+    def lines() -> Iterator[str | None]:
+        for line in (*kills(7).decode().splitlines(), None, *kills(8).decode().splitlines()):
+            given.append(line)
+            yield line
+
+    told = watch(lines(), "log", everything, [], "boot")
+    first = next(told)
+    assert first is not None
+    assert isinstance(first[0], OomReport)
+    assert (first[0].kills[0].pid, first[0].boot_id, given[-1]) == (7, "boot", None)
+    assert next(told) is None
+    last = next(told)
+    assert last is not None
+    assert len(last[1]) == 2
+
+
+def test_a_report_that_comes_line_by_line_is_the_report_of_the_file() -> None:
+    text = text_of("lab/6.1.0-56-cloud-amd64__memcg.txt")
+    (whole,) = (event for event in read_source(source(text.encode(), "log"), []) if isinstance(event, OomReport))
+    (told,) = watch(iter(text.splitlines()), "log", everything, [])
+    assert told is not None
+    assert told[0] == whole
+
+
+def test_what_a_program_wrote_is_no_kill_and_is_told_of() -> None:
+    gaps: list[Gap] = []
+    record = "12,3657,6016870419,-;Out of memory: Killed process 7 (leak) total-vm:9kB, anon-rss:8kB, file-rss:1kB"
+    assert list(watch(iter((record,)), "log", everything, gaps)) == []
+    assert [gap.place for gap in gaps] == ["log:1"]

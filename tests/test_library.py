@@ -1,0 +1,47 @@
+"""`import reprieve` in a program of somebody's own."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import reprieve
+from reprieve.model.finding import Failure
+from reprieve.model.snapshot import Snapshot
+from tests.logs_of import LOGS
+
+MYSQLD = LOGS / "084-ubuntu1404-mysqld-python-3.13.log"
+
+
+def test_importing_it_loads_nothing() -> None:
+    code = "import sys; before = set(sys.modules); import reprieve; print(*sorted(set(sys.modules) - before))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) <= {"__future__", "reprieve"}
+
+
+def test_a_path_a_path_as_text_a_folder_and_the_text_itself_hold_the_same_events(tmp_path: Path) -> None:
+    (tmp_path / "kern.log").write_bytes(MYSQLD.read_bytes())
+    sources = (MYSQLD, str(MYSQLD), tmp_path, MYSQLD.read_bytes())
+    assert {tuple(oom.kills) for source in sources for oom in reprieve.read_reports(source)} == {
+        tuple(next(reprieve.read_reports(MYSQLD)).kills)
+    }
+
+
+def test_a_place_that_cannot_be_read_is_a_failure_that_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(Failure, match="does not exist"):
+        next(reprieve.read_reports(tmp_path / "absent"))
+    with pytest.raises(Failure, match="holds no log"):
+        reprieve.read(tmp_path)
+
+
+def test_all_that_a_log_tells_can_be_diagnosed() -> None:
+    snapshot = reprieve.read(MYSQLD)
+    assert isinstance(snapshot, Snapshot)
+    assert (len(snapshot.ooms), len(snapshot.history), snapshot.gaps) == (1, 1, ())
+    assert reprieve.diagnose(snapshot)[0].code == "host-full"
+
+
+def test_nothing_is_said_of_nothing() -> None:
+    assert list(reprieve.read_reports(b"")) == []
+    assert reprieve.diagnose(reprieve.read(b"")) == []
