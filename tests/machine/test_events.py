@@ -89,8 +89,9 @@ def test_beyond_8_mib_an_event_is_named_by_its_byte() -> None:
 
 
 def test_two_kills_with_equal_sizes_in_one_source_are_two() -> None:
-    again = kills(7) + kills(7).replace(b"700.0", b"1900.0")
-    assert len(tell([source(again)], everything, 5).history) == 2
+    asked = b"[ 700.000000] leak invoked oom-killer: gfp_mask=0xcc0(GFP_KERNEL), order=0, oom_score_adj=0\n"
+    once = asked + kills(7)
+    assert len(tell([source(once + once.replace(b"700.0", b"1900.0"))], everything, 5).history) == 2
 
 
 def test_the_same_kill_in_two_sources_is_one_that_names_both() -> None:
