@@ -229,6 +229,13 @@ def test_no_name_is_left_where_redaction_is_asked_for(reprieve: Run, three: Path
         assert not re.search("alpha|beta|gamma|kern.log", said)
 
 
+def test_no_name_is_left_of_a_pasted_status_either(reprieve: Run) -> None:
+    for name in ("k8s-pod-oomkilled-crashloop.json", "k8s-describe-loop.txt", "docker-inspect-oom-pid1.json"):
+        for options in ((), ("--json",), ("--markdown",), ("--list",)):
+            said = reprieve("why", CAPTURES / name, "--redact", *options).stdout
+            assert not re.search(r"\bhog\b|\bloop\b|\boom1\b|118de893d888|a37d1f170051|4b45ccb6", said)
+
+
 def test_a_code_is_explained_and_an_unknown_one_refused(reprieve: Run) -> None:
     assert "no-swap" in reprieve("why", "--explain", "no-swap").stdout
     done = reprieve("why", "--explain", "no-such")

@@ -289,7 +289,7 @@ def _follow(
         raise Failure("--follow reads one source", hint="start one for each")
     path = request.sources[0] if request.sources else "-" if _is_piped() else None
     kernel = path in (None, "/dev/kmsg")
-    name = "/dev/kmsg" if kernel else "stdin" if path == "-" else shown(path or "")
+    name = "kernel log" if path is None else "stdin" if path == "-" else shown(path)  # its buffer, else the journal
     gaps: list[Gap] = []
     if os.isatty(2):
         print("Waiting for kills; Ctrl-C ends it.", file=sys.stderr)

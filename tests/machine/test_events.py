@@ -1,6 +1,7 @@
 """Where an event stands, and that each is told once."""
 
 import random
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -163,7 +164,21 @@ def test_an_event_is_told_at_the_silence_behind_it() -> None:
     assert next(told) is None
     last = next(told)
     assert last is not None
-    assert len(last[1]) == 2
+    assert isinstance(last[0], OomReport)
+    assert (last[0].line, len(last[1])) == (2, 2)  # silence is no line
+
+
+def test_an_event_is_told_though_the_log_is_never_quiet() -> None:
+    def lines() -> Iterator[str | None]:
+        yield from kills(7).decode().splitlines()
+        for number in range(2000):
+            time.sleep(0.02)
+            yield f"[ {800 + number}.000000] nft: IN=eth0 OUT= SRC=192.0.2.1"
+        raise AssertionError("it waited for silence")
+
+    told = next(watch(lines(), "log", everything, []))
+    assert told is not None
+    assert isinstance(told[0], OomReport)
 
 
 def test_a_report_that_comes_line_by_line_is_the_report_of_the_file() -> None:

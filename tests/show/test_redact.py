@@ -118,7 +118,9 @@ def test_a_name_that_a_cut_line_holds_is_gone_too() -> None:
 
 
 @given(
-    st.text(alphabet="zq\u202e |()", min_size=3, max_size=15).filter(lambda name: "zq" in name and name == name.strip())
+    st.tuples(st.text(alphabet="zq\u202e |()", max_size=6), st.text(alphabet="zq\u202e |()", max_size=6)).map(
+        lambda around: f"{around[0]}zq{around[1]}".strip().ljust(3, "z")
+    )
 )
 def test_no_odd_name_comes_through(name: str) -> None:
     facts = Snapshot(ooms=snapshot(name).ooms)

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from time import monotonic
 from typing import NamedTuple
 
 from reprieve.machine.reader import Event, Passage, by_the_kernel, read_briefly, read_source
@@ -15,6 +16,7 @@ from reprieve.oom.report import EventReader
 
 HISTORY = 256  # how many events before one are looked at to say how often it happens: a bound, so time stays linear
 REMEMBERED = 20_000  # events of one source: a log that is nothing but kill lines must not fill the memory
+_CHATTER_S = 2.0  # other lines have come so long: the event is over, though the log is never quiet
 _SAME_MOMENT_S = 2.0  # two clocks of one kernel line: printk's own stamp and the journal's
 
 
@@ -91,6 +93,7 @@ def watch(
 
     def events() -> Iterator[OomReport | AllocationFailure | None]:
         number = 0
+        claimed, since_s = 0, 0.0  # the newest line of an event, and when it came
         for text in lines:
             if text is None:
                 yield from reader.flush()
@@ -99,6 +102,12 @@ def watch(
             number += 1
             for line in by_the_kernel(read_lines(f"{text}\n", number), name, gaps):
                 yield from reader.feed(line)
+            if not reader.drafts:
+                continue
+            if (newest := max(draft.last_line for draft in reader.drafts)) != claimed:
+                claimed, since_s = newest, monotonic()
+            elif monotonic() - since_s > _CHATTER_S:
+                yield from reader.flush()
         yield from reader.flush()
 
     for event in events():
