@@ -287,6 +287,23 @@ def test_a_unit_that_systemctl_shows_is_explained(reprieve: Run) -> None:
     assert "reprieve why --cgroup=leaky.service" in told
 
 
+def test_a_hostile_name_in_a_status_acts_nowhere(reprieve: Run, tmp_path: Path) -> None:
+    name = "a\x1b[31m\u202e\n<b onclick=x>`$(id)`"
+    state = {"Status": "exited", "OOMKilled": True, "ExitCode": 137}
+    status = json.dumps([{"Name": name, "Id": "--all;$(id)", "State": state}])
+    for options in ((), ("-v",), ("--markdown",), ("--json",)):
+        said = reprieve("why", "-", *options, stdin=status).stdout
+        assert "OOMKilled" in said
+        assert not re.search("[\x1b\u202e]|\n<b", said)
+    reprieve("why", "-", "--html", "page.html", stdin=status)
+    assert "<b onclick" not in (tmp_path / "page.html").read_text()
+    commands = re.findall(r"^ +\$ (.+)$", reprieve("why", "-", stdin=status).stdout, re.MULTILINE)
+    assert commands
+    for command in commands:
+        subprocess.run(["sh", "-n", "-c", command], check=True)
+        assert command.count("$(id)") == command.count("'") / 2 or "$(id)" not in command
+
+
 # -- exit statuses and refusals ----------------------------------------------------------------------------------------
 
 
