@@ -21,7 +21,7 @@ APT := $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Tim
 INSTALL := $(APT) install -y --no-install-recommends
 
 # journalctl and what fills a journal; what makes and opens packed logs; a user without rights
-TEST_PACKAGES := systemd systemd-journal-remote util-linux gzip xz-utils zstd bzip2 grep
+TEST_PACKAGES := systemd systemd-journal-remote util-linux groff gzip xz-utils zstd bzip2 grep
 SLOW_PACKAGES := chromium fonts-dejavu-core
 
 .build/python:
@@ -90,6 +90,7 @@ evidence: .build/dev
 
 docs: .build/dev
 	@$(BIN)/python docs/pages.py
+	@$(BIN)/python docs/man.py
 
 clean:
 	rm -rf .build $(VENV)

@@ -28,7 +28,7 @@ _PIECES = 6  # of 256 KiB: a report of thousands of tasks stands in three
 Event = OomReport | AllocationFailure | Ending
 
 
-_Kind = TypeVar("_Kind", OomReport, AllocationFailure)
+_Kind = TypeVar("_Kind", bound=OomReport | AllocationFailure)
 
 
 class Passage(NamedTuple):

@@ -289,8 +289,8 @@ class Draft:
         kill = parse_kill(line.text, line=line.number, whole=line.whole)
         if kill is None or self.failure:
             return False
-        if any(known.pid == kill.pid for known in self.kills):
-            return True  # printed twice: by a group kill, or by an echo of the console
+        if any(_is_echo(known, kill) for known in self.kills) and self._is_near(line):
+            return True
         if (self.kills and "group_path" not in self.facts) or not self._is_near(line):
             return False
         chosen = self.facts.get("selected_pid")
@@ -451,6 +451,14 @@ class Draft:
         if uid is None and kill.pid == self.facts.get("selected_pid"):
             uid = self.facts.get("selected_uid")
         return kill if (uid, reaped) == (kill.uid, False) else replace(kill, uid=uid, reaped=reaped)
+
+
+def _is_echo(known: Kill, kill: Kill) -> bool:
+    """The same kill, printed twice: by a group kill, or by a console. A pid is used again, sizes hardly are."""
+    if known.pid != kill.pid:
+        return False
+    told = ((known.comm, kill.comm), (known.total_vm_bytes, kill.total_vm_bytes), (known.uid, kill.uid))
+    return all(one == other or None in (one, other) for one, other in told)
 
 
 _READERS = {

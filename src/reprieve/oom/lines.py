@@ -28,7 +28,8 @@ _SYSLOG_DATE = r"""(?:
     (?:[^\W\d]{2,5}\.?[ ])? [^\W\d]{2,5}\.?[ ]+\d{1,2}[ ](?:\d{4}[ ])? \d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:[ ]\d{4}\b)?
 )"""
 _ISO_DATE = r"""(?:
-    (?:[^\W\d]{2,5}\.?[ ])? \d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:[ ]?(?:Z|[+-]\d\d:?\d\d|[A-Z]{3,5}\b))?
+    (?:[^\W\d]{2,5}\.?[ ])? \d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?
+    (?:[ ]?(?:Z|[+-]\d\d:?\d\d|(?!INFO|WARN|ERROR|DEBUG|FATAL)[A-Z]{3,5}\b))?
   | \d{9,10}\.\d{6}(?=[ ])
 )"""
 _KERNEL_STAMP = r"""
@@ -185,7 +186,7 @@ def _from_json(number: int, raw: str, whole: bool) -> Iterator[Line]:
         return
     message = entry["MESSAGE"]
     if isinstance(message, list):  # bytes that are not UTF-8 come as a list of numbers
-        message = bytes(message).decode(errors="backslashreplace")
+        message = bytes(byte for byte in message if byte in range(256)).decode(errors="backslashreplace")
     stamp = entry.get("__REALTIME_TIMESTAMP")
     host, tag = entry.get("_HOSTNAME", "-"), entry.get("SYSLOG_IDENTIFIER", "-")
     when = f"{int(stamp) / 1e6:.6f} " if isinstance(stamp, str) and stamp.isdigit() else ""

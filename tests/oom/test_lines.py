@@ -1,0 +1,142 @@
+"""What comes before the kernel's words, by transport."""
+
+import json
+from datetime import datetime, timedelta, timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reprieve.oom.lines import Line, caller, host, read_lines, stamp
+
+WORDS = "Out of memory: Killed process 7 (tmux: server) total-vm:8kB"
+
+
+def one(text: str) -> Line:
+    (line,) = read_lines(f"{text}\n")
+    return line
+
+
+@pytest.mark.parametrize(
+    ("head", "kernel"),
+    [
+        ("", None),
+        ("[  123.456789] ", None),
+        ("[  123.456789][  T123] ", None),
+        ("[71073.562109] [T13546] ", None),
+        ("<4>[  123.456789] ", None),
+        ("[Thu Oct 23 23:16:06 2025] ", None),
+        ("[Mo Okt 23 23:16:06 2025] ", None),
+        ("Oct  3 23:13:58 host kernel: ", None),
+        ("Oct  3 23:13:58 host kernel: [111764.566248] ", None),
+        ("Oct  3 23:13:58 kernel: [111764.566248] ", None),
+        ("Nov 12 12:29:23 alien kernel[19202]: ", None),
+        ("Nov 03 08:06:47.252691 localhost kernel: ", None),
+        ("Thu 2025-10-23 23:13:58 EDT LAPTOP kernel: ", None),
+        ("2026-11-23T14:08:41+0000 lab kernel: ", None),
+        ("2025-10-23T23:16:06,123456+00:00 ", None),
+        ("1795442921.044183 lab kernel: ", None),
+        ("[   28.962443] lab kernel: ", None),
+        ("Thu Oct 23 23:16:06 2025 kern.warn kernel: [ 1770.251714] ", None),
+        ("<4>1 2017-05-01T12:03:58.000000+01:00 aphkrsws7 kernel - - - ", None),
+        ("2023-01-07T14:02:11.000000000Z stderr F ", None),
+        (" kernel:", None),
+        ("5:Dec 21 06:55:33 gdb kernel: [419827.630493] ", None),
+        ("/var/log/kern.log:5:Dec 21 06:55:33 gdb kernel: [419827.630493] ", None),
+        ("> [  728.287402] ", None),
+        ("    MESSAGE=", None),
+        ("4,19685342,241227987454,-,caller=T12845;", True),
+        ("kern  :err   : [   49.921978][ T6736] ", True),
+        ("12,1968,241227987454,-;", False),
+        ("user  :warn  : [   49.921978] ", False),
+        ("<13>[  123.456789] ", False),
+        ("Oct  3 23:13:58 host node-problem-detector-startup.sh[6018]: ", False),
+        ("2025-10-03T23:13:58.123456+02:00 host kubelet[77]: ", False),
+    ],
+)
+def test_the_prefix_comes_off_and_tells_who_wrote(head: str, kernel: bool | None) -> None:
+    line = one(head + WORDS)
+    assert line.text == WORDS
+    assert line.kernel is kernel
+
+
+def test_a_message_may_begin_with_blanks_and_with_words_like_a_tag() -> None:
+    assert one("[    1.000000]  active_file:1 inactive_file:2").text == " active_file:1 inactive_file:2"
+    assert one("2025-10-23T23:16:06+00:00 memory: usage 980kB").text == "memory: usage 980kB"
+    assert one("2025-10-23T23:16:06+00:00 oom_reaper: reaped process 7 (a)").kernel is None
+
+
+def test_a_kernel_line_glued_to_a_programs_is_found() -> None:
+    line = one("Creating journal (262144 blocks): [   34.739137] mkfs.ext4 invoked oom-killer: gfp_mask=0x1")
+    assert line.text.startswith("mkfs.ext4 invoked")
+
+
+def test_escapes_of_syslog_pages_and_terminals_are_undone() -> None:
+    assert [line.text for line in read_lines("Jul 15 23:44:32 r kernel: a:1#012 b:2#012 c:3\n")] == [
+        "a:1",
+        " b:2",
+        " c:3",
+    ]
+    assert one("[1.0] &lt;TASK&gt; &amp;x").text == "<TASK> &x"
+    assert one("Dec 23 21:03:36 o \x1b[32mkernel:\x1b[0m\x1b[1m [ 7.345821] x\x1b[0m").text == "x"
+    assert [line.text for line in read_lines("[1.0] a\r\n[1.0] b\r\n")] == ["a", "b"]
+
+
+def test_the_journals_json_is_a_line_for_each_line_of_its_message() -> None:
+    entry = {
+        "MESSAGE": "active_anon:1\n active_file:2",
+        "_TRANSPORT": "kernel",
+        "SYSLOG_FACILITY": "0",
+        "_HOSTNAME": "lab",
+        "SYSLOG_IDENTIFIER": "kernel",
+        "__REALTIME_TIMESTAMP": "1795442921044183",
+        "_SOURCE_MONOTONIC_TIMESTAMP": "28962443",
+        "_BOOT_ID": "323112069467488b85c50886394d6449",
+    }
+    first, second = read_lines(json.dumps(entry) + "\n")
+    assert (first.text, second.text, first.kernel) == ("active_anon:1", " active_file:2", True)
+    assert stamp(first.head).wall_s == 1795442921.044183
+    assert stamp(first.head).uptime_s == 28.962443
+    assert host(first.head) == "lab"
+    assert first.boot_id == entry["_BOOT_ID"]
+
+
+def test_what_a_program_wrote_into_the_kernels_buffer_is_not_the_kernels_in_the_journal_either() -> None:
+    entry = {"MESSAGE": WORDS, "_TRANSPORT": "kernel", "SYSLOG_FACILITY": "1"}
+    assert one(json.dumps(entry)).kernel is False
+
+
+@pytest.mark.parametrize("text", ["{", '{"a": 1}', "[1, 2]", '{"MESSAGE": null}', "{}" * 5000, '{"MESSAGE": [300]}'])
+def test_json_that_is_no_entry_is_a_line(text: str) -> None:
+    assert len(list(read_lines(f"{text}\n"))) == 1
+
+
+def test_a_line_without_its_newline_is_not_whole() -> None:
+    assert [line.whole for line in read_lines("[1.0] a\n[1.0] b")] == [True, False]
+
+
+@given(st.text(alphabet="[]<>0123456789.:, -TCkernel;{}\\#\n", max_size=200))
+def test_any_text_is_lines(text: str) -> None:
+    for line in read_lines(text):
+        assert line.number >= 1
+        stamp(line.head)
+        host(line.head)
+        caller(line.head)
+
+
+@given(st.datetimes(datetime(1970, 1, 2), datetime(2200, 1, 1)), st.integers(-11 * 60, 13 * 60))
+def test_iso_dates_are_moments(moment: datetime, ahead_min: int) -> None:
+    zoned = moment.replace(microsecond=0, tzinfo=timezone(timedelta(minutes=ahead_min)))
+    assert stamp(f"{zoned.isoformat()} host kernel: ").wall_s == zoned.timestamp()
+
+
+def test_dates_without_year_or_zone_are_kept_and_not_believed() -> None:
+    assert stamp("Oct  3 23:13:58 host kernel: ").text == "Oct  3 23:13:58"
+    assert not stamp("Oct  3 23:13:58 host kernel: ").certain
+    assert stamp("[Thu Oct 23 23:16:06 2025] ").wall_s is None
+
+
+def test_callers_are_told() -> None:
+    assert caller("[   49.921978][ T6736] ") == "T6736"
+    assert caller("4,19685342,241227987454,-,caller=C0;") == "C0"
+    assert caller("[   49.921978] ") is None

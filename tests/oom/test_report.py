@@ -1,0 +1,199 @@
+"""Forms of the report that few logs show, each by itself."""
+
+import pytest
+
+from reprieve.model.oom import AllocationFailure, Kill, OomReport
+from reprieve.oom.report import read_reports
+from reprieve.oom.tables import parse_kill
+from tests.labels import label
+
+
+def read(text: str) -> list[OomReport]:
+    return [event for event in read_reports(text) if isinstance(event, OomReport)]
+
+
+def told(text: str) -> dict[str, object]:
+    (event,) = read(text)
+    return {name: value for name, value in label(event).items() if value not in (None, False, [], ())}
+
+
+def test_the_reaper_is_no_kill() -> None:
+    assert parse_kill("oom_reaper: reaped process 7 (sh), now anon-rss:0kB, file-rss:0kB, shmem-rss:0kB") is None
+
+
+def test_a_cut_kill_line_is_still_a_kill() -> None:
+    assert parse_kill("Out of memory: Killed process 7 (sh) total-vm:8") == Kill(line=1, pid=7, comm="sh")
+
+
+def test_page_tables_that_were_bytes_and_called_kib_are_bytes() -> None:
+    line = "Killed process 7 (java) total-vm:9kB, UID:0 pgtables:40960kB oom_score_adj:0"
+    kill = parse_kill(line, pgtables_bytes=40960)
+    assert kill is not None
+    assert kill.pgtables_bytes == 40960
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'Oct 23 23:13:58 host dockerd[123]: time="2025" level=info msg="Killed process 3 (x)"',
+        "Oct 23 23:13:58 host kubelet[3]: I1023 java invoked oom-killer: gfp_mask=0xd0",
+        "Oct 23 23:13:58 host systemd[1]: foo.service: A process of this unit has been killed by the OOM killer.",
+        "Oct 23 23:13:58 host earlyoom[9]: sending SIGTERM to process 7 uid 1000 “java”: oom_score 900",
+        "Start for oom-killer",
+        "killed process group leader 17",
+        "somebody wrote about the oom-killer: it is bad",
+        "2026-11-23 14:08:46 INFO Out of memory: Killed process 7 (java) total-vm:1kB was in the log",
+        "kmalloc-2048           59164KB      59164KB",
+        "RAX: 0000000000000000 RBX: ffff8880a9e14a08",
+    ],
+)
+def test_the_words_of_others_are_no_event(line: str) -> None:
+    assert read(f"{line}\n") == []
+
+
+def test_a_failed_allocation_is_told_and_kills_nobody() -> None:
+    text = (
+        "[9.0] sshd: page allocation failure: order:4, mode:0x40dc0(GFP_KERNEL|__GFP_COMP), nodemask=(null)\n"
+        "[9.0] CPU: 1 PID: 7 Comm: sshd Not tainted 6.1.0 #1\n[9.0] Mem-Info:\n"
+        "[9.0] active_anon:1 inactive_anon:2 isolated_anon:0\n"
+    )
+    (failure,) = read_reports(text)
+    assert isinstance(failure, AllocationFailure)
+    assert (failure.comm, failure.order) == ("sshd", 4)
+    assert failure.memory is not None
+
+
+def test_a_failed_allocation_behind_a_kill_keeps_its_own_figures() -> None:
+    text = (
+        "[8.0] Out of memory: Killed process 7 (a) total-vm:8kB, anon-rss:4kB, file-rss:0kB\n"
+        "[9.0] a: page allocation failure: order:0, mode:0x40dc0(GFP_KERNEL)\n[9.0] Mem-Info:\n"
+        "[9.0] active_anon:1 inactive_anon:2 isolated_anon:0\n"
+    )
+    kill, failure = read_reports(text)
+    assert isinstance(kill, OomReport)
+    assert kill.memory is None
+    assert isinstance(failure, AllocationFailure)
+
+
+def test_figures_of_memory_alone_are_no_event() -> None:
+    assert read("[9.0] Mem-Info:\n[9.0] active_anon:1 inactive_anon:2 isolated_anon:0\n[9.0] 65406 pages RAM\n") == []
+
+
+def test_2_6_10_names_nobody_who_asked() -> None:
+    text = "oom-killer: gfp_mask=0xd2\nFree pages:  1796kB (112kB HighMem)\nOut of Memory: Killed process 12 (java).\n"
+    assert told(text)["gfp_mask"] == "0xd2"
+    assert (told(text)["victim"], "trigger" in told(text)) == ("java", False)
+
+
+def test_2_6_24_kills_a_child_of_whom_it_selects() -> None:
+    text = (
+        "[1.0] apache2 invoked oom-killer: gfp_mask=0x1201d2, order=0, oomkilladj=-3\n"
+        "[1.1] Out of memory: kill process 4455 (apache2) score 32222 or a child\n[1.2] Killed process 4456 (apache2)\n"
+    )
+    found = told(text)
+    assert (found["selected_pid"], found["victim_pid"], found["trigger_oom_adj"]) == (4455, 4456, -3)
+
+
+def test_rhel_6_puts_the_uid_before_the_name() -> None:
+    found = told(
+        "Killed process 18992, UID 48, (httpd worker) total-vm:3355660kB, anon-rss:1615472kB, file-rss:10664kB\n"
+    )
+    assert (found["uid"], found["victim"], found["anon_rss_kb"]) == (48, "httpd worker", 1615472)
+
+
+@pytest.mark.parametrize("name", ["tmux: server", "(sd-pam)", "531", "in:imjournal", "runc:[2:INIT]", "a) b", "x,y"])
+def test_names_may_hold_anything(name: str) -> None:
+    text = (
+        f"Oct 23 23:13:58 host kernel: {name} invoked oom-killer: gfp_mask=0xd0, order=1, oom_score_adj=3\n"
+        "Oct 23 23:13:58 host kernel: oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=/,mems_allowed=0,"
+        f"oom_memcg=/a,b,task_memcg=/a,b/c,task={name},pid=45,uid=1000\n"
+        f"Oct 23 23:13:58 host kernel: Memory cgroup out of memory: Killed process 45 ({name}) total-vm:4kB\n"
+    )
+    found = told(text)
+    assert [found["trigger"], found["selected"], found["victim"]] == [name] * 3
+    assert (found["oom_memcg"], found["task_memcg"]) == ("/a,b", "/a,b/c")
+
+
+def test_unknown_constraints_and_columns_are_taken_as_they_come() -> None:
+    text = (
+        "[1.0] [  pid  ]   uid  tgid total_vm      rss (01)nrss pgtables_bytes swapents oom_score_adj name\n"
+        "[1.0] [    107]     0   107     2982     2592       77      61440        5            -7 ta il\n"
+        "[1.0] oom-kill:constraint=CONSTRAINT_BPF_PSI_MEM,nodemask=(null),task=ta il,pid=107,uid=3\n"
+    )
+    (event,) = read(text)
+    assert event.constraint == "CONSTRAINT_BPF_PSI_MEM"
+    assert event.tasks is not None
+    (task,) = event.tasks
+    assert (task.others, task.pgtables_bytes, task.oom_score_adj, task.comm) == (
+        (("(01)nrss", 77),),
+        61440,
+        -7,
+        "ta il",
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[1.1] Out of memory: Killed process 946 (a b) total-vm:8kB, anon-rss:6kB, shmem-\nrss:12kB, UID:5\n",
+        "Out of memory: Killed process 946 (a b) total-vm:8kB, anon-rss:6kB,\nshmem-rss:12kB, UID:5\n",
+        "> [  1.100000] Out of memory: Killed process 946 (a b) total-vm:8kB,\n> anon-rss:6kB, shmem-rss:12kB UID:5\n",
+    ],
+    ids=["within a word", "no prefixes", "a quoted mail"],
+)
+def test_wrapped_lines_are_joined(text: str) -> None:
+    found = told(text)
+    assert (found["victim"], found["anon_rss_kb"], found["shmem_rss_kb"], found["uid"]) == ("a b", 6, 12, 5)
+
+
+def test_blank_lines_between_lines_change_nothing() -> None:
+    lines = [
+        "[1.1] java invoked oom-killer: gfp_mask=0xd0, order=0, oom_score_adj=0",
+        "[1.2] Out of memory: Kill process 4455 (java) score 322 or sacrifice child",
+        "[1.3] Killed process 4455 (java) total-vm:81924kB, anon-rss:1234kB, file-rss:55kB",
+    ]
+    assert told("\n\n".join(lines) + "\n") == told("\n".join(lines) + "\n")
+
+
+def test_a_group_kill_is_one_event_and_its_victim_counts_once() -> None:
+    kill = (
+        "Memory cgroup out of memory: Killed process {} (w) total-vm:4kB, anon-rss:3kB, file-rss:0kB, shmem-rss:0kB\n"
+    )
+    group = "Tasks in /grp are going to be killed due to memory.oom.group set\n"
+    (event,) = read(kill.format(7) + group + kill.format(7) + kill.format(8) + kill.format(9))
+    assert [victim.pid for victim in event.kills] == [7, 8, 9]
+    assert event.group_path == "/grp"
+
+
+def test_a_late_reaper_finds_its_victim_behind_the_next_trigger() -> None:
+    text = (
+        "[1.0] Out of memory: Killed process 7 (a) total-vm:4kB, anon-rss:3kB, file-rss:0kB\n"
+        "[1.1] b invoked oom-killer: gfp_mask=0xd0, order=0, oom_score_adj=0\n"
+        "[1.2] oom_reaper: reaped process 7 (a), now anon-rss:0kB, file-rss:0kB, shmem-rss:0kB\n"
+    )
+    first, second = read(text)
+    assert first.kills[0].reaped
+    assert second.kills == ()
+
+
+def test_several_taints_are_no_kernel_release() -> None:
+    text = (
+        "[1.0] rsync invoked oom-killer: gfp_mask=0xd0, order=0, oom_score_adj=0\n"
+        "[1.0] CPU: 1 PID: 7 Comm: rsync Tainted: G S         OE      6.7.4-arch1-1 #1 20d30c48\n"
+    )
+    (event,) = read(text)
+    assert (event.kernel, event.tainted) == ("6.7.4-arch1-1", "GSOE")
+
+
+def test_what_is_missing_is_said() -> None:
+    (event,) = read("[1.0] Out of memory: Killed process 7 (a) total-vm:4kB, anon-rss:3kB, file-rss:0kB\n")
+    assert len(event.missing) == 3
+
+
+def test_a_pid_that_is_used_again_is_another_kill() -> None:
+    text = (
+        "Oct  3 02:13:58 host kernel: Out of memory: Killed process 7 (a) total-vm:4kB, anon-rss:3kB, file-rss:0kB\n"
+        "Oct  9 02:13:58 host kernel: Out of memory: Killed process 7 (a) total-vm:9kB, anon-rss:8kB, file-rss:0kB\n"
+    )
+    assert len(read(text)) == 2
+    assert len(read(text.replace("9kB", "4kB").replace("8kB", "3kB"))) == 1
