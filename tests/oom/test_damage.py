@@ -191,3 +191,30 @@ def test_an_hour_of_mangled_logs_raises_nothing(path: Path) -> None:
             )
         for event in read("".join(mangled)):
             assert event.line <= event.last_line
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Jan 1 00:00:00 h app: Killed process 7 (x) oom_score_adj:" + "9" * 5000,
+        "Out of memory: Killed process " + "9" * 5000 + " (x) total-vm:8kB",
+        "Out of memory: Killed process 7 (x) total-vm:" + "9" * 5000 + "kB, UID:" + "9" * 5000,
+        "Out of memory: Kill process " + "9" * 5000 + " (x) score 1 or sacrifice child",
+        "Out of memory: Kill process 7 (x) score " + "9" * 5000 + " or sacrifice child",
+        "java invoked oom-killer: gfp_mask=0x" + "f" * 5000 + ", order=" + "9" * 5000 + ", oom_score_adj=" + "9" * 5000,
+        "6,1," + "9" * 400 + ",-;Out of memory: Killed process 7 (x) total-vm:8kB",
+        "[" + "9" * 400 + ".000001] Out of memory: Killed process 7 (x) total-vm:8kB",
+        "[ 7]     0  7   ²²²      ²   " + "9" * 5000 + "        0             0 x",
+        "oom-kill:constraint=A" + ",nodemask=" * 5000,
+        "oom-kill:constraint=A" + ",task=" * 5000,
+        '{"a":' + "[" * 5000,
+        '{"MESSAGE":"Out of memory: Killed process 7 (x)","__REALTIME_TIMESTAMP":"²","_BOOT_ID":["a"]}',
+        '{"MESSAGE":"\\ud800 Killed process","__REALTIME_TIMESTAMP":"' + "9" * 400 + '"}',
+        '{"MESSAGE":[300, -1, "x", 65]}',
+        "[1.0] x" + " " * 20_000 + "\n" + " " * 20_000 + "y",
+    ],
+    ids=lambda line: line[:40],
+)
+def test_a_hostile_line_is_a_line(line: str) -> None:
+    for event in read(f"[1.0] a invoked oom-killer: gfp_mask=0x1, order=0\n{line}\n"):
+        assert str(event).encode()

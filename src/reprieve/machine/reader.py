@@ -23,6 +23,7 @@ _PASTE_BYTES = 2 * 1024 * 1024  # a pod is 10 KiB of JSON, and people paste a fe
 _STATUS_WORDS = (
     *(b"OOMKilled", b"containerStatuses", b"/tasks/", b"Container ID:", b"Active: ", b"Result=", b'"Type"'),
 )
+_PROOFS = ("kmsg", "journal")  # kinds whose records only the kernel can mark as its own
 _PIECES = 6  # of 256 KiB: a report of thousands of tasks stands in three
 
 Event = OomReport | AllocationFailure | Ending
@@ -36,6 +37,7 @@ class Passage(NamedTuple):
 
     source: str
     boot_id: str | None
+    proves: bool
     pieces: tuple[tuple[int, bytes], ...]  # the number of the first line, and the text
     start: int
     until: int | None  # None: to the end of the pieces
@@ -43,7 +45,7 @@ class Passage(NamedTuple):
     def read(self, brief: _Kind) -> _Kind:
         """The event with all that is told of it; as it was read briefly, if its whole text tells of no such event."""
         lines = chain.from_iterable(self._lines())
-        for event in _events(lines, self.source, self.boot_id):
+        for event in _events(lines, self.source, self.boot_id, self.proves):
             if isinstance(event, type(brief)) and _is_same(event, brief):
                 return event
         return brief
@@ -63,35 +65,39 @@ def read_source(source: Source, gaps: list[Gap]) -> Iterator[Event]:
     Lines are numbered from 1 up to 8 MiB. Behind that an event is named by the byte where its text begins,
     `kern.log@812345678`, and its lines count from there.
     """
-    paste = _Paste()
+    paste, proves = _Paste(), source.kind in _PROOFS
     for name, first, region in _regions(source, paste, gaps):
         lines = chain.from_iterable(_whole(region, first))
-        yield from _events(by_the_kernel(lines, name, gaps), name, source.boot_id)
+        yield from _events(by_the_kernel(lines, name, gaps), name, source.boot_id, proves)
     yield from paste.endings(source, gaps)
 
 
 def read_briefly(source: Source, gaps: list[Gap]) -> Iterator[tuple[OomReport | AllocationFailure, Passage] | Ending]:
     """The same events with what a summary needs alone, a tenth of the work; and where to read each whole."""
-    paste = _Paste()
+    paste, proves = _Paste(), source.kind in _PROOFS
     for name, first, region in _regions(source, paste, gaps):
         pieces: deque[tuple[int, bytes]] = deque(maxlen=_PIECES)
         lines = chain.from_iterable(_spine(region, first, pieces))
         before: OomReport | AllocationFailure | None = None
         start = first
-        for event in _events(by_the_kernel(lines, name, gaps), name, source.boot_id):
+        for event in _events(by_the_kernel(lines, name, gaps), name, source.boot_id, proves):
             if before is not None:
-                yield before, Passage(name, source.boot_id, tuple(pieces), start, event.line)
+                yield before, Passage(name, source.boot_id, proves, tuple(pieces), start, event.line)
                 start = before.last_line + 1
             before = event
         if before is not None:
-            yield before, Passage(name, source.boot_id, tuple(pieces), start, None)
+            yield before, Passage(name, source.boot_id, proves, tuple(pieces), start, None)
     yield from paste.endings(source, gaps)
 
 
-def _events(lines: Iterable[Line], name: str, boot_id: str | None) -> Iterator[OomReport | AllocationFailure]:
+def _events(
+    lines: Iterable[Line], name: str, boot_id: str | None, proves: bool
+) -> Iterator[OomReport | AllocationFailure]:
     for event in _each_once(read_events(lines, name)):
-        if isinstance(event, OomReport) and event.boot_id is None and boot_id is not None:
-            event = replace(event, boot_id=boot_id)
+        if isinstance(event, OomReport):
+            verified = event.verified if proves else None  # anybody can write a file that looks like a kernel's record
+            if (event.verified, event.boot_id) != (verified, event.boot_id or boot_id):
+                event = replace(event, verified=verified, boot_id=event.boot_id or boot_id)
         yield event
 
 
@@ -225,11 +231,16 @@ def _spine(excerpts: Iterable[Excerpt], first: int, pieces: deque[tuple[int, byt
 
 
 def by_the_kernel(lines: Iterable[Line], name: str, gaps: list[Gap]) -> Iterator[Line]:
-    """The same lines; one that a program wrote to look like a kill is told of, and is none."""
+    """The same lines; those that programs wrote to look like a kill are told of, once, and are none."""
+    forged = first = 0
     for line in lines:
         if line.kernel is False and "Killed process" in line.text and parse_kill(line.text) is not None:
-            gaps.append(Gap(place=f"{name}:{line.number}", reason="looks like a kill, but a program wrote it"))
+            forged += 1
+            first = first or line.number
         yield line
+    if forged:
+        others = f", and so do {forged - 1} others" if forged > 1 else ""
+        gaps.append(Gap(place=f"{name}:{first}", reason=f"looks like a kill, but a program wrote it{others}"))
 
 
 class _LineCounter:

@@ -16,32 +16,36 @@ from reprieve.oom.tables import last_number, parse_header, parse_kill, parse_row
 
 # 2.6.18 and before print no name; whoever quotes the words in a line of its own has more before them than a name.
 _TRIGGER = r"(?P<comm>.*?)\s*(?:\binvoked )?oom-killer(?::|$)(?P<rest>.*)"
-_FLAGS = r"gfp_mask=(0x[0-9a-f]+)(?=[(,]|\s*$)(?:\(([A-Z0-9_|x]*)\))?"
+_FLAGS = r"gfp_mask=(0x[0-9a-f]{1,16})(?=[(,]|\s*$)(?:\(([A-Z0-9_|x]*)\))?"
 _CPU = (
-    r"CPU:? ?(?P<cpu>\d+)(?: UID: (?P<uid>\d+))? PID: (?P<pid>\d+) Comm: (?P<comm>.{0,60}?)"
+    r"CPU:? ?(?P<cpu>[0-9]{1,6})(?: UID: (?P<uid>[0-9]{1,10}))? PID: (?P<pid>[0-9]{1,10}) Comm: (?P<comm>.{0,60}?)"
     r" (?:Kdump: loaded )?(?:Not tainted|Tainted: (?P<taint>[A-Z ]+?)) +(?P<kernel>\d\S*)"
 )
 _OLD_CPU = (  # to 3.9; the order of the words changed with dump_stack_print_info(), 196779b9b4ce (v3.10)
-    r"Pid: (?P<pid>\d+), comm: (?P<comm>.{0,60}?) (?:Not tainted|Tainted: (?P<taint>[A-Z ]+?)) +(?P<kernel>\d\S*)"
+    r"Pid: (?P<pid>[0-9]{1,10}), comm: (?P<comm>.{0,60}?)"
+    r" (?:Not tainted|Tainted: (?P<taint>[A-Z ]+?)) +(?P<kernel>\d\S*)"
 )
 _CPUSET = r".{0,60} cpuset=(\S+) mems_allowed=([\d,-]+)"
 _FRAME = r"(?:.*\] )?(?:\? )?([A-Za-z_][\w.]*)\+0x[0-9a-f]+"
 _ARM_FRAME = r"[\w.]+ from [\w.]+\+0x"
 _STACK_WORDS = r"(?:Stack ?:)?[\s0-9a-f]+$|[0-9a-f]{4}:\s"
-_SELECT = r"\s*(?P<lead>[^:]{0,60}: )?[Kk]ill process (?P<pid>\d+) \((?P<comm>.{0,60}?)\) score (?P<score>\d+) or "
+_SELECT = (
+    r"\s*(?P<lead>[^:]{0,60}: )?[Kk]ill process (?P<pid>[0-9]{1,10}) \((?P<comm>.{0,60}?)\) "
+    r"score (?P<score>[0-9]{1,20}) or\b"
+)
 _CONSTRAINT = r"\s*oom-kill:constraint=(\w+)"
 # Names in it are of strangers and may hold commas: each ends where the next field begins.
 _CONTEXT = (
-    ("nodemask", r",nodemask=(.*?)(?=,cpuset=|,mems_allowed=|,global_oom|,oom_memcg=|,task_memcg=|,task=)"),
-    ("cpuset", r",cpuset=(.*?)(?=,mems_allowed=)"),
+    ("nodemask", r",nodemask=([^=]{0,4096}?)(?=,cpuset=|,mems_allowed=|,global_oom|,oom_memcg=|,task_memcg=|,task=)"),
+    ("cpuset", r",cpuset=(.{0,4096}?)(?=,mems_allowed=)"),
     ("mems_allowed", r",mems_allowed=([\d,-]*\d)(?=,[a-z]|\s|$)"),
-    ("oom_memcg", r",oom_memcg=(.*?)(?=,task_memcg=)"),
-    ("task_memcg", r",task_memcg=(.*?)(?=,task=)"),
-    ("selected_comm", r",task=(.*),pid=\d"),
+    ("oom_memcg", r",oom_memcg=(.{0,4096}?)(?=,task_memcg=)"),
+    ("task_memcg", r",task_memcg=(.{0,4096}?)(?=,task=)"),
+    ("selected_comm", r",task=(.{0,60}),pid=[0-9]"),
 )
 _TASK_IN = r"Task in (?P<task>/.*) killed as a result of limit of (?P<limit>/.*)"
 _GROUP = r"\s*Tasks in (/.*) are going to be killed due to memory\.oom\.group set"
-_REAPED = r"\s*oom_reaper: reaped process (\d+) \("
+_REAPED = r"\s*oom_reaper: reaped process ([0-9]{1,10}) \("
 _NOBODY = r"\s*(?:Memory cgroup o|O)ut of memory and no killable process"
 _SYSRQ_WORKERS = ("kworker/", "events/")  # moom_callback() in drivers/tty/sysrq.c runs in one
 _SLOW_CONSOLE_S = 300.0  # a report of a thousand tasks at 9600 baud takes two minutes
@@ -109,7 +113,7 @@ class Draft:
         invoked = "invoked oom-killer" in line.text
         if len(re.sub(r"\\x[0-9a-f]{2}", "?", comm)) > 15 or not (invoked or "gfp_mask=" in rest):
             return False  # somebody else's words about it
-        order = last_number(r"\border=(-?\d+)", rest, line.whole)
+        order = last_number(r"\border=(-?[0-9]{1,4})", rest, line.whole)
         if self.claimed and order != -1 and not comm.startswith(_SYSRQ_WORKERS):
             return False  # somebody else's: sysrq-f is carried out by a worker
         flags = re.search(_FLAGS, rest)
@@ -121,8 +125,8 @@ class Draft:
             gfp_mask=int(flags[1], 16) if flags else None,
             gfp_flags=tuple(flags[2].split("|")) if flags and flags[2] else (),
             order=order,
-            oom_score_adj=last_number(r"\boom_score_adj=(-?\d+)", rest, line.whole),
-            oom_adj=last_number(r"\b(?:oomkilladj|oom_adj)=(-?\d+)", rest, line.whole),
+            oom_score_adj=last_number(r"\boom_score_adj=(-?[0-9]{1,6})", rest, line.whole),
+            oom_adj=last_number(r"\b(?:oomkilladj|oom_adj)=(-?[0-9]{1,6})", rest, line.whole),
         )
         return True
 
@@ -242,7 +246,7 @@ class Draft:
             found = re.search(pattern, text)
             if found and (whole or found.end() < len(text)):
                 self.facts[name] = found[1]
-        for name, pattern in (("selected_pid", r",pid=(\d+)"), ("selected_uid", r",uid=(\d+)")):
+        for name, pattern in (("selected_pid", r",pid=([0-9]{1,10})"), ("selected_uid", r",uid=([0-9]{1,10})")):
             number = last_number(pattern, text, whole)
             if number is not None:
                 self.facts[name] = number

@@ -25,7 +25,8 @@ class Line(NamedTuple):
 
 
 _SYSLOG_DATE = r"""(?:
-    (?:[^\W\d]{2,5}\.?[ ])? [^\W\d]{2,5}\.?[ ]+\d{1,2}[ ](?:\d{4}[ ])? \d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:[ ]\d{4}\b)?
+    (?:\d{4}[ ]|[^\W\d]{2,5}\.?[ ])? [^\W\d]{2,5}\.?[ ]+\d{1,2}[ ](?:\d{4}[ ])?
+    \d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:(?:[ ][A-Z]{3,5})?[ ]\d{4}\b)?
 )"""
 _ISO_DATE = r"""(?:
     (?:[^\W\d]{2,5}\.?[ ])? \d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?
@@ -41,7 +42,7 @@ _HEAD = rf"""(?x)
 (?P<stamped>
   (?:(?:[^\s:\[\]<>]{{1,200}}:)?\d{{1,9}}[:-](?=[<\[A-Z]|\d{{4}}-\d\d-\d\d))? # grep -n, grep -rn
   (?:<(?P<priority>\d{{1,3}})>(?:1[ ])?)?                                    # dmesg -r, serial console; RFC 5424
-  (?:(?P<record>\d{{1,4}}),\d+,\d+,[^;,\s]{{1,4}}(?:,[^;\s]*)?;)?             # /dev/kmsg
+  (?:(?P<record>[0-9]{{1,4}}),[0-9]{{1,20}},[0-9]{{1,18}},[^;,\s]{{1,4}}(?:,[^;\s]*)?;)?             # /dev/kmsg
   (?:(?P<facility>[a-z]+\d?)[ ]*:[a-z]+[ ]*:[ ])?                           # dmesg -x
   (?:{_SYSLOG_DATE}                                                        # RFC 3164, journalctl: a host, and who wrote
      (?:(?:[ ][^\s:\[\]]+)?(?:[ ][a-z0-9]+\.[a-z]+)?[ ](?P<tag>[^\s:\[\]]+)(?:\[\d+\])?:(?:[ ]|$) | [ ]+ | $)
@@ -49,19 +50,21 @@ _HEAD = rf"""(?x)
      (?:[ ](?:stdout|stderr)[ ][FP][ ]                                     # a container log (CRI)
       |[ ]\S+[ ](?P<app>[^\s:]+)[ ]\S+[ ]\S+[ ](?:-|\[[^\]]*\])[ ]           # RFC 5424
       |(?:[ ][^\s:\[\]]+)?[ ](?P<iso_tag>kernel|[^\s:\[\]]+(?=\[\d+\]:))(?:\[\d+\])?:(?:[ ]|$)
-      |[ ]+ | $))?                                                         # dmesg --time-format iso, kubectl: no host
+      |[ ]+ | $)                                                           # dmesg --time-format iso, kubectl: no host
+   |\d\d-\d\d[ ]\d\d:\d\d:\d\d\.\d{{3}}[ ]+\d+[ ]+\d+[ ][VDIWEF][ ].{{0,30}}?:[ ])?  # logcat
   (?:{_KERNEL_STAMP})?
   (?:[ ]?(?:[^\s:\[\]]+[ ])?kernel:[ ]?(?:{_KERNEL_STAMP})?)?                # journalctl -o short-monotonic, wall
   (?:[ ]*MESSAGE=)?                                                       # journalctl -o export, verbose
 )"""
 _INLINE = r"\[\s{0,8}\d{1,8}\.\d{6}\](?:\[\s*[TC]\d+\])? "  # a kernel line glued to a program's on a console
 _ANSI = r"\x1b\[[0-9;?]*[A-Za-z]"
-_ELISION = r"\s*(?:\[?\.{2,}\]?|…|<[a-z]+>|\(\.{3}\))?\s*$"  # what people put where they left lines out; or nothing
+_ELISION = r"(?:\[?\.{2,8}\]?|…|<[a-z]{1,12}>|\(\.{3}\))?"  # what people put where they left lines out; or nothing
 # A bare, wrapped line goes on if it begins with what never begins a message, behind what such a line may stand behind.
 _GOES_ON = (
     *("gfp_mask=", "order=", "oom_score_adj", "total-vm:", "anon-rss:", "file-rss:", "shmem-rss:", "rss:", "UID:"),
-    *("pgtables:", "swapents ", "pgtables_bytes ", "score ", "("),
+    *("pgtables:", "swapents ", "pgtables_bytes ", "score ", "(", "name", "or sacrifice", "or a child"),
 )
+_DANGLING = (" score", " process", " killed", " as a", " result of", " limit of")  # no line ends so
 _OPEN = r"oom-killer:|Killed process|ill process|\[\s*pid\s*\]"
 _WRAPPED_BYTES = 512  # how far a broken line is looked for in a brief reading
 _WRAP_WIDTH = 64  # mailers break between 72 and 80; below this a line was not broken for its length
@@ -139,9 +142,12 @@ def _split(physical: list[str], first: int, last_is_whole: bool) -> Iterator[tup
     """Each message with the width of the physical line it stands in."""
     match_head = _compiled(_HEAD).match
     last = first + len(physical) - 1
+    spaced = physical.count("") * 5 > len(physical) * 2  # a paste with a blank line behind every line
     for number, raw in enumerate(physical, first):
+        if spaced and not raw:
+            continue
         whole = number < last or last_is_whole
-        if raw.startswith("{"):
+        if raw.startswith("{") or raw.lstrip().startswith('"msg": "'):
             yield from ((line, 0) for line in _from_json(number, raw, whole))
             continue
         match = match_head(raw)
@@ -152,7 +158,9 @@ def _split(physical: list[str], first: int, last_is_whole: bool) -> Iterator[tup
             head, text = glued[0], text[glued.end() :]
         kernel = _written_by_kernel(match) if head else None
         if "#012" in text or "\\x0a" in text:
-            parts = re.split(r"#012|\\x0a", text)
+            first_part, *parts = re.split(r"#012|\\x0a", text)
+            yield Line(number, first_part, head, kernel), 0
+            kernel = kernel and None  # a newline within a message may be of a name that the kernel prints
             for part in parts[:-1]:
                 yield Line(number, part, head, kernel), 0
             text = parts[-1]
@@ -174,29 +182,48 @@ def _written_by_kernel(match: re.Match[str]) -> bool | None:
 
 
 def _from_json(number: int, raw: str, whole: bool) -> Iterator[Line]:
-    """A line of `journalctl -o json`; anything else in braces is no line of the kernel's."""
+    """A line of `journalctl -o json`, of Docker's json-file, or of `dmesg --json`; any other is taken as it is."""
     import json
 
+    pair = raw.strip().rstrip(",")
     try:
-        entry = json.loads(raw)
-    except ValueError:
+        entry = json.loads(raw if raw.startswith("{") else f"{{{pair}}}")
+    except (ValueError, RecursionError):
         entry = None
-    if not isinstance(entry, dict) or "MESSAGE" not in entry:
+    message = _message(entry) if isinstance(entry, dict) else None
+    if message is None:
         yield Line(number, raw, whole=whole)
         return
-    message = entry["MESSAGE"]
-    if isinstance(message, list):  # bytes that are not UTF-8 come as a list of numbers
-        message = bytes(byte for byte in message if byte in range(256)).decode(errors="backslashreplace")
-    stamp = entry.get("__REALTIME_TIMESTAMP")
-    host, tag = entry.get("_HOSTNAME", "-"), entry.get("SYSLOG_IDENTIFIER", "-")
-    when = f"{int(stamp) / 1e6:.6f} " if isinstance(stamp, str) and stamp.isdigit() else ""
-    uptime = entry.get("_SOURCE_MONOTONIC_TIMESTAMP")
-    since = f"[{int(uptime) / 1e6:.6f}] " if isinstance(uptime, str) and uptime.isdigit() else ""
-    transport = entry.get("_TRANSPORT")  # "kernel" is what stood in its buffer, where programs may write too
-    facility = entry.get("SYSLOG_FACILITY", "0")
-    kernel = None if transport is None else transport == "kernel" and facility == "0"
-    for part in str(message).split("\n"):
-        yield Line(number, part, f"{when}{host} {tag}: {since}", kernel, True, entry.get("_BOOT_ID"))
+    fields = {name: value for name, value in entry.items() if isinstance(value, str)}
+    host, tag = fields.get("_HOSTNAME", "-"), fields.get("SYSLOG_IDENTIFIER", "-")
+    when = _seconds(fields.get("__REALTIME_TIMESTAMP")) or fields.get("time", "-")
+    uptime = _seconds(fields.get("_SOURCE_MONOTONIC_TIMESTAMP"))
+    head = f"{when} {host} {tag}: " + (f"[{uptime}] " if uptime else "")
+    kernel = None
+    if "_TRANSPORT" in fields:  # "kernel" is what stood in its buffer, where programs may write too
+        kernel = fields["_TRANSPORT"] == "kernel" and fields.get("SYSLOG_FACILITY", "0") == "0"
+    for part in message.removesuffix("\n").split("\n"):
+        yield Line(number, part, _valid(head), kernel, True, fields.get("_BOOT_ID"))
+        kernel = kernel and None  # a newline within a message may be of a name that the kernel prints
+
+
+def _message(entry: dict[str, object]) -> str | None:
+    said = next((entry[key] for key in ("MESSAGE", "log", "msg") if key in entry), None)
+    if isinstance(said, list):  # bytes that are not UTF-8 come as a list of numbers
+        numbers = (number for number in said if isinstance(number, int) and 0 <= number < 256)
+        return bytes(numbers).decode(errors="backslashreplace")
+    return _valid(said) if isinstance(said, str) else None
+
+
+def _valid(text: str) -> str:
+    """JSON can spell halves of a character, which no text may hold."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+def _seconds(microseconds: str | None) -> str | None:
+    if microseconds is None or re.fullmatch("[0-9]{1,18}", microseconds) is None:
+        return None
+    return f"{int(microseconds) / 1e6:.6f}"
 
 
 def _unwrap(lines: Iterator[tuple[Line, int]]) -> Iterator[Line]:
@@ -221,21 +248,25 @@ def _goes_on(pending: Line, line: Line, broken_at: int) -> bool:
     text = line.text
     if pending.head:
         if not pending.text:  # `[ 1117.596510]` alone, and its message on the next line
-            return not re.match(_ELISION, text)
+            return not re.fullmatch(_ELISION, text.strip())
         start = text.lstrip()
         first_word = text[: len(text) - len(start)] + start.partition(" ")[0]
-        return broken_at + 1 + len(first_word) > _WRAP_WIDTH and not re.match(_ELISION, text)
+        return broken_at + 1 + len(first_word) > _WRAP_WIDTH and not re.fullmatch(_ELISION, start.rstrip())
     if not 0 < broken_at <= 100:
         return False
     start = text.lstrip()
     if start.startswith("oom-killer:"):
         return pending.text.rstrip().endswith("invoked")
+    if pending.text.startswith("Task in") and " limit of /" not in pending.text:
+        return True
+    if broken_at > _WRAP_WIDTH // 2 and pending.text.rstrip().endswith(_DANGLING):
+        return True
     return start.startswith(_GOES_ON) and re.search(_OPEN, pending.text) is not None
 
 
-_UPTIME = r"\[\s*(\d+\.\d+)\]"
-_RECORD = r"\d+,\d+,(\d+),"
-_UNIX = r"(?:^|\s)(\d{9,10}\.\d{6})\s"
+_UPTIME = r"\[\s*([0-9]{1,12}\.[0-9]{1,9})\]"
+_RECORD = r"[0-9]{1,4},[0-9]{1,20},([0-9]{1,18}),"
+_UNIX = r"(?:^|\s)([0-9]{9,10}\.[0-9]{6})\s"
 _WRITTEN_DATE = rf"(?x)(?:^|[\[\s>:])({_ISO_DATE}|{_SYSLOG_DATE})"
 
 
@@ -260,7 +291,9 @@ def stamp(head: str) -> Stamp:
 
 def _wall_s(date: str) -> float | None:
     """An ISO date with its zone in seconds since 1970; None if it is another kind, or there is no such moment."""
-    iso = re.search(r"(\d{4})-(\d\d)-(\d\d)[T ](\d\d):(\d\d):(\d\d)(?:[.,](\d+))? ?(Z|UTC|[+-]\d\d:?\d\d)$", date)
+    iso = re.search(
+        r"(\d{4})-(\d\d)-(\d\d)[T ](\d\d):(\d\d):(\d\d)(?:[.,]([0-9]{1,9}))? ?(Z|UTC|[+-]\d\d:?\d\d)$", date
+    )
     if iso is None:
         return None
     year, month, day, hour, minute, second = map(int, iso.group(1, 2, 3, 4, 5, 6))

@@ -21,7 +21,8 @@ _FIELD = {  # the header's words that are ours; a column of any other name is ke
     "oom_score_adj": "oom_score_adj",
 }
 _HEADER = r"\s*\[\s*pid\s*\]\s+(uid\s+.*)"
-_ROW = r"\s*\[\s*(\d{1,10})\]\s+(\d.*)"
+_ROW = r"\s*\[\s*([0-9]{1,10})\]\s+([0-9].*)"
+_FIGURE_WORD = r"-?[0-9]{1,20}"
 _COMMON = ("uid", "tgid", "total_vm", "rss")  # every kernel's first columns
 
 
@@ -49,7 +50,7 @@ def parse_row(text: str, columns: tuple[str, ...] | None, *, line: int = 1, whol
     count = len(names)
     comm = words[count].rstrip() if len(words) > count else None
     try:
-        values = [int(word) for word in words[:count]]
+        values = [int(word) for word in words[:count]]  # of 4300 digits at most: sys.int_info
     except ValueError:  # damaged: no word of it is sure to be in its column
         return Task(line=line, pid=int(match[1]))
     fields, others = _fields(names)
@@ -80,7 +81,7 @@ def _fields(names: tuple[str, ...]) -> tuple[tuple[str, ...], frozenset[str]]:
 def _guess(words: list[str]) -> tuple[tuple[str, ...], list[str]]:
     """Columns of a row whose header is lost. Three figures and a name after `rss` are page tables, swap and adj, if the
     first is whole KiB of bytes; anything else could be two things, and is left out."""
-    count = next((i for i, word in enumerate(words) if not word.lstrip("-").isdigit()), len(words))
+    count = next((i for i, word in enumerate(words) if not re.fullmatch(_FIGURE_WORD, word)), len(words))
     if count < len(_COMMON):
         return _COMMON, words[:count]
     if count == 7 and int(words[4]) >= 4096 and int(words[4]) % 1024 == 0:
@@ -98,11 +99,11 @@ def _guess(words: list[str]) -> tuple[tuple[str, ...], list[str]]:
 # name, RHEL 7 after it: so the pid comes first, then each further field on its own. A comm may hold ")" and blanks;
 # each of its 15 bytes may be an escape of four characters.
 _KILLED = (
-    r"[\s*\-|•`]*(?P<lead>[^:]{0,60}: ?)?Killed process (?P<pid>\d{1,10})(?=[\s,]|$)"
-    r"(?:, UID (?P<uid>\d+),)?(?: \((?P<comm>(?:\\x[0-9a-f]{2}|.){0,15})\)(?=[\s,.]|$))?"
+    r"[\s*\-|•`]*(?P<lead>[^:]{0,60}: ?)?Killed process (?P<pid>[0-9]{1,10})(?=[\s,]|$)"
+    r"(?:, UID (?P<uid>[0-9]{1,10}),)?(?: \((?P<comm>(?:\\x[0-9a-f]{2}|.){0,15})\)(?=[\s,.]|$))?"
 )
 _LEADS = ("out of memory", "memory cgroup out of memory", "no available memory")
-_FIGURE = r"\b([a-z-]+):(\d{1,20})kB"
+_FIGURE = r"\b([a-z-]{1,20}):([0-9]{1,20})kB"
 
 
 def parse_kill(text: str, *, line: int = 1, whole: bool = True, pgtables_bytes: int | None = None) -> Kill | None:
@@ -136,8 +137,8 @@ def parse_kill(text: str, *, line: int = 1, whole: bool = True, pgtables_bytes: 
         file_rss_bytes=size.get("file-rss"),
         shmem_rss_bytes=size.get("shmem-rss"),
         pgtables_bytes=size.get("pgtables"),
-        uid=int(match["uid"]) if match["uid"] else last_number(r"\bUID[: ](\d+)", rest, whole),
-        oom_score_adj=last_number(r"\boom_score_adj:(-?\d+)", rest, whole),
+        uid=int(match["uid"]) if match["uid"] else last_number(r"\bUID[: ]([0-9]{1,10})", rest, whole),
+        oom_score_adj=last_number(r"\boom_score_adj:(-?[0-9]{1,6})", rest, whole),
     )
 
 

@@ -1,0 +1,119 @@
+"""The same events, whatever carried their lines: real logs written again as other programs would."""
+
+import html
+import json
+import re
+from collections.abc import Callable
+
+import pytest
+
+from reprieve.model.oom import OomReport
+from reprieve.oom.lines import read_lines
+from reprieve.oom.report import read_reports
+from tests.labels import label
+from tests.logs_of import text_of
+
+LOGS = ["001", "016", "025", "043", "052", "074", "077", "084", "088", "089", "101", "103", "105", "108", "113", "145"]
+
+
+def behind(head: str) -> Callable[[list[str]], str]:
+    """Every message behind a prefix, in which `{second}` and `{number}` count."""
+
+    def write(messages: list[str]) -> str:
+        heads = (head.format(second=f"{at % 60:02d}", number=at) for at in range(len(messages)))
+        return "".join(f"{before}{message}\n" for before, message in zip(heads, messages, strict=True))
+
+    return write
+
+
+def journal(messages: list[str]) -> str:
+    entries = ({"MESSAGE": message, "_TRANSPORT": "kernel", "_HOSTNAME": "h"} for message in messages if message)
+    return "".join(f"{json.dumps(entry)}\n" for entry in entries)
+
+
+def json_file(messages: list[str]) -> str:
+    entries = ({"log": f"{message}\n", "stream": "stderr", "time": "2025-10-23T23:16:00Z"} for message in messages)
+    return "".join(f"{json.dumps(entry)}\n" for entry in entries)
+
+
+def dmesg_json(messages: list[str]) -> str:
+    entries = [{"pri": 4, "time": 12.5, "msg": message} for message in messages]
+    return json.dumps({"dmesg": entries}, indent=3) + "\n"
+
+
+TRANSPORTS = {
+    "bare": behind(""),
+    "dmesg": behind("[{number:5d}.123456] "),
+    "dmesg with callers": behind("[{number:5d}.123456] [    C0] "),
+    "dmesg -r": behind("<4>[{number:5d}.123456] "),
+    "dmesg -T": behind("[Thu Oct 23 23:16:{second} 2025] "),
+    "dmesg iso": behind("2025-10-23T23:16:{second},123456+02:00 "),
+    "dmesg --json": dmesg_json,
+    "kmsg": behind("4,{number},10000000,-;"),
+    "kmsg with callers": behind("4,{number},10000000,-,caller=T77;"),
+    "journal json": journal,
+    "journal short": behind("Oct  3 23:16:{second} my-host kernel: "),
+    "journal short-unix": behind("1795442921.0441{second} lab kernel: "),
+    "syslog": behind("Oct  3 23:16:{second} my-host kernel: [{number:5d}.123456] "),
+    "syslog with a priority": behind("<4>Oct  3 23:16:{second} my-host kernel: "),
+    "syslog with a year": behind("2025 Oct  3 23:16:{second} my-host kernel: "),
+    "syslog iso": behind("2025-10-23T23:16:{second}.123456+02:00 my-host kernel: [{number:5d}.123456] "),
+    "RFC 5424": behind("<4>1 2025-10-23T23:16:{second}.5Z host kernel - - - "),
+    "logread": behind("Thu Oct 23 23:16:{second} 2025 kern.warn kernel: [{number:5d}.123456] "),
+    "date": behind("Thu Oct 23 23:16:{second} CEST 2025 host kernel: "),
+    "logcat": behind("10-23 23:16:{second}.123     0     0 W         : "),
+    "CRI": behind("2025-10-23T23:16:{second}.000000001+00:00 stdout F "),
+    "kubectl --timestamps": behind("2025-10-23T23:16:{second}.000000001Z "),
+    "json-file": json_file,
+    "grep -n": behind("{number}:Oct  3 23:16:{second} my-host kernel: [{number:5d}.123456] "),
+    "grep -rn": behind("/var/log/kern.log:{number}:Oct  3 23:16:{second} my-host kernel: "),
+    "wall": behind(" kernel:[{number:5d}.123456] "),
+    "a mail": behind("> > [{number:5d}.123456] "),
+    "a list": behind("    [{number:5d}.123456] "),
+}
+
+
+PASTES: dict[str, Callable[[str], str]] = {
+    "a web page": html.escape,
+    "CRLF": lambda text: text.replace("\n", "\r\n"),
+    "blank lines between": lambda text: text.replace("\n", "\n\n"),
+    "blanks at the end": lambda text: re.sub(r"(?m)(\S)$", r"\1   ", text),
+    "no-break spaces": lambda text: text.replace("  ", "\xa0 "),
+    "colours": lambda text: re.sub(r"(?m)^(.+)$", "\x1b[33m\\1\x1b[0m", text),
+    "quoted": lambda text: re.sub(r"(?m)^", "> ", text),
+}
+
+
+def events(text: str) -> list[dict[str, object]]:
+    return [label(event) for event in read_reports(text) if isinstance(event, OomReport)]
+
+
+@pytest.mark.parametrize("name", LOGS)
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_a_transport_changes_nothing(name: str, transport: str) -> None:
+    text = text_of(name)
+    messages = [line.text for line in read_lines(text)]
+    assert events(TRANSPORTS[transport](messages)) == events(text)
+
+
+@pytest.mark.parametrize("name", LOGS)
+@pytest.mark.parametrize("paste", PASTES)
+def test_a_paste_changes_nothing(name: str, paste: str) -> None:
+    text = text_of(name)
+    assert events(PASTES[paste](text)) == events(text)
+
+
+@pytest.mark.parametrize("name", LOGS)
+@pytest.mark.parametrize("width", [72, 76, 80])
+def test_a_mailer_that_breaks_lines_changes_nothing(name: str, width: int) -> None:
+    text = text_of(name)
+    broken = "".join(f"{line}\n" for whole in text.splitlines() for line in _broken(whole, width))
+    assert events(broken) == events(text)
+
+
+def _broken(line: str, width: int) -> list[str]:
+    parts = []
+    while len(line) > width and (at := line.rfind(" ", 1, width + 1)) > 0 and line[:at].strip():
+        parts.append(line[:at])
+        line = line[at + 1 :]
+    return [*parts, line]
