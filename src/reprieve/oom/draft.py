@@ -57,6 +57,7 @@ _ABOUT_CPU = (  # what dump_stack() and show_regs() print beside the call trace,
     "r7:", "NIP", "LR", "MSR:", "XER:", "CTR:", "GPR", "CFAR", "--- interrupt", "---[", "epc :", "Krnl", "$ 0",
     "COMPACTION is disabled", "Kernel Offset", "dump_slub", "[ dump_slubinfo",
 )  # fmt: skip
+_MOST_LINES = 20_000  # of one event: a hundred thousand echoes of one kill are no more evidence
 _PAGE_SIZES = (4096, 8192, 16384, 65536)
 _OF_A_BLOCK = (None, "cpu", "cpuset", "title", "table")  # kinds that say nothing without the lines around them
 
@@ -100,7 +101,8 @@ class Draft:
         if taken:
             self.headed = self.headed or bool(line.head)
             self.last_line = max(self.last_line, line.number)
-            self.claimed.append((line.number, line.text))
+            if len(self.claimed) < _MOST_LINES:
+                self.claimed.append((line.number, line.text))
         return taken
 
     # -- the beginning -------------------------------------------------------------------------------------------------
