@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import shlex
+import subprocess
+from pathlib import Path
 from typing import Literal
 
 import pytest
 
 from reprieve.oom.paths import workload
-from reprieve.rules.limits import set_limit
+from reprieve.rules.limits import set_limit, written
+from reprieve.show import escape
 
 ID = 64 * "a"
 UID = "10d16a28-60ff-475f-a631-510d9792219f"
@@ -23,6 +26,8 @@ MIB = 1 << 20
         "/lxc/101",
         f"/docker/{ID}/system.slice/nginx.service",  # systemd of the container, not of the machine
         "/lxc/101/ns/system.slice/nginx.service",
+        "/../../../etc/app",
+        "/app/..",
     ],
 )
 def test_where_the_host_has_no_command_none_is_given(path: str) -> None:
@@ -45,7 +50,8 @@ def test_where_the_host_has_no_command_none_is_given(path: str) -> None:
             "/user.slice/user-1000.slice/user@1000.service/app.slice/sync.service",
             "systemctl --user set-property -- sync.service MemoryMax=96M",
         ),
-        ("/app", """sh -c 'echo "$1" > "$2"' sh 100663296 /sys/fs/cgroup/app/memory.max"""),
+        ("/app", """sh -c 'echo 100663296 > "$0"' /sys/fs/cgroup/app/memory.max"""),
+        ("/a..b", """sh -c 'echo 100663296 > "$0"' /sys/fs/cgroup/a..b/memory.max"""),
     ],
 )
 def test_a_limit_is_set_as_its_maker_wants_it(path: str, command: str) -> None:
@@ -85,3 +91,9 @@ def test_a_name_like_an_option_stays_a_name() -> None:
 def test_a_name_with_shell_words_stays_one_word() -> None:
     (command,) = set_limit(workload("/a; rm -rf $HOME `id` '\""), 96 * MIB)[1]
     assert command[-1] == "/sys/fs/cgroup/a; rm -rf $HOME `id` '\"/memory.max"
+
+
+@pytest.mark.parametrize("name", ["memory.max", "-n", "a; rm -rf $HOME `id` '\"", "a\x1b[31m!b\n.max"])
+def test_a_number_gets_into_the_file_whatever_its_name(tmp_path: Path, name: str) -> None:
+    subprocess.run(["sh", "-c", escape.shell(written(96 * MIB, str(tmp_path / name)))], check=True)
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "100663296\n")]

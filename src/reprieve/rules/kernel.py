@@ -21,6 +21,7 @@ from reprieve.rules.account import (
 )
 from reprieve.rules.amounts import tmpfs_size
 from reprieve.rules.evidence import lines, memory_lines
+from reprieve.rules.limits import written
 from reprieve.units import MIB, percent, size
 
 _DIRTY = ("file_dirty", "file_writeback", "total_dirty", "total_writeback")  # of v2; of v1, with its children
@@ -228,7 +229,7 @@ def _fewer_huge_pages(pools: tuple[HugePages, ...], size_bytes: int) -> Remedy:
         title=f"Give back the idle ones: keep {total - free} of {total} huge pages of {size(size_bytes)}",
         cost="a program that is to use them, and has not started yet, will not find them",
         amount=f"{total} reserved − {free} free = {total - free} in use",
-        commands=(("sh", "-c", 'echo "$1" > "$2"', "sh", str(total - free), file),),
+        commands=(written(total - free, file),),
     )
 
 

@@ -195,17 +195,20 @@ def set_limit(
     if group.unit is not None and group.manager in ("systemd", "snap"):
         return _set_unit_limit(group, group.unit, mib)
     if group.kind == "cgroup" and group.path.startswith("/"):
+        if ".." in group.path.split("/"):  # of a group outside the cgroup namespace of the reader, or made up
+            return (), (), " (where its files are is not known: its path leads upwards)"
         note = " (until it is made anew: tell whoever makes it)"
         if not old_cgroups:
-            return (), (_write(limit_bytes, f"/sys/fs/cgroup{group.path}/memory.max"),), note
+            return (), (written(limit_bytes, f"/sys/fs/cgroup{group.path}/memory.max"),), note
         folder = f"/sys/fs/cgroup/memory{group.path}"
-        first = (_write(limit_bytes + swap, f"{folder}/memory.memsw.limit_in_bytes"),) if isinstance(swap, int) else ()
-        return (), (*first, _write(limit_bytes, f"{folder}/memory.limit_in_bytes")), note
+        first = (written(limit_bytes + swap, f"{folder}/memory.memsw.limit_in_bytes"),) if isinstance(swap, int) else ()
+        return (), (*first, written(limit_bytes, f"{folder}/memory.limit_in_bytes")), note
     return (), (), ""
 
 
-def _write(value: int, file: str) -> tuple[str, ...]:
-    return ("sh", "-c", 'echo "$1" > "$2"', "sh", str(value), file)
+def written(value: int, file: str) -> tuple[str, ...]:
+    """The command that writes a number into a file whose name may hold anything: it is a word apart from the script."""
+    return ("sh", "-c", f'echo {value} > "$0"', file)
 
 
 def _set_unit_limit(group: Workload, unit: str, mib: int) -> tuple[tuple[Change, ...], _Commands, str]:
