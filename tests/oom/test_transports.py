@@ -80,6 +80,7 @@ PASTES: dict[str, Callable[[str], str]] = {
     "blanks at the end": lambda text: re.sub(r"(?m)(\S)$", r"\1   ", text),
     "no-break spaces": lambda text: text.replace("  ", "\xa0 "),
     "colours": lambda text: re.sub(r"(?m)^(.+)$", "\x1b[33m\\1\x1b[0m", text),
+    "every line twice": lambda text: re.sub(r"(?m)^(.*\n)", r"\1\1", text),
     "quoted": lambda text: re.sub(r"(?m)^", "> ", text),
 }
 

@@ -75,6 +75,7 @@ class Draft:
         self.last_line = first.number
         self.facts: dict[str, Any] = {}  # fields of the noun
         self.claimed: list[tuple[int, str]] = []
+        self.last_taken: tuple[str, str] | None = None  # prefix and text
         self.stack: list[str] = []
         self.columns: tuple[str, ...] | None = None
         self.tasks: list[Task] | None = None
@@ -93,12 +94,15 @@ class Draft:
 
     def take(self, kind: str | None, line: Line) -> bool:
         """True if the line is one of this event's, or of nobody's."""
+        if (line.head, line.text) == self.last_taken:
+            return True  # the echo of a console
         if self.crowded and not self.mixed and (caller(line.head) != self.caller or not self._is_near(line)):
             self.mixed = True
         if self.mixed and kind in _OF_A_BLOCK:
             return True
         taken = _READERS[kind](self, line) if kind else self._take_memory(line) or self._take_about_cpu(line)
         if taken:
+            self.last_taken = (line.head, line.text)
             self.headed = self.headed or bool(line.head)
             self.last_line = max(self.last_line, line.number)
             if len(self.claimed) < _MOST_LINES:
