@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from reprieve.model.snapshot import Snapshot
 from reprieve.oom.report import read_reports
 from reprieve.rules.growth import process_grew
 from tests.lab.conftest import here_or_skipped
+from tests.machine.real import program
 
 LIVES = {"jvm-heap": "process-grew", "node-heap": "process-grew"}
 MIB = 1 << 20
@@ -36,10 +36,9 @@ NODE = "const kept = []; for (let i = 0; i < 1500000; i++) { kept[i % 60000] = n
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("javac") is None, reason="no JDK is installed")
 def test_a_jvm_lives_with_the_proposed_heap(tmp_path: Path) -> None:
     (tmp_path / "Load.java").write_text(JAVA)
-    subprocess.run(("javac", "Load.java"), cwd=tmp_path, check=True)
+    subprocess.run((program("javac"), "Load.java"), cwd=tmp_path, check=True)
     java = ("java", "-XX:+UseG1GC", "-cp", str(tmp_path))
     with here_or_skipped(), host_cgroup(200 * MIB) as group:
         assert _run(group, (*java, "-Xmx1g", "Load")) == -9
@@ -49,9 +48,11 @@ def test_a_jvm_lives_with_the_proposed_heap(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("node") is None, reason="no Node is installed")
 def test_a_node_process_lives_with_the_proposed_heap() -> None:
-    node = ("node", "--single-threaded-gc")  # a collector of its own threads keeps up or not, as the CPUs are free
+    node = (
+        program("node"),
+        "--single-threaded-gc",
+    )  # a collector of its own threads keeps up or not, as the CPUs are free
     with here_or_skipped(), host_cgroup(300 * MIB) as group:
         assert _run(group, (*node, "--max-old-space-size=2000", "-e", NODE)) == -9
         match = re.search(r"--max-old-space-size=(\d+)", _titles(group))
