@@ -50,9 +50,17 @@ def test_a_log_without_a_kill_says_so_and_is_no_failure(reprieve: Run, tmp_path:
     assert (done.returncode, done.stdout, done.stderr) == (0, "No OOM kill in quiet.log.\n", "")
 
 
-def test_empty_input_is_no_failure(reprieve: Run) -> None:
+def test_an_empty_input_that_was_named_is_told(reprieve: Run) -> None:
     done = reprieve("why", "-", stdin="")
-    assert (done.returncode, done.stdout) == (0, "No OOM kill in stdin.\n")
+    assert done.returncode == 5
+    assert done.stdout.startswith("No OOM kill in stdin.\n")
+    assert "stdin: is empty" in done.stdout
+
+
+def test_an_empty_pipe_that_was_not_named_is_no_source(reprieve: Run) -> None:
+    piped = reprieve("why", "--pid", "0", stdin="").stdout
+    assert "stdin" not in piped
+    assert piped.splitlines()[:1] == reprieve("why", "--pid", "0").stdout.splitlines()[:1]
 
 
 def test_what_was_asked_for_and_is_not_there_is_said(reprieve: Run, three: Path) -> None:
@@ -124,6 +132,12 @@ def test_a_pipe_a_dash_a_folder_and_a_file_give_the_same_answer(reprieve: Run, t
     given = (reprieve("why", folder / "kern.log"), reprieve("why", folder))
     piped = (reprieve("why", stdin=MYSQLD.read_text()), reprieve("why", "-", stdin=MYSQLD.read_text()))
     assert len({done.stdout.partition("Evidence")[0] for done in (*given, *piped)}) == 1
+
+
+def test_a_file_as_standard_input_is_read_and_dev_null_is_not() -> None:
+    why = f"{sys.executable} -m reprieve why"
+    assert run_sh(f"{why} < {MYSQLD}").stdout.startswith("Killed    python (pid 3882)")
+    assert "stdin" not in run_sh(f"{why} --pid 0 < /dev/null").stdout
 
 
 def test_a_kill_in_two_sources_is_one_and_both_are_named(reprieve: Run, tmp_path: Path) -> None:
@@ -341,6 +355,14 @@ def test_a_source_among_others_that_is_not_there_is_status_5_and_told(reprieve: 
     assert done.returncode == 5
     assert done.stdout.startswith("Killed    python (pid 3882)")
     assert "Not seen  absent.log: does not exist" in done.stdout
+
+
+def test_a_hostile_path_moves_no_cursor_on_standard_error(reprieve: Run) -> None:
+    path = "a\x1b[2J\u202e\rb"
+    for arguments in ((path,), (path, MYSQLD, "--list"), ("--follow", path)):
+        said = reprieve("why", *arguments).stderr
+        assert "a\\x1b[2J\\u202e\\x0db: does not exist" in said
+        assert not re.search("[\x1b\u202e\r]", said)
 
 
 def test_who_may_not_read_a_log_is_told_what_to_do(as_nobody: Run, three: Path) -> None:

@@ -25,9 +25,11 @@ def run() -> None:
     try:
         cli(prog_name="reprieve")
     except Failure as failure:
-        click.echo(f"reprieve: {failure.message}", err=True)
+        from reprieve.show.escape import visible  # a path, and what a program says, are words of strangers
+
+        click.echo(f"reprieve: {visible(failure.message)}", err=True)
         if failure.hint:
-            click.echo(f"  {failure.hint}", err=True)
+            click.echo(f"  {visible(failure.hint)}", err=True)
         sys.exit(1)
 
 

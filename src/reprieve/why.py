@@ -91,10 +91,14 @@ def explain_code(code: str) -> str:
 def _sources(request: Request, identity: Identity) -> tuple[list[Source], list[Gap]]:
     from reprieve.machine.log import named, of_this_machine
 
-    if not request.sources and _is_piped():
-        sources, gaps = named(("-",), identity)
+    piped = _piped_in() if not request.sources else None
+    if piped is not None:
+        sources, gaps = [piped], []
     elif request.sources:
         sources, gaps = named(request.sources, identity)
+        sources = [
+            source._replace(blocks=_or_empty(source)) if source.name == "stdin" else source for source in sources
+        ]
     else:
         sources, gaps = of_this_machine(identity)
     if os.isatty(2):
@@ -102,19 +106,61 @@ def _sources(request: Request, identity: Identity) -> tuple[list[Source], list[G
     return sources, gaps
 
 
-def _is_piped() -> bool:
-    """`dmesg | reprieve why` means the pipe; under cron or ssh without a terminal, standard input is not one."""
+def _is_given() -> bool:
+    """`dmesg | reprieve why` and `reprieve why < kern.log` mean what they say.
+
+    A socket does not: `ssh host reprieve why` has one, and nobody would write to it.
+    """
     import stat
 
     try:
-        return stat.S_ISFIFO(os.fstat(0).st_mode)
+        mode = os.fstat(0).st_mode
     except OSError:  # closed
         return False
+    return stat.S_ISFIFO(mode) or stat.S_ISREG(mode)
+
+
+def _piped_in() -> Source | None:
+    """Standard input that nobody named, if anything is in it: cron and runners give an empty pipe."""
+    if not _is_given():
+        return None
+    from reprieve.machine.source import stdin_source
+
+    source = stdin_source()
+    unseen: list[Gap] = []
+    rest = source.blocks(unseen)
+    first = next(rest, None)
+    if first is None and not unseen:
+        return None
+
+    def blocks(gaps: list[Gap]) -> Iterator[Block]:
+        yield from chain(() if first is None else (first,), rest)
+        gaps += unseen
+
+    return source._replace(blocks=blocks)
+
+
+def _or_empty(source: Source) -> Callable[[list[Gap]], Iterator[Block]]:
+    """The same blocks; that there was none is told: what should have written there may have failed."""
+
+    def blocks(gaps: list[Gap]) -> Iterator[Block]:
+        empty, gaps_before = True, len(gaps)
+        for block in source.blocks(gaps):
+            empty = False
+            yield block
+        if empty and len(gaps) == gaps_before:
+            gaps.append(Gap(place=source.name, reason="is empty", hint="without a SOURCE this machine is looked at"))
+
+    return blocks
 
 
 def _with_progress(source: Source) -> Callable[[list[Gap]], Iterator[Block]]:
     """The same blocks; what takes longer than a second says how far it is, on a line that goes away."""
     from time import monotonic
+
+    from reprieve.show.escape import visible
+
+    name = visible(source.name[:60])
 
     def blocks(gaps: list[Gap]) -> Iterator[Block]:
         begun = shown = monotonic()
@@ -124,7 +170,7 @@ def _with_progress(source: Source) -> Callable[[list[Gap]], Iterator[Block]]:
             read += len(block)
             if monotonic() - shown > 0.2 and monotonic() - begun > 1:
                 shown = monotonic()
-                print(f"\r{source.name[:60]}: {read >> 20} MiB read\x1b[K", end="", file=sys.stderr, flush=True)
+                print(f"\r{name}: {read >> 20} MiB read\x1b[K", end="", file=sys.stderr, flush=True)
         if shown != begun:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
@@ -287,7 +333,7 @@ def _follow(
 
     if len(request.sources) > 1:
         raise Failure("--follow reads one source", hint="start one for each")
-    path = request.sources[0] if request.sources else "-" if _is_piped() else None
+    path = request.sources[0] if request.sources else "-" if _is_given() else None
     kernel = path in (None, "/dev/kmsg")
     name = "kernel log" if path is None else "stdin" if path == "-" else shown(path)  # its buffer, else the journal
     gaps: list[Gap] = []
@@ -330,8 +376,12 @@ def _listing(request: Request, snapshot: Snapshot) -> Iterator[str]:
 
         yield from text.listing(snapshot.history, width=width(), colour=colour())
     yield from _explanation(request, Snapshot(endings=snapshot.endings, gaps=snapshot.gaps if request.as_json else ()))
-    for gap in () if request.as_json else snapshot.gaps:  # a list is for pipes: nothing but events in it
-        print(f"reprieve: {gap.place}: {gap.reason}" + (f" ({gap.hint})" if gap.hint else ""), file=sys.stderr)
+    if snapshot.gaps and not request.as_json:  # a list is for pipes: nothing but events in it
+        from reprieve.show.escape import visible
+
+        for gap in snapshot.gaps:
+            hint = f" ({gap.hint})" if gap.hint else ""
+            print(visible(f"reprieve: {gap.place}: {gap.reason}{hint}"), file=sys.stderr)
 
 
 def _print(request: Request, lines: Iterable[str]) -> bool:
