@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reprieve.model.finding import Gap
 from reprieve.model.oom import OomReport
 from reprieve.model.snapshot import Snapshot
 from reprieve.oom.report import read_reports
@@ -115,6 +116,21 @@ def test_a_name_that_a_cut_line_holds_is_gone_too() -> None:
         lines=((1, "Killed process 7 (secretive"), (2, "[    7]     0     7     1     1    0     0 secretive"))
     )
     assert "secretive" not in str(redact(Snapshot(ooms=(oom,))))
+
+
+def test_what_a_machine_is_made_of_is_left_out_whole() -> None:
+    told = ("Hardware name: Acme X1, BIOS 7", "Modules linked in: acme_secret(OE) ext4", " Modules linked in:")
+    oom = OomReport(lines=tuple(enumerate(told, 1)))
+    assert [text for _, text in redact(Snapshot(ooms=(oom,))).ooms[0].lines] == [
+        "Hardware name: (left out)",
+        "Modules linked in: (left out)",
+        " Modules linked in: (left out)",
+    ]
+
+
+def test_a_command_that_reads_a_source_names_it_as_the_rest_does() -> None:
+    gap = Gap(place="/home/secret one/kern.log.zst", reason="", hint="zstd -dc < '/home/secret one/kern.log.zst' | x")
+    assert redact(Snapshot(gaps=(gap,))).gaps == (Gap(place="log-1", reason="", hint="zstd -dc < log-1 | x"),)
 
 
 @given(

@@ -7,6 +7,7 @@ the snapshot can hold what is no longer in it.
 """
 
 import re
+import shlex
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -45,6 +46,7 @@ _SLOTS = (  # where names stand in the kernel's lines, also in one that is cut b
     r"^\[ *\d+\](?: +-?\d+)+ +(\S.*)$",
     r"^(.{1,60}?): page allocation failure",
 )
+_TELLING = ("Hardware name:", "Modules linked in:")  # what the machine is made of, and for: left out whole
 _PATHS = (
     r"(?:oom_memcg|task_memcg|cpuset)=([^,\s]+)",
     r"(?:stats for|limit of|Tasks? in) (/\S*?):?(?= killed| are going|$)",
@@ -129,8 +131,8 @@ def _lines(
     paths -= {"/", "(null)"}
     shown = []
     for number, text in lines:
-        if text.startswith("Hardware name:"):
-            text = "Hardware name: (left out)"
+        if text.lstrip().startswith(_TELLING):
+            text = f"{text.partition(':')[0]}: (left out)"
         shown.append((number, names.text(text, paths, comms)))
     return tuple(shown)
 
@@ -207,4 +209,7 @@ def _ending(names: Names, ending: Ending) -> Ending:
 
 def _gap(names: Names, gap: Gap) -> Gap:
     system = gap.place.startswith(("/var/log/", "/dev/", "/proc/", "/sys/", "/run/"))
-    return gap if system else replace(gap, place=names.source(gap.place))
+    if system:
+        return gap
+    place = names.source(gap.place)
+    return replace(gap, place=place, hint=gap.hint and gap.hint.replace(shlex.quote(gap.place), place))
