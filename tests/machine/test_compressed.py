@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import reprieve.machine.compressed as compressed
 from reprieve.machine.source import BLOCK_BYTES, file_source, packing_of
 from reprieve.model.finding import Gap
-from tests.machine.real import read
+from tests.machine.real import program, read
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -73,7 +73,7 @@ def test_a_cut_file_gives_what_could_be_read_and_a_gap(tmp_path: Path, packing: 
     text, [gap] = unpack(tmp_path, packed[: len(packed) * 2 // 3])
     assert LINES.startswith(text)
     assert text or packing == "bzip2"  # whose blocks hold 900 kB
-    assert gap.reason == f"the {packing} data ends in the middle"
+    assert gap.reason == f"the {packing} data ends in the middle; read up to there"
 
 
 @each_packing
@@ -95,15 +95,40 @@ def test_a_damaged_byte_ends_in_a_gap_and_never_in_an_exception(packing: str, at
         assert gaps or text == LINES[:20_000]
 
 
-def test_a_file_that_asks_for_gigabytes_to_be_unpacked_is_a_gap(tmp_path: Path) -> None:
-    filters = [{"id": lzma.FILTER_LZMA2, "preset": 1, "dict_size": 1 << 27}]
-    _, [gap] = unpack(tmp_path, lzma.compress(LINES, filters=filters))
-    assert gap.reason == "takes more than 64 MiB to unpack"
-    assert (gap.hint or "").startswith("unpack it where memory is: xz -dc ")
-    window = {int(zstd.CompressionParameter.window_log): 27}
-    packer = zstd.ZstdCompressor(options=window)
-    _, [gap] = unpack(tmp_path, packer.compress(LINES) + packer.flush())
-    assert gap.reason == "takes more than 64 MiB to unpack"
+def greedy(packing: str, log: int = 27) -> bytes:
+    """Text that takes so much memory to unpack, as a power of 2."""
+    if packing == "xz":
+        return lzma.compress(LINES, filters=[{"id": lzma.FILTER_LZMA2, "preset": 1, "dict_size": 1 << log}])
+    packer = zstd.ZstdCompressor(options={int(zstd.CompressionParameter.window_log): log})
+    return packer.compress(LINES) + packer.flush()
+
+
+@pytest.mark.parametrize(("packing", "log"), [("xz", 26), ("zstd", 26)])
+def test_what_the_largest_levels_ask_for_is_read(tmp_path: Path, packing: str, log: int) -> None:
+    assert unpack(tmp_path, greedy(packing, log)) == (LINES, [])
+
+
+@pytest.mark.parametrize(("packing", "log", "most"), [("xz", 27, 96), ("zstd", 27, 64), ("zstd", 31, 64)])
+def test_a_file_that_asks_for_gigabytes_is_a_gap_whose_command_reads_it(
+    tmp_path: Path, packing: str, log: int, most: int
+) -> None:
+    program(packing)
+    path = tmp_path / "kern log; false '$HOME`"
+    path.write_bytes(greedy(packing, log))
+    _, [gap] = read(file_source(str(path)))
+    assert gap.reason == f"takes more than {most} MiB to unpack"
+    said, _, command = (gap.hint or "").partition(": ")
+    assert said == "unpack it where memory is"
+    packed, _, reader = command.rpartition(" | ")
+    assert reader == "reprieve why -"
+    assert subprocess.run(["sh", "-c", packed], check=True, capture_output=True).stdout == LINES
+
+
+@pytest.mark.parametrize("name", ["stdin", "report.tar: var/log/messages.zst", "a\x1bb"])
+def test_a_command_names_no_file_that_is_not_there_to_be_named(name: str) -> None:
+    gaps: list[Gap] = []
+    assert not list(compressed.unpacked([greedy("zstd")], "zstd", name, gaps))
+    assert (gaps[0].hint or "").endswith(": zstd -dc --long=31 < FILE | reprieve why -")
 
 
 @pytest.mark.parametrize("members", [[LINES], [LINES, b"", LINES[:100]]])

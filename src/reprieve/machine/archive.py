@@ -57,7 +57,7 @@ def archive_sources(path: str, gaps: list[Gap]) -> list[Source]:
                 while content.read(BLOCK_BYTES):  # so that the next thing to be read is a header
                     pass
     except (tarfile.TarError, EOFError) as error:
-        gaps.append(Gap(place=name, reason=f"damaged archive: {error}", hint="read up to there"))
+        gaps.append(Gap(place=name, reason=f"damaged archive: {error}; read up to there"))
     except OSError as error:
         gaps.append(Gap(place=name, reason=f"could not be taken out: {error.strerror or error}", hint=_UNPACK))
     return sorted(sources, key=lambda source: source.newest_s or 0.0, reverse=True)

@@ -1,15 +1,17 @@
 """Compressed logs → plain text, in constant memory, as far as they go."""
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
 from reprieve.machine.source import Block
 from reprieve.model.finding import Gap
+from reprieve.units import MIB
 
 _PLAIN = 64 * 1024  # asked for at a time: larger buffers are mapped and unmapped for each, at twice the cost
 _BITE = 32 * 1024  # fed at a time: what follows the end of a member is copied for the next, and members may be tiny
-_MEMORY_BYTES = 96 * 1024 * 1024  # `xz -9` needs 65 MiB; a file can ask for 4 GiB
+_MEMORY_BYTES = 96 * MIB  # `xz -9` needs 65 MiB; a file can ask for 4 GiB
 _ZSTD_WINDOW_LOG = 26  # 64 MiB; `zstd --ultra -22` needs 128 MiB, `--long=31` 2 GiB
 
 
@@ -33,7 +35,7 @@ def unpacked(chunks: Iterable[Block], packing: str, name: str, gaps: list[Gap]) 
     """
     begin = _unpacker(packing)
     if begin is None:
-        hint = "pip install backports.zstd, or: zstd -dc FILE | reprieve why -"
+        hint = f"pip install backports.zstd, or: {_by_hand(packing, name)}"
         gaps.append(Gap(place=name, reason="no zstd here to read it", hint=hint))
         return
     make, errors = begin
@@ -57,14 +59,24 @@ def unpacked(chunks: Iterable[Block], packing: str, name: str, gaps: list[Gap]) 
             data = unpacker.unused_data
             unpacker, inside = make(), False
     if inside:
-        gaps.append(Gap(place=name, reason=f"the {packing} data ends in the middle", hint="read up to there"))
+        gaps.append(Gap(place=name, reason=f"the {packing} data ends in the middle; read up to there"))
 
 
 def _damage(error: Exception, packing: str, name: str) -> Gap:
     if "emory" not in str(error):  # lzma: "Memory usage limit exceeded"; zstd: "Frame requires too much memory"
-        return Gap(place=name, reason=f"damaged {packing}: {error}", hint="read up to there")
-    hint = f"unpack it where memory is: {packing} -dc FILE | reprieve why -"
-    return Gap(place=name, reason="takes more than 64 MiB to unpack", hint=hint)
+        return Gap(place=name, reason=f"damaged {packing}: {error}; read up to there")
+    most = _MEMORY_BYTES if packing == "xz" else 1 << _ZSTD_WINDOW_LOG
+    hint = f"unpack it where memory is: {_by_hand(packing, name)}"
+    return Gap(place=name, reason=f"takes more than {most // MIB} MiB to unpack", hint=hint)
+
+
+def _by_hand(packing: str, name: str) -> str:
+    """The command that unpacks it whatever it takes; FILE where the name is no file's: a pipe, part of an archive."""
+    import shlex
+
+    file = shlex.quote(name) if name.isprintable() and os.path.exists(name) else "FILE"
+    longest = " --long=31" if packing == "zstd" else ""  # by itself it refuses windows above 128 MiB
+    return f"{packing} -dc{longest} < {file} | reprieve why -"
 
 
 def _bites(chunks: Iterable[Block]) -> Iterator[bytes]:
