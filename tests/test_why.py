@@ -152,7 +152,11 @@ def test_a_kill_in_two_sources_is_one_and_both_are_named(reprieve: Run, tmp_path
 def test_plain_text_proves_nothing_and_the_kernels_buffer_does(reprieve: Run, real_kill: str) -> None:
     plain = " ".join(reprieve("why", MYSQLD, "-v").stdout.split())
     assert "plain text, nothing proves that the kernel wrote it" in plain
-    assert "written by the kernel" in reprieve("why", "-", "-v", stdin=real_kill, COLUMNS="120").stdout
+    piped = " ".join(reprieve("why", "-", "-v", stdin=real_kill).stdout.split())
+    assert "nothing proves that the kernel wrote it" in piped
+    if not os.access("/dev/kmsg", os.R_OK):
+        missing("the right to read /dev/kmsg")
+    assert "written by the kernel" in reprieve("why", "/dev/kmsg", "-v", "--name", "leaky", COLUMNS="120").stdout
 
 
 def test_what_a_program_wrote_into_the_kernels_log_is_no_kill_and_is_told_of(reprieve: Run, real_kill: str) -> None:
@@ -195,6 +199,17 @@ def test_without_an_argument_the_kernels_own_log_is_read(reprieve: Run, real_kil
     assert event["report"]["source"] == "/dev/kmsg"
     assert event["report"]["verified"] is True
     assert event["report"]["boot_id"]
+
+
+def test_a_kill_in_the_kernels_buffer_has_a_date(reprieve: Run, real_kill: str) -> None:
+    if not os.access("/dev/kmsg", os.R_OK):
+        missing("the right to read /dev/kmsg")
+    record = next(line for line in real_kill.splitlines() if "Killed process" in line)
+    kill = parse_kill(record.partition(";")[2])
+    assert kill is not None
+    asked = ("why", "/dev/kmsg", "--list", "--pid", str(kill.pid))
+    assert "leaky-demo" in reprieve(*asked, "--since", "1 h ago").stdout
+    assert reprieve(*asked, "--until", "1 h ago").stdout == ""
 
 
 # -- forms of answer ---------------------------------------------------------------------------------------------------

@@ -54,17 +54,9 @@ def read(source: str | PathLike[str] | bytes) -> Snapshot:
     import sys
 
     from reprieve.machine.events import tell
-    from reprieve.model.snapshot import Snapshot
 
     gaps: list[Gap] = []
-    told = tell(_sources(source, gaps), lambda _: True, sys.maxsize, gaps)
-    return Snapshot(
-        ooms=told.ooms,
-        history=told.history,
-        allocation_failures=told.allocation_failures,
-        endings=told.endings,
-        gaps=told.gaps,
-    )
+    return tell(_sources(source, gaps), lambda _: True, sys.maxsize, gaps)
 
 
 def diagnose(snapshot: Snapshot) -> list[Finding]:

@@ -3,10 +3,11 @@
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import NamedTuple
 
-from reprieve.machine.events import HISTORY, Told, stream, tell, watch
+from reprieve.machine.events import HISTORY, stream, tell, watch
 from reprieve.machine.host import Identity, become_expendable, identify, room_for_a_process
 from reprieve.machine.reader import Event
 from reprieve.machine.source import Block, Source, shown
@@ -56,12 +57,10 @@ def perform(request: Request) -> int:
     told = tell(sources, wanted, most, gaps)
     found = [summary for summary in told.history if wanted(summary)]
     snapshot = hide(
-        Snapshot(
-            ooms=told.ooms,
+        replace(
+            told,
             history=tuple(found) if request.listed else told.history[-HISTORY:],
-            allocation_failures=told.allocation_failures,
             endings=tuple(filter(_wanted_ending(request), told.endings)),
-            gaps=told.gaps,
         )
     )
     proven = any(ending.oom_killed for ending in snapshot.endings)
@@ -91,9 +90,8 @@ def explain_code(code: str) -> str:
 def _sources(request: Request, identity: Identity) -> tuple[list[Source], list[Gap]]:
     from reprieve.machine.log import named, of_this_machine
 
-    piped = _piped_in() if not request.sources else None
-    if piped is not None:
-        sources, gaps = [piped], []
+    if not request.sources and (piped := _piped_in()) is not None:
+        sources, gaps = [piped], list[Gap]()
     elif request.sources:
         sources, gaps = named(request.sources, identity)
         sources = [
@@ -184,7 +182,8 @@ def _wanted(request: Request, identity: Identity) -> Callable[[OomSummary], bool
         if request.since is not None or request.until is not None:
             from reprieve.machine.clock import moment_of
 
-            moment = moment_of(summary.stamp)
+            this_boot = summary.boot_id is not None and summary.boot_id == identity.boot_id
+            moment = moment_of(summary.stamp, this_boot=this_boot)
             if moment is not None and not (request.since or 0) <= moment <= (request.until or float("inf")):
                 return False
         if request.pid is not None and all(pid != request.pid for pid, _ in summary.victims):
@@ -258,7 +257,7 @@ def _explanation(request: Request, snapshot: Snapshot) -> Iterator[str]:
         )
 
 
-def _nothing(request: Request, told: Told, sources: Sequence[Source]) -> Iterator[str]:
+def _nothing(request: Request, told: Snapshot, sources: Sequence[Source]) -> Iterator[str]:
     """The answer where no kill is to be explained: that it is so, and where it was looked."""
     if request.as_json:
         return

@@ -49,6 +49,12 @@ def test_a_stamp_without_a_date_is_no_moment() -> None:
     assert moment_of(Stamp(text="Foo 11 10:00:00")) is None
 
 
+def test_an_uptime_of_this_boot_is_a_date() -> None:
+    moment = moment_of(Stamp(uptime_s=time.clock_gettime(time.CLOCK_BOOTTIME) - 60), this_boot=True)
+    assert moment is not None
+    assert abs(time.time() - 60 - moment) < 30
+
+
 def test_a_date_without_a_year_is_the_latest_that_is_past() -> None:
     for days in (0, 40, 300):
         then = (datetime.now() - timedelta(days=days)).replace(microsecond=0)

@@ -129,6 +129,40 @@ def test_the_newest_are_those_of_the_newest_source_in_the_order_of_time() -> Non
     assert [summary.victims[0][0] for summary in told.history] == [1, 2, 3, 4, 5]
 
 
+def dated(*pids: int) -> bytes:
+    """Each of the minute of its pid, and of the same uptime as `kills` has it."""
+    lines = (f"2026-11-01T10:{pid:02}:00+00:00 host kernel: {kills(pid).decode()}" for pid in pids)
+    return "".join(lines).encode()
+
+
+def proven(text: bytes, boot: str, kind: str = "journal") -> Source:
+    return source(text, f"{kind} {boot}")._replace(kind=kind, boot_id=boot)
+
+
+def test_dates_in_the_lines_count_before_the_dates_of_files() -> None:
+    copied, grown = source(dated(4, 5), "copied", 1.0), source(dated(1, 2, 6), "grown", 2.0)
+    told = tell([copied, grown], everything, 2)
+    assert pids(told.ooms) == [5, 6]
+    assert [summary.victims[0][0] for summary in told.history] == [1, 2, 4, 5, 6]
+
+
+def test_one_source_is_told_in_its_own_order() -> None:
+    assert pids(tell([source(dated(5, 4))], everything, 2).ooms) == [5, 4]
+
+
+def test_what_two_sources_tell_of_a_kill_is_asked_for_together() -> None:
+    log, journal = source(dated(7), "kern.log", 9e9), proven(kills(7, 8), "b")
+    (seven, eight) = tell([log, journal], everything, 2).history
+    assert (seven.source, seven.boot_id, seven.host, seven.also_in) == ("journal b", "b", "host", ("kern.log",))
+    assert (seven.stamp.uptime_s, seven.stamp.wall_s is None, eight.stamp.wall_s) == (700.0, False, None)
+
+    def both(summary: OomSummary) -> bool:
+        return summary.boot_id == "b" and summary.stamp.wall_s is not None
+
+    assert pids(tell([log, journal], both, 2).ooms) == [7]
+    assert [len(history) for _, history in stream([log, journal], both, [])] == [1]
+
+
 def test_a_stream_gives_each_with_those_before_it() -> None:
     many = range(1, HISTORY + 50)
     lengths = [len(history) for _, history in stream([source(kills(*many))], everything, [])]

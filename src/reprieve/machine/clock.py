@@ -30,13 +30,16 @@ def parse_moment(text: str) -> float | None:
         return None
 
 
-def moment_of(stamp: Stamp) -> float | None:
+def moment_of(stamp: Stamp, *, this_boot: bool = False) -> float | None:
     """When that was, in seconds since 1970, as near as can be told; None if the stamp has no date.
 
-    A date without a year is the latest that is past, one without a zone is of this machine's.
+    A date without a year is the latest that is past, one without a zone is of this machine's. The uptime of an event of
+    `this_boot` is a date too, as `dmesg -T` has it: wrong by the time the machine was suspended since.
     """
     if stamp.wall_s is not None:
         return stamp.wall_s
+    if this_boot and stamp.uptime_s is not None:
+        return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + stamp.uptime_s
     match = re.search(_SYSLOG, stamp.text or "")
     if match is None or match[1].lower() not in _MONTHS:
         return None

@@ -3,14 +3,16 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 from time import monotonic
-from typing import NamedTuple
+from typing import TypeVar
 
 from reprieve.machine.reader import Event, Passage, by_the_kernel, read_briefly, read_source
 from reprieve.machine.source import Source
 from reprieve.model.ending import Ending
 from reprieve.model.finding import Gap
 from reprieve.model.oom import AllocationFailure, Kill, OomReport, OomSummary
+from reprieve.model.snapshot import Snapshot
 from reprieve.oom.lines import read_lines
 from reprieve.oom.report import EventReader
 
@@ -20,54 +22,85 @@ _CHATTER_S = 2.0  # other lines have come so long: the event is over, though the
 _SAME_MOMENT_S = 2.0  # two clocks of one kernel line: printk's own stamp and the journal's
 
 
-class Told(NamedTuple):
-    """What sources tell: the events asked for, all that was seen, and what could not be seen."""
-
-    ooms: tuple[OomReport, ...]  # oldest first
-    history: tuple[OomSummary, ...]  # all of them, oldest first
-    allocation_failures: tuple[AllocationFailure, ...]
-    endings: tuple[Ending, ...]  # what managers say, where their words were pasted
-    gaps: tuple[Gap, ...]
-
-
 _Key = tuple[object, ...]
+_When = tuple[float, int]  # a moment; where sources tell none, the place of the source in the order of their dates
+_Told = TypeVar("_Told", OomReport, AllocationFailure)
 Wanted = Callable[[OomSummary], bool]
 Seen = tuple[Event, deque[OomSummary]]  # an event, and those before it with itself, at most `HISTORY`
 
 
-def tell(sources: Sequence[Source], wanted: Wanted, most: int, gaps: Iterable[Gap] = ()) -> Told:
-    """The newest `most` events that are wanted, with what is known of all others. Every source is read once."""
-    ordered = _newest_first(sources)
+def tell(sources: Sequence[Source], wanted: Wanted, most: int, gaps: Iterable[Gap] = ()) -> Snapshot:
+    """The newest `most` events that are wanted, with what is known of all others. Every source is read once.
+
+    Those that prove their boot are read first: what others hold too is known as what it is from the beginning.
+    """
     seen = _Seen()
     all_gaps = list(gaps)
-    failures: list[AllocationFailure] = []
     endings: list[Ending] = []
-    kept: list[OomReport] = []
-    for at, source in enumerate(ordered):
-        newest: deque[tuple[OomReport, Passage]] = deque(maxlen=max(0, most - len(kept)))
-        refused: deque[tuple[AllocationFailure, Passage]] = deque(maxlen=max(0, most - len(failures)))
+    ooms: list[tuple[_When, OomReport]] = []
+    failures: list[tuple[_When, AllocationFailure]] = []
+    by_date = _newest_first(sources)
+    for at, (age, source) in enumerate(sorted(enumerate(by_date), key=lambda aged: _proof(aged[1]))):
+        when = _dating(source, -age, alone=len(sources) == 1)
+        newest: deque[tuple[_When, OomReport, Passage]] = deque(maxlen=most)
+        refused: deque[tuple[_When, AllocationFailure, Passage]] = deque(maxlen=most)
         for told in read_briefly(source, all_gaps):
             if isinstance(told, Ending):
                 endings.append(told)
                 continue
             event, passage = told
+            moment = when(event)
             if isinstance(event, AllocationFailure):
-                refused.append((event, passage))
-            elif (summary := seen.add(event, at)) is not None and wanted(summary):
-                newest.append((event, passage))
-        kept = [*(passage.read(event) for event, passage in newest), *kept]
-        failures = [*(passage.read(event) for event, passage in refused), *failures]
+                refused.append((moment, event, passage))
+            elif seen.add(event, at, moment, wanted):
+                newest.append((moment, event, passage))
+        ooms = _newest(ooms, newest, most)
+        failures = _newest(failures, refused, most)
     if seen.forgotten:
         reason = f"{seen.forgotten} older events are not counted: the newest {REMEMBERED} of a source are"
         all_gaps.append(Gap(place="history", reason=reason, hint="reprieve why --all --json tells of each"))
-    history = tuple(seen.oldest_first())
-    return Told(
-        ooms=tuple(kept),
-        history=history,
-        allocation_failures=tuple(failures),
+    return Snapshot(
+        ooms=tuple(oom for _, oom in ooms),
+        history=tuple(seen.oldest_first()),
+        allocation_failures=tuple(failure for _, failure in failures),
         endings=tuple(endings),
         gaps=tuple(all_gaps),
     )
+
+
+def _proof(source: Source) -> int:
+    """The kernel's buffer before the journal before what anybody may have written."""
+    return {"kmsg": 0, "journal": 1}.get(source.kind, 2)
+
+
+def _dating(source: Source, place: int, *, alone: bool) -> Callable[[OomReport | AllocationFailure], _When]:
+    """When an event was: as it tells, else as the one before it, else when the source was written.
+
+    Of a source that is alone nothing is asked: its own order is the order.
+    """
+    if alone:
+        return lambda _event: (0.0, 0)
+    from reprieve.machine.clock import moment_of
+
+    before = float("inf") if source.newest_s is None else source.newest_s
+
+    def when(event: OomReport | AllocationFailure) -> _When:
+        nonlocal before
+        moment = moment_of(event.stamp, this_boot=source.kind == "kmsg")
+        before = before if moment is None else moment
+        return before, place
+
+    return when
+
+
+def _newest(
+    kept: list[tuple[_When, _Told]], more: Iterable[tuple[_When, _Told, Passage]], most: int
+) -> list[tuple[_When, _Told]]:
+    """The newest of both, oldest first; of the new ones those that stay are read whole."""
+    both: list[tuple[_When, _Told, Passage | None]] = [(when, event, None) for when, event in kept]
+    both += more
+    newest = deque(sorted(both, key=lambda told: told[0]), maxlen=most)
+    return [(when, event if passage is None else passage.read(event)) for when, event, passage in newest]
 
 
 def stream(sources: Sequence[Source], wanted: Wanted, gaps: list[Gap]) -> Iterator[Seen]:
@@ -78,10 +111,12 @@ def stream(sources: Sequence[Source], wanted: Wanted, gaps: list[Gap]) -> Iterat
         for event in read_source(source, gaps):
             if not isinstance(event, OomReport):
                 yield event, history
-            elif (summary := seen.add(event, at)) is not None:
-                history.append(summary)
-                if wanted(summary):
-                    yield event, history
+                continue
+            asked_for = seen.add(event, at, (0.0, 0), wanted)
+            if seen.newest is not None:
+                history.append(seen.newest)
+            if asked_for:
+                yield event, history
 
 
 def watch(
@@ -161,12 +196,13 @@ def _freed_bytes(kills: tuple[Kill, ...]) -> int | None:
 class _Entry:
     """An event that was seen; another source that holds it too is added to its summary."""
 
-    __slots__ = ("key", "source", "summary")
+    __slots__ = ("key", "source", "summary", "when")
 
-    def __init__(self, key: _Key, source: int, summary: OomSummary) -> None:
+    def __init__(self, key: _Key, source: int, summary: OomSummary, when: _When) -> None:
         self.key = key
         self.source = source
         self.summary = summary
+        self.when = when
 
 
 class _Seen:
@@ -176,9 +212,10 @@ class _Seen:
         self.by_source: list[deque[_Entry]] = []
         self.entries: dict[_Key, list[_Entry]] = {}
         self.forgotten = 0
+        self.newest: OomSummary | None = None  # the event that was added last; None if it was known
 
-    def add(self, oom: OomReport, source: int) -> OomSummary | None:
-        """Its summary; None if another source has told it before."""
+    def add(self, oom: OomReport, source: int, when: _When, wanted: Wanted) -> bool:
+        """Is it to be told? Not again, unless only what both sources tell shows that it is wanted."""
         while len(self.by_source) <= source:
             self.by_source.append(deque())
         summary, key = summarise(oom), _key(oom)
@@ -186,14 +223,16 @@ class _Seen:
         for entry in alike:
             known = entry.summary
             if entry.source != source and summary.source not in known.also_in and _may_be_one(known, summary):
-                entry.summary = replace(known, also_in=(*known.also_in, summary.source))
-                return None
-        entry = _Entry(key, source, summary)
+                entry.summary = _merged(known, summary)
+                self.newest = None
+                return wanted(entry.summary) and not wanted(known)
+        entry = _Entry(key, source, summary, when)
         alike.append(entry)
         self.by_source[source].append(entry)
         if len(self.by_source[source]) > REMEMBERED:
             self._forget(self.by_source[source].popleft())
-        return summary
+        self.newest = summary
+        return wanted(summary)
 
     def _forget(self, entry: _Entry) -> None:
         self.forgotten += 1
@@ -203,10 +242,9 @@ class _Seen:
             del self.entries[entry.key]
 
     def oldest_first(self) -> Iterator[OomSummary]:
-        """Sources come newest first, the events of each oldest first."""
-        for entries in reversed(self.by_source):
-            for entry in entries:
-                yield entry.summary
+        """By date; those of one date as their source has them."""
+        for entry in sorted(chain.from_iterable(self.by_source), key=lambda entry: entry.when):
+            yield entry.summary
 
 
 def _key(oom: OomReport) -> _Key:
@@ -217,6 +255,19 @@ def _key(oom: OomReport) -> _Key:
     trigger = oom.trigger
     uptime_s = None if oom.stamp.uptime_s is None else round(oom.stamp.uptime_s)
     return (trigger.comm if trigger else None, trigger.pid if trigger else None, oom.panic, uptime_s)
+
+
+def _merged(one: OomSummary, other: OomSummary) -> OomSummary:
+    """What two sources tell of one event: the first of them, and what it does not know."""
+    stamp = other.stamp if one.stamp.wall_s is None and other.stamp.text is not None else one.stamp
+    uptime_s = one.stamp.uptime_s if one.stamp.uptime_s is not None else other.stamp.uptime_s
+    return replace(
+        one,
+        stamp=replace(stamp, uptime_s=uptime_s),
+        host=one.host or other.host,
+        boot_id=one.boot_id or other.boot_id,
+        also_in=(*one.also_in, other.source),
+    )
 
 
 def _may_be_one(one: OomSummary, other: OomSummary) -> bool:
