@@ -69,8 +69,8 @@ def _fewer(finding: Finding) -> str:
 def _swap_disk(finding: Finding) -> str:
     """The swap of the advice, on a disk: the root of the mini guest is RAM, where a swap file is of no use."""
     commands = [shlex.join(command) for command in _advised(finding).commands]
-    assert commands[2:] == ["mkswap /swapfile", "swapon /swapfile"]
-    return "\n".join(commands[2:]).replace("/swapfile", "/dev/vda")
+    assert commands[2:] == ["mkswap /swapfile.reprieve", "swapon /swapfile.reprieve"]
+    return "\n".join(commands[2:]).replace("/swapfile.reprieve", "/dev/vda")
 
 
 def _unbound(finding: Finding) -> str:

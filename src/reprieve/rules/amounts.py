@@ -21,7 +21,8 @@ def raised_limit(reached_bytes: int) -> Amount:
     """
     more = max(reached_bytes // 2, 64 * MIB)
     proposed = _round_up(reached_bytes + more)
-    return Amount(count_bytes=proposed, formula=f"{size(reached_bytes)} + 50 % (64 MiB at least) → {size(proposed)}")
+    formula = f"{size(reached_bytes)} + 50 % (64 MiB at least), in steps of 16 MiB: {size(proposed)}"
+    return Amount(count_bytes=proposed, formula=formula)
 
 
 def own_limit(ram_bytes: int, others_bytes: int) -> Amount | None:
@@ -53,9 +54,8 @@ def swap_size(swappable_bytes: int) -> Amount:
     How much of it lies idle cannot be told: a kernel without swap does not age these pages.
     """
     proposed = _round_up(min(max(swappable_bytes // 4, 64 * MIB), 8 * GIB))
-    return Amount(
-        count_bytes=proposed, formula=f"a quarter of {size(swappable_bytes)} (64 MiB to 8 GiB) → {size(proposed)}"
-    )
+    formula = f"a quarter of {size(swappable_bytes)} (64 MiB to 8 GiB), in steps of 16 MiB: {size(proposed)}"
+    return Amount(count_bytes=proposed, formula=formula)
 
 
 def tmpfs_size(held_bytes: int) -> Amount:

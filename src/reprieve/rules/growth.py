@@ -42,8 +42,8 @@ def process_grew(snapshot: Snapshot) -> Iterator[Finding]:
             code="process-grew",
             severity="warning",
             confidence="certain",
-            claim=f"One process holds most of the memory: {quote(comm)} (pid {pid}) with {size(held)} of {size(total)} "
-            f"({percent(min(held, total), total)}){_swapped(oom, pid)}",
+            claim=f"One process holds most of the memory: {quote(comm)} (pid {pid}) with {_share(held, total)}"
+            f"{_swapped(oom, pid)}",
             detail=() if killed else ("It was not the one that was killed.",),
             about=oom.workload if killed else None,
             evidence=lines(oom, line, *(kill.line for kill in oom.kills if kill.pid == pid)),
@@ -71,6 +71,11 @@ def _largest(oom: OomReport) -> tuple[int, int, str, int] | None:
     if oom.tasks is not None or victim is None or victim.comm is None or victim.anon_rss_bytes is None:
         return None
     return victim.line, victim.pid, victim.comm, victim.anon_rss_bytes
+
+
+def _share(held: int, total: int) -> str:
+    """Pages of files count for each process that maps them: together they may be more than there is."""
+    return f"all of the {size(total)}" if held >= total else f"{size(held)} of {size(total)} ({percent(held, total)})"
 
 
 def _swapped(oom: OomReport, pid: int) -> str:

@@ -143,11 +143,11 @@ def _raise(oom: OomReport, group: Workload, reached: Usage | None) -> tuple[Reme
     swap = swap_limit(oom.memcg) if oom.memcg is not None else None
     settings, commands, note = set_limit(group, amount.count_bytes, swap=swap, old_cgroups=old)
     need, limit = size(reached.limit_bytes), size(amount.count_bytes)
-    title = f"If it needs more than {need}, raise the limit to {limit}{note}"
+    title = f"Raise the limit to {limit}, if it needs more than {need}{note}"
     if group.pod_uid is not None:
-        title = f"If the pod needs more than {need}, raise its container's limit to {limit} (command 1 finds it)"
+        title = f"Raise the container's limit to {limit}, if the pod needs more than {need} (command 1 finds it)"
     elif _is_above(oom):
-        title = f"If all in {quote(group.name)} need more than {need} together, raise that limit to {limit}{note}"
+        title = f"Raise the limit of {quote(group.name)} to {limit}, if all in it need more than {need}{note}"
     return (Remedy(title=title, cost=_LEAK, amount=amount.formula, settings=settings, commands=commands),)
 
 
@@ -197,7 +197,7 @@ def set_limit(
     if group.kind == "cgroup" and group.path.startswith("/"):
         if ".." in group.path.split("/"):  # of a group outside the cgroup namespace of the reader, or made up
             return (), (), " (where its files are is not known: its path leads upwards)"
-        note = " (until it is made anew: tell whoever makes it)"
+        note = " (until the cgroup is made anew: whoever makes it has to set it then)"
         if not old_cgroups:
             return (), (written(limit_bytes, f"/sys/fs/cgroup{group.path}/memory.max"),), note
         folder = f"/sys/fs/cgroup/memory{group.path}"

@@ -126,11 +126,11 @@ def _swap_of(memcg: Memcg) -> tuple[int, int, int] | None:
 def _add_swap(swappable: int) -> tuple[Remedy, ...]:
     amount = swap_size(swappable)
     mib = amount.count_bytes // MIB
-    commands = (  # dd, not fallocate: a file with holes or on btrfs is refused by swapon
-        ("dd", "if=/dev/zero", "of=/swapfile", "bs=1M", f"count={mib}"),
-        ("chmod", "600", "/swapfile"),
-        ("mkswap", "/swapfile"),
-        ("swapon", "/swapfile"),
+    commands = (  # a name that nothing else has; dd, not fallocate: swapon refuses holes
+        ("dd", "if=/dev/zero", "of=/swapfile.reprieve", "bs=1M", f"count={mib}"),
+        ("chmod", "600", "/swapfile.reprieve"),
+        ("mkswap", "/swapfile.reprieve"),
+        ("swapon", "/swapfile.reprieve"),
     )
     return (
         Remedy(
