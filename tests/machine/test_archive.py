@@ -85,6 +85,30 @@ def test_a_journal_in_a_sosreport_is_read_by_journalctl(tmp_path: Path) -> None:
     assert read(source)[0].count(b"Killed process 77") == 1
 
 
+def test_a_journal_that_is_too_long_as_text_is_read_as_far_as_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remote = program("systemd-journal-remote", "/lib/systemd", "/usr/lib/systemd")
+    journal = tmp_path / "system.journal"
+    subprocess.run([remote, f"--output={journal}", "-"], input=report(0, OLD_BOOT), check=True, capture_output=True)
+    path = tmp_path / "logs.tar"
+    with tarfile.open(path, "w") as archive:
+        archive.add(journal, "system.journal")
+        archive.addfile(member("kern.log", 5), io.BytesIO(b"text\n"))
+    sources, gaps = named([str(path)], NOBODY)
+    assert gaps == []
+    assert max(len(read(source)[0]) for source in sources) > 1000
+    monkeypatch.setattr("reprieve.machine.archive._TOTAL_BYTES", journal.stat().st_size + 1000)
+    sources, gaps = named([str(path)], NOBODY)
+    assert {source.name: len(read(source)[0]) for source in sources} == {
+        f"{path}: system.journal": 1000,  # the order of the keys is another each time
+        f"{path}: kern.log": 5,
+    }
+    assert [(gap.place, gap.reason) for gap in gaps] == [
+        (f"{path}: system.journal", "too large to take out; read up to there")
+    ]
+
+
 def test_a_member_can_be_read_twice(tmp_path: Path) -> None:
     sources, _ = named([sosreport(tmp_path / "report.tar")], NOBODY)
     assert [read(source) for source in sources] == [read(source) for source in sources]

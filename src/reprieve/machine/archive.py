@@ -49,11 +49,12 @@ def archive_sources(path: str, gaps: list[Gap]) -> list[Source]:
                     continue
                 if _stays_inside(member.name) and holds_kernel_lines(member.name):
                     label = f"{name}: {shown(re.sub(_TOP, '', member.name))}"
-                    if member.size > min(_FILE_BYTES, left_bytes) or len(sources) == _FILES:
+                    if member.size > min(_FILE_BYTES, left_bytes) or len(sources) >= _FILES:
                         gaps.append(Gap(place=label, reason="too large to take out", hint=_UNPACK))
                     else:
-                        left_bytes -= member.size
-                        sources += _sources(content, label, member, gaps)
+                        found, taken_bytes = _sources(content, label, member, left_bytes, gaps)
+                        left_bytes -= taken_bytes
+                        sources += found
                 while content.read(BLOCK_BYTES):  # so that the next thing to be read is a header
                     pass
     except (tarfile.TarError, EOFError) as error:
@@ -114,21 +115,42 @@ def _kept(blocks: Iterable[Block]) -> _Unnamed:
         return _Unnamed(os.dup(file.fileno()))
 
 
+def _up_to(most_bytes: int, source: Source, gaps: list[Gap]) -> Iterator[Block]:
+    """What a source gives, as far as there is room for it; the rest becomes a gap."""
+    for block in source.blocks(gaps):
+        if len(block) > most_bytes:
+            yield block[:most_bytes]
+            gaps.append(Gap(place=source.name, reason="too large to take out; read up to there", hint=_UNPACK))
+            return
+        most_bytes -= len(block)
+        yield block
+
+
 def _folder() -> str | None:
     """On disk: /tmp may be memory."""
     return "/var/tmp" if os.access("/var/tmp", os.W_OK) else None
 
 
-def _sources(content: IO[bytes], name: str, member: tarfile.TarInfo, gaps: list[Gap]) -> list[Source]:
+def _sources(
+    content: IO[bytes], name: str, member: tarfile.TarInfo, left_bytes: int, gaps: list[Gap]
+) -> tuple[list[Source], int]:
+    """The sources in one member, which fits, and what they take on our disk."""
     blocks = iter(lambda: content.read(BLOCK_BYTES), b"")
     if not member.name.endswith((".journal", ".journal~")):
         read = partial(_read, _kept(blocks), name)
-        return [Source(name=name, kind="file", blocks=read, newest_s=float(member.mtime))]
+        return [Source(name=name, kind="file", blocks=read, newest_s=float(member.mtime))], member.size
+    sources: list[Source] = []
+    taken_bytes = 0
     with tempfile.NamedTemporaryFile(dir=_folder(), suffix=".journal", buffering=0) as file:
         for block in blocks:  # journalctl takes no file without a name (EIDRM): it is read now
             file.write(block)
-        found = journal_sources((f"--file={file.name}",), name=name, gaps=gaps)
-        return [source._replace(blocks=partial(_read, _kept(source.blocks(gaps)), source.name)) for source in found]
+        for source in journal_sources((f"--file={file.name}",), name=name, gaps=gaps):
+            # As JSON it can be many times as long as the member, which is still there.
+            room = min(_FILE_BYTES, left_bytes - member.size - taken_bytes)
+            kept = _kept(_up_to(room, source, gaps))
+            taken_bytes += os.stat(kept.path).st_size
+            sources.append(source._replace(blocks=partial(_read, kept, source.name)))
+    return sources, taken_bytes
 
 
 def _read(file: _Unnamed, name: str, gaps: list[Gap]) -> Iterator[Block]:
