@@ -132,19 +132,6 @@ class Recomputed(NamedTuple):
         """Who has the most points beside the one whom the kernel chose."""
         return next((row for row in self.rows() if row.task.pid != self.selected_pid), None)
 
-    def margin_pages(self) -> int | None:
-        """How far the kernel's choice is ahead of the others; negative if another has more points."""
-        selected, other = self.selected(), self.runner_up()
-        return selected.points - other.points if selected and other else None
-
-    def select_score(self) -> int | None:
-        """What `Kill process N (…) score` should print: thousandths of the total. None: that is not told exactly.
-
-        Source: select_bad_process() in mm/oom_kill.c, until 5.0.
-        """
-        row, total = self.selected(), self.total
-        return max(row.points, 1) * 1000 // total.pages if row and total and total.most_pages == total.pages else None
-
     def why(self) -> str:
         """What gave the chosen one its points, in words and without a name; empty if nobody was chosen by points."""
         row = self.selected()
