@@ -54,7 +54,7 @@ def perform(request: Request) -> int:
     if request.every and request.html is None and not request.listed:
         return _tell_all(request, sources, wanted, hide, gaps)
     most = 0 if request.listed else sys.maxsize if request.every else request.last or 1
-    told = tell(sources, wanted, most, gaps)
+    told = tell(sources, wanted, most, gaps, ended=request.last is None and not request.every)
     found = [summary for summary in told.history if wanted(summary)]
     snapshot = hide(
         replace(
@@ -353,7 +353,7 @@ def _follow(
             lines = chain(lines, _explanation(request, hide(Snapshot(gaps=tuple(unseen)))))
         if not _print(request, lines):
             break
-    status = FOUND if events and request.fail_on_kill else 0
+    status = _status(request, events > 0, gaps)
     _print(
         request,
         chain(_explanation(request, hide(Snapshot(gaps=tuple(gaps[shown_gaps:])))), _end(request, events, status)),

@@ -3,6 +3,7 @@
 import random
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from reprieve.machine.events import HISTORY, stream, tell, watch
 from reprieve.machine.reader import _LineCounter, read_source
-from reprieve.machine.source import Source
+from reprieve.machine.source import Source, file_source
 from reprieve.model.ending import Ending
 from reprieve.model.finding import Gap
 from reprieve.model.oom import OomReport, OomSummary
@@ -228,3 +229,16 @@ def test_what_a_program_wrote_is_no_kill_and_is_told_of() -> None:
     record = "12,3657,6016870419,-;Out of memory: Killed process 7 (leak) total-vm:9kB, anon-rss:8kB, file-rss:1kB"
     assert list(watch(iter((record,)), "log", everything, gaps)) == []
     assert [gap.place for gap in gaps] == ["log:1"]
+
+
+def test_a_kill_is_explained_rather_than_a_later_report_that_was_cut(tmp_path: Path) -> None:
+    log = tmp_path / "kern.log"
+    log.write_text(
+        "[1.0] Out of memory: Killed process 7 (a) total-vm:4kB, anon-rss:3kB, file-rss:0kB\n"
+        "[9.0] b invoked oom-killer: gfp_mask=0xd0, order=0, oom_score_adj=0\n"
+    )
+    sources = [file_source(str(log))]
+    (rather,) = tell(sources, lambda _: True, 1, ended=True).ooms
+    (newest,) = tell(sources, lambda _: True, 1).ooms
+    assert [kill.pid for kill in rather.kills] == [7]
+    assert newest.kills == ()

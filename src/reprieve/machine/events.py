@@ -29,8 +29,12 @@ Wanted = Callable[[OomSummary], bool]
 Seen = tuple[Event, deque[OomSummary]]  # an event, and those before it with itself, at most `HISTORY`
 
 
-def tell(sources: Sequence[Source], wanted: Wanted, most: int, gaps: Iterable[Gap] = ()) -> Snapshot:
+def tell(
+    sources: Sequence[Source], wanted: Wanted, most: int, gaps: Iterable[Gap] = (), *, ended: bool = False
+) -> Snapshot:
     """The newest `most` events that are wanted, with what is known of all others. Every source is read once.
+
+    `ended`: rather those whose end is told than a later one that was cut off: it would explain nothing.
 
     Those that prove their boot are read first: what others hold too is known as what it is from the beginning.
     """
@@ -52,7 +56,7 @@ def tell(sources: Sequence[Source], wanted: Wanted, most: int, gaps: Iterable[Ga
             moment = when(event)
             if isinstance(event, AllocationFailure):
                 refused.append((moment, event, passage))
-            elif seen.add(event, at, moment, wanted):
+            elif seen.add(event, at, moment, wanted) and not (ended and newest and not _has_end(event)):
                 newest.append((moment, event, passage))
         ooms = _newest(ooms, newest, most)
         failures = _newest(failures, refused, most)
@@ -66,6 +70,10 @@ def tell(sources: Sequence[Source], wanted: Wanted, most: int, gaps: Iterable[Ga
         endings=tuple(endings),
         gaps=tuple(all_gaps),
     )
+
+
+def _has_end(oom: OomReport) -> bool:
+    return bool(oom.kills or oom.no_killable or oom.panic)
 
 
 def _proof(source: Source) -> int:
