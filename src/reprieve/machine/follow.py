@@ -5,9 +5,10 @@ import select
 import signal
 import stat
 import subprocess
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from io import FileIO
 
 from reprieve.machine.host import room_for_a_process
 from reprieve.machine.source import open_quietly, shown, unreadable
@@ -73,27 +74,33 @@ def _journal(wait: _Wait, gaps: list[Gap]) -> Iterator[bytes | None]:
 
     if not room_for_a_process():
         raise Failure("less than 64 MiB of memory are available: journalctl was not started", hint="run it with sudo")
+    said = os.memfd_create("journalctl")  # a pipe that nobody reads would fill, and hold it up
     try:
         process = subprocess.Popen(
             follow_argv(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=said,
             env=environment(),
         )
     except OSError as error:
+        os.close(said)
         raise Failure(f"{gaps[-1].place}: {gaps[-1].reason}", hint=gaps[-1].hint) from error
     assert process.stdout is not None
     try:
-        yield from _pipe(os.dup(process.stdout.fileno()), wait)
-        gaps.append(Gap(place="journal", reason="journalctl ended"))
+        if (yield from _pipe(os.dup(process.stdout.fileno()), wait)):
+            words = os.pread(said, _LINE_BYTES, 0).decode(errors="backslashreplace").split("\n")
+            last = next((line for line in reversed(words) if line), None)
+            gaps.append(Gap(place="journal", reason=f"journalctl ended: {last}" if last else "journalctl ended"))
     finally:
         process.kill()
         process.wait()
         process.stdout.close()
+        os.close(said)
 
 
-def _pipe(descriptor: int, wait: _Wait) -> Iterator[bytes | None]:
+def _pipe(descriptor: int, wait: _Wait) -> Generator[bytes | None, None, bool]:
+    """Returns whether the pipe has ended; else we are to."""
     try:
         while (ready := wait(descriptor, QUIET_S)) is not None:
             if not ready:
@@ -101,7 +108,8 @@ def _pipe(descriptor: int, wait: _Wait) -> Iterator[bytes | None]:
             elif data := os.read(descriptor, _READ_BYTES):
                 yield data
             else:
-                return
+                return True
+        return False
     finally:
         if descriptor:  # standard input is not ours to close
             os.close(descriptor)
@@ -110,49 +118,55 @@ def _pipe(descriptor: int, wait: _Wait) -> Iterator[bytes | None]:
 def _file(path: str, wait: _Wait, gaps: list[Gap]) -> Iterator[bytes | None]:
     """As `tail -F` does: from its end, through renames (logrotate) and emptying (copytruncate)."""
     file = open_quietly(path)
+    successor: FileIO | None = None
     try:
         file.seek(0, os.SEEK_END)
-        idle_s = 0.0
+        idle_s = renamed_s = 0.0
         while True:
             if data := file.read(_READ_BYTES):
-                idle_s = 0.0
+                idle_s = renamed_s = 0.0
                 yield data
                 continue
             status = os.fstat(file.fileno())
             if status.st_size < file.tell():
                 file.seek(0)
-            elif (successor := _successor(path, status, gaps)) is not None:
-                file.close()
-                file = open_quietly(successor)
-            elif wait(None, _LOOK_S) is None:
+                continue
+            if wait(None, _LOOK_S) is None:
                 return
-            else:
-                idle_s += _LOOK_S
-                if idle_s >= QUIET_S:
-                    yield None
+            idle_s += _LOOK_S
+            if idle_s >= QUIET_S:
+                yield None
+            if successor is None:
+                successor = _successor(path, status, gaps)
+                continue
+            renamed_s += _LOOK_S
+            if renamed_s >= QUIET_S:  # the log daemon writes to the old file until it is told of the rename
+                file.close()
+                file, successor, renamed_s = successor, None, 0.0
     finally:
         file.close()
+        if successor is not None:
+            successor.close()
 
 
-def _successor(path: str, status: os.stat_result, gaps: list[Gap]) -> str | None:
-    """The path, if another file has it now; None too while no file has it, or none that may be read."""
+def _successor(path: str, status: os.stat_result, gaps: list[Gap]) -> FileIO | None:
+    """What has the path now, if it is another file; None too while there is none, or none that may be read."""
     try:
         now = os.stat(path)
+        if (now.st_dev, now.st_ino) != (status.st_dev, status.st_ino):
+            return open_quietly(path)
     except FileNotFoundError:  # between the rename and the new file
         return None
-    if (now.st_dev, now.st_ino) == (status.st_dev, status.st_ino):
-        return None
-    if os.access(path, os.R_OK):
-        return path
-    gap = unreadable(path, PermissionError())
-    if gap not in gaps:
-        gaps.append(gap)
+    except OSError as error:
+        gap = unreadable(path, error)
+        if gap not in gaps:
+            gaps.append(gap)
     return None
 
 
 def _lines(chunks: Iterable[bytes | None]) -> Iterator[str | None]:
     rest = b""
-    said = True  # that it is quiet
+    said = False  # that it is quiet: the first silence tells that there is somebody who waits
     for chunk in chunks:
         if chunk is None:
             if not said:
