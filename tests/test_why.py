@@ -310,6 +310,12 @@ def test_a_pasted_status_is_explained_in_every_form(
     assert reprieve("why", "-", "--fail-on-kill", stdin=path.read_text()).returncode == (0 if "SIGKILL" in said else 3)
 
 
+def test_a_status_that_ended_at_another_time_is_not_what_was_asked_for(reprieve: Run) -> None:
+    path = CAPTURES / "docker-inspect-oom-pid1.json"
+    assert reprieve("why", path, "--fail-on-kill", "--since", "2000-01-01").returncode == 3
+    assert reprieve("why", path, "--fail-on-kill", "--until", "2000-01-01").returncode == 0
+
+
 def test_a_unit_that_systemctl_shows_is_explained(reprieve: Run) -> None:
     told = reprieve("why", LOGS / "lab" / "6.1.0-56-cloud-amd64__systemd-unit-memorymax.out.txt").stdout
     assert "systemd says that leaky.service lost a process for memory" in told

@@ -213,6 +213,12 @@ def _wanted_ending(request: Request) -> Callable[[Ending], bool]:
     def wanted(ending: Ending) -> bool:
         if (request.pid, request.name, request.boot) != (None, None, None):
             return False
+        if ending.finished is not None and (request.since is not None or request.until is not None):
+            from reprieve.machine.clock import moment_of
+
+            moment = moment_of(ending.finished)
+            if moment is not None and not (request.since or 0) <= moment <= (request.until or float("inf")):
+                return False
         names = (ending.name, ending.container_id, ending.pod, ending.pod_uid)
         return request.cgroup is None or any(request.cgroup in name for name in names if name is not None)
 
