@@ -47,13 +47,13 @@ def names(done: "subprocess.CompletedProcess[str]") -> list[str]:
 def test_a_log_without_a_kill_says_so_and_is_no_failure(reprieve: Run, tmp_path: Path) -> None:
     (tmp_path / "quiet.log").write_text("[    1.000000] usb 1-1: new device\n")
     done = reprieve("why", "quiet.log", "--fail-on-kill")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "No OOM kill in quiet.log.\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "No OOM kill by the kernel in quiet.log.\n", "")
 
 
 def test_an_empty_input_that_was_named_is_told(reprieve: Run) -> None:
     done = reprieve("why", "-", stdin="")
     assert done.returncode == 5
-    assert done.stdout.startswith("No OOM kill in stdin.\n")
+    assert done.stdout.startswith("No OOM kill by the kernel in stdin.\n")
     assert "stdin: is empty" in done.stdout
 
 
@@ -164,7 +164,7 @@ def test_what_a_program_wrote_into_the_kernels_log_is_no_kill_and_is_told_of(rep
     faked = re.sub(r"^\d+", "12", record).replace("leaky-demo", "innocent")  # facility 1: user space
     done = reprieve("why", "-", stdin=faked + "\n")
     assert done.returncode == 5
-    assert "No OOM kill in stdin." in done.stdout
+    assert "No OOM kill by the kernel in stdin." in done.stdout
     assert "looks like a kill, but a program wrote it" in done.stdout
 
 

@@ -270,11 +270,11 @@ def _nothing(request: Request, told: Snapshot, sources: Sequence[Source]) -> Ite
     if told.history:
         yield f"None of the {len(told.history)} events found is one that was asked for; --list shows them."
     elif request.redact:
-        yield "No OOM kill in what could be read."
+        yield "No OOM kill by the kernel in what could be read."
     else:
         from reprieve.show.escape import name
 
-        yield f"No OOM kill in {', '.join(name(source.name) for source in sources)}."
+        yield f"No OOM kill by the kernel in {', '.join(name(source.name) for source in sources)}."
 
 
 def _end(request: Request, events: int, status: int) -> Iterator[str]:
@@ -304,7 +304,7 @@ def _tell_all(
             proven = proven or isinstance(event, OomReport) or (isinstance(event, Ending) and event.oom_killed is True)
             yield from _explained(request, event, history, hide)
         if not events and not proven and not request.as_json:
-            yield "No OOM kill in what could be read, or none that was asked for."
+            yield "No OOM kill by the kernel in what could be read, or none that was asked for."
         yield from _explanation(request, hide(Snapshot(gaps=tuple(gaps))))
         yield from _end(request, events, _status(request, proven, gaps))
 
