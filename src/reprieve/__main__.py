@@ -1,5 +1,6 @@
 """The command's way in. The version is told before anything is loaded: scripts ask for it often."""
 
+import gc
 import sys
 
 
@@ -14,6 +15,7 @@ def main() -> None:
         from rich_click.patch import patch
 
         patch()  # before any command is made; what is read by programs stays plain
+    gc.set_threshold(100_000)  # neither modules nor facts hold cycles worth a pass each few thousand objects
     from reprieve.cli import run
 
     run()

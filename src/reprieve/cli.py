@@ -4,7 +4,6 @@ Exit status: 0 looked, 1 a `Failure` (two lines: what, and what to do), 2 usage,
 was given, 5 not everything could be read. Only this file catches a `Failure`.
 """
 
-import gc
 import os
 import sys
 from io import TextIOWrapper
@@ -17,7 +16,6 @@ from reprieve.model.finding import Failure
 
 def run() -> None:
     """Parse the arguments, do the work, exit."""
-    gc.set_threshold(100_000)  # facts hold no cycles: fewer passes over them
     if sys.stdout is None:  # started without one: the exit status may be all that is asked for
         sys.stdout = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
     if isinstance(sys.stdout, TextIOWrapper):
