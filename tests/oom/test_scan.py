@@ -16,7 +16,7 @@ from tests.machine.real import missing
 
 KIB = 1024
 MIB = 1024 * KIB
-BLOCK = 256 * KIB
+BLOCK = 512 * KIB
 
 TRIGGER = b"Nov 23 18:14:42 node7 kernel: [77.1] java invoked oom-killer: gfp_mask=0xcc0(GFP_KERNEL), order=0\n"
 OLD_TRIGGER = b"oom-killer: gfp_mask=0xd0, order=0\n"
@@ -149,14 +149,17 @@ def test_an_anchor_is_found_wherever_a_block_ends_in_it(engine: Scan, anchor: by
         assert anchor in regions(engine(in_blocks(text)))[0][1]
 
 
-def test_a_block_may_be_overwritten_once_the_next_is_asked_for() -> None:
+@pytest.mark.parametrize("size", [BLOCK, 100 * KIB])
+def test_a_block_may_be_overwritten_once_the_next_but_one_is_asked_for(size: int) -> None:
     text = lines(MIB) + TRIGGER + ROW * 4_000 + KILL + lines(MIB)
 
-    def reused() -> Iterator[bytearray]:
-        buffer = bytearray(BLOCK)
-        for block in in_blocks(text):
-            buffer[:] = block
+    def reused() -> Iterator[bytes | bytearray]:
+        buffer, other = bytearray(size), bytearray(size)
+        for at in range(0, len(text) - size, size):
+            buffer[:] = text[at : at + size]
             yield buffer
+            buffer, other = other, buffer
+        yield text[at + size :]
 
     assert list(scan(reused())) == with_find(in_blocks(text))
 

@@ -16,13 +16,13 @@ _ANCHORS = (_TRIGGER, _KILL, _FAILURE)  # no one begins as another ends: their h
 _HINTS = (b"oom-k", b"Kill", b"page al")  # how they begin: short, and rare in logs by its last bytes (see below)
 _OVERLAP = max(map(len, _ANCHORS)) - 1  # an anchor torn by the end of a block has at most this much on either side
 
-_BLOCK = 256 * 1024  # fits the second-level cache, read and searched there; from 4 MiB on it is slower
+_BLOCK = 512 * 1024  # two fit the second-level cache, read and searched there; from 4 MiB on it is slower
 _PIECE = 256 * 1024  # the largest excerpt
 _FAR = 64 * 1024  # before an anchor without a trigger; after a failure; and the longest line that is kept whole
 _NEAR = 1024  # before a trigger: "SysRq : Manual OOM execution" may be there
 _TASK_TABLE = 512 * 1024  # after a trigger, until its kill: thousands of tasks
 _AFTERMATH = 4 * 1024  # after a kill: the reaper, the rest of a group, a panic
-_KEPT = _FAR + 2 * _OVERLAP  # of the text before a block, in case an anchor in it reaches back
+_KEPT = _FAR + 2 * _OVERLAP  # of the text before a block, if the region that is open does not reach further back
 
 _Hit = tuple[int, bytes]  # where an anchor begins, and which
 _Find = Callable[[bytes | bytearray], list[_Hit]]
@@ -41,15 +41,15 @@ def scan(
 ) -> Iterator[Excerpt]:
     """Cut out what may belong to OOM reports and page allocation failures, in order, in constant memory.
 
-    Blocks may have any size and be overwritten once the next is asked for. A text below 256 KiB comes out whole:
-    pastes are wrapped and torn in places where no literal survives, and parsing them costs little.
+    Blocks may have any size and be overwritten once the next but one is asked for. A text below 256 KiB comes out
+    whole: pastes are wrapped and torn in places where no literal survives, and parsing them costs little.
     `hyperscan_above_bytes`: how much to search before hyperscan is loaded; None: never. Where it does not exist,
     allocation failures are looked for up to there, and kills to the end: the third pass would take a third more.
     """
     cutter = _Cutter()
     find: _Find = _find
     for block in _even(blocks):
-        if cutter.known == 0 and len(block) < _BLOCK:
+        if cutter.known == 0 and len(block) < _PIECE:
             yield Excerpt(offset=0, data=bytes(block), continues=False)
             return
         if hyperscan_above_bytes is not None and cutter.known >= hyperscan_above_bytes:
@@ -59,11 +59,11 @@ def scan(
 
 
 def _even(blocks: Iterable[bytes | bytearray | memoryview]) -> Iterator[bytes | bytearray]:
-    """The same text in blocks of exactly 256 KiB, the last one smaller; those that come so are handed on uncopied.
+    """The same text in blocks of exactly 512 KiB, the last one smaller; those that come so are handed on uncopied.
 
-    The others are gathered in one buffer, over and over: a new one each time would be mapped and unmapped by malloc.
+    The others are gathered in two buffers in turn: a new one each time would be mapped and unmapped by malloc.
     """
-    gathered = bytearray(_BLOCK)
+    gathered, other = bytearray(_BLOCK), bytearray(_BLOCK)
     space, filled = memoryview(gathered), 0
     for block in blocks:
         if len(block) == _BLOCK and not filled and not isinstance(block, memoryview):
@@ -77,7 +77,8 @@ def _even(blocks: Iterable[bytes | bytearray | memoryview]) -> Iterator[bytes | 
             rest = rest[len(taken) :]
             if filled == _BLOCK:
                 yield gathered
-                filled = 0
+                gathered, other = other, gathered
+                space, filled = memoryview(gathered), 0
     if filled:
         yield bytes(space[:filled])
 
@@ -132,7 +133,8 @@ class _Cutter:
 
     def __init__(self) -> None:
         self.known = 0  # bytes taken so far
-        self.text = b""  # the last of them: those from `start` on if a region is open, and at least _KEPT
+        self.before: bytes | bytearray = b""  # the block before, which is still as it was
+        self.text = b""  # the last of the bytes: from `start` on if a region is open, and at least _KEPT; else nothing
         self.open = False
         self.start = 0  # of what the next excerpt holds
         self.done = 0  # where the last one ended
@@ -144,15 +146,15 @@ class _Cutter:
         torn = min(_OVERLAP, self.known)  # what stands before the block in the seam that an anchor may lie across
         hits = [
             (self.known - torn + at, anchor)
-            for at, anchor in _find(self.text[-_OVERLAP:] + block[:_OVERLAP])
+            for at, anchor in _find(self.before[-_OVERLAP:] + block[:_OVERLAP])
             if at < torn < at + len(anchor)
         ]
         hits += [(self.known + at, anchor) for at, anchor in find(block)]
         self.known += len(block)
+        before, self.before = self.before, block
         if not hits and not self.open:
-            self.text = bytes(memoryview(block)[-_KEPT:])
             return
-        self.text += block
+        self.text = b"".join((self.text or memoryview(before)[-_KEPT:], block))
         for at, anchor in hits:
             yield from self._meet(at, anchor)
         if self.open:
@@ -161,8 +163,7 @@ class _Cutter:
                 yield from self._close(end)
             else:
                 yield from self._give_pieces(min(self._limit(), searched))
-        kept = self.known - min(self.start, self.known - _KEPT) if self.open else _KEPT
-        self.text = self.text[-kept:]
+        self.text = self.text[min(self.start, self.known - _KEPT) - self.known :] if self.open else b""
 
     def finish(self) -> Iterator[Excerpt]:
         """Give what is left: the text has ended."""
