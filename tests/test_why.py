@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -57,6 +58,39 @@ def test_an_empty_input_that_was_named_is_told(reprieve: Run) -> None:
     assert "stdin: is empty" in done.stdout
 
 
+@pytest.mark.parametrize("name", ["empty.log", "empty.log.gz"])
+def test_an_empty_file_that_was_named_is_told_and_what_to_do(reprieve: Run, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(gzip.compress(b"") if name.endswith("gz") else b"")
+    done = reprieve("why", name, COLUMNS="120")
+    assert done.returncode == 5
+    assert f"Not seen  {name}: is empty (name its rotations" in done.stdout
+
+
+def test_what_is_no_text_is_told_and_a_kill_in_it_is_shown(reprieve: Run, tmp_path: Path) -> None:
+    (tmp_path / "core").write_bytes(os.urandom(100_000) + b"\n" + MYSQLD.read_bytes())
+    for path in (sys.executable, "core"):
+        done = reprieve("why", path, COLUMNS="120")
+        assert done.returncode == 5
+        assert f"{path}: is no text (name a kernel log" in " ".join(done.stdout.split())
+        assert done.stdout.startswith("Killed    python (pid 3882)" if path == "core" else "No OOM kill")
+    piped = run_sh(f"cat {sys.executable} | {sys.executable} -m reprieve why")
+    assert (piped.returncode, "stdin: is no text" in piped.stdout) == (5, True)
+
+
+def test_a_log_that_a_crash_damaged_is_a_log(reprieve: Run, tmp_path: Path) -> None:
+    (tmp_path / "kern.log").write_bytes(bytes(5000) + b"[ 1.0] usb: caf\xe9\n\0\0\0\x01\x1b[1m[ 2.0] usb\n")
+    done = reprieve("why", "kern.log")
+    assert (done.returncode, done.stdout) == (0, "No OOM kill by the kernel in kern.log.\n")
+
+
+def test_a_folder_of_many_logs_is_named_in_one_line(reprieve: Run, tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    for number in range(100):
+        (tmp_path / "logs" / f"{number}.log").write_text("[ 1.0] usb 1-1: new device\n")
+    done = reprieve("why", "logs")
+    assert re.fullmatch(r"No OOM kill by the kernel in (logs/\d+\.log,? ){4}and 96 others\.\n", done.stdout)
+
+
 def test_an_empty_pipe_that_was_not_named_is_no_source(reprieve: Run) -> None:
     piped = reprieve("why", "--pid", "0", stdin="").stdout
     assert "stdin" not in piped
@@ -94,6 +128,45 @@ def test_the_kills_that_are_asked_for(
     done = reprieve("why", three, *options)
     assert done.returncode == 0
     assert list(dict.fromkeys(names(done))) == expected
+
+
+@pytest.mark.parametrize("options", [(), ("--all",), ("--list",), ("--json",), ("--last", "2")])
+def test_an_event_without_a_date_is_told_and_that_it_may_be_of_another_time(
+    reprieve: Run, three: Path, options: tuple[str, ...]
+) -> None:
+    with three.open("a") as log:
+        log.write("[ 9.5] Out of memory: Killed process 74 (delta) total-vm:9kB, anon-rss:1kB, file-rss:0kB\n")
+    said = "1 event has no date, and may be of another time"
+    asked = reprieve("why", three, *options, "--since", "2026-11-04", "--until", "2026-11-06")
+    assert said in asked.stdout + asked.stderr
+    assert "--since and --until" in asked.stdout + asked.stderr
+    assert "delta" in asked.stdout
+    assert asked.returncode == 0  # nothing was left unseen
+    assert said not in reprieve("why", three, *options).stdout
+    dated = reprieve("why", three, *options, "--since", "2026-11-04", "--name", "gamma")
+    assert said not in dated.stdout + dated.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ((), True),
+        (("--name", "swapp"), True),
+        (("--since", "2026-11-01", "--until", "2026-11-03"), True),
+        (("--name", "nginx"), False),
+        (("--until", "2026-11-01"), False),
+        (("--pid", "5"), False),
+        (("--cgroup", "swapper"), False),
+        (("--boot", "0"), False),
+    ],
+)
+def test_a_failed_allocation_is_told_where_it_is_asked_for(
+    reprieve: Run, tmp_path: Path, options: tuple[str, ...], told: bool
+) -> None:
+    line = "2026-11-02T10:00:00+00:00 host kernel: swapper/0: page allocation failure: order:5, mode:0xd0\n"
+    (tmp_path / "kern.log").write_text(line)
+    for form in ((), ("--all",)):
+        assert ("Refused" in reprieve("why", "kern.log", *form, *options).stdout) == told
 
 
 def test_a_cgroup_is_found_by_its_path_or_by_its_name(reprieve: Run) -> None:
@@ -162,10 +235,15 @@ def test_plain_text_proves_nothing_and_the_kernels_buffer_does(reprieve: Run, re
 def test_what_a_program_wrote_into_the_kernels_log_is_no_kill_and_is_told_of(reprieve: Run, real_kill: str) -> None:
     record = next(line for line in real_kill.splitlines() if "Killed process" in line)
     faked = re.sub(r"^\d+", "12", record).replace("leaky-demo", "innocent")  # facility 1: user space
+    for options in ((), ("--all",), ("--json",), ("--markdown",)):
+        done = reprieve("why", "-", *options, stdin=faked + "\n")
+        assert done.returncode == 0  # else anybody could make a healthy machine look sick
+        assert "looks like a kill, but a program wrote it" in done.stdout
     done = reprieve("why", "-", stdin=faked + "\n")
-    assert done.returncode == 5
-    assert "No OOM kill by the kernel in stdin." in done.stdout
-    assert "looks like a kill, but a program wrote it" in done.stdout
+    assert done.stdout.splitlines() == [
+        "No OOM kill by the kernel in stdin.",
+        "Note      Not from the kernel: stdin:1 looks like a kill, but a program wrote it",
+    ]
 
 
 def test_a_line_that_a_program_puts_into_dev_kmsg_is_no_kill(reprieve: Run) -> None:
@@ -225,6 +303,16 @@ def test_lines_fit_eighty_columns_or_what_the_terminal_has(reprieve: Run) -> Non
     for columns in (60, 80, 120):
         for line in reprieve("why", UNIT, COLUMNS=str(columns)).stdout.splitlines():
             assert len(line) <= columns or "$ " in line  # a command is never cut
+
+
+def test_a_list_fits_the_terminal_and_is_whole_in_a_pipe(reprieve: Run) -> None:
+    docker = LOGS / "captures" / "dmesg-docker-oom.txt"
+    whole = reprieve("why", docker, "--list", COLUMNS="60").stdout.splitlines()
+    assert all("…" not in line for line in whole)
+    for columns in (60, 80, 200):
+        shown = on_a_terminal("why", str(docker), "--list", "--no-pager", COLUMNS=str(columns), NO_COLOR="1")
+        assert all(len(line) <= columns for line in shown.splitlines())
+        assert "(pid " in shown
 
 
 def test_json_is_a_document_a_line_and_says_where_it_ends(reprieve: Run, three: Path) -> None:
@@ -386,11 +474,32 @@ def test_a_hostile_path_moves_no_cursor_on_standard_error(reprieve: Run) -> None
         assert not re.search("[\x1b\u202e\r]", said)
 
 
-def test_who_may_not_read_a_log_is_told_what_to_do(as_nobody: Run, three: Path) -> None:
-    three.chmod(0o600)
-    done = as_nobody("why", three)
-    assert done.returncode == 1
-    assert done.stderr == f"reprieve: {three}: permission denied\n  run it with sudo, or as its owner\n"
+def test_who_may_not_read_a_log_is_told_what_to_do(as_nobody: Run) -> None:
+    with TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        closed, opened = Path(folder) / "closed.log", Path(folder) / "open.log"
+        for path in (closed, opened):
+            path.write_bytes(MYSQLD.read_bytes())
+        closed.chmod(0o600)
+        done = as_nobody("why", closed)
+        assert done.returncode == 1
+        assert done.stderr == f"reprieve: {closed}: permission denied\n  run it with sudo, or as its owner\n"
+        for among in ((opened, closed), (folder,)):
+            done = as_nobody("why", *among)
+            assert done.returncode == 5
+            assert done.stdout.startswith("Killed    python (pid 3882)")
+            assert "closed.log: permission denied" in " ".join(done.stdout.split())
+
+
+def test_a_pipe_that_nobody_writes_to_is_told_and_one_that_is_slow_is_waited_for(reprieve: Run, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    done = reprieve("why", pipe)
+    assert (done.returncode, "nobody writes to this pipe" in done.stdout) == (5, True)
+    writer = os.open(pipe, os.O_RDWR)
+    with subprocess.Popen(["sleep", "3"], pass_fds=(writer,)):
+        os.close(writer)
+        assert "waiting for what is written to it" in on_a_terminal("why", str(pipe), COLUMNS="200")
 
 
 # -- pipes, terminals, colours -----------------------------------------------------------------------------------------

@@ -56,7 +56,7 @@ def _codes(_context: click.Context, _option: click.Parameter, begun: str) -> lis
 
 
 @cli.command()
-@click.argument("sources", nargs=-1, metavar="[SOURCE]...", type=click.Path())
+@click.argument("sources", nargs=-1, metavar="[SOURCE]...", type=click.Path(readable=False))
 @click.option("-v", "--verbose", is_flag=True, help="All of it: every process with its score, zones, evidence.")
 @click.option("--all", "every", is_flag=True, help="Explain every kill, the oldest first.")
 @click.option("--last", type=click.IntRange(1), metavar="N", help="Explain the newest N.")
@@ -74,7 +74,7 @@ def _codes(_context: click.Context, _option: click.Parameter, begun: str) -> lis
 @click.option("--follow", "-f", is_flag=True, help="Wait, and explain each kill as it happens.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document a line, for scripts.")
 @click.option("--markdown", is_flag=True, help="For a ticket.")
-@click.option("--html", type=click.Path(dir_okay=False), metavar="FILE", help="One self-contained page.")
+@click.option("--html", type=click.Path(readable=False), metavar="FILE", help="One self-contained page.")
 @click.option("--redact", is_flag=True, help="Replace names of hosts, processes, users and containers.")
 @click.option("--explain", "code", metavar="CODE", shell_complete=_codes, help="What a finding of this code means.")
 @click.option("--fail-on-kill", is_flag=True, help="Exit with status 3 if a kill is found.")

@@ -7,12 +7,12 @@ from dataclasses import replace
 from itertools import chain
 from typing import NamedTuple
 
-from reprieve.machine.events import HISTORY, stream, tell, watch
+from reprieve.machine.events import HISTORY, Wanted, stream, tell, watch
 from reprieve.machine.host import Identity, become_expendable, identify, room_for_a_process
 from reprieve.machine.reader import Event
 from reprieve.machine.source import Block, Source, shown
 from reprieve.model.ending import Ending
-from reprieve.model.finding import Failure, Gap
+from reprieve.model.finding import Failure, Gap, quote
 from reprieve.model.oom import AllocationFailure, OomReport, OomSummary
 from reprieve.model.snapshot import Snapshot
 from reprieve.rules import diagnose
@@ -52,7 +52,7 @@ def perform(request: Request) -> int:
         return _follow(request, identity, wanted, hide)
     sources, gaps = _sources(request, identity)
     if request.every and request.html is None and not request.listed:
-        return _tell_all(request, sources, wanted, hide, gaps)
+        return _tell_all(request, identity, sources, wanted, hide, gaps)
     most = 0 if request.listed else sys.maxsize if request.every else request.last or 1
     told = tell(sources, wanted, most, gaps, ended=request.last is None and not request.every)
     found = [summary for summary in told.history if wanted(summary)]
@@ -60,9 +60,10 @@ def perform(request: Request) -> int:
         replace(
             told,
             history=tuple(found) if request.listed else told.history[-HISTORY:],
-            endings=tuple(filter(_wanted_ending(request), told.endings)),
         )
     )
+    undated = _count_undated(request, chain(found, told.allocation_failures, told.endings), identity)
+    snapshot = replace(snapshot, gaps=(*snapshot.gaps, *_undated(request, undated)))
     proven = any(ending.oom_killed for ending in snapshot.endings)
     status = _status(request, bool(found) or proven, told.gaps)
     if request.listed:
@@ -94,9 +95,6 @@ def _sources(request: Request, identity: Identity) -> tuple[list[Source], list[G
         sources, gaps = [piped], list[Gap]()
     elif request.sources:
         sources, gaps = named(request.sources, identity)
-        sources = [
-            source._replace(blocks=_or_empty(source)) if source.name == "stdin" else source for source in sources
-        ]
     else:
         sources, gaps = of_this_machine(identity)
     if os.isatty(2):
@@ -122,6 +120,7 @@ def _piped_in() -> Source | None:
     """Standard input that nobody named, if anything is in it: cron and runners give an empty pipe."""
     if not _is_given():
         return None
+    from reprieve.machine.log import told_if_no_log
     from reprieve.machine.source import stdin_source
 
     source = stdin_source()
@@ -135,21 +134,7 @@ def _piped_in() -> Source | None:
         yield from chain(() if first is None else (first,), rest)
         gaps += unseen
 
-    return source._replace(blocks=blocks)
-
-
-def _or_empty(source: Source) -> Callable[[list[Gap]], Iterator[Block]]:
-    """The same blocks; that there was none is told: what should have written there may have failed."""
-
-    def blocks(gaps: list[Gap]) -> Iterator[Block]:
-        empty, gaps_before = True, len(gaps)
-        for block in source.blocks(gaps):
-            empty = False
-            yield block
-        if empty and len(gaps) == gaps_before:
-            gaps.append(Gap(place=source.name, reason="is empty", hint="without a SOURCE this machine is looked at"))
-
-    return blocks
+    return told_if_no_log(source._replace(blocks=blocks))
 
 
 def _with_progress(source: Source) -> Callable[[list[Gap]], Iterator[Block]]:
@@ -163,6 +148,9 @@ def _with_progress(source: Source) -> Callable[[list[Gap]], Iterator[Block]]:
     def blocks(gaps: list[Gap]) -> Iterator[Block]:
         begun = shown = monotonic()
         read = 0
+        if source.kind == "pipe":  # whoever is to write there may take long
+            shown -= 1
+            print(f"{name}: waiting for what is written to it", end="", file=sys.stderr, flush=True)
         for block in source.blocks(gaps):
             yield block
             read += len(block)
@@ -175,54 +163,98 @@ def _with_progress(source: Source) -> Callable[[list[Gap]], Iterator[Block]]:
     return blocks
 
 
-def _wanted(request: Request, identity: Identity) -> Callable[[OomSummary], bool]:
+def _wanted(request: Request, identity: Identity) -> Wanted:
     """Which events were asked for. One that cannot be dated is never left out by a date."""
 
-    def wanted(summary: OomSummary) -> bool:
-        if request.since is not None or request.until is not None:
-            from reprieve.machine.clock import moment_of
-
-            this_boot = summary.boot_id is not None and summary.boot_id == identity.boot_id
-            moment = moment_of(summary.stamp, this_boot=this_boot)
+    def wanted(event: OomSummary | AllocationFailure | Ending) -> bool:
+        if _by_date(request):
+            moment = _moment(event, identity)
             if moment is not None and not (request.since or 0) <= moment <= (request.until or float("inf")):
                 return False
-        if request.pid is not None and all(pid != request.pid for pid, _ in summary.victims):
+        victims = event.victims if isinstance(event, OomSummary) else ()
+        if request.pid is not None and all(pid != request.pid for pid, _ in victims):
             return False
-        if request.name is not None and all(request.name not in (comm or "") for _, comm in summary.victims):
+        if request.name is not None and all(request.name not in (comm or "") for comm in _processes(event)):
             return False
-        if request.cgroup is not None:
-            groups = [group for group in (summary.workload, summary.limit_of) if group is not None]
-            if not any(request.cgroup in text for group in groups for text in (group.path, group.name)):
-                return False
-        return request.boot is None or _is_of_boot(summary, request.boot, identity)
+        if request.cgroup is not None and all(request.cgroup not in (name or "") for name in _groups(event)):
+            return False
+        return request.boot is None or _is_of_boot(event, request.boot, identity)
 
     return wanted
 
 
-def _is_of_boot(summary: OomSummary, boot: str, identity: Identity) -> bool:
-    if boot == "0":
-        return summary.boot_id is not None and summary.boot_id == identity.boot_id
-    if boot.startswith("-"):
-        return f"(boot {boot})" in summary.source
-    return summary.boot_id is not None and summary.boot_id.startswith(boot.replace("-", ""))
+def _by_date(request: Request) -> bool:
+    return request.since is not None or request.until is not None
 
 
-def _wanted_ending(request: Request) -> Callable[[Ending], bool]:
-    """Which pasted statuses were asked for. None of them tells a pid, a boot, or the name of a process."""
+def _moment(event: OomSummary | OomReport | AllocationFailure | Ending, identity: Identity) -> float | None:
+    """When it was, in seconds since 1970; None if it cannot be dated."""
+    from reprieve.machine.clock import moment_of
 
-    def wanted(ending: Ending) -> bool:
-        if (request.pid, request.name, request.boot) != (None, None, None):
-            return False
-        if ending.finished is not None and (request.since is not None or request.until is not None):
-            from reprieve.machine.clock import moment_of
+    if isinstance(event, Ending):
+        return None if event.finished is None else moment_of(event.finished)
+    boot_id = _boot_id(event, identity)
+    return moment_of(event.stamp, this_boot=boot_id is not None and boot_id == identity.boot_id)
 
-            moment = moment_of(ending.finished)
-            if moment is not None and not (request.since or 0) <= moment <= (request.until or float("inf")):
-                return False
-        names = (ending.name, ending.container_id, ending.pod, ending.pod_uid)
-        return request.cgroup is None or any(request.cgroup in name for name in names if name is not None)
 
-    return wanted
+def _boot_id(event: OomSummary | OomReport | AllocationFailure | Ending, identity: Identity) -> str | None:
+    match event:
+        case OomSummary() | OomReport():
+            return event.boot_id
+        case AllocationFailure():
+            return identity.boot_id if event.source.partition("@")[0] == "/dev/kmsg" else None
+        case Ending():
+            return None
+
+
+def _processes(event: OomSummary | AllocationFailure | Ending) -> tuple[str | None, ...]:
+    """The names of processes it is about; a manager's status tells none."""
+    match event:
+        case OomSummary():
+            return tuple(comm for _, comm in event.victims)
+        case AllocationFailure():
+            return (event.comm,)
+        case Ending():
+            return ()
+
+
+def _groups(event: OomSummary | AllocationFailure | Ending) -> tuple[str | None, ...]:
+    """The names and paths of the cgroups it is about; of failed allocations the kernel prints none."""
+    match event:
+        case OomSummary():
+            groups = (event.workload, event.limit_of)
+            return tuple(text for group in groups if group is not None for text in (group.path, group.name))
+        case AllocationFailure():
+            return ()
+        case Ending():
+            return (event.name, event.container_id, event.pod, event.pod_uid)
+
+
+def _is_of_boot(event: OomSummary | AllocationFailure | Ending, boot: str, identity: Identity) -> bool:
+    boot_id = _boot_id(event, identity)
+    if boot == "0" and boot_id is not None:
+        return boot_id == identity.boot_id
+    if boot == "0" or boot.startswith("-"):
+        return f"(boot {boot})" in event.source
+    return boot_id is not None and boot_id.startswith(boot.replace("-", ""))
+
+
+def _count_undated(
+    request: Request, events: Iterable[OomSummary | OomReport | AllocationFailure | Ending], identity: Identity
+) -> int:
+    """How many were kept because nobody knows when they were, where that was asked."""
+    return sum(_moment(event, identity) is None for event in events) if _by_date(request) else 0
+
+
+def _undated(request: Request, count: int) -> tuple[Gap, ...]:
+    """What is to be said where events are told though nobody knows whether they are of the time asked for."""
+    if not count:
+        return ()
+    asked = " and ".join(
+        option for option, given in (("--since", request.since), ("--until", request.until)) if given is not None
+    )
+    events = "1 event has" if count == 1 else f"{count} events have"
+    return (Gap(place=asked, reason=f"{events} {_UNDATED}"),)
 
 
 def _hiding(request: Request) -> Callable[[Snapshot], Snapshot]:
@@ -254,8 +286,9 @@ def _explanation(request: Request, snapshot: Snapshot) -> Iterator[str]:
         from reprieve.show import text
 
         yield from text.explain(
-            snapshot,
+            replace(snapshot, gaps=tuple(filter(_hides, snapshot.gaps))),
             findings,
+            notes=[_note(gap) for gap in snapshot.gaps if not _hides(gap)],
             width=width(),
             colour=colour(),
             verbose=request.verbose,
@@ -274,7 +307,9 @@ def _nothing(request: Request, told: Snapshot, sources: Sequence[Source]) -> Ite
     else:
         from reprieve.show.escape import name
 
-        yield f"No OOM kill by the kernel in {', '.join(name(source.name) for source in sources)}."
+        names = [name(source.name) for source in sources[: len(sources) if len(sources) < 6 else 4]]
+        others = f" and {len(sources) - len(names)} others" if len(names) < len(sources) else ""
+        yield f"No OOM kill by the kernel in {', '.join(names)}{others}."
 
 
 def _end(request: Request, events: int, status: int) -> Iterator[str]:
@@ -286,26 +321,26 @@ def _end(request: Request, events: int, status: int) -> Iterator[str]:
 
 def _tell_all(
     request: Request,
+    identity: Identity,
     sources: list[Source],
-    wanted: Callable[[OomSummary], bool],
+    wanted: Wanted,
     hide: Callable[[Snapshot], Snapshot],
     gaps: list[Gap],
 ) -> int:
-    events = 0
+    events = undated = 0
     proven = False
 
     def lines() -> Iterator[str]:
-        nonlocal events, proven
-        wanted_ending = _wanted_ending(request)
+        nonlocal events, undated, proven
         for event, history in stream(sources, wanted, gaps):
-            if isinstance(event, Ending) and not wanted_ending(event):
-                continue
+            undated += _count_undated(request, (event,), identity)
             events += isinstance(event, OomReport)
             proven = proven or isinstance(event, OomReport) or (isinstance(event, Ending) and event.oom_killed is True)
             yield from _explained(request, event, history, hide)
         if not events and not proven and not request.as_json:
             yield "No OOM kill by the kernel in what could be read, or none that was asked for."
-        yield from _explanation(request, hide(Snapshot(gaps=tuple(gaps))))
+        unseen = hide(Snapshot(gaps=tuple(gaps)))
+        yield from _explanation(request, replace(unseen, gaps=(*unseen.gaps, *_undated(request, undated))))
         yield from _end(request, events, _status(request, proven, gaps))
 
     _print(request, lines())
@@ -330,7 +365,7 @@ def _explained(
 def _follow(
     request: Request,
     identity: Identity,
-    wanted: Callable[[OomSummary], bool],
+    wanted: Wanted,
     hide: Callable[[Snapshot], Snapshot],
 ) -> int:
     """Explain each kill when it happens, until the pipe ends, the reader leaves, or Ctrl-C."""
@@ -344,7 +379,7 @@ def _follow(
     gaps: list[Gap] = []
     if os.isatty(2):
         print("Waiting for kills; Ctrl-C ends it.", file=sys.stderr)
-    events = shown_gaps = 0
+    events = undated = shown_gaps = 0
     # A pipe is read from its start; of what grows, lines are counted from those that are new.
     source = name if path == "-" else f"{name} (new lines)"
     arriving = watch(follow(path, gaps), source, wanted, gaps, identity.boot_id if kernel else None)
@@ -353,6 +388,7 @@ def _follow(
         if happened is not None:
             event, history = happened
             events += isinstance(event, OomReport)
+            undated += _count_undated(request, (event,), identity)
             lines = _explained(request, event, history, hide)
         unseen, shown_gaps = gaps[shown_gaps:], len(gaps)
         if unseen:
@@ -360,10 +396,9 @@ def _follow(
         if not _print(request, lines):
             break
     status = _status(request, events > 0, gaps)
-    _print(
-        request,
-        chain(_explanation(request, hide(Snapshot(gaps=tuple(gaps[shown_gaps:])))), _end(request, events, status)),
-    )
+    last = hide(Snapshot(gaps=tuple(gaps[shown_gaps:])))
+    last = replace(last, gaps=(*last.gaps, *_undated(request, undated)))
+    _print(request, chain(_explanation(request, last), _end(request, events, status)))
     return status
 
 
@@ -379,7 +414,8 @@ def _listing(request: Request, snapshot: Snapshot) -> Iterator[str]:
     else:
         from reprieve.show import text
 
-        yield from text.listing(snapshot.history, width=width(), colour=colour())
+        room = max(60, _columns()) if sys.stdout.isatty() else None  # what reads a pipe wants it whole
+        yield from text.listing(snapshot.history, width=room, colour=colour())
     yield from _explanation(request, Snapshot(endings=snapshot.endings, gaps=snapshot.gaps if request.as_json else ()))
     if snapshot.gaps and not request.as_json:  # a list is for pipes: nothing but events in it
         from reprieve.show.escape import visible
@@ -418,16 +454,18 @@ def _write(path: str, text: str) -> None:
 
 
 def width() -> int:
-    """Columns of the terminal, between 60 and 120; 80 without one."""
+    """Columns for text: those of the terminal, between 60 and 120; 80 without one."""
+    return max(60, min(_columns(), 120))  # below that figures do not fit beside their names
+
+
+def _columns() -> int:
     told = os.environ.get("COLUMNS", "")  # as shutil.get_terminal_size() has it, whose module loads three decompressors
     if told.isdecimal() and int(told):
-        columns = int(told)
-    else:
-        try:
-            columns = os.get_terminal_size(1).columns or 80
-        except OSError:
-            columns = 80
-    return max(60, min(columns, 120))  # below that figures do not fit beside their names
+        return int(told)
+    try:
+        return os.get_terminal_size(1).columns or 80
+    except OSError:
+        return 80
 
 
 def colour() -> bool:
@@ -438,4 +476,19 @@ def colour() -> bool:
 def _status(request: Request, found: bool, gaps: Sequence[Gap]) -> int:
     if found and request.fail_on_kill:
         return FOUND
-    return INCOMPLETE if gaps else 0
+    return INCOMPLETE if any(map(_hides, gaps)) else 0
+
+
+def _hides(gap: Gap) -> bool:
+    """May a kill be behind it? Anybody may write lines that look like one: they must not make a healthy answer sick."""
+    return not gap.reason.startswith(_FORGED) and not gap.reason.endswith(_UNDATED)
+
+
+_FORGED = "looks like a kill, but a program wrote it"
+_UNDATED = "no date, and may be of another time"
+
+
+def _note(gap: Gap) -> str:
+    if gap.reason.startswith(_FORGED):
+        return f"Not from the kernel: {quote(gap.place)} {gap.reason}"
+    return f"{gap.place}: {gap.reason}"

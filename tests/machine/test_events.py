@@ -14,7 +14,7 @@ from reprieve.machine.reader import _LineCounter, read_source
 from reprieve.machine.source import Source, file_source
 from reprieve.model.ending import Ending
 from reprieve.model.finding import Gap
-from reprieve.model.oom import OomReport, OomSummary
+from reprieve.model.oom import AllocationFailure, OomReport, OomSummary
 from reprieve.oom.scan import Excerpt
 from tests.logs_of import LOGS, text_of
 
@@ -32,7 +32,7 @@ def kills(*pids: int, rss: int = 8) -> bytes:
     return "".join(KILL.format(at=100 * pid, pid=pid, rss=rss) for pid in pids).encode()
 
 
-def everything(_summary: OomSummary) -> bool:
+def everything(_event: OomSummary | AllocationFailure | Ending) -> bool:
     return True
 
 
@@ -157,8 +157,8 @@ def test_what_two_sources_tell_of_a_kill_is_asked_for_together() -> None:
     assert (seven.source, seven.boot_id, seven.host, seven.also_in) == ("journal b", "b", "host", ("kern.log",))
     assert (seven.stamp.uptime_s, seven.stamp.wall_s is None, eight.stamp.wall_s) == (700.0, False, None)
 
-    def both(summary: OomSummary) -> bool:
-        return summary.boot_id == "b" and summary.stamp.wall_s is not None
+    def both(summary: OomSummary | AllocationFailure | Ending) -> bool:
+        return isinstance(summary, OomSummary) and summary.boot_id == "b" and summary.stamp.wall_s is not None
 
     assert pids(tell([log, journal], both, 2).ooms) == [7]
     assert [len(history) for _, history in stream([log, journal], both, [])] == [1]

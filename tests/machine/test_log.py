@@ -118,3 +118,21 @@ def test_this_machine_offers_its_kernels_buffer_first_and_reads_without_an_excep
     for source in sources:
         text, gaps = read(source)
         assert text or gaps or source.kind != "kmsg"
+
+
+def test_what_was_named_and_is_empty_or_no_text_is_a_gap_and_what_only_lies_there_is_not(tmp_path: Path) -> None:
+    rotated = log(tmp_path / "kern.log.2.gz", gzip.compress(b""))
+    [source], _ = named([str(tmp_path)], NOBODY)
+    assert read(source) == (b"", [])
+    [source], _ = named([rotated], NOBODY)
+    assert [gap.reason for gap in read(source)[1]] == ["is empty"]
+    noise = log(tmp_path / "noise", bytes(range(256)) * 9)
+    [source], _ = named([noise], NOBODY)
+    text, gaps = read(source)
+    assert (len(text), [(gap.place, gap.reason) for gap in gaps]) == (256 * 9, [(noise, "is no text")])
+
+
+def test_what_could_not_be_read_is_not_called_empty(tmp_path: Path) -> None:
+    cut = log(tmp_path / "kern.log.gz", gzip.compress(b"text\n")[:12])
+    [source], _ = named([cut], NOBODY)
+    assert [gap.reason for gap in read(source)[1]] == ["the gzip data ends in the middle; read up to there"]

@@ -6,7 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from reprieve.model.finding import Remedy
-from reprieve.model.oom import OomReport
+from reprieve.model.oom import OomReport, Stamp, Workload
 from reprieve.model.snapshot import Snapshot
 from reprieve.show import escape, text
 from tests.show.examples import event, finding, snapshot, summary
@@ -84,8 +84,29 @@ def test_colours_come_only_when_told() -> None:
 
 def test_the_list_has_one_line_for_each_event() -> None:
     assert list(text.listing([summary(), summary()], width=100)) == 2 * [
-        "Nov 23 memhog             memhog (pid 508) +1               21 MiB  32 MiB of /memhog"
+        "Nov 23 memhog  memhog (pid 508) +1    21 MiB  32 MiB of /memhog"
     ]
+
+
+def test_in_a_narrow_list_the_date_and_the_size_give_way_before_the_limit_and_the_victim() -> None:
+    when = Stamp(text="2026-11-23T14:08:22.123456+00:00")
+    limit = Workload(path="/docker/4f1c", kind="container", name="docker container 4f1c2d3e4a5b")
+    one = replace(summary(), stamp=when, victims=((4194304, "unattended-upgr"),), limit_of=limit)
+    who, whose = "unattended-upgr (pid 4194304)", "32 MiB of docker container 4f1c2d3e4a5b"
+    said = {width: "".join(text.listing([one], width=width)) for width in (60, 80, 100, 120, 200, None)}
+    assert said[60] == f"2026-11-23T14:08:22…  {who}  32 MiB…"
+    assert said[80] == f"2026-11-23T14:08:22…  {who}  32 MiB of docker container…"
+    assert said[100] == f"2026-11-23T14:08:22.123456+…  {who}  {whose}"
+    assert said[120] == said[200] == said[None] == f"2026-11-23T14:08:22.123456+00:00  {who}    21 MiB  {whose}"
+
+
+def test_the_victim_in_a_list_is_cut_last() -> None:
+    one = replace(summary(), victims=((7, "\x1b" * 15),))
+    (narrow,) = text.listing([one], width=60)
+    (whole,) = text.listing([one], width=None)
+    assert escape.columns(narrow) <= 60
+    assert "\\x1b" * 9 in narrow
+    assert whole.endswith("/memhog")
 
 
 @given(st.integers(min_value=1, max_value=10**9), st.integers(min_value=1, max_value=60))

@@ -25,14 +25,14 @@ _SAME_MOMENT_S = 2.0  # two clocks of one kernel line: printk's own stamp and th
 _Key = tuple[object, ...]
 _When = tuple[float, int]  # a moment; where sources tell none, the place of the source in the order of their dates
 _Told = TypeVar("_Told", OomReport, AllocationFailure)
-Wanted = Callable[[OomSummary], bool]
+Wanted = Callable[[OomSummary | AllocationFailure | Ending], bool]
 Seen = tuple[Event, deque[OomSummary]]  # an event, and those before it with itself, at most `HISTORY`
 
 
 def tell(
     sources: Sequence[Source], wanted: Wanted, most: int, gaps: Iterable[Gap] = (), *, ended: bool = False
 ) -> Snapshot:
-    """The newest `most` events that are wanted, with what is known of all others. Every source is read once.
+    """The newest `most` events that are wanted, and what is known of all kills. Every source is read once.
 
     `ended`: rather those whose end is told than a later one that was cut off: it would explain nothing.
 
@@ -50,12 +50,14 @@ def tell(
         refused: deque[tuple[_When, AllocationFailure, Passage]] = deque(maxlen=most)
         for told in read_briefly(source, all_gaps):
             if isinstance(told, Ending):
-                endings.append(told)
+                if wanted(told):
+                    endings.append(told)
                 continue
             event, passage = told
             moment = when(event)
             if isinstance(event, AllocationFailure):
-                refused.append((moment, event, passage))
+                if wanted(event):
+                    refused.append((moment, event, passage))
             elif seen.add(event, at, moment, wanted) and not (ended and newest and not _has_end(event)):
                 newest.append((moment, event, passage))
         ooms = _newest(ooms, newest, most)
@@ -118,7 +120,8 @@ def stream(sources: Sequence[Source], wanted: Wanted, gaps: list[Gap]) -> Iterat
     for at, source in enumerate(reversed(_newest_first(sources))):
         for event in read_source(source, gaps):
             if not isinstance(event, OomReport):
-                yield event, history
+                if wanted(event):
+                    yield event, history
                 continue
             asked_for = seen.add(event, at, (0.0, 0), wanted)
             if seen.newest is not None:
@@ -157,7 +160,8 @@ def watch(
         if event is None:
             yield None
         elif isinstance(event, AllocationFailure):
-            yield event, history
+            if wanted(event):
+                yield event, history
         else:
             event = event if event.boot_id is not None else replace(event, boot_id=boot_id)
             history.append(summarise(event))

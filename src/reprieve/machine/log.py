@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from reprieve.machine.host import Identity
 from reprieve.machine.source import (
+    Block,
     Source,
     file_source,
     open_quietly,
@@ -21,18 +22,25 @@ from reprieve.model.finding import Failure, Gap
 _KERNEL_LOGS = r"(?:kern\.log|syslog|messages|dmesg)(?:[.-].*)?"  # with rotations: .1, .2.gz, -20260101.zst
 _JOURNAL_MAGIC = b"LPKSHHRH"  # journal-def.h
 _KMSG_DEVICE = os.makedev(1, 11)  # Documentation/admin-guide/devices.txt
+_IN_TEXT = bytes((*b"\a\b\t\n\v\f\r\x1b", *range(0x20, 0x7F), *range(0x80, 0x100)))  # Latin-1 and colours too
+_HOLE = bytes(64)  # a crash leaves zeros where the disk had not yet what was written; they say nothing
+_LOOKED_AT_BYTES = 64 * 1024
+_STRANGE = 16  # so many bytes are damage, however short the text
 
 
 def named(arguments: Sequence[str], identity: Identity) -> tuple[list[Source], list[Gap]]:
     """The sources that the arguments name, in their order, the newest of a folder first, and what cannot be read.
 
     An argument is a file, a folder, an archive, a `.journal` file, a device, a named pipe, or `-` for standard input.
+    A file or pipe that turns out empty, or no text, becomes a gap as it is read: it is hardly the one that was meant.
     Raises Failure if nothing at all can be read.
     """
     sources: list[Source] = []
     gaps: list[Gap] = []
     for argument in arguments:
-        sources += [stdin_source()] if argument == "-" else _named(argument, identity, gaps)
+        found = [stdin_source()] if argument == "-" else _named(argument, identity, gaps)
+        names = ("stdin", shown(argument))  # not what is in a folder or an archive: rotations are often empty
+        sources += [told_if_no_log(source) if source.name in names else source for source in found]
     if not sources:
         gap = gaps[0] if gaps else Gap(place=shown(arguments[0]), reason="holds no log", hint="name a log file")
         raise Failure(f"{gap.place}: {gap.reason}", hint=gap.hint)
@@ -49,6 +57,40 @@ def of_this_machine(identity: Identity) -> tuple[list[Source], list[Gap]]:
     sources = [kmsg_source(identity), *journal_sources(gaps=gaps)]
     with_dates = [*_logs_in("/var/log", gaps), *pstore_sources(gaps=gaps)]
     return sources + _newest_first(with_dates), gaps
+
+
+def told_if_no_log(source: Source) -> Source:
+    """The same; that it was empty, or no text, becomes a gap behind its last block."""
+    if source.kind not in ("file", "pipe"):
+        return source
+
+    def blocks(gaps: list[Gap]) -> Iterator[Block]:
+        gaps_before = len(gaps)
+        reason: str | None = "is empty"
+        for at, block in enumerate(source.blocks(gaps)):
+            if at == 0:
+                reason = None if is_text(block) else "is no text"
+            yield block
+        if reason is not None and len(gaps) == gaps_before:  # else what was in the way is told already
+            hint = _ELSEWHERE if reason == "is empty" else _A_LOG
+            gaps.append(Gap(place=source.name, reason=reason, hint=hint))
+
+    return source._replace(blocks=blocks)
+
+
+_ELSEWHERE = "name its rotations, or no SOURCE at all: then this machine is looked at"
+_A_LOG = "name a kernel log: text, packed or not, a .journal file, or an archive of logs"
+
+
+def is_text(start: Block) -> bool:
+    """Can this be the beginning of a log, though damaged? Of a program, a picture or noise 5 to 10 % are control bytes.
+
+    >>> is_text(bytes(4096) + b"caf\\xe9 \\0\\x1b[1m"), is_text(bytes(range(256))), is_text(bytes(4096))
+    (True, False, False)
+    """
+    said = bytes(start[:_LOOKED_AT_BYTES]).replace(_HOLE, b"").rstrip(b"\0")
+    strange = len(said.translate(None, _IN_TEXT))
+    return bool(said) and (strange <= _STRANGE or strange * 25 <= len(said))
 
 
 def _named(path: str, identity: Identity, gaps: list[Gap]) -> list[Source]:

@@ -19,14 +19,15 @@ def explain(
     snapshot: Snapshot,
     findings: Sequence[Finding],
     *,
+    notes: Sequence[str] = (),
     width: int = 80,
     colour: bool = False,
     verbose: bool = False,
     hints: bool = True,
 ) -> Iterator[str]:
-    """Each event of the snapshot, in its order, as lines without their ends; then what could not be seen.
+    """Each event of the snapshot, in its order, as lines without their ends; then what could not be seen, and `notes`.
 
-    With `hints` a line says which options show more.
+    Names in a note are marked by `quote`. With `hints` a line says which options show more.
     """
     paint = _colours() if colour else _no_colours
     page = _Page(width=width, paint=paint)
@@ -46,16 +47,34 @@ def explain(
             yield from _general(page, finding)
     for gap in snapshot.gaps:
         yield from page.say("Not seen", answer.unseen(gap), "warning")
+    for note in notes:
+        yield from page.say("Note", note)
 
 
-def listing(history: Iterable[OomSummary], *, width: int = 80, colour: bool = False) -> Iterator[str]:
-    """One line for each event: when, who, how much was freed, whose limit."""
+def listing(history: Iterable[OomSummary], *, width: int | None = 80, colour: bool = False) -> Iterator[str]:
+    """One line for each event: when, who, how much was freed, whose limit; of any length if `width` is None.
+
+    Where there is no room for all, the ends of the dates give way (zone, fraction, year), then what was freed, then
+    whose limit it was; who was killed is cut last.
+    """
     paint = _colours() if colour else _no_colours
-    for summary in history:
-        moment, victim, freed, whose = (escape.plain(cell) for cell in answer.listed(summary))
-        at = escape.cut(moment, 24)
-        line = f"{_pad(at, 24)}  {_pad(escape.cut(victim, 30), 30)}  {freed:>8}  {whose}"
-        yield paint(escape.cut(line, width), "")
+    rows = [tuple(map(escape.plain, answer.listed(summary))) for summary in history]
+    at, who, limit = (max((escape.columns(row[cell]) for row in rows), default=0) for cell in (0, 1, 3))
+    freed = True
+    if width is not None:
+        who = min(who, _USUAL_NAME)
+        room = width - who - min(limit, _USUAL_LIMIT) - 4
+        freed = room - 10 >= min(at, _TO_THE_SECOND)
+        at = min(at, max(room - 10 * freed, _TO_THE_SECOND))
+    for moment, victim, held, whose in rows:
+        cells = [_pad(escape.cut(moment, at), at), _pad(victim, who), *([f"{held:>8}"] if freed else []), whose]
+        line = "  ".join(cells)
+        yield paint(line if width is None else escape.cut(line, width), "")
+
+
+_TO_THE_SECOND = 20  # columns: `2026-11-23T14:08:22…`, `Mon Nov 23 14:08:22…`
+_USUAL_NAME = 32  # columns: 15 of a name, its pid, quotes; a longer one moves what is right of it
+_USUAL_LIMIT = 40  # columns: a size, and whose
 
 
 class _Page:
