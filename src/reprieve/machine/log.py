@@ -72,13 +72,14 @@ def told_if_no_log(source: Source) -> Source:
                 reason = None if is_text(block) else "is no text"
             yield block
         if reason is not None and len(gaps) == gaps_before:  # else what was in the way is told already
-            hint = _ELSEWHERE if reason == "is empty" else _A_LOG
+            hint = _A_LOG if reason == "is no text" else _ROTATIONS if source.kind == "file" else _WRITER
             gaps.append(Gap(place=source.name, reason=reason, hint=hint))
 
     return source._replace(blocks=blocks)
 
 
-_ELSEWHERE = "name its rotations, or no SOURCE at all: then this machine is looked at"
+_ROTATIONS = "name its rotations, or no SOURCE at all: then this machine is looked at"
+_WRITER = "what should have written to it may have failed; without a SOURCE this machine is looked at"
 _A_LOG = "name a kernel log: text, packed or not, a .journal file, or an archive of logs"
 
 
