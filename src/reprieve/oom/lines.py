@@ -304,10 +304,10 @@ def _wall_s(date: str) -> float | None:
     if zone[0] in "+-":
         ahead_s = (int(zone[1:3]) * 60 + int(zone[-2:])) * (60 if zone[0] == "+" else -60)
     fraction = float(f"0.{iso[7]}") if iso[7] else 0.0
-    return _days(year, month, day) * 86400 + hour * 3600 + minute * 60 + second - ahead_s + fraction
+    return days(year, month, day) * 86400 + hour * 3600 + minute * 60 + second - ahead_s + fraction
 
 
-def _days(year: int, month: int, day: int) -> int:
+def days(year: int, month: int, day: int) -> int:
     """Days since 1970 in the Gregorian calendar; years begin in March here, so that the leap day is their last."""
     year, month = (year, month - 3) if month > 2 else (year - 1, month + 9)
     return 365 * year + year // 4 - year // 100 + year // 400 + (153 * month + 2) // 5 + day - 1 - 719468
