@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from reprieve.machine.events import summarise
+from reprieve.machine.events import summarise, tell
+from reprieve.machine.source import file_source
 from reprieve.model.oom import AllocationFailure, OomReport
 from reprieve.model.snapshot import Snapshot
 from reprieve.oom.ending import read_endings
@@ -142,6 +143,7 @@ CASES = {
             ("004-i386-highmem-mkfs-wrapped-5.7rc3.log", "1 GiB free, but in a zone out of reach"),
             ("011-android-gki-5.10-kmsg-records-order3.log", "1.9 GiB free, but not eight pages in a row"),
         ),
+        lives=("the limit that failed the page fault stands before it in the log",),
     ),
     "panic-on-oom": Cases(
         speaks=(
@@ -308,6 +310,20 @@ CASES = {
             (_LAB + "memcg-oom-group.txt", "four died, in one kill"),
         ),
     ),
+    "is-it-over": Cases(
+        speaks=(
+            "captures/6.1-memcg-loop.txt",
+            "captures/6.1-memcg-loop-then-quiet.txt",
+            "captures/6.1-memcg-then-quiet.txt",
+            _LAB + "global-children.txt",
+        ),
+        silent=(
+            (_LAB + "memcg.txt", "the log ends with the report"),
+            ("084-ubuntu1404-mysqld-python-3.13.log", "three minutes of silence after one kill prove nothing"),
+            ("captures/dmesg-docker-oom.txt", "a loop of two seconds, and some more behind it"),
+            (_LAB + "global-sysrq-f.txt", "a person asked for the kill"),
+        ),
+    ),
     "swap-full": Cases(
         speaks=(
             _LAB + "global-disk-swap.txt",
@@ -369,6 +385,7 @@ def snapshot(log: str) -> Snapshot:
     return Snapshot(
         ooms=ooms,
         history=tuple(map(summarise, ooms)),
+        log_ends=tell([file_source(str(LOGS / log))], lambda _event: True, 1).log_ends,
         allocation_failures=failures,
         endings=tuple(replace(ending, source=log) for ending in read_endings(text)),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from reprieve.model.ending import Ending
-from reprieve.model.finding import Finding
+from reprieve.model.finding import Finding, quote
 from reprieve.model.snapshot import Snapshot
 from reprieve.rules import diagnose
 from tests.rules.cases import CASES, snapshot
@@ -14,6 +14,7 @@ from tests.rules.test_cases import ALL_LOGS
 LOOKED_UP = {
     "the container's id leads to the kill in its host's log": "ended-by-oom",
     "the id of a container Podman calls not killed leads to its kill": "killed-without-proof",
+    "the limit that failed the page fault stands before it in the log": "not-short",
 }
 
 
@@ -74,3 +75,14 @@ def test_the_command_it_gives_finds_the_kill_in_the_log_of_the_host(code: str, s
 
 def test_every_case_of_advice_is_one_of_these() -> None:
     assert {name for code in LOOKED_UP.values() for name in CASES[code].lives} == set(LOOKED_UP)
+
+
+def test_the_limit_that_failed_the_page_fault_stands_before_it_in_the_log() -> None:
+    (log,) = CASES["not-short"].speaks
+    (finding,) = (finding for finding in diagnose(snapshot(log)) if finding.code == "not-short")
+    at_limit, stopped = snapshot(log).ooms
+    assert at_limit.limit_of is not None
+    assert quote(at_limit.limit_of.name) in finding.remedies[0].title
+    assert at_limit.trigger is not None
+    assert stopped.trigger is not None
+    assert at_limit.trigger.pid == stopped.trigger.pid

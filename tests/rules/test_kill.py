@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
+from reprieve.model.oom import Stamp
 from reprieve.model.snapshot import Snapshot
 from reprieve.oom.paths import workload
-from reprieve.rules.kill import repeat_kills
+from reprieve.rules import diagnose
+from reprieve.rules.kill import is_it_over, repeat_kills
 from tests.rules.cases import snapshot
 
 POD = "/kubepods.slice/kubepods-pod10d16a28_60ff_475f_a631_510d9792219f.slice"
@@ -46,3 +50,35 @@ def test_without_times_a_loop_is_only_counted() -> None:
     undated = tuple(replace(event, stamp=replace(event.stamp, uptime_s=None)) for event in whole.history)
     found = list(repeat_kills(Snapshot(ooms=whole.ooms[-1:], history=undated)))
     assert found[0].claim.endswith("reached its limit 4 times")
+
+
+def test_without_the_end_of_the_log_nothing_is_said_of_what_followed() -> None:
+    assert not list(is_it_over(replace(snapshot("captures/6.1-memcg-loop.txt"), log_ends=None)))
+
+
+@pytest.mark.parametrize(
+    ("log", "said"),
+    [
+        ("captures/6.1-memcg-loop.txt", "still going on where the log ends: 5 kills at the limit of \x02/app\x03 in"),
+        ("captures/6.1-memcg-loop-then-quiet.txt", "the last 10 min 47 s before its end"),
+        ("captures/6.1-memcg-then-quiet.txt", "the log goes on for 10 min 40 s without another kill"),
+    ],
+)
+def test_whether_kills_went_on_is_told_from_the_end_of_the_log(log: str, said: str) -> None:
+    (finding,) = is_it_over(snapshot(log))
+    assert said in finding.claim
+
+
+def test_a_pause_as_long_as_those_between_the_kills_is_no_end() -> None:
+    whole = snapshot("captures/6.1-memcg-loop.txt")
+    slow = tuple(replace(event, stamp=Stamp(uptime_s=day * 86400.0)) for day, event in enumerate(whole.history))
+    newest = replace(whole.ooms[-1], stamp=slow[-1].stamp)
+    ended = Stamp(uptime_s=(len(slow) + 1) * 86400.0)
+    assert not list(is_it_over(Snapshot(ooms=(newest,), history=slow, log_ends=ended)))
+
+
+def test_who_died_because_a_person_asked_is_told_without_advice() -> None:
+    asked = snapshot("lab/6.1.0-56-cloud-amd64__global-sysrq-f.txt")
+    found = diagnose(asked)
+    assert [finding.code for finding in found[:2]] == ["asked-for", "small-victim"]
+    assert not any(finding.remedies for finding in found)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import shlex
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import pytest
 
+from reprieve.model.snapshot import Snapshot
 from reprieve.oom.paths import workload
-from reprieve.rules.limits import set_limit, written
-from reprieve.show import escape
+from reprieve.rules.limits import cgroup_limit, reached, set_limit, written
+from reprieve.show import answer, escape
+from tests.rules.cases import snapshot
 
 ID = 64 * "a"
 UID = "10d16a28-60ff-475f-a631-510d9792219f"
@@ -97,3 +100,56 @@ def test_a_name_with_shell_words_stays_one_word() -> None:
 def test_a_number_gets_into_the_file_whatever_its_name(tmp_path: Path, name: str) -> None:
     subprocess.run(["sh", "-c", escape.shell(written(96 * MIB, str(tmp_path / name)))], check=True)
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "100663296\n")]
+
+
+@pytest.mark.parametrize("log", ["101-memcg-docker-memorymonster-ubuntu-3.13.log", "captures/dmesg-docker-oom.txt"])
+def test_where_memory_and_swap_together_have_room_the_memory_limit_refused(log: str) -> None:
+    assert {full.name for oom in snapshot(log).ooms if (full := reached(oom)) is not None} == {"memory"}
+
+
+def test_the_same_limit_for_both_is_the_memory_limit() -> None:
+    (oom,) = snapshot("104-memcg-docker-gunpowder-gentoo-4.8-b.log").ooms
+    assert oom.memcg is not None
+    full = tuple(replace(usage, usage_bytes=MIB, limit_bytes=MIB) for usage in oom.memcg.usages[:2])
+    refused = reached(replace(oom, memcg=replace(oom.memcg, usages=full)))
+    assert refused is not None
+    assert refused.name == "memory"
+
+
+@pytest.mark.parametrize(
+    ("log", "name", "command"),
+    [
+        ("103-memcg-docker-gunpowder-gentoo-4.8-a.log", "40 MiB", "docker update --memory 20m --memory-swap 112m"),
+        ("104-memcg-docker-gunpowder-gentoo-4.8-b.log", "600 MiB", "docker update --memory 300m --memory-swap 912m"),
+    ],
+)
+def test_limit_claim_and_command_speak_of_the_counter_that_refused(log: str, name: str, command: str) -> None:
+    (oom,) = snapshot(log).ooms
+    (finding,) = cgroup_limit(snapshot(log))
+    assert answer.limit(oom)[0].startswith(f"{name} of memory+swap for ")
+    assert f"limit for memory and swap together of {name}:" in finding.claim
+    assert shlex.join(finding.remedies[0].commands[0]).startswith(command)
+    assert finding.evidence[0].text.startswith("memory+swap: ")
+
+
+def test_in_a_plain_cgroup_the_limit_for_both_alone_is_raised() -> None:
+    (oom,) = snapshot("104-memcg-docker-gunpowder-gentoo-4.8-b.log").ooms
+    moved = replace(oom, limit_of=workload("/app"), workload=workload("/app"))
+    ((command,),) = (found.remedies[0].commands for found in cgroup_limit(Snapshot(ooms=(moved,))))
+    assert command == written(912 * MIB, "/sys/fs/cgroup/memory/app/memory.memsw.limit_in_bytes")
+
+
+def test_a_limit_that_was_lifted_is_no_limit_any_more() -> None:
+    whole = snapshot("lab/7.3.4+deb13-cloud-amd64__memcg-no-killable.txt")
+    (finding,) = cgroup_limit(Snapshot(ooms=whole.ooms[-1:]))
+    assert finding.claim.endswith("none is set now")
+    assert not finding.remedies
+    assert answer.limit(whole.ooms[-1])[0].startswith("none any more for ")
+    assert answer.now(whole.ooms[-1], [finding]).startswith("Nothing for now")
+
+
+def test_what_is_gone_with_its_processes_is_not_said_to_be_there() -> None:
+    (finding,) = cgroup_limit(snapshot("captures/6.1-memcg-swap-max.txt"))
+    assert "when it runs again" in finding.remedies[0].title
+    gone = set_limit(workload("/system.slice/run-r1.scope"), 96 * MIB, gone=True)
+    assert shlex.join(gone[1][0]) == "systemd-run --scope --property MemoryMax=96M -- PROGRAM"

@@ -8,17 +8,19 @@ from time import monotonic
 from typing import TypeVar
 
 from reprieve.machine.reader import Event, Passage, by_the_kernel, read_briefly, read_source
-from reprieve.machine.source import Source
+from reprieve.machine.source import Block, Source
 from reprieve.model.ending import Ending
 from reprieve.model.finding import Gap
-from reprieve.model.oom import AllocationFailure, Kill, OomReport, OomSummary
+from reprieve.model.oom import AllocationFailure, Kill, OomReport, OomSummary, Stamp
 from reprieve.model.snapshot import Snapshot
-from reprieve.oom.lines import read_lines
+from reprieve.oom.lines import host, read_lines, stamp
+from reprieve.oom.moments import elapsed_s
 from reprieve.oom.report import EventReader
 
 HISTORY = 256  # how many events before one are looked at to say how often it happens: a bound, so time stays linear
 REMEMBERED = 20_000  # events of one source: a log that is nothing but kill lines must not fill the memory
 _CHATTER_S = 2.0  # other lines have come so long: the event is over, though the log is never quiet
+_TAIL_BYTES = 4096  # the last line with a stamp is in them
 _SAME_MOMENT_S = 2.0  # two clocks of one kernel line: printk's own stamp and the journal's
 
 
@@ -44,11 +46,12 @@ def tell(
     ooms: list[tuple[_When, OomReport]] = []
     failures: list[tuple[_When, AllocationFailure]] = []
     by_date = _newest_first(sources)
+    tails = [_Tail(source) for source in by_date]
     for at, (age, source) in enumerate(sorted(enumerate(by_date), key=lambda aged: _proof(aged[1]))):
         when = _dating(source, -age, alone=len(sources) == 1)
         newest: deque[tuple[_When, OomReport, Passage]] = deque(maxlen=most)
         refused: deque[tuple[_When, AllocationFailure, Passage]] = deque(maxlen=most)
-        for told in read_briefly(source, all_gaps):
+        for told in read_briefly(source._replace(blocks=tails[age].blocks), all_gaps):
             if isinstance(told, Ending):
                 if wanted(told):
                     endings.append(told)
@@ -68,10 +71,58 @@ def tell(
     return Snapshot(
         ooms=tuple(oom for _, oom in ooms),
         history=tuple(seen.oldest_first()),
+        log_ends=_end_after(ooms[-1][1], tails) if ooms else None,
         allocation_failures=tuple(failure for _, failure in failures),
         endings=tuple(endings),
         gaps=tuple(all_gaps),
     )
+
+
+class _Tail:
+    """The end of a source, kept as it is read."""
+
+    __slots__ = ("source", "text")
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.text = b""
+
+    def blocks(self, gaps: list[Gap]) -> Iterator[Block]:
+        """Those of the source."""
+        for block in self.source.blocks(gaps):
+            self.text = (self.text + block[-_TAIL_BYTES:])[-_TAIL_BYTES:]
+            yield block
+
+    def last_head(self) -> str | None:
+        """The prefix of the last line that has a stamp; None if there is none near the end."""
+        for raw in reversed(self.text.decode(errors="backslashreplace").split("\n")):
+            for line in read_lines(raw):
+                if stamp(line.head) != Stamp():
+                    return line.head
+        return None
+
+
+def _end_after(newest: OomReport, tails: Sequence[_Tail]) -> Stamp | None:
+    """Until when the log tells what followed the newest event; None where that is not known.
+
+    A log is carried on in the newest of its rotations. Of the journal only what is near events is read.
+    """
+    ends: list[tuple[float, Stamp]] = []
+    for tail in tails:
+        is_own = newest.source == tail.source.name or newest.source.startswith(f"{tail.source.name}@")
+        if tail.source.kind == "journal" or not (is_own or tail is tails[0]):
+            continue
+        head = tail.last_head() or ""
+        end = stamp(head)
+        if tail.source.kind == "kmsg":
+            end = Stamp(uptime_s=monotonic())  # of the same clock as printk's stamps, but for a drift
+        if not is_own and (newest.host is None or newest.host != host(head)):
+            continue
+        if not is_own:  # its boot may be another
+            end = replace(end, uptime_s=None)
+        if (after_s := elapsed_s(newest.stamp, end)) is not None:
+            ends.append((after_s, end))
+    return max(ends, key=lambda end: end[0])[1] if ends else None
 
 
 def _has_end(oom: OomReport) -> bool:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from reprieve.model.ending import Ending
 from reprieve.model.finding import Gap
-from reprieve.model.oom import AllocationFailure, OomReport, OomSummary
+from reprieve.model.oom import AllocationFailure, OomReport, OomSummary, Stamp
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -13,6 +13,7 @@ class Snapshot:
 
     ooms: tuple[OomReport, ...] = ()  # those to explain, in the order of the log
     history: tuple[OomSummary, ...] = ()  # every event that was seen, those in `ooms` too, oldest first
+    log_ends: Stamp | None = None  # of the last line with a stamp in the log of the newest event; its buffer: now
     allocation_failures: tuple[AllocationFailure, ...] = ()
     endings: tuple[Ending, ...] = ()  # what managers say of their workloads
     gaps: tuple[Gap, ...] = ()

@@ -6,7 +6,7 @@ from reprieve.rules.ending import ended_by_oom, killed_without_proof
 from reprieve.rules.growth import process_grew
 from reprieve.rules.host import host_full, many_processes, node_short
 from reprieve.rules.kernel import dirty_cache, huge_pages_idle, kernel_memory, locked_memory, shmem_holds
-from reprieve.rules.kill import allocating_task, group_kill, repeat_kills, small_victim, why_this_one
+from reprieve.rules.kill import allocating_task, group_kill, is_it_over, repeat_kills, small_victim, why_this_one
 from reprieve.rules.limits import cgroup_limit, parent_limit
 from reprieve.rules.swap import cgroup_swap_limit, no_swap, swap_full
 from reprieve.rules.text import unknown_field
@@ -15,18 +15,20 @@ from reprieve.rules.zones import fragmented, not_short, zone_short
 
 SEVERITIES = ("critical", "warning", "notice", "info")
 
-# What ran out, what held it, why this victim, how often, what would have helped. The code of a finding is the name of
-# its rule with dashes.
+# What made it unlike other kills, what ran out, what held it, why this victim, how often, what would have helped. The
+# code of a finding is the name of its rule with dashes.
 RULES = (
+    asked_for,
+    not_short,
+    panic_on_oom,
     cgroup_limit,
     parent_limit,
     node_short,
     zone_short,
     fragmented,
-    not_short,
     host_full,
-    panic_on_oom,
     nobody_killable,
+    is_it_over,
     shmem_holds,
     dirty_cache,
     kernel_memory,
@@ -40,7 +42,6 @@ RULES = (
     swap_full,
     cgroup_swap_limit,
     no_swap,
-    asked_for,
     group_kill,
     why_this_one,
     unknown_field,

@@ -153,10 +153,10 @@ def _look(title: str, ending: Ending) -> Remedy:
             commands.append(("kubectl", "logs", ending.pod, *where, f"--container={ending.name}", "--previous"))
     if known:
         group = known[0] if ending.manager == "systemd" else known[0][:_ID_LENGTH]
-        commands.append(("sudo", "reprieve", "why", f"--cgroup={group}"))
+        commands.append(("reprieve", "why", f"--cgroup={group}"))
     if ending.manager == "systemd" and ending.name is not None:
         commands.append(("journalctl", f"--unit={ending.name}", "--lines=50"))
     elif ending.manager in ("docker", "podman") and known:
         commands.append((ending.manager, "logs", "--tail=50", known[0][:_ID_LENGTH]))
-    place = " (the last on its node)" if ending.manager == "kubernetes" else ""
-    return Remedy(title=title + place, commands=tuple(commands))
+    place = {"kubernetes": " (the last on its node, as root)", "podman": " (reprieve as root)"}
+    return Remedy(title=title + place.get(ending.manager, ""), commands=tuple(commands))

@@ -267,7 +267,7 @@ def _bound_tmpfs(held: int) -> tuple[Remedy, ...]:
 def _look_at_slab() -> Remedy:
     return Remedy(
         title="See which caches grow, from one day to the next",
-        cost="root; costs no memory",
+        cost="no memory",
         commands=(("slabtop", "--once", "--sort=c"),),
     )
 
@@ -285,7 +285,7 @@ def _confine(oom: OomReport) -> tuple[Remedy, ...]:
 def _look_at_unseen() -> Remedy:
     return Remedy(
         title="See what the kernel allocated outside its counters",
-        cost="root; costs no memory",
+        cost="no memory",
         commands=(
             ("grep", "-E", "Vmalloc|Percpu|HardwareCorrupted|Balloon|Hugetlb", "/proc/meminfo"),
             ("sort", "-k2", "-n", "-r", "/proc/vmallocinfo"),

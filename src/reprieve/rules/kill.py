@@ -7,11 +7,13 @@ from reprieve.model.finding import Change, Finding, Place, Remedy, quote
 from reprieve.model.oom import OOM_DISABLE, OOM_SCORE_ADJ_MIN, Kill, OomReport, OomSummary, Task, Workload
 from reprieve.model.snapshot import Snapshot
 from reprieve.oom.choose import Row, recompute
+from reprieve.oom.moments import elapsed_s
 from reprieve.rules.account import task_pages, total_bytes
 from reprieve.rules.evidence import lines
 from reprieve.units import duration, size
 
 _MATTERS = 0.1  # of the memory: what a spared process must hold to be worth a word
+_RECENT_S, _QUIET_S = 3600, 600  # what counts as "now" before the end of a log, and as silence
 
 
 def small_victim(snapshot: Snapshot) -> Iterator[Finding]:
@@ -46,7 +48,7 @@ def small_victim(snapshot: Snapshot) -> Iterator[Finding]:
             claim=f"{_named(victim)} died with {small} while {name} (pid {hog.pid}) lived with {large}: {why}",
             about=oom.workload,
             evidence=lines(oom, hog.line, row.line, victim.line),
-            remedies=_choose_rightly(oom, hog, row),
+            remedies=() if oom.sysrq else _choose_rightly(oom, hog, row),
             oom=number,
         )
 
@@ -170,6 +172,64 @@ def repeat_kills(snapshot: Snapshot) -> Iterator[Finding]:
         )
 
 
+def is_it_over(snapshot: Snapshot) -> Iterator[Finding]:
+    """Whether the kills went on to the end of the log, or had stopped by then.
+
+    Told of the newest kill alone, beside all others at the same limit: the same cgroup, or the machine. They go on if
+    the last hour has three or more and the time since the newest is of the length of those between them. They have
+    stopped if nothing follows for ten minutes and for three times the longest pause between them. Else, and where the
+    log ends with the report itself, nothing is claimed. What was killed need not have been started again.
+
+    Source: the stamps of the events, and of the last line of the log; of the kernel's own buffer the time now.
+    """
+    oom = snapshot.ooms[-1] if snapshot.ooms else None
+    if oom is None or oom.victim is None or oom.sysrq or snapshot.log_ends is None:
+        return
+    killed = [event for event in snapshot.history if event.victims and event.host == oom.host]
+    same = [event for event in killed if _identity(event.limit_of) == _identity(oom.limit_of)]
+    since = [elapsed_s(event.stamp, snapshot.log_ends) for event in same]
+    claim = _how_it_goes_on(since, "" if oom.limit_of is None else f" at the limit of {quote(oom.limit_of.name)}")
+    if claim is None:
+        return
+    severity, words = claim
+    yield Finding(
+        code="is-it-over",
+        severity=severity,
+        confidence="certain",
+        claim=words,
+        detail=(f"At any limit the log has {len(killed)} kills.",) if len(killed) > len(same) else (),
+        about=oom.limit_of,
+        evidence=lines(oom, oom.victim.line),
+        oom=len(snapshot.ooms) - 1,
+    )
+
+
+def _how_it_goes_on(since: Sequence[float | None], at: str) -> tuple[str, str] | None:
+    """Whether kills go on where the log ends: severity and claim; None where that cannot be told.
+
+    `since`: the seconds from each kill to the end of the log. `at`: whose limit it was, in words.
+    """
+    told = [seconds for seconds in since if seconds is not None]
+    if not told or since[-1] is None or told != sorted(told, reverse=True):
+        return None
+    after = told[-1]
+    recent = [seconds for seconds in told if seconds <= _RECENT_S]
+    gaps = [earlier - later for earlier, later in pairwise(recent)]
+    if len(recent) > 2 and recent[0] - after >= 1 and after <= 2 * max(gaps):
+        newest = "at its end" if after < 1 else f"{duration(after)} before its end"
+        often = f"{len(recent)} kills{at} in its last {duration(recent[0])}, every {duration(_median(gaps))} (median)"
+        return "warning", f"It was still going on where the log ends: {often}, the newest {newest}"
+    longest = max((earlier - later for earlier, later in pairwise(told)), default=0.0)
+    if len(told) < len(since) or after < max(_QUIET_S, 3 * longest):
+        return None
+    if len(told) == 1:
+        return "notice", f"It has not happened again: the log goes on for {duration(after)} without another kill{at}"
+    return (
+        "warning",
+        f"It has stopped as far as the log tells: {len(told)} kills{at}, the last {duration(after)} before its end",
+    )
+
+
 def _row(oom: OomReport, victim: Kill | None) -> Task | None:
     return next((task for task in oom.tasks or () if victim is not None and task.pid == victim.pid), None)
 
@@ -252,14 +312,15 @@ def _identity(group: Workload | None) -> str | None:
 
 
 def _gaps_s(events: list[OomSummary]) -> list[float]:
-    """The seconds between kills; [] unless every kill can be dated, in order, by the same clock."""
-    moments = [event.stamp.wall_s for event in events]
-    if None in moments and len({event.boot_id for event in events}) == 1:
-        moments = [event.stamp.uptime_s for event in events]
-    told = [moment for moment in moments if moment is not None]
-    if len(told) < len(events) or told != sorted(told):
-        return []
-    return [later - earlier for earlier, later in pairwise(told)]
+    """The seconds between kills; [] unless all are told, and none goes back."""
+    gaps = [
+        elapsed_s(earlier.stamp, later.stamp)
+        if earlier.boot_id == later.boot_id or None not in (earlier.stamp.text, later.stamp.text)
+        else None
+        for earlier, later in pairwise(events)
+    ]
+    told = [gap for gap in gaps if gap is not None]
+    return told if len(told) == len(gaps) else []
 
 
 def _median(values: Sequence[float]) -> float:

@@ -25,33 +25,8 @@ def cgroup_limit(snapshot: Snapshot) -> Iterator[Finding]:
     """
     for number, oom in enumerate(snapshot.ooms):
         group = oom.limit_of
-        if group is None or not of_cgroup(oom) or _is_above(oom):
-            continue
-        reached, name = _reached(oom), quote(group.name)
-        own = "" if oom.task_memcg is None else "own "  # else the victim may be of a group below
-        if reached is None or not isinstance(reached.limit_bytes, int):
-            claim = (
-                f"{name} reached its {own}memory limit: it was this limit that ran out, not the memory of the machine"
-            )
-        elif (reached.usage_bytes or 0) > reached.limit_bytes * 1.05:
-            used = size(reached.usage_bytes or 0)
-            claim = f"The limit of {name} was set to {size(reached.limit_bytes)} while it used {used}"
-        else:
-            claim = (
-                f"{name} reached its {own}{_WORDS[reached.name]} of {size(reached.limit_bytes)}: "
-                "it was this limit that ran out, not the memory of the machine"
-            )
-        yield Finding(
-            code="cgroup-limit",
-            severity="critical",
-            confidence="certain",
-            claim=claim,
-            detail=_filled_by(oom),
-            about=group,
-            evidence=_shown_by(oom, reached),
-            remedies=_raise(oom, group, reached),
-            oom=number,
-        )
+        if group is not None and of_cgroup(oom) and not _is_above(oom):
+            yield _finding("cgroup-limit", number, oom, group, _own_limit(oom, quote(group.name)))
 
 
 def parent_limit(snapshot: Snapshot) -> Iterator[Finding]:
@@ -65,35 +40,55 @@ def parent_limit(snapshot: Snapshot) -> Iterator[Finding]:
     """
     for number, oom in enumerate(snapshot.ooms):
         group, victim = oom.limit_of, oom.workload
-        if group is None or victim is None or not of_cgroup(oom) or not _is_above(oom):
-            continue
-        reached = _reached(oom)
-        name, of = quote(group.name), ""
-        if reached is not None and isinstance(reached.limit_bytes, int):
-            of = f" of {size(reached.limit_bytes)}"
-        if group.kind == "pod":
-            claim = f"{name} reached its limit{of}, the sum of its containers' limits, and a process in it died"
-        elif group.manager == "kubernetes":
-            claim = f"{name} together reached the limit{of} that the node gives to pods; {quote(victim.name)} was hit"
-        else:
-            claim = (
-                f"The limit{of} that was reached belongs to {name}, which holds {quote(victim.name)}: "
-                f"a higher limit for {quote(victim.name)} alone will not help"
-            )
-        yield Finding(
-            code="parent-limit",
-            severity="critical",
-            confidence="certain",
-            claim=claim,
-            detail=_filled_by(oom),
-            about=group,
-            evidence=_shown_by(oom, reached),
-            remedies=_raise(oom, group, reached),
-            oom=number,
-        )
+        if group is not None and victim is not None and of_cgroup(oom) and _is_above(oom):
+            yield _finding("parent-limit", number, oom, group, _limit_above(oom, group, quote(victim.name)))
 
 
-_WORDS = {"memory": "memory limit", "memory+swap": "limit for memory and swap together", "kmem": "kernel memory limit"}
+def _finding(code: str, number: int, oom: OomReport, group: Workload, claim: str) -> Finding:
+    full = reached(oom)
+    return Finding(
+        code=code,
+        severity="critical",
+        confidence="certain",
+        claim=claim,
+        detail=_filled_by(oom),
+        about=group,
+        evidence=_shown_by(oom, full),
+        remedies=_raise(oom, group, full),
+        oom=number,
+    )
+
+
+def _own_limit(oom: OomReport, name: str) -> str:
+    """What is claimed of a group that was at its own limit."""
+    full, own = reached(oom), "" if oom.task_memcg is None else "own "  # else the victim may be of a group below
+    ran_out = "it was this limit that ran out, not the memory of the machine"
+    if is_lifted(oom):
+        return f"{name} was at its {own}memory limit, which was lifted before the kernel printed this: none is set now"
+    if full is None or not isinstance(full.limit_bytes, int):
+        return f"{name} reached its {own}memory limit: {ran_out}"
+    if (full.usage_bytes or 0) > full.limit_bytes * 1.05:
+        return f"The limit of {name} was set to {size(full.limit_bytes)} while it used {size(full.usage_bytes or 0)}"
+    return f"{name} reached its {own}{_WORDS[full.name]} of {size(full.limit_bytes)}: {ran_out}"
+
+
+def _limit_above(oom: OomReport, group: Workload, victim: str) -> str:
+    """What is claimed of a group above that of the victim."""
+    full, name = reached(oom), quote(group.name)
+    of = f" of {size(full.limit_bytes)}" if full is not None and isinstance(full.limit_bytes, int) else ""
+    if group.kind == "pod":
+        return f"{name} reached its limit{of}, the sum of its containers' limits, and a process in it died"
+    if group.manager == "kubernetes":
+        return f"{name} together reached the limit{of} that the node gives to pods; {victim} was hit"
+    return (
+        f"The limit{of} that was reached belongs to {name}, which holds {victim}: "
+        f"a higher limit for {victim} alone will not help"
+    )
+
+
+# Those that call the OOM killer, the one that is asked first before the other: try_charge() in mm/memcontrol.c. A full
+# "kmem" only fails the request, and swap of v2 is not charged by it.
+_WORDS = {"memory+swap": "limit for memory and swap together", "memory": "memory limit"}
 
 
 def _is_above(oom: OomReport) -> bool:
@@ -101,20 +96,32 @@ def _is_above(oom: OomReport) -> bool:
     return oom.task_memcg is not None and oom.oom_memcg is not None and oom.task_memcg != oom.oom_memcg
 
 
-def _reached(oom: OomReport) -> Usage | None:
-    """The counter that stands at its limit; None if the text shows none."""
+def reached(oom: OomReport) -> Usage | None:
+    """The counter of the group that refused, which stands at its limit; None if the text shows none."""
+    memory = oom.memcg.usage("memory") if oom.memcg is not None else None
     for name in _WORDS:
         usage = oom.memcg.usage(name) if oom.memcg is not None else None
         if usage is None or usage.usage_bytes is None or not isinstance(usage.limit_bytes, int):
             continue
+        if name != "memory" and memory is not None and memory.limit_bytes == usage.limit_bytes:
+            continue  # both are the same limit: no swap besides
         # A charge is for up to 64 pages at once (MEMCG_CHARGE_BATCH), so the last few may stay unused.
         if usage.usage_bytes >= usage.limit_bytes - max(usage.limit_bytes // 100, MIB // 4):
             return usage
     return None
 
 
-def _shown_by(oom: OomReport, reached: Usage | None) -> tuple[Evidence, ...]:
-    counter = reached.line if reached is not None else None
+def is_lifted(oom: OomReport) -> bool:
+    """Was the group's limit taken away between the refusal and the report? The counters are printed a moment later."""
+    usages = [oom.memcg.usage(name) for name in _WORDS] if oom.memcg is not None else []
+    told = [usage.limit_bytes for usage in usages if usage is not None]
+    return bool(told) and all(limit == "max" for limit in told)
+
+
+def _shown_by(oom: OomReport, full: Usage | None) -> tuple[Evidence, ...]:
+    if full is None and oom.memcg is not None:  # it shows that none is at its limit
+        full = oom.memcg.usage("memory")
+    counter = full.line if full is not None else None
     if oom.constraint_line is None and oom.memcg is not None:  # who it was is then told by "Memory cgroup stats for"
         return lines(oom, counter, *(stat.line for stat in oom.memcg.stats[:1]), oom.selected_line)
     return lines(oom, counter, oom.constraint_line, oom.selected_line)
@@ -133,22 +140,45 @@ def _filled_by(oom: OomReport) -> tuple[str, ...]:
     return (f"Of the {size(total)} in use: {said}.",)
 
 
-def _raise(oom: OomReport, group: Workload, reached: Usage | None) -> tuple[Remedy, ...]:
-    if reached is None or not isinstance(reached.limit_bytes, int) or reached.name == "kmem":
+def _raise(oom: OomReport, group: Workload, full: Usage | None) -> tuple[Remedy, ...]:
+    if full is None or not isinstance(full.limit_bytes, int) or oom.memcg is None:
         return ()
     if group.manager == "kubernetes" and group.kind == "slice":  # the kubelet computes it from the node's capacity
         return ()
-    amount = raised_limit(max(reached.limit_bytes, reached.usage_bytes or 0))
-    old = oom.memcg is not None and oom.memcg.usage("memory+swap") is not None
-    swap = swap_limit(oom.memcg) if oom.memcg is not None else None
-    settings, commands, note = set_limit(group, amount.count_bytes, swap=swap, old_cgroups=old)
-    need, limit = size(reached.limit_bytes), size(amount.count_bytes)
-    title = f"Raise the limit to {limit}, if it needs more than {need}{note}"
+    amount = raised_limit(max(full.limit_bytes, full.usage_bytes or 0))
+    need, limit = size(full.limit_bytes), size(amount.count_bytes)
+    memory, gone = oom.memcg.usage("memory"), is_empty(oom) and group.kind in _ENDS_WITH_ITS_PROCESSES
+    if full.name == "memory+swap":
+        kept = memory.limit_bytes if memory is not None else None
+        commands, note = _set_both(group, kept if isinstance(kept, int) else None, amount.count_bytes, gone=gone)
+        title, cost = _title(f"memory+swap to {limit}", need, gone), _LEAK
+        if isinstance(kept, int):
+            cost += f"; what exceeds {size(kept)}, the limit for memory alone, goes to swap"
+        return (Remedy(title=title + note, cost=cost, amount=amount.formula, commands=commands),)
+    old = oom.memcg.usage("memory+swap") is not None
+    swap = swap_limit(oom.memcg)
+    settings, commands, note = set_limit(group, amount.count_bytes, swap=swap, old_cgroups=old, gone=gone)
+    title = _title(f"the limit to {limit}", need, gone) + note
     if group.pod_uid is not None:
         title = f"Raise the container's limit to {limit}, if the pod needs more than {need} (command 1 finds it)"
     elif _is_above(oom):
         title = f"Raise the limit of {quote(group.name)} to {limit}, if all in it need more than {need}{note}"
     return (Remedy(title=title, cost=_LEAK, amount=amount.formula, settings=settings, commands=commands),)
+
+
+_ENDS_WITH_ITS_PROCESSES = ("container", "scope", "cgroup")  # whoever ran one thing in it removes it then
+
+
+def is_empty(oom: OomReport) -> bool:
+    """Did all processes of the table die? False where none was printed."""
+    dead = {kill.pid for kill in oom.kills}
+    return bool(oom.tasks) and all(task.pid in dead for task in oom.tasks or ())
+
+
+def _title(what: str, need: str, gone: bool) -> str:
+    return (
+        f"Raise {what} when it runs again, if it needs more" if gone else f"Raise {what}, if it needs more than {need}"
+    )
 
 
 _Commands = tuple[tuple[str, ...], ...]
@@ -167,12 +197,17 @@ def swap_limit(memcg: Memcg) -> int | Literal["max"] | None:
 
 
 def set_limit(
-    group: Workload, limit_bytes: int, *, swap: int | Literal["max"] | None = None, old_cgroups: bool = False
+    group: Workload,
+    limit_bytes: int,
+    *,
+    swap: int | Literal["max"] | None = None,
+    old_cgroups: bool = False,
+    gone: bool = False,
 ) -> tuple[tuple[Change, ...], _Commands, str]:
     """How a memory limit is set for such a workload: settings, commands, and what to know, in words after a title.
 
     `limit_bytes` is in whole MiB. `swap`: what it may use besides, and keeps; None: not known, then as much again.
-    `old_cgroups`: version 1 of the cgroup files.
+    `old_cgroups`: version 1 of the cgroup files. `gone`: no process is left in it.
     """
     mib = limit_bytes // MIB
     if group.pod_uid is not None:
@@ -184,26 +219,70 @@ def set_limit(
     if group.kind == "container" and group.container_id is not None:
         if group.manager not in ("docker", "podman"):
             return (), (), ""
-        # A limit above the older --memory-swap, which counts both, is refused: both are given.
-        both = -1 if swap == "max" else f"{mib + (mib if swap is None else swap // MIB)}m"
-        sizes = ("--memory", f"{mib}m", "--memory-swap", str(both))
-        where = "docker run or the Compose file" if group.manager == "docker" else "podman run"
-        note = f" (until it is made anew; then give it to {where})"
-        return (), ((group.manager, "update", *sizes, group.container_id),), note
+        both: int | Literal["max"] = "max"
+        if swap != "max":
+            both = limit_bytes + (limit_bytes if swap is None else swap)
+        return (), (_update(group.manager, group.container_id, limit_bytes, both),), _kept_by(group.manager, gone)
     if group.container_id is not None:
         return (), (), f" inside {quote(group.name)}"
     if group.unit is not None and group.manager in ("systemd", "snap"):
-        return _set_unit_limit(group, group.unit, mib)
+        return _set_unit_limit(group, group.unit, mib, gone=gone)
     if group.kind == "cgroup" and group.path.startswith("/"):
-        if ".." in group.path.split("/"):  # of a group outside the cgroup namespace of the reader, or made up
-            return (), (), " (where its files are is not known: its path leads upwards)"
-        note = " (until the cgroup is made anew: whoever makes it has to set it then)"
+        if _leads_upwards(group):
+            return (), (), _UPWARDS
         if not old_cgroups:
-            return (), (written(limit_bytes, f"/sys/fs/cgroup{group.path}/memory.max"),), note
+            return (), (written(limit_bytes, f"/sys/fs/cgroup{group.path}/memory.max"),), _made_anew(gone)
         folder = f"/sys/fs/cgroup/memory{group.path}"
         first = (written(limit_bytes + swap, f"{folder}/memory.memsw.limit_in_bytes"),) if isinstance(swap, int) else ()
-        return (), (*first, written(limit_bytes, f"{folder}/memory.limit_in_bytes")), note
+        return (), (*first, written(limit_bytes, f"{folder}/memory.limit_in_bytes")), _made_anew(gone)
     return (), (), ""
+
+
+def _set_both(group: Workload, memory_bytes: int | None, both_bytes: int, *, gone: bool) -> tuple[_Commands, str]:
+    """How the limit for memory and swap together is raised where version 1 has one, and what to know.
+
+    The limit for memory alone stays as it is. systemd and the kubelet set none for both: who did is not known.
+    """
+    if group.kind == "container" and group.container_id is not None and memory_bytes is not None:
+        if group.manager in ("docker", "podman"):
+            command = _update(group.manager, group.container_id, memory_bytes, both_bytes)
+            return (command,), _kept_by(group.manager, gone)
+    elif group.container_id is None and group.kind != "root" and group.path.startswith("/"):
+        if _leads_upwards(group):
+            return (), _UPWARDS
+        file = f"/sys/fs/cgroup/memory{group.path}/memory.memsw.limit_in_bytes"
+        return (written(both_bytes, file),), _made_anew(gone)
+    return (), ""
+
+
+def _made_anew(gone: bool) -> str:
+    if gone:
+        return " (if its cgroup is gone, whoever makes it anew has to set it)"
+    return " (until the cgroup is made anew: whoever makes it has to set it then)"
+
+
+_UPWARDS = " (where its files are is not known: its path leads upwards)"
+
+
+def _leads_upwards(group: Workload) -> bool:
+    """Is it a path of a group outside the cgroup namespace of the reader, or made up?"""
+    return ".." in group.path.split("/")
+
+
+def _update(manager: str, container_id: str, memory_bytes: int, both_bytes: int | Literal["max"]) -> tuple[str, ...]:
+    """A limit above the older --memory-swap, which counts both, is refused: both are given, and set in one step."""
+    both = "-1" if both_bytes == "max" else _amount(both_bytes)
+    return (manager, "update", "--memory", _amount(memory_bytes), "--memory-swap", both, container_id)
+
+
+def _amount(count_bytes: int) -> str:
+    return f"{count_bytes}b" if count_bytes % MIB else f"{count_bytes // MIB}m"
+
+
+def _kept_by(manager: str, gone: bool) -> str:
+    where = "docker run or the Compose file" if manager == "docker" else "podman run"
+    until = "if it still exists; when" if gone else "until"
+    return f" ({until} it is made anew{',' if gone else '; then'} give it to {where})"
 
 
 def written(value: int, file: str) -> tuple[str, ...]:
@@ -211,12 +290,14 @@ def written(value: int, file: str) -> tuple[str, ...]:
     return ("sh", "-c", f'echo {value} > "$0"', file)
 
 
-def _set_unit_limit(group: Workload, unit: str, mib: int) -> tuple[tuple[Change, ...], _Commands, str]:
+def _set_unit_limit(group: Workload, unit: str, mib: int, *, gone: bool) -> tuple[tuple[Change, ...], _Commands, str]:
     want = f"{mib}M"
     if group.uid is not None and not unit.startswith(("user-", "user@", "session-")):
         command = ("systemctl", "--user", "set-property", "--", unit, f"MemoryMax={want}")
         return (), (command,), f", as user {group.uid}"
     if unit.endswith(".scope"):  # made by a program, gone with its processes
+        if gone:
+            return (), (("systemd-run", "--scope", "--property", f"MemoryMax={want}", "--", "PROGRAM"),), ""
         command = ("systemctl", "set-property", "--runtime", "--", unit, f"MemoryMax={want}")
         return (), (command,), " while it lives"
     setting = Change(place=Place(kind="unit", of=unit, key="MemoryMax"), want=want)

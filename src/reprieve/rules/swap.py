@@ -98,7 +98,7 @@ def cgroup_swap_limit(snapshot: Snapshot) -> Iterator[Finding]:
             code="cgroup-swap-limit",
             severity="notice",
             confidence="certain",
-            claim=f"{name} {whether}: {size(held)} of heaps and tmpfs had to stay within its memory limit",
+            claim=f"{name} {whether}: {size(held)} of heaps and tmpfs had to stay in RAM",
             about=oom.limit_of,
             evidence=lines(oom, line),
             remedies=_allow_swap(oom),

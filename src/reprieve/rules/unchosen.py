@@ -91,7 +91,7 @@ def asked_for(snapshot: Snapshot) -> Iterator[Finding]:
             continue
         yield Finding(
             code="asked-for",
-            severity="notice",
+            severity="critical",
             confidence="certain",
             claim="A person asked the kernel for this kill (SysRq-f): it does not show that memory was short",
             evidence=lines(oom, oom.line, oom.trigger.line if oom.trigger is not None else None),

@@ -2,14 +2,16 @@
 
 from collections.abc import Iterator
 
-from reprieve.model.finding import Finding, quote
-from reprieve.model.oom import OomReport, Zone, figure
+from reprieve.model.finding import Finding, Remedy, quote
+from reprieve.model.oom import OomReport, OomSummary, Zone, figure
 from reprieve.model.snapshot import Snapshot
+from reprieve.oom.moments import elapsed_s
 from reprieve.rules.account import of_machine
 from reprieve.rules.evidence import lines
 from reprieve.units import size
 
 _GFP_DMA, _GFP_HIGHMEM, _GFP_DMA32, _GFP_MOVABLE = 0x1, 0x2, 0x4, 0x8  # include/linux/gfp_types.h
+_AT_ONCE_S = 5.0  # a page fault that fails ends here at once, but for the time the kernel takes to print
 _LOW_ZONES = ("DMA", "DMA32", "Normal")
 
 
@@ -97,8 +99,23 @@ def not_short(snapshot: Snapshot) -> Iterator[Finding]:
             claim=f"The machine was not short of memory, {size(free)} were free: a page fault failed for another "
             "reason, and kernels before 5.16 kill for that",
             evidence=lines(oom, trigger.line, *(zone.line for zone in usable_zones(oom))),
+            remedies=(_look_at_limit(snapshot, oom),),
             oom=number,
         )
+
+
+def _look_at_limit(snapshot: Snapshot, oom: OomReport) -> Remedy:
+    """A limit that was hit a moment before is what failed the page fault: the machine's own settings are beside it."""
+    before: OomSummary | None = None
+    for event in snapshot.history:
+        between = elapsed_s(event.stamp, oom.stamp)
+        if event.limit_of is not None and event.host == oom.host and between is not None and between < _AT_ONCE_S:
+            before = event
+    title = "Look for a group that was at its memory limit just before; from 5.16 on kernels try such a fault again"
+    if before is not None and before.limit_of is not None:
+        name = quote(before.limit_of.name)
+        title = f"Look at {name}, at its memory limit just before; from 5.16 on kernels try such a fault again"
+    return Remedy(title=title)
 
 
 def usable_zones(oom: OomReport) -> tuple[Zone, ...]:

@@ -19,6 +19,7 @@ from reprieve.model.oom import (
 )
 from reprieve.oom.choose import recompute
 from reprieve.rules.account import of_cgroup, ram_bytes, task_pages
+from reprieve.rules.limits import is_lifted, reached
 from reprieve.units import duration, size
 
 
@@ -107,7 +108,10 @@ def _memcg_limit(oom: OomReport) -> tuple[str, ...]:
     owner, own = oom.limit_of, oom.workload
     name = "a memory cgroup" if owner is None else quote(owner.name)
     role = ", its parent" if owner is not None and own is not None and owner.path != own.path else ""
-    full = limiting(oom)
+    full = reached(oom) or (oom.memcg.usage("memory") if oom.memcg is not None else None)
+    if full is not None and is_lifted(oom):
+        used = "" if full.usage_bytes is None else f"; {size(full.usage_bytes)} used"
+        return (f"none any more for {name}", role, used)
     if full is None or full.limit_bytes is None or full.limit_bytes == "max":
         return (f"the memory limit of {name}", role)
     kind = "" if full.name == "memory" else f" of {full.name}"
@@ -115,16 +119,6 @@ def _memcg_limit(oom: OomReport) -> tuple[str, ...]:
     if full.usage_bytes is not None and full.usage_bytes > full.limit_bytes * 0.99:
         used = "; all of it used"
     return (f"{size(full.limit_bytes)}{kind} for {name}", role, used)
-
-
-def limiting(oom: OomReport) -> Usage | None:
-    """The counter that is nearest its limit; None if no limit was printed."""
-    limited = [
-        (usage.usage_bytes / usage.limit_bytes if usage.usage_bytes is not None and usage.limit_bytes else 0.0, usage)
-        for usage in (oom.memcg.usages if oom.memcg else ())
-        if isinstance(usage.limit_bytes, int)
-    ]
-    return max(limited, key=lambda pair: pair[0], default=(0.0, None))[1]
 
 
 def machine_memory(oom: OomReport) -> str | None:
@@ -146,6 +140,10 @@ def now(oom: OomReport, findings: Iterable[Finding]) -> str:
     first = next(iter(remedies(findings)), None)
     if first is not None:
         return first.title
+    if oom.sysrq:
+        return "Find out who asked for it and why: nothing here says that memory is short"
+    if is_lifted(oom):
+        return "Nothing for now: its limit was lifted; set one that fits before it takes the machine"
     if oom.missing:
         return "Find the whole report: parts of it are not in this text"
     return "No remedy is proven by this report alone; watch which process grows"
@@ -159,6 +157,21 @@ def claim(finding: Finding) -> str:
 def remedies(findings: Iterable[Finding]) -> list[Remedy]:
     """What can be done, each thing once, in the order of the findings."""
     return list(dict.fromkeys(remedy for finding in findings for remedy in finding.remedies))
+
+
+# What only root can do to the machine, or to others' processes; who may use kubectl or podman, their owners know.
+_FOR_ROOT = (
+    *("systemctl", "systemd-run", "sysctl", "sh", "mount", "dd", "mkswap", "swapon", "slabtop", "sort"),
+    *("docker", "reprieve"),
+)
+_OF_OTHERS = ("kubectl", "podman")
+
+
+def for_root(remedy: Remedy) -> bool:
+    """Are all its commands to be run as root?"""
+    if any(argv[0] in _OF_OTHERS or "--user" in argv for argv in remedy.commands):
+        return False
+    return any(argv[0] in _FOR_ROOT or argv[:2] == ("choom", "--pid") for argv in remedy.commands)
 
 
 def of_event(findings: Sequence[Finding], index: int) -> list[Finding]:

@@ -101,6 +101,8 @@ def _remedy(number: int, remedy: Remedy) -> Iterator[str]:
         if said is not None:
             yield f"{indent}- {label}: {escape.markdown(said)}"
     if remedy.commands:
+        if answer.for_root(remedy):
+            yield f"{indent}- As root:"
         yield ""
         yield from (f"{indent}{line}" for line in escape.fence(map(escape.shell, remedy.commands), "sh"))
 

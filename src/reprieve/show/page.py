@@ -104,6 +104,7 @@ def render(snapshot: Snapshot, findings: Sequence[Finding]) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"parts": escape.parts, "shell": escape.shell, "size": size}
+    environment.tests["for_root"] = answer.for_root
     style = environment.get_template("page.css").render()
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     others = [finding for finding in findings if finding.oom is None]

@@ -131,6 +131,8 @@ def _general(page: _Page, finding: Finding) -> Iterator[str]:
         yield from page.say("", sentence)
     for remedy in finding.remedies:
         yield from page.say("What now", remedy.title)
+        if answer.for_root(remedy):
+            yield page.raw("", "As root:")
         for argv in remedy.commands:
             yield page.raw("", f"$ {escape.shell(argv)}", "command")
     yield from page.labelled("Evidence", [_evidence_line(page, evidence) for evidence in finding.evidence[:4]])
@@ -154,7 +156,7 @@ def _half_a_screen(page: _Page, oom: OomReport, findings: Sequence[Finding]) -> 
     yield from page.labelled("Why", why)
     yield from page.labelled("Memory", memory)
     yield from page.labelled("Processes", processes)
-    yield from page.labelled("How", how)
+    yield from page.labelled("As root" if remedies and answer.for_root(remedies[0]) else "How", how)
     yield from page.labelled("Or", others)
     yield from page.labelled("Missing", missing)
     yield from page.labelled("Evidence", proof + more)
@@ -265,6 +267,8 @@ def _remedies(page: _Page, remedies: Sequence[Remedy]) -> Iterator[str]:
                 yield from page.say("", prefix + said)
         for change in remedy.settings:
             yield from page.say("", f"Setting: {_setting(change.place, change.want)}")
+        if answer.for_root(remedy):
+            yield page.raw("", "As root:")
         for argv in remedy.commands:
             yield page.raw("", f"$ {escape.shell(argv)}", "command")
 
