@@ -50,10 +50,12 @@ def _seconds(year: int, rest: list[float]) -> float:
 
 def _date(text: str | None) -> tuple[int | None, float, float, float, float, float] | None:
     """Year, month, day, hour, minute, second as printed, of whatever zone; the year is None where none is printed."""
-    if match := re.search(_NAMED, text or ""):
+    if text is None:
+        return None
+    if match := re.search(_NAMED, text):
         name, day, before, hour, minute, second, after = match.groups()
         year, month = before or after, _MONTHS.index(name) + 1
-    elif match := re.search(_ISO, text or ""):
+    elif match := re.search(_ISO, text):
         year, number, day, hour, minute, second = match.groups()
         month = int(number)
     else:
