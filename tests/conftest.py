@@ -45,13 +45,13 @@ def real_kill() -> str:
 # Everything is loaded as root first: an interpreter may lie where nobody else can read it.
 _AS_NOBODY = """
 import contextlib, io, os, sys
-from reprieve.__main__ import main
+from reprieve import cli
 import reprieve.demo, reprieve.machine.archive, subprocess
 log, *asked = sys.argv[1:]
 def run(*arguments):
     sys.argv[1:] = arguments
     try:
-        main()
+        cli.run()
     except SystemExit as ended:
         return ended.code
 with contextlib.redirect_stdout(io.StringIO()):

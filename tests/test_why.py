@@ -651,11 +651,29 @@ def test_a_real_kill_is_explained_while_it_happens(real_kill: str) -> None:
 
 
 def test_explaining_a_file_loads_no_more_than_it_needs() -> None:
-    code = "import sys; sys.argv = ['reprieve', 'why', sys.argv[1]]\nfrom reprieve.__main__ import main\n"
-    code += "try: main()\nexcept SystemExit: pass\nprint(*sys.modules, file=sys.stderr)"
+    code = "import sys; sys.argv = ['reprieve', 'why', sys.argv[1]]\nfrom reprieve.cli import run\n"
+    code += "try: run()\nexcept SystemExit: pass\nprint(*sys.modules, file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", code, str(MYSQLD)], capture_output=True, text=True, check=True)
     loaded = set(done.stderr.split())
+    assert "reprieve.rules" in loaded
     spared = "json msgspec jinja2 rich rich_click hyperscan subprocess shutil tempfile pathlib signal select logging"
     assert not loaded & set(spared.split())
     assert not loaded & {f"reprieve.{name}" for name in ("codec", "oom.ending", "oom.gfp", "machine.clock")}
     assert not loaded & {f"reprieve.machine.{name}" for name in ("journal", "kmsg", "pstore", "archive", "compressed")}
+
+
+@pytest.mark.parametrize("options", [(), ("--list",), ("--all",), ("--json",)])
+def test_an_answer_that_finds_no_room_says_so_and_fails(options: tuple[str, ...]) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "reprieve", "why", *options, str(MYSQLD)],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "reprieve: the answer could not be written: No space left on device",
+        "  write it where there is room",
+    ]

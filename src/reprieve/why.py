@@ -442,6 +442,10 @@ def _print(request: Request, lines: Iterable[str]) -> bool:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still in the buffer goes there at the end
         return False
+    except OSError as error:
+        raise Failure(
+            f"the answer could not be written: {error.strerror}", hint="write it where there is room"
+        ) from error
     return True
 
 

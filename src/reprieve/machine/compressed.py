@@ -9,8 +9,8 @@ from reprieve.machine.source import Block
 from reprieve.model.finding import Gap
 from reprieve.units import MIB
 
-_PLAIN = 64 * 1024  # asked for at a time: larger buffers are mapped and unmapped for each, at twice the cost
-_BITE = 32 * 1024  # fed at a time: what follows the end of a member is copied for the next, and members may be tiny
+_PLAIN = 256 * 1024  # handed on at a time: malloc maps and unmaps larger buffers for each, at twice the cost
+_BITE = 32 * 1024  # fed at a time behind a member's end: what follows is copied for the next, and members may be tiny
 _MEMORY_BYTES = 96 * MIB  # `xz -9` needs 65 MiB; a file can ask for 4 GiB
 _ZSTD_WINDOW_LOG = 26  # 64 MiB; `zstd --ultra -22` needs 128 MiB, `--long=31` 2 GiB
 
@@ -28,7 +28,7 @@ class _Unpacker(Protocol):
 
 
 def unpacked(chunks: Iterable[Block], packing: str, name: str, gaps: list[Gap]) -> Iterator[bytes]:
-    """The plain text of "gzip", "xz", "zstd" or "bzip2", in blocks of at most 64 KiB.
+    """The plain text of "gzip", "xz", "zstd" or "bzip2", in blocks of 256 KiB.
 
     Members that follow one another are read as one text, as `zcat` does; zeros after them are padding. What is cut or
     damaged is read up to there, and becomes a gap.
@@ -41,25 +41,52 @@ def unpacked(chunks: Iterable[Block], packing: str, name: str, gaps: list[Gap]) 
     make, errors = begin
     unpacker = make()
     inside = False  # a member has begun and not ended
-    for data in _bites(chunks):
-        while data:
-            if not inside and not (data := data.lstrip(b"\0")):
-                break
+    plain = _Gathered()
+    for chunk in chunks:
+        data, at, bite = bytes(chunk), 0, len(chunk)
+        while at < len(data):
+            bitten = data[at : at + bite]
+            at += len(bitten)
+            if not inside and not (bitten := bitten.lstrip(b"\0")):
+                continue
             inside = True
             try:
-                text = unpacker.decompress(data, _PLAIN)
+                text = unpacker.decompress(bitten, plain.room())
                 while text:
-                    yield text
-                    text = b"" if unpacker.eof or unpacker.needs_input else unpacker.decompress(b"", _PLAIN)
+                    yield from plain.add(text)
+                    text = b"" if unpacker.eof or unpacker.needs_input else unpacker.decompress(b"", plain.room())
             except errors as error:
                 gaps.append(_damage(error, packing, name))
+                yield from plain.rest()
                 return
-            if not unpacker.eof:
-                break
-            data = unpacker.unused_data
-            unpacker, inside = make(), False
+            if unpacker.eof:
+                at -= len(unpacker.unused_data)
+                unpacker, inside, bite = make(), False, _BITE
     if inside:
         gaps.append(Gap(place=name, reason=f"the {packing} data ends in the middle; read up to there"))
+    yield from plain.rest()
+
+
+class _Gathered:
+    """Pieces of plain text, put together to blocks of 256 KiB."""
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+        self.size = 0
+
+    def room(self) -> int:
+        return _PLAIN - self.size
+
+    def add(self, piece: bytes) -> Iterator[bytes]:
+        self.pieces.append(piece)
+        self.size += len(piece)
+        if self.size >= _PLAIN:
+            yield from self.rest()
+
+    def rest(self) -> Iterator[bytes]:
+        if self.pieces:
+            yield b"".join(self.pieces)  # a single one is not copied
+        self.pieces, self.size = [], 0
 
 
 def _damage(error: Exception, packing: str, name: str) -> Gap:
@@ -77,12 +104,6 @@ def _by_hand(packing: str, name: str) -> str:
     file = shlex.quote(name) if name.isprintable() and os.path.exists(name) else "FILE"
     longest = " --long=31" if packing == "zstd" else ""  # by itself it refuses windows above 128 MiB
     return f"{packing} -dc{longest} < {file} | reprieve why -"
-
-
-def _bites(chunks: Iterable[Block]) -> Iterator[bytes]:
-    for chunk in chunks:
-        for at in range(0, len(chunk), _BITE):
-            yield bytes(chunk[at : at + _BITE])
 
 
 def _unpacker(packing: str) -> tuple[Callable[[], _Unpacker], tuple[type[Exception], ...]] | None:

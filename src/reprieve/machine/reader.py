@@ -175,7 +175,7 @@ class _Paste:
 
     def endings(self, source: Source, gaps: list[Gap]) -> Iterator[Ending]:
         """How workloads ended, where managers tell."""
-        if source.kind not in ("file", "pipe") or not any(word in self.text for word in _STATUS_WORDS):
+        if source.kind not in ("file", "pipe"):
             return
         if not self.fits:
             if self.text.lstrip().startswith((b"[", b"{")) and b"OOMKilled" in self.text:
@@ -183,6 +183,8 @@ class _Paste:
                 gaps.append(
                     Gap(place=source.name, reason="holds more statuses than 2 MiB: they were not read", hint=hint)
                 )
+            return
+        if not any(word in self.text for word in _STATUS_WORDS):
             return
         from reprieve.oom.ending import read_endings
 

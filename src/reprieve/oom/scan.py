@@ -37,7 +37,7 @@ class Excerpt(NamedTuple):
 
 
 def scan(
-    blocks: Iterable[bytes | bytearray | memoryview], *, hyperscan_above_bytes: int | None = 8 * 1024 * 1024
+    blocks: Iterable[bytes | bytearray | memoryview], *, hyperscan_above_bytes: int | None = 4 * 1024 * 1024
 ) -> Iterator[Excerpt]:
     """Cut out what may belong to OOM reports and page allocation failures, in order, in constant memory.
 
@@ -59,14 +59,14 @@ def scan(
 
 
 def _even(blocks: Iterable[bytes | bytearray | memoryview]) -> Iterator[bytes | bytearray]:
-    """The same text in blocks of exactly 512 KiB, the last one smaller; those that come so are handed on uncopied.
+    """The same text in blocks of 256 KiB or more, the last one smaller; those that come so are handed on uncopied.
 
     The others are gathered in two buffers in turn: a new one each time would be mapped and unmapped by malloc.
     """
     gathered, other = bytearray(_BLOCK), bytearray(_BLOCK)
     space, filled = memoryview(gathered), 0
     for block in blocks:
-        if len(block) == _BLOCK and not filled and not isinstance(block, memoryview):
+        if len(block) >= _PIECE and not filled and not isinstance(block, memoryview):
             yield block
             continue
         rest = memoryview(block)
