@@ -1,8 +1,60 @@
 """Which machine and which boot this is, how much memory is left, and how to be the next to go."""
 
+import os
 from typing import NamedTuple
 
+from reprieve.model.finding import Gap
+
+READ_BYTES = 4 * 1024 * 1024  # of one file of /proc or /sys: the longest honest one is a tenth of it
 MIN_AVAILABLE_BYTES = 64 * 1024 * 1024  # below this no process is started: it might be what kills an innocent one
+
+
+class Host:
+    """The facts of a machine, seen from a root: `/`, or the folder of a captured one. Paths are absolute in it.
+
+    Raises what the kernel raises: FileNotFoundError and ProcessLookupError where there is nothing, PermissionError.
+    """
+
+    __slots__ = ("root",)
+
+    def __init__(self, root: str = "/") -> None:
+        self.root = root.rstrip("/")
+
+    def read(self, path: str, limit: int = READ_BYTES) -> bytes:
+        """The first `limit` bytes of a file. Raises OSError."""
+        descriptor = os.open(self.root + path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        try:
+            data = os.read(descriptor, min(limit, 65536))
+            if not data:
+                return b""
+            parts = [data]
+            while (size := sum(map(len, parts))) < limit and (data := os.read(descriptor, min(limit - size, 65536))):
+                parts.append(data)
+            return b"".join(parts)
+        finally:
+            os.close(descriptor)
+
+    def names(self, path: str) -> list[str]:
+        """What a folder holds, in the kernel's order. Raises OSError."""
+        return os.listdir(self.root + path)
+
+    def statvfs(self, path: str) -> os.statvfs_result:
+        """How full the file system is on which a path stands. Raises OSError."""
+        return os.statvfs(self.root + path)
+
+    def text(self, path: str, gaps: list[Gap]) -> str | None:
+        """A file as text; None where there is none. What may not be read, or fails to be, becomes a gap."""
+        try:
+            return self.read(path).decode(errors="backslashreplace")
+        except (FileNotFoundError, ProcessLookupError, NotADirectoryError):
+            return None
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            gaps.append(Gap(place=path, reason=reason, hint=_AS_ROOT if isinstance(error, PermissionError) else None))
+            return None
+
+
+_AS_ROOT = "run it as root"
 
 
 class Identity(NamedTuple):

@@ -1,10 +1,15 @@
 """All we know about one machine at one time; a pasted log is a snapshot with `ooms` alone."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
-from reprieve.model.ending import Ending
-from reprieve.model.finding import Gap
-from reprieve.model.oom import AllocationFailure, OomReport, OomSummary, Stamp
+TYPE_CHECKING = False  # of `typing`; each dataclass costs `why` a millisecond, and it shows none of a living machine
+if TYPE_CHECKING:
+    from reprieve.model.ending import Ending
+    from reprieve.model.finding import Gap
+    from reprieve.model.machine import Machine
+    from reprieve.model.oom import AllocationFailure, OomReport, OomSummary, Stamp
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,5 +20,6 @@ class Snapshot:
     history: tuple[OomSummary, ...] = ()  # every event that was seen, those in `ooms` too, oldest first
     log_ends: Stamp | None = None  # of the last line with a stamp in the log of the newest event; its buffer: now
     allocation_failures: tuple[AllocationFailure, ...] = ()
+    machine: Machine | None = None  # as it lives; None: a log alone
     endings: tuple[Ending, ...] = ()  # what managers say of their workloads
     gaps: tuple[Gap, ...] = ()

@@ -1,0 +1,31 @@
+"""A living process, as the kernel weighs it."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Process:
+    """One process (thread group) of the machine. A process is identified by pid and start time together."""
+
+    pid: int
+    start_ticks: int  # since boot, in units of 1/100 s on every Linux we know (USER_HZ)
+    ppid: int | None = None
+    comm: str | None = None  # at most 15 bytes, chosen by the process: untrusted text
+    uid: int | None = None  # effective
+    threads: int | None = None
+    state: str | None = None  # R, S, D, Z, T, …; a zombie holds no memory
+    kernel_thread: bool = False  # has no memory of its own, is never chosen
+    oom_score_adj: int | None = None  # -1000 to 1000
+    oom_score: int | None = None  # as the kernel says it now
+    rss_anon_bytes: int | None = None
+    rss_file_bytes: int | None = None
+    rss_shmem_bytes: int | None = None
+    swap_bytes: int | None = None  # swapped out, anonymous; shmem in swap is nobody's
+    pgtables_bytes: int | None = None  # all levels
+    locked_bytes: int | None = None
+    hugetlb_bytes: int | None = None  # of the pools; not counted in rss
+    pss_bytes: int | None = None  # of smaps_rollup: each shared page divided among those who map it
+    unique_bytes: int | None = None  # of smaps_rollup: what would be free if it alone ended; None: not measured
+    cgroup: str | None = None  # path in the memory hierarchy, as the machine's root sees it
+    ns_pids: tuple[int, ...] = ()  # its pid in each namespace it is in, outermost first
+    mems_allowed: str | None = None  # nodes: "0-1,3"
