@@ -1,0 +1,84 @@
+"""Which limit a cgroup meets first, and how much it may still take."""
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from reprieve.model.cgroup import Cgroup, Limit
+
+
+class Bound(NamedTuple):
+    """The group whose limit is met first; in bytes."""
+
+    group: Cgroup
+    limit_bytes: int
+    headroom_bytes: int  # what may be charged until it: free below it, and file cache that can be given up
+    cache_bytes: int  # of the headroom, the file cache
+
+
+def ancestors(path: str) -> Iterator[str]:
+    """The groups a group is in, the nearest first: "/a", "/" for "/a/b"."""
+    while path != "/":
+        path = path.rpartition("/")[0] or "/"
+        yield path
+
+
+def file_cache_bytes(group: Cgroup) -> int:
+    """File pages on the LRU lists, of the group and those below it: shmem is not on them, locked pages neither."""
+    stat = dict(group.stat)
+    prefix = "total_" if group.version == 1 else ""
+    return sum(stat.get(f"{prefix}{name}_file", 0) for name in ("inactive", "active"))
+
+
+def tightest(groups: Mapping[str, Cgroup], path: str) -> Bound | None:
+    """The limit that the group at `path` meets first, its own or one above it; None if it is under none we know.
+
+    Charging goes from the group upwards and stops at the first that is full (try_charge_memcg() in mm/memcontrol.c): of
+    equals the nearest counts. Version 1 has a second limit, of memory and swap together.
+    """
+    best: Bound | None = None
+    for group in _upwards(groups, path):
+        for limit, current in (
+            (group.max_bytes, group.current_bytes),
+            (group.memsw_max_bytes, group.memsw_current_bytes),
+        ):
+            if not isinstance(limit, int) or current is None:
+                continue
+            cache = min(file_cache_bytes(group), current)
+            headroom = max(limit - current, 0) + cache
+            if best is None or headroom < best.headroom_bytes:
+                best = Bound(group=group, limit_bytes=limit, headroom_bytes=headroom, cache_bytes=cache)
+    return best
+
+
+def swap_room(groups: Mapping[str, Cgroup], path: str) -> Limit:
+    """How much more the group may swap out, by its own limit and those above it; "max" if none limits it.
+
+    Version 1 limits memory and swap together: what memory may not take is left to swap.
+    """
+    room: Limit = "max"
+    for group in _upwards(groups, path):
+        limit, current = group.swap_max_bytes, group.swap_current_bytes
+        if group.version == 1:
+            limit = group.memsw_max_bytes
+            if isinstance(limit, int) and isinstance(group.max_bytes, int):
+                limit = max(limit - group.max_bytes, 0)
+        if isinstance(limit, int) and current is not None:
+            left = max(limit - current, 0)
+            room = min(room, left) if isinstance(room, int) else left
+    return room
+
+
+def _upwards(groups: Mapping[str, Cgroup], path: str) -> Iterator[Cgroup]:
+    """The group and those above it that its memory is charged to.
+
+    On version 1 below 5.11 memory.use_hierarchy may be off: then the limits above do not hold, and
+    hierarchical_memory_limit, the least of those that do, is above theirs.
+    """
+    if (own := groups.get(path)) is None:
+        return
+    yield own
+    least = dict(own.stat).get("hierarchical_memory_limit", 0)
+    for above in ancestors(path):
+        group = groups.get(above)
+        if group is not None and not (isinstance(group.max_bytes, int) and group.max_bytes < least):
+            yield group

@@ -1,0 +1,86 @@
+from dataclasses import replace
+
+from reprieve.model.cgroup import Cgroup
+from reprieve.oom.groups import ancestors, file_cache_bytes, swap_room, tightest
+
+
+def by_path(*groups: Cgroup) -> dict[str, Cgroup]:
+    return {group.path: group for group in groups}
+
+
+ROOT = Cgroup(path="/", version=2)
+SLICE = Cgroup(path="/a", version=2, current_bytes=90, max_bytes=100, swap_max_bytes=50, swap_current_bytes=45)
+LEAF = Cgroup(path="/a/b", version=2, current_bytes=20, max_bytes=60, swap_max_bytes="max", swap_current_bytes=20)
+
+
+def test_an_unlimited_group_has_no_bound() -> None:
+    assert tightest(by_path(ROOT, replace(SLICE, max_bytes="max")), "/a") is None
+    assert tightest(by_path(ROOT, replace(SLICE, max_bytes=None)), "/a") is None
+    assert tightest(by_path(ROOT), "/gone") is None
+
+
+def test_a_usage_that_is_not_known_bounds_nothing() -> None:
+    assert tightest(by_path(ROOT, replace(SLICE, current_bytes=None)), "/a") is None
+    assert swap_room(by_path(ROOT, replace(SLICE, swap_current_bytes=None)), "/a") == "max"
+
+
+def test_the_root_has_nothing_above_it() -> None:
+    assert list(ancestors("/")) == []
+    assert list(ancestors("/a")) == ["/"]
+    assert list(ancestors("/a/b/c")) == ["/a/b", "/a", "/"]
+
+
+def test_a_parent_with_less_left_is_met_first() -> None:
+    bound = tightest(by_path(ROOT, SLICE, LEAF), "/a/b")
+    assert bound is not None
+    assert (bound.group.path, bound.limit_bytes, bound.headroom_bytes) == ("/a", 100, 10)
+
+
+def test_of_equals_the_nearest_counts() -> None:
+    bound = tightest(by_path(ROOT, SLICE, replace(LEAF, max_bytes=30)), "/a/b")
+    assert bound is not None
+    assert bound.group.path == "/a/b"
+
+
+def test_file_cache_counts_as_room_and_shmem_does_not() -> None:
+    stat = (("file", 60), ("shmem", 30), ("inactive_file", 10), ("active_file", 15))
+    bound = tightest(by_path(ROOT, replace(SLICE, stat=stat), LEAF), "/a/b")
+    assert bound is not None
+    assert (bound.group.path, bound.headroom_bytes, bound.cache_bytes) == ("/a", 35, 25)
+    assert file_cache_bytes(Cgroup(path="/", version=1, stat=(("active_file", 9), ("total_active_file", 5)))) == 5
+
+
+def test_a_group_above_its_limit_has_no_room_rather_than_less_than_none() -> None:
+    bound = tightest(by_path(ROOT, replace(SLICE, current_bytes=120)), "/a")
+    assert bound is not None
+    assert bound.headroom_bytes == 0
+
+
+def test_memory_and_swap_together_may_be_what_is_met() -> None:
+    group = Cgroup(path="/a", version=1, max_bytes=100, current_bytes=50, memsw_max_bytes=120, memsw_current_bytes=110)
+    bound = tightest(by_path(group), "/a")
+    assert bound is not None
+    assert (bound.limit_bytes, bound.headroom_bytes) == (120, 10)
+
+
+def test_a_limit_above_does_not_hold_where_the_kernel_says_so() -> None:
+    above = Cgroup(path="/a", version=1, max_bytes=100, current_bytes=99)
+    below = Cgroup(path="/a/b", version=1, max_bytes=500, current_bytes=50)
+    alone = replace(below, stat=(("hierarchical_memory_limit", 500),))  # memory.use_hierarchy is 0
+    within = replace(below, stat=(("hierarchical_memory_limit", 100),))
+    for group, path in ((alone, "/a/b"), (within, "/a")):
+        bound = tightest(by_path(above, group), "/a/b")
+        assert bound is not None
+        assert bound.group.path == path
+
+
+def test_the_least_swap_on_the_way_up_is_what_may_be_swapped() -> None:
+    assert swap_room(by_path(ROOT), "/") == "max"
+    assert swap_room(by_path(ROOT, SLICE, LEAF), "/a/b") == 5
+    assert swap_room(by_path(ROOT, SLICE, replace(LEAF, swap_max_bytes=20)), "/a/b") == 0
+
+
+def test_what_memory_may_not_take_of_both_is_left_to_swap() -> None:
+    group = Cgroup(path="/a", version=1, max_bytes=100, memsw_max_bytes=150, swap_current_bytes=20)
+    assert swap_room(by_path(group), "/a") == 30
+    assert swap_room(by_path(replace(group, memsw_max_bytes="max")), "/a") == "max"
