@@ -1,0 +1,118 @@
+"""How the machines in this folder were captured: python -m tests.hosts.capture [NAME ...], with the lab set up.
+
+What a guest's files say is printed by a shell in it, and written here as it is: no byte is edited. Of the groups that
+systemd makes a few are kept.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab.states import MINI, SYSTEMD, SYSTEMD_V1, saved
+
+FOLDER = Path(__file__).parent
+FILES = (
+    *("cgroup.controllers", "cgroup.events", "cgroup.procs", "release_agent", "memory.current", "memory.peak"),
+    *("memory.max", "memory.high", "memory.low", "memory.min", "memory.swap.current", "memory.swap.max"),
+    *("memory.events", "memory.events.local", "memory.stat", "memory.pressure", "memory.oom.group"),
+    *("memory.usage_in_bytes", "memory.max_usage_in_bytes", "memory.limit_in_bytes", "memory.soft_limit_in_bytes"),
+    *("memory.memsw.usage_in_bytes", "memory.memsw.limit_in_bytes", "memory.swappiness", "memory.oom_control"),
+)
+# Prints "PATH BASE64" for each file; a file that refuses to be read (a threaded group's cgroup.procs) is not printed.
+SHOW = f"""
+show() {{ cat "$1" > /tmp/shown 2> /tmp/refused && echo "$2 $(base64 /tmp/shown | tr -d '\\n')"; }}
+groups() {{ find "$1" -type d | while read -r group; do
+    for file in {" ".join(FILES)}; do test -e "$group/$file" && show "$group/$file" "$group/$file"; done
+done; }}
+"""
+MOUNTS = "show /proc/self/mountinfo /proc/self/mountinfo; show /proc/self/cgroup /proc/self/cgroup\n"
+# A slice with a limit over two services that stay, one of them with swap forbidden and some file cache.
+UNITS = """
+systemd-run -q --slice=app.slice --unit=web -p MemoryMax=96M -p MemoryHigh=80M -p OOMPolicy=kill sleep 900
+systemd-run -q --slice=app.slice --unit=batch -p MemoryMax=32M -p MemorySwapMax=0 \\
+    sh -c 'cat /usr/lib/x86_64-linux-gnu/*.so* > /dev/null; sleep 900'
+systemctl set-property --runtime app.slice MemoryMax=128M MemoryLow=16M
+sleep 8
+"""
+KEPT = (
+    r"/proc/|/sys/fs/cgroup/(unified/)?cgroup\.controllers$|"
+    r"/sys/fs/cgroup/(memory/)?(app\.slice/(.*/)?|init\.scope/|user\.slice/|system\.slice/((cron|dbus)\.service/)?)?[^/]*$"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capture:
+    """A guest of the lab, and what is done in it before it is looked at."""
+
+    series: str
+    machine: str
+    script: str
+
+
+CAPTURES = {
+    "v2-mini-6.12": Capture(
+        series="6.12",
+        machine=MINI,
+        script="""
+mkswap /dev/vda > /dev/null; swapon /dev/vda
+cd /sys/fs/cgroup; mkdir -p app/web app/batch plain; echo +memory > app/cgroup.subtree_control
+echo 64M > app/memory.max; echo 8M > app/memory.low; echo 40M > app/web/memory.max; echo 36M > app/web/memory.high
+echo 1 > app/web/memory.oom.group; echo 24M > app/batch/memory.max; echo 0 > app/batch/memory.swap.max
+(echo 0 > app/web/cgroup.procs; exec hog --mib 20 --hold 600) &
+(echo 0 > app/batch/cgroup.procs; exec hog --mib 60) ; sleep 6; cd /
+"""
+        + MOUNTS
+        + "groups /sys/fs/cgroup",
+    ),
+    "v1-mini-6.1": Capture(
+        series="6.1",
+        machine=MINI,
+        script="""
+echo -memory > /sys/fs/cgroup/cgroup.subtree_control; umount /sys/fs/cgroup; mkdir -p /sys/fs/cgroup
+mount -t tmpfs cgroup /sys/fs/cgroup; mkdir -p /sys/fs/cgroup/memory
+mount -t cgroup -o memory cgroup /sys/fs/cgroup/memory || exit 9
+mkswap /dev/vda > /dev/null; swapon /dev/vda
+cd /sys/fs/cgroup/memory; mkdir -p app/web plain
+echo 64M > app/memory.limit_in_bytes; echo 96M > app/memory.memsw.limit_in_bytes
+echo 24M > app/web/memory.limit_in_bytes; echo 20M > app/web/memory.soft_limit_in_bytes
+echo 10 > app/web/memory.swappiness; echo 1 > plain/memory.oom_control
+(echo 0 > app/web/cgroup.procs; exec hog --mib 12 --hold 600) & sleep 4; cd /
+"""
+        + MOUNTS
+        + "groups /sys/fs/cgroup",
+    ),
+    "v2-systemd-252": Capture(series="6.1", machine=SYSTEMD, script=UNITS + MOUNTS + "groups /sys/fs/cgroup"),
+    "hybrid-systemd-252": Capture(
+        series="6.1",
+        machine=SYSTEMD_V1,
+        script=UNITS + MOUNTS + "groups /sys/fs/cgroup/memory; groups /sys/fs/cgroup/unified",
+    ),
+}
+
+
+def capture(name: str) -> None:
+    """Boot the guest, do what is to be done, write its files below this folder in place of what was there."""
+    wanted = CAPTURES[name]
+    with saved(wanted.series, wanted.machine).restore() as guest:
+        answer = guest.run(SHOW + wanted.script, timeout_s=300)
+    shutil.rmtree(FOLDER / name, ignore_errors=True)
+    for line in answer.output.splitlines():
+        path, _, content = line.partition(" ")
+        if not path.startswith("/"):
+            print(f"{name}: {line}", file=sys.stderr)
+            continue
+        if re.match(KEPT, path) is None:
+            continue
+        target = FOLDER / name / path.removeprefix("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(base64.b64decode(content))
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:] or CAPTURES:
+        capture(name)
