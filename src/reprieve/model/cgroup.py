@@ -21,7 +21,7 @@ class Cgroup:
     low_bytes: Limit = None  # memory.low
     min_bytes: Limit = None  # memory.min
     soft_limit_bytes: Limit = None  # version 1 alone
-    swap_current_bytes: int | None = None  # memory.swap.current; version 1: memory+swap less memory
+    swap_current_bytes: int | None = None  # memory.swap.current; version 1: total_swap of memory.stat
     swap_max_bytes: Limit = None  # memory.swap.max
     memsw_max_bytes: Limit = None  # version 1: memory and swap together
     memsw_current_bytes: int | None = None  # version 1
