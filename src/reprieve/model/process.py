@@ -17,6 +17,7 @@ class Process:
     kernel_thread: bool = False  # has no memory of its own, is never chosen
     oom_score_adj: int | None = None  # -1000 to 1000
     oom_score: int | None = None  # as the kernel says it now
+    rss_bytes: int | None = None  # all three together; what the three are is told since 4.5
     rss_anon_bytes: int | None = None
     rss_file_bytes: int | None = None
     rss_shmem_bytes: int | None = None
