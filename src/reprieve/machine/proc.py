@@ -137,9 +137,8 @@ def _read_process(
         return None
     status, adj, score, cgroup = _NO_STATUS, None, None, None
     if "status" in files and (text := _read(host, pid, "status", problems)) is not None:
-        status = _parse_status(text)
-        if status is None:
-            status = _NO_STATUS
+        status = _parse_status(text) or _NO_STATUS
+        if status is _NO_STATUS:
             _note(problems, "status", _ODD, pid)
     if "oom_score_adj" in files and (text := _read(host, pid, "oom_score_adj", problems)) is not None:
         adj = _signed(text)
@@ -220,13 +219,19 @@ def _parse_status(text: str) -> _Status | None:
         or any(size is None and f"\n{key}:" in text for key, size in zip(_SIZES, sizes, strict=True))
     ):
         return None
-    *rest, ptes, pmds = sizes
-    # Until b4e98d9ac775 ("mm: account pud page tables", v4.15) VmPTE was the lowest level alone, VmPMD, since 4.0, the
-    # next: the killer counted both.
+    rss, anon, file, shmem, swap, locked, hugetlb, ptes, pmds = sizes
     return _Status(
-        uid,
-        *rest,
+        uid=uid,
+        rss_bytes=rss,
+        rss_anon_bytes=anon,
+        rss_file_bytes=file,
+        rss_shmem_bytes=shmem,
+        swap_bytes=swap,
+        # Until af5b0f6a09e4 ("mm: consolidate page table accounting", v4.15) VmPTE was the lowest level alone and
+        # VmPMD, since 4.0, the next: the killer counted both.
         pgtables_bytes=None if ptes is None else ptes + (pmds or 0),
+        locked_bytes=locked,
+        hugetlb_bytes=hugetlb,
         ns_pids=ns_pids,
         mems_allowed=_line(text, "Mems_allowed_list"),
     )
@@ -241,7 +246,8 @@ def _parse_cgroup(text: str) -> tuple[str | None, bool]:
     proc_cgroup_show() in kernel/cgroup/cgroup.c. Version 1 names its controllers; version 2 is hierarchy 0, and has
     those that version 1 has not. A group that was removed under a process still in it is said to be deleted.
     """
-    memory = unified = None
+    memory: str | None = None
+    unified: str | None = None
     known = True
     for line in text.split("\n")[:-1]:
         hierarchy, _, rest = line.partition(":")
@@ -252,8 +258,8 @@ def _parse_cgroup(text: str) -> tuple[str | None, bool]:
             unified = path
         elif "memory" in controllers.split(","):
             memory = path
-    path = memory if memory is not None else unified
-    return None if path is None else path.removesuffix(" (deleted)"), known
+    found = unified if memory is None else memory
+    return None if found is None else found.removesuffix(" (deleted)"), known
 
 
 def _held_bytes(process: Process) -> int:
@@ -331,12 +337,13 @@ def _note(problems: _Problems, file: str, reason: str, pid: int, refused: bool =
 
 
 def _tell(problems: _Problems, gaps: list[Gap]) -> None:
+    hint = "run it as root" if os.geteuid() else None  # root can be refused too, where it lacks a capability
     for (file, reason, refused), pids in problems.items():
         if len(pids) == 1:
             place, of = f"/proc/{pids[0]}/{file}", ""
         else:
             place, of = f"/proc/*/{file}", f"of {len(pids)} processes: "
-        gaps.append(Gap(place=place, reason=of + reason, hint="run it as root" if refused else None))
+        gaps.append(Gap(place=place, reason=of + reason, hint=hint if refused else None))
 
 
 def _tell_hidden(host: Host, gaps: list[Gap]) -> None:
