@@ -54,7 +54,7 @@ def test_a_log_without_a_kill_says_so_and_is_no_failure(reprieve: Run, tmp_path:
 def test_an_empty_input_that_was_named_is_told(reprieve: Run) -> None:
     done = reprieve("why", "-", stdin="")
     assert done.returncode == 5
-    assert done.stdout.startswith("No OOM kill by the kernel in stdin.\n")
+    assert done.stdout.startswith("No log could be read: whether the kernel killed is not known.\n")
     assert "stdin: is empty" in done.stdout
 
 
@@ -72,7 +72,7 @@ def test_what_is_no_text_is_told_and_a_kill_in_it_is_shown(reprieve: Run, tmp_pa
         done = reprieve("why", path, COLUMNS="120")
         assert done.returncode == 5
         assert f"{path}: is no text (name a kernel log" in " ".join(done.stdout.split())
-        assert done.stdout.startswith("Killed    python (pid 3882)" if path == "core" else "No OOM kill")
+        assert done.stdout.startswith("Killed    python (pid 3882)" if path == "core" else "No log could be read")
     piped = run_sh(f"cat {sys.executable} | {sys.executable} -m reprieve why")
     assert (piped.returncode, "stdin: is no text" in piped.stdout) == (5, True)
 
@@ -91,16 +91,16 @@ def test_a_folder_of_many_logs_is_named_in_one_line(reprieve: Run, tmp_path: Pat
     assert re.fullmatch(r"No OOM kill by the kernel in (logs/\d+\.log,? ){4}and 96 others\.\n", done.stdout)
 
 
-def test_an_empty_pipe_that_was_not_named_is_no_source(reprieve: Run) -> None:
-    piped = reprieve("why", "--pid", "0", stdin="").stdout
-    assert "stdin" not in piped
-    assert piped.splitlines()[:1] == reprieve("why", "--pid", "0").stdout.splitlines()[:1]
+def test_an_empty_pipe_that_was_not_named_is_told_before_the_machine_is_looked_at(reprieve: Run) -> None:
+    first, blank, *answer = reprieve("why", "--pid", "0", stdin="").stdout.splitlines()
+    assert (first, blank) == ("Standard input is empty. This is of the machine itself:", "")
+    assert answer[:1] == reprieve("why", "--pid", "0").stdout.splitlines()[:1]
 
 
 def test_what_was_asked_for_and_is_not_there_is_said(reprieve: Run, three: Path) -> None:
     done = reprieve("why", three, "--pid", "99")
     assert done.returncode == 0
-    assert done.stdout == "None of the 3 events found is one that was asked for; --list shows them.\n"
+    assert done.stdout == "None of the 3 events found is one that was asked for; --list alone shows them.\n"
 
 
 # -- which kills -------------------------------------------------------------------------------------------------------

@@ -19,14 +19,16 @@ _RECORDED = os.path.join(os.path.dirname(__file__), "recorded.log")
 
 
 def perform(*, verbose: bool) -> None:
-    """Make a kill, explain it as `reprieve why` does. Nothing of it is left on the machine."""
+    """Make a kill, explain it as `reprieve why` does. Nothing of it is left on the machine but its lines in the log."""
     become_expendable()
     try:
         log, source = kill_a_leak(), "/dev/kmsg"
         what = (
             f"A process leaked in a memory cgroup of its own, limited to {size(LIMIT_BYTES)}, and the kernel of this "
         )
-        what += "machine killed it. Nothing of it is left. `reprieve why` says of it:"
+        what += (
+            "machine killed it. Only its lines in the kernel's log are left, which `reprieve why` goes on to tell of:"
+        )
     except Failure as failure:
         with open(_RECORDED, "rb") as file:
             log, source = file.read(), "recorded.log"

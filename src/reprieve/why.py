@@ -68,10 +68,14 @@ def perform(request: Request) -> int:
     status = _status(request, bool(found) or proven, told.gaps)
     if request.listed:
         lines = _listing(request, snapshot)
+        if told.history and not found and not request.as_json:
+            print(f"reprieve: none of the {len(told.history)} events found is one that was asked for", file=sys.stderr)
     elif snapshot.ooms or proven:
         lines = _explanation(request, snapshot)
     else:
         lines = chain(_nothing(request, told, sources), _explanation(request, snapshot))
+    if any(gap.reason == _EMPTY for gap in told.gaps) and not (request.as_json or request.listed):
+        lines = chain(("Standard input is empty. This is of the machine itself:", ""), lines)
     _print(request, chain(lines, _end(request, len(found), status)))
     return status
 
@@ -97,6 +101,8 @@ def _sources(request: Request, identity: Identity) -> tuple[list[Source], list[G
         sources, gaps = named(request.sources, identity)
     else:
         sources, gaps = of_this_machine(identity)
+        if _is_given():  # read to its end, and empty: what should have written there may have failed
+            gaps.append(Gap(place="stdin", reason=_EMPTY))
     if os.isatty(2):
         sources = [source._replace(blocks=_with_progress(source)) for source in sources]
     return sources, gaps
@@ -301,14 +307,19 @@ def _nothing(request: Request, told: Snapshot, sources: Sequence[Source]) -> Ite
     if request.as_json:
         return
     if told.history:
-        yield f"None of the {len(told.history)} events found is one that was asked for; --list shows them."
+        yield f"None of the {len(told.history)} events found is one that was asked for; --list alone shows them."
     elif request.redact:
         yield "No OOM kill by the kernel in what could be read."
     else:
         from reprieve.show.escape import name
 
-        names = [name(source.name) for source in sources[: len(sources) if len(sources) < 6 else 4]]
-        others = f" and {len(sources) - len(names)} others" if len(names) < len(sources) else ""
+        unseen = {gap.place for gap in told.gaps if _hides(gap)}
+        looked = [source for source in sources if source.name not in unseen]
+        if not looked:
+            yield "No log could be read: whether the kernel killed is not known."
+            return
+        names = [name(source.name) for source in looked[: len(looked) if len(looked) < 6 else 4]]
+        others = f" and {len(looked) - len(names)} others" if len(names) < len(looked) else ""
         yield f"No OOM kill by the kernel in {', '.join(names)}{others}."
 
 
@@ -485,10 +496,11 @@ def _status(request: Request, found: bool, gaps: Sequence[Gap]) -> int:
 
 def _hides(gap: Gap) -> bool:
     """May a kill be behind it? Anybody may write lines that look like one: they must not make a healthy answer sick."""
-    return not gap.reason.startswith(_FORGED) and not gap.reason.endswith(_UNDATED)
+    return not gap.reason.startswith(_FORGED) and not gap.reason.endswith(_UNDATED) and gap.reason != _EMPTY
 
 
 _FORGED = "looks like a kill, but a program wrote it"
+_EMPTY = "is empty; this machine was looked at"
 _UNDATED = "no date, and may be of another time"
 
 
