@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Callable, Container, Iterable
 from dataclasses import replace
+from functools import lru_cache
 from typing import NamedTuple
 
 from reprieve.machine.host import Host
@@ -181,7 +182,7 @@ def _read_process(
 def _parse_stat(text: str) -> _Stat | None:
     """do_task_stat() in fs/proc/array.c. The comm may hold ") R 1" and newlines: what follows the last ")" is ours."""
     opened, closed = text.find(" ("), text.rfind(") ")
-    fields = text[closed + 2 :].split()
+    fields = text[closed + 2 :].split(maxsplit=22)
     if opened < 1 or closed < opened or len(fields) < 22:
         return None
     ppid, flags, threads, start, rss = (number(fields[at]) for at in (1, 6, 17, 19, 21))
@@ -240,6 +241,7 @@ def _parse_status(text: str) -> _Status | None:
 _SIZES = ("VmRSS", "RssAnon", "RssFile", "RssShmem", "VmSwap", "VmLck", "HugetlbPages", "VmPTE", "VmPMD")
 
 
+@lru_cache(maxsize=256)  # neighbours are mostly of one group
 def _parse_cgroup(text: str) -> tuple[str | None, bool]:
     """The path in the hierarchy that counts memory, None if there is none; and whether all lines were understood.
 
