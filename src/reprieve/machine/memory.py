@@ -198,7 +198,7 @@ def read_sysctls(host: Host, gaps: list[Gap]) -> tuple[tuple[str, str], ...]:
         text = host.text(path, gaps)
         if text is None:
             continue
-        if re.fullmatch(r"-?[0-9]{1,20}\n?", text):
+        if re.fullmatch(r"-?[0-9]{1,20}\n", text):
             values.append((name, text.strip()))
         else:
             _tell_odd(gaps, path, 1)
@@ -213,8 +213,10 @@ _ZONE_FIGURES = ("free", "min", "low", "high", "spanned", "present", "managed")
 
 
 def _lines(host: Host, gaps: list[Gap], path: str) -> list[str]:
-    text = host.text(path, gaps)
-    return [line for line in text.split("\n") if line] if text else []
+    *whole, rest = (host.text(path, gaps) or "").split("\n")
+    if rest:
+        gaps.append(Gap(place=path, reason="it ends within a line: the last figure may be cut"))
+    return [line for line in whole if line]
 
 
 def _names(host: Host, gaps: list[Gap], path: str) -> list[str]:

@@ -188,6 +188,8 @@ def _parse_stat(text: str) -> _Stat | None:
     ppid, flags, threads, start, rss = (number(fields[at]) for at in (1, 6, 17, 19, 21))
     if ppid is None or flags is None or threads is None or start is None or rss is None:
         return None
+    if rss >= 1 << 47:  # 2^63 bytes: no machine's, and no JSON reader's
+        return None
     return _Stat(
         comm=text[opened + 2 : closed],
         state=fields[0],
@@ -351,7 +353,8 @@ def _tell(problems: _Problems, gaps: list[Gap]) -> None:
 def _tell_hidden(host: Host, gaps: list[Gap]) -> None:
     """Who is hidden leaves no trace: only the mount option tells that there may be some.
 
-    has_pid_permissions() in fs/proc/base.c: the group of the option, and who may trace a process, see it all the same.
+    has_pid_permissions() in fs/proc/base.c: who is in the group of the option `gid`, or in group 0 without one, and who
+    may trace a process, see it all the same.
     """
     told: list[Gap] = []
     options = next((mount[3] for mount in reversed(read_mounts(host, told)) if mount[1] == "/proc"), "")
@@ -365,7 +368,7 @@ def _tell_hidden(host: Host, gaps: list[Gap]) -> None:
     capabilities = re.search(r"\nCapEff:\t([0-9a-f]{16})\n", own)
     if capabilities and int(capabilities[1], 16) >> _CAP_SYS_PTRACE & 1:
         return
-    if group and hides[1] in ("2", "invisible") and group[1] in groups:
+    if hides[1] in ("2", "invisible") and (group[1] if group else "0") in groups:
         return
     gaps.append(
         Gap(
