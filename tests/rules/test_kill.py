@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from reprieve.model.oom import Stamp
+from reprieve.machine.events import summarise
+from reprieve.model.oom import Kill, OomReport, Stamp
 from reprieve.model.snapshot import Snapshot
 from reprieve.oom.paths import workload
 from reprieve.rules import diagnose
@@ -67,6 +68,37 @@ def test_without_the_end_of_the_log_nothing_is_said_of_what_followed() -> None:
 def test_whether_kills_went_on_is_told_from_the_end_of_the_log(log: str, said: str) -> None:
     (finding,) = is_it_over(snapshot(log))
     assert said in finding.claim
+
+
+def _told(scope: str, *kills: tuple[float, str], lines: int) -> Snapshot:
+    """Kills at limits that the text does not name, each of so many lines."""
+    ooms = tuple(
+        OomReport(
+            stamp=Stamp(uptime_s=at),
+            constraint=scope,
+            kills=(Kill(line=1, pid=7, comm=comm),),
+            lines=tuple((line, f"Killed process 7 ({comm})") for line in range(1, lines + 1)),
+        )
+        for at, comm in kills
+    )
+    return Snapshot(ooms=ooms, history=tuple(map(summarise, ooms)), log_ends=ooms[-1].stamp)
+
+
+def test_a_text_of_kill_lines_alone_does_not_show_where_its_log_ended() -> None:
+    assert not list(is_it_over(_told("CONSTRAINT_MEMCG", (10, "java"), (20, "java"), (30, "java"), lines=1)))
+
+
+def test_three_programs_at_limits_that_are_not_named_are_no_loop() -> None:
+    assert not list(is_it_over(_told("CONSTRAINT_MEMCG", (10, "java"), (20, "node"), (30, "sh"), lines=2)))
+
+
+def test_a_period_is_told_only_where_three_pauses_agree() -> None:
+    loop = (10, "sh"), (20, "sh"), (30, "sh"), (40, "sh")
+    (even,) = is_it_over(_told("CONSTRAINT_MEMCG", *loop, lines=2))
+    (few,) = is_it_over(_told("CONSTRAINT_MEMCG", *loop[:3], lines=2))
+    (uneven,) = is_it_over(_told("CONSTRAINT_MEMCG", (10, "sh"), (11, "sh"), *loop[2:], lines=2))
+    assert "4 kills in its last 30 s, every 10 s (median)" in even.claim
+    assert all("every" not in finding.claim for finding in (few, uneven))
 
 
 def test_a_pause_as_long_as_those_between_the_kills_is_no_end() -> None:

@@ -175,18 +175,22 @@ def repeat_kills(snapshot: Snapshot) -> Iterator[Finding]:
 def is_it_over(snapshot: Snapshot) -> Iterator[Finding]:
     """Whether the kills went on to the end of the log, or had stopped by then.
 
-    Told of the newest kill alone, beside all others at the same limit: the same cgroup, or the machine. They go on if
-    the last hour has three or more and the time since the newest is of the length of those between them. They have
-    stopped if nothing follows for ten minutes and for three times the longest pause between them. Else, and where the
-    log ends with the report itself, nothing is claimed. What was killed need not have been started again.
+    Told of the newest kill alone, beside all others at the same limit: the same cgroup, or the machine; where the text
+    does not say which cgroup it was, beside those of the same name. They go on if the last hour has three or more and
+    the time since the newest is of the length of those between them; a period is told where four or more agree in it.
+    They have stopped if nothing follows for ten minutes and for three times the longest pause between them. Else, and
+    where the log ends with the report itself, nothing is claimed; nor is it of a text that was searched for kills (by
+    grep), which does not show where its log ended. What was killed need not have been started again.
 
     Source: the stamps of the events, and of the last line of the log; of the kernel's own buffer the time now.
     """
     oom = snapshot.ooms[-1] if snapshot.ooms else None
     if oom is None or oom.victim is None or oom.sysrq or snapshot.log_ends is None:
         return
+    if len(oom.lines) == len(oom.kills):
+        return  # nothing but the lines of kills
     killed = [event for event in snapshot.history if event.victims and event.host == oom.host]
-    same = [event for event in killed if _identity(event.limit_of) == _identity(oom.limit_of)]
+    same = [event for event in killed if _is_same_limit(event, oom)]
     since = [elapsed_s(event.stamp, snapshot.log_ends) for event in same]
     claim = _how_it_goes_on(since, "" if oom.limit_of is None else f" at the limit of {quote(oom.limit_of.name)}")
     if claim is None:
@@ -217,7 +221,9 @@ def _how_it_goes_on(since: Sequence[float | None], at: str) -> tuple[str, str] |
     gaps = [earlier - later for earlier, later in pairwise(recent)]
     if len(recent) > 2 and recent[0] - after >= 1 and after <= 2 * max(gaps):
         newest = "at its end" if after < 1 else f"{duration(after)} before its end"
-        often = f"{len(recent)} kills{at} in its last {duration(recent[0])}, every {duration(_median(gaps))} (median)"
+        often = f"{len(recent)} kills{at} in its last {duration(recent[0])}"
+        if len(gaps) > 2 and max(gaps) <= 2 * min(gaps):
+            often += f", every {duration(_median(gaps))} (median)"
         return "warning", f"It was still going on where the log ends: {often}, the newest {newest}"
     longest = max((earlier - later for earlier, later in pairwise(told)), default=0.0)
     if len(told) < len(since) or after < max(_QUIET_S, 3 * longest):
@@ -304,6 +310,14 @@ def _is_same_load(event: OomSummary, oom: OomReport) -> bool:
         return _identity(event.limit_of) == _identity(oom.limit_of)
     same_name = any(comm == oom.victim.comm for _, comm in event.victims)
     return same_name and _identity(event.workload) == _identity(oom.workload)
+
+
+def _is_same_limit(event: OomSummary, oom: OomReport) -> bool:
+    """Is it of the same cgroup or the machine? Of a cgroup that the text does not name: a victim of the same name."""
+    if event.limit_of is None and oom.limit_of is None and "CONSTRAINT_MEMCG" in (event.scope, oom.scope):
+        same_name = any(comm == kill.comm for _, comm in event.victims for kill in oom.kills)
+        return event.scope == oom.scope and same_name
+    return _identity(event.limit_of) == _identity(oom.limit_of)
 
 
 def _identity(group: Workload | None) -> str | None:
