@@ -210,3 +210,27 @@ def test_a_damaged_paste_raises_nothing(path: Path, seed: int) -> None:
     ):
         for told in read_endings(damaged):
             str(told).encode()
+
+
+def test_a_journal_tells_who_killed_before_the_kernel_had_to() -> None:
+    [*_, oomd] = read_endings((LAB / "6.1.0-56-cloud-amd64__systemd-systemd-oomd.out.txt").read_text())
+    assert (oomd.manager, oomd.name, oomd.oom_killed) == ("systemd-oomd", "press.service", True)
+    assert (oomd.reason or "").startswith("memory pressure for /system.slice/press.service being 24.93% > 5.00%")
+    [early] = read_endings((LAB / "6.1.0-56-cloud-amd64__systemd-earlyoom.out.txt").read_text())
+    assert (early.manager, early.name, early.signal) == ("earlyoom", "eater", 15)
+    assert early.finished is not None
+    assert early.finished.text == "Nov 23 14:05:32"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Nov 23 14:09:52 lab mallory[7]: Killed /system.slice/a.service due to memory pressure for / being 9% > 5%",
+        "Killed /system.slice/a.service due to memory pressure for / being 24.93% > 5.00% for > 2s",
+        "Nov 23 14:09:52 lab systemd-oomd[329]: Considered 1 cgroups for killing, top candidates were:",
+        "Nov 23 14:05:26 lab earlyoom[441]: sending SIGTERM when mem <= 20.00% and swap <= 100.00%,",
+        "Nov 23 14:05:26 lab systemd[700]: a.service: A process of this unit has been killed by the OOM killer.",
+    ],
+)
+def test_a_line_that_is_no_word_of_a_daemon_about_its_kill_is_no_ending(line: str) -> None:
+    assert read_endings(line + "\n") == ()

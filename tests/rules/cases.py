@@ -40,14 +40,22 @@ CASES = {
             _PASTED + "ctr-events.txt",
             _LAB + "systemd-unit-memorymax.out.txt",
             _LAB + "systemd-systemd-oomd.out.txt",
+            _LAB + "systemd-unit-oompolicy-continue.out.txt",
         ),
         silent=(
             (_PASTED + "docker-inspect-137-not-oom.json", "docker kill: 137 too"),
             (_PASTED + "docker-inspect-live-updated.json", "it runs"),
             (_PASTED + "podman-inspect-oom-runc.json", "killed for memory, but this Podman cannot tell"),
-            (_LAB + "systemd-unit-oompolicy-continue.out.txt", "a child was killed, the unit goes on"),
+            (_LAB + "systemd-journal-formats.out.txt", "the kernel's own words of it are there"),
         ),
         lives=("the container's id leads to the kill in its host's log",),
+    ),
+    "killed-by-daemon": Cases(
+        speaks=(_LAB + "systemd-systemd-oomd.out.txt", _LAB + "systemd-earlyoom.out.txt"),
+        silent=(
+            (_LAB + "systemd-unit-memorymax.out.txt", "the kernel's kill of a unit"),
+            (_LAB + "systemd-unit-oompolicy-kill.out.txt", "the kernel's, and systemd's own words of it"),
+        ),
     ),
     "killed-without-proof": Cases(
         speaks=(

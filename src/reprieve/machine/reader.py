@@ -22,6 +22,7 @@ _PASTE_BYTES = 2 * 1024 * 1024  # a pod is 10 KiB of JSON, and people paste a fe
 # One of these is in every status that tells of an end; without them nothing more is loaded.
 _STATUS_WORDS = (
     *(b"OOMKilled", b"containerStatuses", b"/tasks/", b"Container ID:", b"Active: ", b"Result=", b'"Type"'),
+    *(b"killed by the OOM killer", b" due to memory ", b"sending SIG"),
 )
 _PROOFS = ("kmsg", "journal")  # kinds whose records only the kernel can mark as its own
 _PIECES = 6  # of 256 KiB: a report of thousands of tasks stands in three

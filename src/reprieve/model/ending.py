@@ -13,10 +13,11 @@ class Ending:
     All text is chosen by strangers. None is "not said".
     """
 
-    manager: str  # "docker", "podman", "containerd", "kubernetes", "systemd"
+    # "docker", "podman", "containerd", "kubernetes", "systemd"; who killed by itself: "systemd-oomd", "earlyoom"
+    manager: str
     line: int  # where in its source it is told, counted from 1
     source: str = "-"
-    name: str | None = None  # of the container or the unit
+    name: str | None = None  # of the container or the unit; of the process, where earlyoom killed it
     container_id: str | None = None
     pod: str | None = None
     namespace: str | None = None  # of the pod, or containerd's
@@ -24,7 +25,7 @@ class Ending:
     qos: str | None = None
     state: str | None = None  # now, in the manager's word: "exited", "running", "Waiting", "failed"
     state_reason: str | None = None  # "CrashLoopBackOff"
-    reason: str | None = None  # of the end: "OOMKilled", "Error", "oom-kill", "signal"
+    reason: str | None = None  # of the end: "OOMKilled", "Error", "oom-kill", "signal"; a daemon's words
     exit_code: int | None = None  # 137 is 128 + SIGKILL, whoever sent it
     signal: int | None = None  # where the manager tells it apart from an exit
     # The manager's own flag. True: a process in it was killed, not always its first one. False proves nothing: Podman

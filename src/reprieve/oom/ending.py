@@ -1,7 +1,8 @@
 """Pasted words of container and service managers → how their workloads ended.
 
 Read by shape: `docker inspect`, `podman inspect`, `docker events`, `podman events` (JSON), `ctr events`,
-`kubectl get pod -o json`, `kubectl describe pod`, `systemctl status`, `systemctl show`.
+`kubectl get pod -o json`, `kubectl describe pod`, `systemctl status`, `systemctl show`; and lines of a journal in which
+systemd, systemd-oomd or earlyoom tell of a kill.
 """
 
 import re
@@ -11,12 +12,18 @@ from typing import Any, Literal
 
 from reprieve.model.ending import Ending
 from reprieve.model.oom import Stamp
-from reprieve.oom.lines import stamp
+from reprieve.oom.lines import Line, read_lines, stamp
 
 Limit = int | Literal["max"] | None
 
 # Without one of these words nothing here reads the text: most texts are searched once and left.
 _JSON_WORDS = ('"OOMKilled"', '"containerStatuses"', '"Action"', '"Type"')
+_JOURNAL_WORDS = ("killed by the OOM killer", " due to memory ", "sending SIG")
+# unit_log_oom() in systemd's src/core/unit.c (since 244; "process(es)" of systemd-oomd since 248); monitor_*_contexts_
+# handler() in src/oom/oomd-manager.c; kill_process() in earlyoom's kill.c.
+_OF_SYSTEMD = r"(?P<unit>\S+): A process of this unit has been killed by the OOM killer\."
+_OF_OOMD = r"Killed (?P<path>/.*?) due to (?P<reason>memory (?:pressure|used) .*)"
+_OF_EARLYOOM = r'sending SIG(?P<signal>TERM|KILL) to process \d{1,10} uid \d{1,10} "(?P<comm>.*)": (?P<reason>.*)'
 _SIGNALS = {"HUP": 1, "INT": 2, "QUIT": 3, "ILL": 4, "ABRT": 6, "BUS": 7, "FPE": 8, "KILL": 9, "SEGV": 11, "TERM": 15}
 _UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50}
 _UNITS |= {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15}
@@ -40,7 +47,29 @@ def read_endings(text: str) -> tuple[Ending, ...]:
         found += _from_status(text)
     if "Result=" in text:
         found += _from_show(text)
+    if any(word in text for word in _JOURNAL_WORDS):
+        told = {(ending.manager, ending.name) for ending in found}  # `systemctl status` quotes the journal
+        found += [ending for ending in _from_journal(text) if (ending.manager, ending.name) not in told]
     return tuple(sorted(found, key=lambda ending: ending.line))
+
+
+def _from_journal(text: str) -> Iterator[Ending]:
+    """Lines that bear the name of who wrote them; anybody may have written it, as any line of a text."""
+    for line in read_lines(text):
+        if "systemd[1]: " in line.head:
+            if match := re.fullmatch(_OF_SYSTEMD, line.text):
+                yield _of_daemon("systemd", line, name=match["unit"], reason="killed by the OOM killer")
+        elif re.search(r"systemd-oomd(?:\[\d+\])?: ", line.head):
+            if match := re.fullmatch(_OF_OOMD, line.text):
+                yield _of_daemon("systemd-oomd", line, name=match["path"].rpartition("/")[2], reason=match["reason"])
+        elif re.search(r"earlyoom(?:\[\d+\])?: ", line.head) and (match := re.fullmatch(_OF_EARLYOOM, line.text)):
+            name, number = match["comm"], _SIGNALS[match["signal"]]
+            yield replace(_of_daemon("earlyoom", line, name=name, reason=match["reason"]), signal=number)
+
+
+def _of_daemon(manager: str, line: Line, *, name: str, reason: str) -> Ending:
+    when = stamp(line.head)
+    return Ending(manager=manager, line=line.number, name=name, reason=reason, oom_killed=True, finished=when)
 
 
 def _from_json(text: str) -> Iterator[Ending]:

@@ -2,7 +2,7 @@
 
 from reprieve.model.finding import Finding
 from reprieve.model.snapshot import Snapshot
-from reprieve.rules.ending import ended_by_oom, killed_without_proof
+from reprieve.rules.ending import ended_by_oom, killed_by_daemon, killed_without_proof
 from reprieve.rules.growth import process_grew
 from reprieve.rules.host import host_full, many_processes, node_short
 from reprieve.rules.kernel import dirty_cache, huge_pages_idle, kernel_memory, locked_memory, shmem_holds
@@ -45,6 +45,7 @@ RULES = (
     group_kill,
     why_this_one,
     unknown_field,
+    killed_by_daemon,
     ended_by_oom,
     killed_without_proof,
 )

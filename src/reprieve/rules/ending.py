@@ -8,8 +8,13 @@ from reprieve.model.snapshot import Snapshot
 from reprieve.units import size
 
 SIGKILL = 9
+_JOURNAL = "killed by the OOM killer"  # systemd's words in the journal; in a status it says "oom-kill"
 _MANAGERS = {"docker": "Docker", "podman": "Podman", "kubernetes": "Kubernetes"}  # the others write themselves small
 _ID_LENGTH = 12  # of a container's id: what `docker ps` shows, and enough to find it in a path
+DAEMONS = {  # that kill by themselves, and what of them is to be known
+    "systemd-oomd": "The kernel log has no report of it: it is no kill by the kernel.",
+    "earlyoom": "The kernel log has no report of it: it is no kill by the kernel. SIGTERM lets it end by itself.",
+}
 _OTHERS = {  # who else sends SIGKILL
     "docker": "docker stop (after 10 s), docker kill, docker rm -f, a person, or a daemon such as earlyoom",
     "podman": "podman stop (after 10 s), podman kill, podman rm -f, a person, or a daemon such as earlyoom",
@@ -39,10 +44,10 @@ def ended_by_oom(snapshot: Snapshot) -> Iterator[Finding]:
     """
     for endings in _by_workload(snapshot.endings):
         last = endings[-1]
-        if not last.oom_killed:
+        if not last.oom_killed or last.manager in DAEMONS or _is_in_the_kernels_words(last, snapshot):
             continue
-        often = f" {len(endings)} times" if len(endings) > 1 else ""
-        said = "Result=oom-kill" if last.manager == "systemd" else "OOMKilled"
+        often = _often(endings)
+        said = "OOMKilled" if last.manager != "systemd" else _JOURNAL if last.reason == _JOURNAL else "Result=oom-kill"
         yield Finding(
             code="ended-by-oom",
             severity="critical",
@@ -52,6 +57,51 @@ def ended_by_oom(snapshot: Snapshot) -> Iterator[Finding]:
             evidence=tuple(map(_evidence, endings)),
             remedies=(_look("Ask the kernel log of its host which process it was, and what held the memory", last),),
         )
+
+
+def killed_by_daemon(snapshot: Snapshot) -> Iterator[Finding]:
+    """systemd-oomd or earlyoom killed it, before the kernel had to.
+
+    The kernel log has no report of such a kill. systemd-oomd ends a whole cgroup: for pressure (the time its processes
+    stood still for memory), or for swap that is nearly used up. earlyoom ends one process when little memory and swap
+    are left. The memory may have been full, or close to it; what it was full of only the time before can tell.
+
+    Source: systemd-oomd.service(8), oomd.conf(5); earlyoom(1).
+    """
+    for endings in _by_workload(snapshot.endings):
+        last = endings[-1]
+        if last.manager not in DAEMONS:
+            continue
+        often = _often(endings)
+        by = "process " if last.manager == "earlyoom" else ""
+        yield Finding(
+            code="killed-by-daemon",
+            severity="critical",
+            confidence="certain",
+            claim=f"{last.manager} killed {by}{quote(last.name or '')}{often}, before the kernel had to",
+            detail=(f"Its words: {quote(last.reason or '')}", DAEMONS[last.manager]),
+            evidence=tuple(map(_evidence, endings)),
+            remedies=(_look_at_daemon(last),),
+        )
+
+
+def _look_at_daemon(ending: Ending) -> Remedy:
+    if ending.manager == "earlyoom":
+        return Remedy(
+            title="See at what levels it acts, and whom it spares", commands=(("systemctl", "cat", "earlyoom"),)
+        )
+    properties = "ManagedOOMMemoryPressure,ManagedOOMMemoryPressureLimit,ManagedOOMSwap"
+    commands: list[tuple[str, ...]] = [("oomctl",)]
+    if ending.name and not ending.name.startswith("-"):
+        commands.append(("systemctl", "show", ending.name, f"--property={properties}"))
+    return Remedy(title="See what systemd-oomd watches, and at what pressure it acts", commands=tuple(commands))
+
+
+def _is_in_the_kernels_words(ending: Ending, snapshot: Snapshot) -> bool:
+    """systemd's word for a kill of which the kernel's own report is here says nothing more."""
+    return ending.manager == "systemd" and any(
+        event.workload is not None and event.workload.name == ending.name for event in snapshot.history
+    )
 
 
 def killed_without_proof(snapshot: Snapshot) -> Iterator[Finding]:
@@ -83,6 +133,13 @@ def killed_without_proof(snapshot: Snapshot) -> Iterator[Finding]:
             evidence=tuple(map(_evidence, endings)),
             remedies=(_look("See in the kernel log of its host whether it was the OOM killer", last),),
         )
+
+
+def _often(endings: list[Ending]) -> str:
+    """How many ends these are. `systemctl show` and `status` tell of one, and `show` may do without the time."""
+    times = {ending.finished for ending in endings} - {None}
+    count = len(times) if endings[-1].manager == "systemd" else len(endings)
+    return f" {count} times" if count > 1 else ""
 
 
 def _by_workload(endings: tuple[Ending, ...]) -> list[list[Ending]]:
@@ -120,7 +177,9 @@ def _about_kill(ending: Ending) -> Iterator[str]:
         yield "It has no memory limit of its own: a parent's was reached, or the machine was full."
     elif limit is not None:
         yield f"Its memory limit is {size(limit)} now."
-    if ending.manager == "systemd":
+    if ending.reason == _JOURNAL:
+        yield "It was the kernel: of its own kills systemd-oomd tells in other words."
+    elif ending.manager == "systemd":
         yield "It was the kernel, or systemd-oomd, which kills before the kernel has to."
     elif SIGKILL in (ending.signal, (ending.exit_code or 0) - 128):
         yield "Exit status 137 = 128 + 9: its first process was killed, or passed on that a child of it was."
