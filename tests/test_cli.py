@@ -80,3 +80,10 @@ def test_without_the_rights_the_demo_explains_a_recorded_kill_and_says_so(as_nob
     assert (done.returncode, done.stderr) == (0, "")
     assert "This is a recorded one" in done.stdout
     assert re.search(r"^Killed    \S+ \(pid \d+\)", done.stdout, re.MULTILINE)
+
+
+def test_a_log_in_the_place_of_a_verb_is_answered_with_the_verb(reprieve: Run, tmp_path: Path) -> None:
+    (tmp_path / "kern log").touch()
+    done = reprieve("kern log")
+    assert done.returncode == 2
+    assert "Did you mean: reprieve why 'kern log'" in done.stderr

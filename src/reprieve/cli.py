@@ -31,7 +31,20 @@ def run() -> None:
         sys.exit(1)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _Verbs(click.Group):
+    """The verbs; a file in the place of one is most likely a log."""
+
+    def resolve_command(
+        self, context: click.Context, words: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if words and self.get_command(context, words[0]) is None and os.path.exists(words[0]):
+            from reprieve.show.escape import shell
+
+            context.fail(f"No such command {words[0]!r}. Did you mean: {shell(('reprieve', 'why', words[0]))}")
+        return super().resolve_command(context, words)
+
+
+@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, "-V", "--version", message="%(prog)s %(version)s")
 def cli() -> None:
     """What Linux killed for memory, why, and what to do about it."""
@@ -44,7 +57,7 @@ def _moment(_context: click.Context, _option: click.Parameter, text: str | None)
 
     moment = parse_moment(text)
     if moment is None:
-        raise click.BadParameter(f"{text!r} is no date: try 2026-11-23, '2026-11-23 14:08', '2 h ago' or 'yesterday'")
+        raise click.BadParameter(f"{text!r} is no date: try 14:08, '2026-11-23 14:08', '2 h ago' or 'yesterday'")
     return moment
 
 
@@ -61,7 +74,7 @@ def _codes(_context: click.Context, _option: click.Parameter, begun: str) -> lis
 @click.option("--all", "every", is_flag=True, help="Explain every kill, the oldest first.")
 @click.option("--last", type=click.IntRange(1), metavar="N", help="Explain the newest N.")
 @click.option("--list", "listed", is_flag=True, help="One line for each kill.")
-@click.option("--since", callback=_moment, metavar="WHEN", help="Not before: a date, '2 h ago', 'yesterday'.")
+@click.option("--since", callback=_moment, metavar="WHEN", help="Not before: a date, 14:08, '2 h ago', 'yesterday'.")
 @click.option("--until", callback=_moment, metavar="WHEN", help="Not after.")
 @click.option("--pid", type=int, metavar="PID", help="Kills of this process.")
 @click.option("--name", metavar="NAME", help="Kills of processes whose name holds this.")

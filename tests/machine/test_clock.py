@@ -9,7 +9,9 @@ from reprieve.machine.clock import moment_of, parse_moment
 from reprieve.model.oom import Stamp
 
 
-@pytest.mark.parametrize("text", ["", "soon", "tomorrow", "2026-13-01", "2026-02-30", "5 parsecs ago", "-1 h"])
+@pytest.mark.parametrize(
+    "text", ["", "soon", "tomorrow", "2026-13-01", "2026-02-30", "5 parsecs ago", "-1 h", "25:00", "14:60"]
+)
 def test_what_is_no_moment_is_none(text: str) -> None:
     assert parse_moment(text) is None
 
@@ -25,6 +27,15 @@ def test_what_is_no_moment_is_none(text: str) -> None:
 )
 def test_a_date_is_of_this_machines_zone_unless_it_says_another(text: str, expected: float) -> None:
     assert parse_moment(text) == expected
+
+
+@pytest.mark.parametrize("text", ["00:00", "7:05", "14:08", "23:59:59"])
+def test_a_time_alone_is_the_latest_that_is_past(text: str) -> None:
+    moment = parse_moment(text)
+    assert moment is not None
+    assert 0 <= time.time() - moment <= 25 * 3600
+    said = [int(part) for part in text.split(":")]
+    assert [datetime.fromtimestamp(moment).hour, datetime.fromtimestamp(moment).minute] == said[:2]
 
 
 @pytest.mark.parametrize(

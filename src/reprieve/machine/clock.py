@@ -13,9 +13,9 @@ _SYSLOG = r"(?:\w{2,4} )?([A-Z][a-z]{2}) +(\d{1,2}) (\d\d):(\d\d):(\d\d)(?:\.\d+
 
 
 def parse_moment(text: str) -> float | None:
-    """`2026-11-23`, `2026-11-23 14:08`, `2 h ago`, `today`, `yesterday` → seconds since 1970; None if it is no moment.
+    """`2026-11-23`, `2026-11-23 14:08`, `14:08`, `2 h ago`, `yesterday` → seconds since 1970; None if it is no moment.
 
-    A date without a zone is of this machine's.
+    A date without a zone is of this machine's. A time alone is the latest one that is past.
     """
     words = text.strip().lower()
     today = datetime.now().replace(hour=0, minute=0, second=0, microsecond=0)
@@ -24,6 +24,13 @@ def parse_moment(text: str) -> float | None:
         return named[words].timestamp()
     if ago := re.fullmatch(_AGO, words):
         return time.time() - int(ago[1]) * _SECONDS[ago[2][0]]
+    if re.fullmatch(r"[0-2]?\d:[0-5]\d(:[0-5]\d)?", words):
+        words = f"{words:0>5}" if words.count(":") == 1 else f"{words:0>8}"
+        try:
+            moment = datetime.fromisoformat(f"{today:%Y-%m-%d} {words}")
+        except ValueError:
+            return None
+        return (moment if moment <= datetime.now() else moment - timedelta(days=1)).timestamp()
     try:
         return datetime.fromisoformat(text.strip()).timestamp()
     except ValueError:
