@@ -153,3 +153,24 @@ def test_what_is_gone_with_its_processes_is_not_said_to_be_there() -> None:
     assert "when it runs again" in finding.remedies[0].title
     gone = set_limit(workload("/system.slice/run-r1.scope"), 96 * MIB, gone=True)
     assert shlex.join(gone[1][0]) == "systemd-run --scope --property MemoryMax=96M -- PROGRAM"
+
+
+@pytest.mark.parametrize(
+    ("log", "first", "then"),
+    [
+        (
+            "101-memcg-docker-memorymonster-ubuntu-3.13.log",
+            "31.8 GiB is 33,977 times the limit of 980 KiB",
+            "Raise the limit to 47.6 GiB",
+        ),
+        (
+            "014-memcg-v2-stress-nots-5.2rc-constraint-none.log",
+            "221 MiB is 221 times the limit of 1 MiB",
+            "Raise the limit to 336 MiB",
+        ),
+    ],
+)
+def test_where_far_more_is_in_swap_the_limit_or_the_program_is_wrong(log: str, first: str, then: str) -> None:
+    (finding,) = cgroup_limit(snapshot(log))
+    assert finding.remedies[0].title.endswith(first)
+    assert finding.remedies[1].title.startswith(then)

@@ -14,14 +14,15 @@ class Amount(NamedTuple):
     formula: str
 
 
-def raised_limit(reached_bytes: int) -> Amount:
-    """A limit above one that was too low: half as much again, 64 MiB more at least.
+def raised_limit(reached_bytes: int, swapped_bytes: int = 0) -> Amount:
+    """A limit above one that was too low: half as much again as was held, swap included, 64 MiB more at least.
 
     A report shows that a limit was too low, never how high it must be: the peak of the next days tells.
     """
-    more = max(reached_bytes // 2, 64 * MIB)
-    proposed = _round_up(reached_bytes + more)
-    formula = f"{size(reached_bytes)} + 50 % (64 MiB at least), in steps of 16 MiB: {size(proposed)}"
+    held = reached_bytes + swapped_bytes
+    proposed = _round_up(held + max(held // 2, 64 * MIB))
+    said = f"({size(reached_bytes)} + {size(swapped_bytes)} in swap)" if swapped_bytes else size(reached_bytes)
+    formula = f"{said} + 50 % (64 MiB at least), in steps of 16 MiB: {size(proposed)}"
     return Amount(count_bytes=proposed, formula=formula)
 
 

@@ -145,8 +145,10 @@ def _raise(oom: OomReport, group: Workload, full: Usage | None) -> tuple[Remedy,
         return ()
     if group.manager == "kubernetes" and group.kind == "slice":  # the kubelet computes it from the node's capacity
         return ()
-    amount = raised_limit(max(full.limit_bytes, full.usage_bytes or 0))
-    need, limit = size(full.limit_bytes), size(amount.count_bytes)
+    used = max(full.limit_bytes, full.usage_bytes or 0)
+    swapped = 0 if full.name == "memory+swap" else _swapped_bytes(oom)
+    amount = raised_limit(used, swapped)
+    need, limit = size(used + swapped if swapped else full.limit_bytes), size(amount.count_bytes)
     memory, gone = oom.memcg.usage("memory"), is_empty(oom) and group.kind in _ENDS_WITH_ITS_PROCESSES
     if full.name == "memory+swap":
         kept = memory.limit_bytes if memory is not None else None
@@ -163,7 +165,20 @@ def _raise(oom: OomReport, group: Workload, full: Usage | None) -> tuple[Remedy,
         title = f"Raise the container's limit to {limit}, if the pod needs more than {need} (command 1 finds it)"
     elif _is_above(oom):
         title = f"Raise the limit of {quote(group.name)} to {limit}, if all in it need more than {need}{note}"
-    return (Remedy(title=title, cost=_LEAK, amount=amount.formula, settings=settings, commands=commands),)
+    higher = Remedy(title=title, cost=_LEAK, amount=amount.formula, settings=settings, commands=commands)
+    if swapped and used + swapped > _FAR * full.limit_bytes:
+        held = f"{need} is {(used + swapped) // full.limit_bytes:,} times the limit of {size(full.limit_bytes)}"
+        wrong = f"Find out what is wrong, the limit or what its processes hold (a leak?): {held}"
+        return (Remedy(title=wrong, amount=f"{size(used)} + {size(swapped)} in swap = {need}"), higher)
+    return (higher,)
+
+
+_FAR = 4  # times the limit: half as much again is no answer to what is held then
+
+
+def _swapped_bytes(oom: OomReport) -> int:
+    """What the group's processes have in swap: they had to, at this limit, and a limit that fits holds it too."""
+    return sum(task.swap_pages or 0 for task in oom.tasks or ()) * (oom.page_size_bytes or 0)
 
 
 _ENDS_WITH_ITS_PROCESSES = ("container", "scope", "cgroup")  # whoever ran one thing in it removes it then
