@@ -103,6 +103,12 @@ def test_what_was_asked_for_and_is_not_there_is_said(reprieve: Run, three: Path)
     assert done.stdout == "None of the 3 events found is one that was asked for; --list alone shows them.\n"
 
 
+def test_a_managers_word_is_not_called_a_log_without_kills(reprieve: Run) -> None:
+    done = reprieve("why", LOGS.parent / "captures" / "podman-inspect-oom-child-runc.json")  # killed, and not told
+    assert "proves an OOM kill; the kernel log of its host would tell" in done.stdout
+    assert "No OOM kill" not in done.stdout
+
+
 # -- which kills -------------------------------------------------------------------------------------------------------
 
 

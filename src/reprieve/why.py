@@ -320,7 +320,10 @@ def _nothing(request: Request, told: Snapshot, sources: Sequence[Source]) -> Ite
             return
         names = [name(source.name) for source in looked[: len(looked) if len(looked) < 6 else 4]]
         others = f" and {len(looked) - len(names)} others" if len(names) < len(looked) else ""
-        yield f"No OOM kill by the kernel in {', '.join(names)}{others}."
+        if told.endings:  # a manager's words are no log, and its flag may be false though the kernel killed
+            yield f"Nothing in {', '.join(names)}{others} proves an OOM kill; the kernel log of its host would tell."
+        else:
+            yield f"No OOM kill by the kernel in {', '.join(names)}{others}."
 
 
 def _end(request: Request, events: int, status: int) -> Iterator[str]:
