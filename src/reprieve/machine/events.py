@@ -247,12 +247,12 @@ def summarise(oom: OomReport) -> OomSummary:
 
 
 def _freed_bytes(kills: tuple[Kill, ...]) -> int | None:
-    """Resident memory of the victims; None if a kill line does not tell. Shared memory stays with those who share."""
+    """Resident memory of the victims, shared memory included where it is told; None if a kill line does not tell."""
     total = 0
     for kill in kills:
         if kill.anon_rss_bytes is None or kill.file_rss_bytes is None:
             return None
-        total += kill.anon_rss_bytes + kill.file_rss_bytes
+        total += kill.anon_rss_bytes + kill.file_rss_bytes + (kill.shmem_rss_bytes or 0)
     return total if kills else None
 
 
