@@ -119,7 +119,8 @@ def _raw_blocks(file: FileIO, name: str, gaps: list[Gap]) -> Iterator[Block]:
     if stat.S_ISFIFO(status.st_mode) or stat.S_ISCHR(status.st_mode):
         os.set_blocking(file.fileno(), True)
     expected = status.st_size if stat.S_ISREG(status.st_mode) and status.st_size else None
-    buffer, other = _buffer(), _buffer()
+    size = BLOCK_BYTES if expected is None else min(BLOCK_BYTES, expected)  # a new one is filled with zeros
+    buffer, other = _buffer(size), _buffer(size if size == BLOCK_BYTES else 0)
     taken = 0
     while expected is None or taken < expected:
         room = BLOCK_BYTES if expected is None else min(BLOCK_BYTES, expected - taken)
@@ -143,13 +144,13 @@ def _raw_blocks(file: FileIO, name: str, gaps: list[Gap]) -> Iterator[Block]:
         gaps.append(Gap(place=name, reason=f"shrank from {expected} to {taken} bytes while it was read", hint=_ROTATED))
 
 
-def _buffer() -> bytearray:
+def _buffer(size: int) -> bytearray:
     """A block to read into, 64 bytes into a page.
 
     malloc puts it 16 bytes into one. There copying a page of the cache takes twice as long: a load seems to wait for
     the store that is 4 KiB minus 16 bytes before it.
     """
-    buffer = bytearray(BLOCK_BYTES + 48)
+    buffer = bytearray(size + 48)
     del buffer[:48]  # a bytearray forgets its beginning without moving the rest
     return buffer
 

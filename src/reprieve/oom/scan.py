@@ -59,28 +59,26 @@ def scan(
 
 
 def _even(blocks: Iterable[bytes | bytearray | memoryview]) -> Iterator[bytes | bytearray]:
-    """The same text in blocks of 256 KiB or more, the last one smaller; those that come so are handed on uncopied.
+    """The same text in blocks of 256 to 768 KiB, the last one smaller; those of up to 512 KiB are handed on uncopied.
 
-    The others are gathered in two buffers in turn: a new one each time would be mapped and unmapped by malloc.
+    Smaller ones are put together, larger ones taken apart: a text of a gigabyte is not searched, or copied, as one.
     """
-    gathered, other = bytearray(_BLOCK), bytearray(_BLOCK)
-    space, filled = memoryview(gathered), 0
+    parts: list[bytes] = []
+    filled = 0
     for block in blocks:
-        if len(block) >= _PIECE and not filled and not isinstance(block, memoryview):
-            yield block
-            continue
-        rest = memoryview(block)
-        while rest:
-            taken = rest[: _BLOCK - filled]
-            space[filled : filled + len(taken)] = taken
-            filled += len(taken)
-            rest = rest[len(taken) :]
-            if filled == _BLOCK:
-                yield gathered
-                gathered, other = other, gathered
-                space, filled = memoryview(gathered), 0
-    if filled:
-        yield bytes(space[:filled])
+        as_it_is = len(block) <= _BLOCK and not isinstance(block, memoryview)
+        for at in range(0, len(block), _BLOCK):
+            piece = block if as_it_is else bytes(memoryview(block)[at : at + _BLOCK])
+            if len(piece) >= _PIECE and not parts and not isinstance(piece, memoryview):
+                yield piece
+                continue
+            parts.append(bytes(piece))
+            filled += len(piece)
+            if filled >= _PIECE:
+                yield b"".join(parts)
+                parts, filled = [], 0
+    if parts:
+        yield b"".join(parts)
 
 
 def _find(text: bytes | bytearray, anchors: Iterable[bytes] = _ANCHORS) -> list[_Hit]:
