@@ -4,6 +4,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -202,16 +203,18 @@ def test_a_thousand_refusals_are_one_gap(tmp_path: Path) -> None:
     assert gap.reason == "is not what the kernel writes, and in 29 more cgroups"
 
 
-def test_a_file_that_may_not_be_read_is_a_gap_with_a_hint(tmp_path: Path) -> None:
-    root = v2_tree(tmp_path, **{"memory.max": b"max\n"})
-    (root / "sys/fs/cgroup/a/memory.max").chmod(0)
-    for path in (*tmp_path.parents[:2], tmp_path):
-        path.chmod(0o755)
-    os.setresuid(-1, 65534, -1)
-    try:
-        _, groups, gaps = read(root)
-    finally:
-        os.setresuid(-1, 0, -1)
+def test_a_file_that_may_not_be_read_is_a_gap_with_a_hint() -> None:
+    if os.geteuid() != 0:
+        missing("root, to become nobody")
+    with TemporaryDirectory() as folder:  # pytest's own is closed to others
+        root = v2_tree(Path(folder), **{"memory.max": b"max\n"})
+        (root / "sys/fs/cgroup/a/memory.max").chmod(0)
+        root.chmod(0o755)
+        os.setresuid(-1, 65534, -1)
+        try:
+            _, groups, gaps = read(root)
+        finally:
+            os.setresuid(-1, 0, -1)
     assert groups["/a"].max_bytes is None
     assert gaps == [Gap(place="/sys/fs/cgroup/a/memory.max", reason="permission denied", hint="run it as root")]
 
