@@ -121,7 +121,10 @@ def test_wrapping_keeps_every_letter(said: str, width: int) -> None:
     assert all(len(line) <= width for line in wrapped)
 
 
-def test_a_condition_never_stands_without_what_to_do() -> None:
+def test_what_to_do_is_never_cut() -> None:
     title = "If everything below the group needs more than 32 MiB together, raise it to 96 MiB"
     said = list(text.explain(snapshot(), [replace(finding(), remedies=(Remedy(title=title),))]))
-    assert said[2] == "What now  If everything below the group needs more than 32 MiB together, raise…"
+    assert said[2:4] == [
+        "What now  If everything below the group needs more than 32 MiB together, raise",
+        "          it to 96 MiB",
+    ]

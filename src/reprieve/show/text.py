@@ -119,9 +119,11 @@ class _Page:
 def _event(page: _Page, oom: OomReport, findings: Sequence[Finding], origin: str | None) -> Iterator[str]:
     yield page.headline("Killed", answer.who(oom), "strong")
     yield page.headline("Limit", answer.limit(oom))
-    yield page.headline("What now", _clauses(answer.now(oom, findings)))
+    what_now = list(page.say("What now", answer.now(oom, findings)))  # whole: half an action is another one
+    yield from what_now
     yield ""
-    yield from _half_a_screen(page, oom, findings) if origin is None else _all_of(page, oom, findings, origin)
+    room = _HALF_A_SCREEN + 1 - len(what_now)
+    yield from _half_a_screen(page, oom, findings, room) if origin is None else _all_of(page, oom, findings, origin)
 
 
 def _general(page: _Page, finding: Finding) -> Iterator[str]:
@@ -138,7 +140,7 @@ def _general(page: _Page, finding: Finding) -> Iterator[str]:
     yield from page.labelled("Evidence", [_evidence_line(page, evidence) for evidence in finding.evidence[:4]])
 
 
-def _half_a_screen(page: _Page, oom: OomReport, findings: Sequence[Finding]) -> Iterator[str]:
+def _half_a_screen(page: _Page, oom: OomReport, findings: Sequence[Finding], room: int) -> Iterator[str]:
     why = [line for finding in findings[:3] for line in page.say("", answer.claim(finding), finding.severity, most=3)]
     why += page.say("", f"The kernel's last words: {quote(oom.panic)}", most=2) if oom.panic else ()
     remedies = answer.remedies(findings)
@@ -147,31 +149,27 @@ def _half_a_screen(page: _Page, oom: OomReport, findings: Sequence[Finding]) -> 
     processes = _largest(page, oom)
     missing = [] if remedies else list(page.say("", ", ".join(oom.missing), most=4))
     evidence = [_evidence_line(page, evidence) for evidence in answer.evidence(findings)[:2]]
-    others = [page.headline("", (remedy.title,)) for remedy in remedies[1:3]]
-    room = _HALF_A_SCREEN
+    others = [list(page.say("", remedy.title)) for remedy in remedies[1:3]]
     proof, more = evidence[:1], evidence[1:]
-    for part in (why, how, proof, memory, processes, missing, more, others):  # what matters most has room first
+    for part in (why, how, proof, memory, processes, missing, more):  # what matters most has room first
         del part[max(room, 0) :]
         room -= len(part)
+    fitting: list[str] = []
+    for other in others:  # whole, or not at all
+        if len(other) > room:
+            break
+        fitting += other
+        room -= len(other)
     yield from page.labelled("Why", why)
     yield from page.labelled("Memory", memory)
     yield from page.labelled("Processes", processes)
     yield from page.labelled("As root" if remedies and answer.for_root(remedies[0]) else "How", how)
-    yield from page.labelled("Or", others)
+    yield from page.labelled("Or", fitting)
     yield from page.labelled("Missing", missing)
     yield from page.labelled("Evidence", proof + more)
 
 
-def _clauses(marked: str) -> list[str]:
-    """A sentence in pieces, to be left out from the end where there is no room."""
-    import re
-
-    return re.split(r"(?=[:;] | \(|, so )", escape.plain(marked))
-
-
 def _how(page: _Page, remedy: Remedy) -> Iterator[str]:
-    if escape.columns(escape.plain(remedy.title)) > page.room:  # the headline had no room for all of it
-        yield from page.say("", remedy.title)
     for argv in remedy.commands[:4]:
         yield page.raw("", f"$ {escape.shell(argv)}", "command")  # never cut: half a command does something else
     if len(remedy.commands) > 4:
