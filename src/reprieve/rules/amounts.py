@@ -65,12 +65,6 @@ def tmpfs_size(held_bytes: int) -> Amount:
     return Amount(count_bytes=proposed, formula=f"half of the {size(held_bytes)} found there = {size(proposed)}")
 
 
-def dirty_bytes(limit_bytes: int) -> Amount:
-    """How much may wait to be written, on the whole machine: a quarter of the group's limit, 1 MiB at least."""
-    proposed = max(limit_bytes // 4 // MIB, 1) * MIB
-    return Amount(count_bytes=proposed, formula=f"a quarter of {size(limit_bytes)} (1 MiB at least) = {size(proposed)}")
-
-
 def half_as_many(count: int) -> tuple[int, str]:
     """How many processes to allow where so many filled the memory."""
     return count // 2, f"half of the {count} that were running = {count // 2}"

@@ -12,8 +12,10 @@ _JOURNAL = "killed by the OOM killer"  # systemd's words in the journal; in a st
 _MANAGERS = {"docker": "Docker", "podman": "Podman", "kubernetes": "Kubernetes"}  # the others write themselves small
 _ID_LENGTH = 12  # of a container's id: what `docker ps` shows, and enough to find it in a path
 DAEMONS = {  # that kill by themselves, and what of them is to be known
-    "systemd-oomd": "The kernel log has no report of it: it is no kill by the kernel.",
-    "earlyoom": "The kernel log has no report of it: it is no kill by the kernel. SIGTERM lets it end by itself.",
+    "systemd-oomd": "The kernel log has no report of it: it is no kill by the kernel. "
+    "`oomctl` shows what it watches, and at what pressure it acts.",
+    "earlyoom": "The kernel log has no report of it: it is no kill by the kernel. "
+    "`systemctl cat earlyoom` shows at what levels it acts.",
 }
 _OTHERS = {  # who else sends SIGKILL
     "docker": "docker stop (after 10 s), docker kill, docker rm -f, a person, or a daemon such as earlyoom",
@@ -81,20 +83,7 @@ def killed_by_daemon(snapshot: Snapshot) -> Iterator[Finding]:
             claim=f"{last.manager} killed {by}{quote(last.name or '')}{often}, before the kernel had to",
             detail=(f"Its words: {quote(last.reason or '')}", DAEMONS[last.manager]),
             evidence=tuple(map(_evidence, endings)),
-            remedies=(_look_at_daemon(last),),
         )
-
-
-def _look_at_daemon(ending: Ending) -> Remedy:
-    if ending.manager == "earlyoom":
-        return Remedy(
-            title="See at what levels it acts, and whom it spares", commands=(("systemctl", "cat", "earlyoom"),)
-        )
-    properties = "ManagedOOMMemoryPressure,ManagedOOMMemoryPressureLimit,ManagedOOMSwap"
-    commands: list[tuple[str, ...]] = [("oomctl",)]
-    if ending.name and not ending.name.startswith("-"):
-        commands.append(("systemctl", "show", ending.name, f"--property={properties}"))
-    return Remedy(title="See what systemd-oomd watches, and at what pressure it acts", commands=tuple(commands))
 
 
 def _is_in_the_kernels_words(ending: Ending, snapshot: Snapshot) -> bool:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from reprieve.model.finding import Change, Evidence, Finding, Place, Remedy, quote
+from reprieve.model.finding import Evidence, Finding, Remedy, quote
 from reprieve.model.oom import HugePages, OomReport, Slab, figure
 from reprieve.model.snapshot import Snapshot
 from reprieve.rules.account import (
@@ -19,7 +19,7 @@ from reprieve.rules.account import (
     part,
     total_bytes,
 )
-from reprieve.rules.amounts import dirty_bytes, tmpfs_size
+from reprieve.rules.amounts import tmpfs_size
 from reprieve.rules.evidence import lines, memory_lines
 from reprieve.rules.limits import written
 from reprieve.units import MIB, percent, size
@@ -82,22 +82,13 @@ def dirty_cache(snapshot: Snapshot) -> Iterator[Finding]:
             confidence="certain",
             claim=f"{size(dirty)} of {size(total)} ({percent(dirty, total)}) are file pages not yet written to disk, "
             "which cannot be freed at once",
+            detail=(
+                "A writer that writes out as it goes (fsync), or more slowly, leaves clean pages, which can be freed.",
+            ),
             about=oom.limit_of,
             evidence=(*_stat_line(oom), *lines(oom, *(line for line, text in oom.lines if "dirty " in text))),
-            remedies=(_write_sooner(total),),
             oom=number,
         )
-
-
-def _write_sooner(limit: int) -> Remedy:
-    amount = dirty_bytes(limit)
-    return Remedy(
-        title="Have its writer write out as it goes (fsync in it, or a slower writer), or lower vm.dirty_bytes",
-        cost="vm.dirty_bytes slows down every writer of the machine",
-        amount=amount.formula,
-        settings=(Change(place=Place(kind="sysctl", key="vm.dirty_bytes"), want=str(amount.count_bytes)),),
-        commands=(("sysctl", "-w", f"vm.dirty_bytes={amount.count_bytes}"),),
-    )
 
 
 def _dirty_bytes(oom: OomReport) -> int | None:
