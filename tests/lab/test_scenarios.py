@@ -87,7 +87,8 @@ def _assert_the_command_says_it(scenario: Scenario, outcome: Outcome) -> None:
     said = subprocess.run(argv, input=outcome.log, capture_output=True, text=True, timeout=60)
     assert said.stderr == ""
     if not scenario.reports:
-        assert said.stdout.startswith("No OOM kill"), said.stdout
+        # The kernel may have said nothing at all, and an empty log tells of nothing.
+        assert said.stdout.startswith("No OOM kill" if outcome.log else "No log could be read"), said.stdout
     elif not scenario.more_reports:
         who, limit, *_ = said.stdout.splitlines()
         report = scenario.reports[-1]  # the newest is the one explained
