@@ -211,7 +211,7 @@ def test_a_tmpfs_below_a_server_s_file_system_is_not_asked(tmp_path: Path) -> No
 def test_optional_fields_of_a_mount_are_passed_over(tmp_path: Path) -> None:
     line = "36 35 98:0 /mnt1 /mnt\\0402 rw,noatime master:1 shared:2 - ext3 /dev/root rw,errors=continue\n"
     host = tree(tmp_path, "proc/1/mountinfo", line)
-    assert read_mounts(host, []) == [("98:0", "/mnt 2", "ext3", "rw,errors=continue")]
+    assert read_mounts(host, []) == [("98:0", "/mnt1", "/mnt 2", "ext3", "rw,errors=continue")]
 
 
 def test_swap_areas_have_their_names_and_negative_priorities(tmp_path: Path) -> None:

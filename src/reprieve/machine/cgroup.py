@@ -6,17 +6,13 @@ import re
 from typing import NamedTuple
 
 from reprieve.machine.host import READ_BYTES, Host
+from reprieve.machine.memory import Mount, parse_pressure, read_mounts
 from reprieve.model.cgroup import Cgroup, Limit
 from reprieve.model.finding import Gap
 from reprieve.model.pressure import Pressure
+from reprieve.oom.memory import limit_of
 
 GROUPS = 10_000  # those read; the kernel has ids for 65,535 (MEM_CGROUP_ID_MAX)
-# No limit on version 1: LONG_MAX bytes in whole pages of up to 256 KiB (PAGE_COUNTER_MAX), until 3.18 LONG_MAX or
-# ULONG_MAX bytes (res_counter); where a long has 32 bits, LONG_MAX pages of 4 KiB.
-_NO_LIMIT_BYTES = 2**63 - 256 * 1024
-_NO_LIMIT_32_BIT_BYTES = (2**31 - 1) * 4096
-_PRESSURE = r"(some|full) avg10=(\d+\.\d+) avg60=(\d+\.\d+) avg300=(\d+\.\d+) total=(\d{1,20})"
-
 _Figures = tuple[tuple[str, int], ...]
 
 
@@ -29,22 +25,15 @@ class Hierarchy(NamedTuple):
     private: bool  # a container's view: groups above and beside it are not seen
 
 
-class _Mount(NamedTuple):
-    root: str
-    point: str
-    kind: str
-    options: str
-
-
 def read_hierarchy(host: Host, gaps: list[Gap]) -> Hierarchy | None:
     """Find the mounted memory controller; None, and a gap, where there is none to be seen."""
-    mounts = _mounts(host.text("/proc/self/mountinfo", gaps) or "")
+    mounts = _reachable(read_mounts(host, gaps))
     unified = [mount for mount in mounts if mount.kind == "cgroup2"]
     for mount in mounts:
         if mount.kind == "cgroup" and "memory" in mount.options.split(","):
             return _hierarchy(host, "hybrid" if unified else "1", mount, gaps)
     for mount in unified:
-        if "memory" in (host.text(f"{mount.point}/cgroup.controllers", gaps) or "").split():
+        if "memory" in (host.text(f"{mount.path}/cgroup.controllers", gaps) or "").split():
             return _hierarchy(host, "2", mount, gaps)
     gaps.append(Gap(place="/sys/fs/cgroup", reason="no memory controller is mounted", hint="see /proc/self/mountinfo"))
     return None
@@ -186,7 +175,7 @@ class _Reader:
         if (number := _number(data.strip())) is None:
             self._note(file)
             return None
-        return "max" if number >= _NO_LIMIT_BYTES or number == _NO_LIMIT_32_BIT_BYTES else number
+        return limit_of(number)
 
     def _figures(self, file: str) -> _Figures:
         figures = []
@@ -201,23 +190,11 @@ class _Reader:
         return tuple(figures)
 
     def _pressure(self, file: str) -> tuple[Pressure, ...]:
-        lines = []
-        for line in (self._read(file) or b"").decode(errors="backslashreplace").splitlines():
-            match = re.fullmatch(_PRESSURE, line, re.ASCII)
-            if match is None:
-                self._note(file)
-                continue
-            kind, avg10, avg60, avg300, total = match.groups()
-            lines.append(
-                Pressure(
-                    kind=kind,
-                    avg10_percent=float(avg10),
-                    avg60_percent=float(avg60),
-                    avg300_percent=float(avg300),
-                    total_us=int(total),
-                )
-            )
-        return tuple(lines)
+        lines = (self._read(file) or b"").decode(errors="backslashreplace").splitlines()
+        told = [pressure for pressure in map(parse_pressure, lines) if pressure is not None]
+        if len(told) < len(lines):
+            self._note(file)
+        return tuple(told)
 
     def _pids(self, file: str) -> tuple[int, ...]:
         numbers = [_number(line) for line in (self._read(file) or b"").splitlines()]
@@ -257,34 +234,21 @@ def _path(top: str, below: str) -> str:
     return os.fsencode(top.rstrip("/") + below).decode(errors="backslashreplace") or "/"
 
 
-def _mounts(mountinfo: str) -> list[_Mount]:
-    """Those that can be reached, whole trees before parts: a later mount hides what was at its mount point."""
-    at: dict[str, _Mount] = {}
-    for line in mountinfo.splitlines():
-        before, _, after = line.partition(" - ")
-        words, behind = before.split(" "), after.split(" ")
-        if len(words) < 6 or len(behind) < 3:
-            continue
-        root, point = _plain(words[3]), _plain(words[4])
-        at[point] = _Mount(root=root, point=point, kind=behind[0], options=behind[2])
-    return sorted(at.values(), key=lambda mount: mount.root != "/")
+def _reachable(mounts: list[Mount]) -> list[Mount]:
+    """Whole trees before parts; a later mount hides what was at its path."""
+    return sorted({mount.path: mount for mount in mounts}.values(), key=lambda mount: mount.root != "/")
 
 
-def _plain(escaped: str) -> str:
-    """seq_path() in fs/seq_file.c writes blanks and backslashes as octal."""
-    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8) & 0xFF), escaped)
-
-
-def _hierarchy(host: Host, version: str, mount: _Mount, gaps: list[Gap]) -> Hierarchy:
+def _hierarchy(host: Host, version: str, mount: Mount, gaps: list[Gap]) -> Hierarchy:
     """Whether the true root is mounted is told by its files: in a namespace any group may be called "/".
 
     cgroup.events is in all groups of version 2 but the root (CFTYPE_NOT_ON_ROOT), release_agent of version 1 in the
     root alone (CFTYPE_ONLY_ON_ROOT).
     """
     try:
-        names = host.names(mount.point)
+        names = host.names(mount.path)
     except OSError as error:
-        gaps.append(Gap(place=mount.point, reason=(error.strerror or str(error)).lower()))
+        gaps.append(Gap(place=mount.path, reason=(error.strerror or str(error)).lower()))
         names = []
     private = "cgroup.events" in names if version == "2" else bool(names) and "release_agent" not in names
-    return Hierarchy(version=version, folder=mount.point, top=mount.root, private=private)
+    return Hierarchy(version=version, folder=mount.path, top=mount.root, private=private)

@@ -6,6 +6,7 @@ what can be understood of it still counts.
 
 import os
 import re
+from typing import NamedTuple
 
 from reprieve.machine.host import Host
 from reprieve.model.finding import Gap
@@ -22,7 +23,14 @@ SYSCTLS = (
 )
 
 
-Mount = tuple[str, str, str, str]  # device number, path, kind, the file system's own options
+class Mount(NamedTuple):
+    """A line of mountinfo."""
+
+    device: str  # its number: "0:25"
+    root: str  # what of the file system is mounted: "/" is all of it
+    path: str
+    kind: str
+    options: str  # the file system's own
 
 
 def number(digits: str) -> int | None:
@@ -56,26 +64,27 @@ def read_nodes(host: Host, gaps: list[Gap]) -> tuple[LiveNode, ...]:
 
 
 def read_pressure(host: Host, gaps: list[Gap], path: str = "/proc/pressure/memory") -> tuple[Pressure, ...]:
-    """A pressure file, the machine's or a cgroup's; empty where the kernel keeps none."""
-    lines, odd = [], 0
-    for line in _lines(host, gaps, path):
-        average = r"([0-9]{1,3}\.[0-9]{2})"
-        pattern = rf"(some|full) avg10={average} avg60={average} avg300={average} total=([0-9]{{1,18}})"
-        if match := re.fullmatch(pattern, line):
-            kind, avg10, avg60, avg300, total = match.groups()
-            lines.append(
-                Pressure(
-                    kind=kind,
-                    avg10_percent=float(avg10),
-                    avg60_percent=float(avg60),
-                    avg300_percent=float(avg300),
-                    total_us=int(total),
-                )
-            )
-        else:
-            odd += 1
-    _tell_odd(gaps, path, odd)
-    return tuple(lines)
+    """The machine's pressure file; empty where the kernel keeps none."""
+    lines = _lines(host, gaps, path)
+    told = [pressure for pressure in map(parse_pressure, lines) if pressure is not None]
+    _tell_odd(gaps, path, len(lines) - len(told))
+    return tuple(told)
+
+
+def parse_pressure(line: str) -> Pressure | None:
+    """A line of a pressure file, the machine's or a cgroup's; None if it is none."""
+    average = r"([0-9]{1,3}\.[0-9]{2})"
+    match = re.fullmatch(rf"(some|full) avg10={average} avg60={average} avg300={average} total=([0-9]{{1,18}})", line)
+    if match is None:
+        return None
+    kind, avg10, avg60, avg300, total = match.groups()
+    return Pressure(
+        kind=kind,
+        avg10_percent=float(avg10),
+        avg60_percent=float(avg60),
+        avg300_percent=float(avg300),
+        total_us=int(total),
+    )
 
 
 def read_swaps(host: Host, gaps: list[Gap]) -> tuple[SwapArea, ...]:
@@ -156,7 +165,7 @@ def read_tmpfs(host: Host, gaps: list[Gap]) -> tuple[Tmpfs, ...]:
     found: dict[str, Tmpfs] = {}
     refused: list[str] = []
     mounts = read_mounts(host, gaps)
-    for at, (device, path, kind, options) in enumerate(mounts):
+    for at, (device, _root, path, kind, options) in enumerate(mounts):
         if kind not in ("tmpfs", "devtmpfs", "ramfs") or (device in found and found[device].used_bytes is not None):
             continue
         size = re.search(r"(?:^|,)size=([0-9]{1,15})k(?:,|$)", options)
@@ -182,9 +191,9 @@ def read_mounts(host: Host, gaps: list[Gap]) -> list[Mount]:
         lines = _lines(host, gaps, path)
         if not lines:
             continue
-        mount = r"\S+ \S+ ([0-9]+:[0-9]+) \S+ (\S+) \S+(?: \S+)*? - (\S+) \S* (\S*)"
+        mount = r"\S+ \S+ ([0-9]+:[0-9]+) (\S+) (\S+) \S+(?: \S+)*? - (\S+) \S* (\S*)"
         matches = (re.fullmatch(mount, line) for line in lines)
-        mounts = [(match[1], _unescape(match[2]), match[3], match[4]) for match in matches if match]
+        mounts = [Mount(m[1], _unescape(m[2]), _unescape(m[3]), m[4], m[5]) for m in matches if m]
         _tell_odd(gaps, path, len(lines) - len(mounts))
         return mounts
     return []
@@ -266,10 +275,10 @@ def _unescape(name: str) -> str:
 
 def _may_hang(path: str, before: list[Mount], after: list[Mount]) -> bool:
     """Does the way to a mount lead through another that a server answers for, or is it below one mounted later?"""
-    for _device, above, kind, _options in before:
-        if above != "/" and f"{path}/".startswith(f"{above}/") and re.match(_SERVED, kind):
+    for above in before:
+        if above.path != "/" and f"{path}/".startswith(f"{above.path}/") and re.match(_SERVED, above.kind):
             return True
-    return any(f"{path}/".startswith(f"{later}/") for _device, later, _kind, _options in after)
+    return any(f"{path}/".startswith(f"{later.path}/") for later in after)
 
 
 def _ask(host: Host, device: str, told: Tmpfs) -> Tmpfs:

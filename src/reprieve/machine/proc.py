@@ -357,7 +357,7 @@ def _tell_hidden(host: Host, gaps: list[Gap]) -> None:
     may trace a process, see it all the same.
     """
     told: list[Gap] = []
-    options = next((mount[3] for mount in reversed(read_mounts(host, told)) if mount[1] == "/proc"), "")
+    options = next((mount.options for mount in reversed(read_mounts(host, told)) if mount.path == "/proc"), "")
     gaps.extend(gap for gap in told if gap not in gaps)
     hides = re.search(r"(?:^|,)hidepid=(2|4|invisible|ptraceable)(?:,|$)", options)
     if hides is None:

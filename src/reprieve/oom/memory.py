@@ -79,8 +79,13 @@ _USAGE_STARTS = ("memory: usage ", "memory+swap: usage ", "swap: usage ", "kmem:
 _MAY_LACK_ITS_START = 1
 # No limit: LONG_MAX bytes in whole pages of up to 256 KiB (PAGE_COUNTER_MAX), until 3.18 LONG_MAX or ULONG_MAX bytes
 # (res_counter); where a long has 32 bits, LONG_MAX pages of 4 KiB.
-_NO_LIMIT_KB = 2**53 - 256
-_NO_LIMIT_KB_32_BIT = (2**31 - 1) * 4
+_NO_LIMIT_BYTES = 2**63 - 256 * 1024
+_NO_LIMIT_32_BIT_BYTES = (2**31 - 1) * 4096
+
+
+def limit_of(limit_bytes: int) -> int | Literal["max"]:
+    """A limit as the kernel tells it, in bytes; "max" where its figure means that there is none."""
+    return "max" if limit_bytes >= _NO_LIMIT_BYTES or limit_bytes == _NO_LIMIT_32_BIT_BYTES else limit_bytes
 
 
 @cache
@@ -494,8 +499,7 @@ class MemcgDraft:
             return True
         limit: int | Literal["max"] | None = None
         if match[2]:
-            limit_kb = int(match[2])
-            limit = "max" if limit_kb >= _NO_LIMIT_KB or limit_kb == _NO_LIMIT_KB_32_BIT else limit_kb << 10
+            limit = limit_of(int(match[2]) << 10)
         self._usages.setdefault(
             name,
             Usage(
