@@ -198,7 +198,8 @@ def watch(
                 continue
             number += 1
             for line in by_the_kernel(read_lines(f"{text}\n", number), name, gaps):
-                yield from reader.feed(line)
+                if (event := reader.feed(line)) is not None:
+                    yield event
             if not reader.drafts:
                 continue
             if (newest := max(draft.last_line for draft in reader.drafts)) != claimed:

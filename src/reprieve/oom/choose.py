@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from reprieve.model.oom import OOM_SCORE_ADJ_MIN, Memcg, Memory, OomReport, Task, figure
+from reprieve.oom.once import once
 from reprieve.units import percent, size
 
 
@@ -150,6 +151,7 @@ class Recomputed(NamedTuple):
         return said
 
 
+@once
 def recompute(report: OomReport) -> Recomputed:
     """Rank the rows of a report's task dump as the kernel did, and say whether they bear out its choice."""
     total, bonus = _settle(report)

@@ -221,7 +221,7 @@ class Draft:
     def _take_table(self, line: Line) -> bool:
         if self.failure or self.ended:
             return False
-        columns = parse_header(line.text)
+        columns = parse_header(line.text) if "pid" in line.text else None
         if columns is not None:
             if self.columns is not None:
                 return self._begins_again()
@@ -379,7 +379,7 @@ class Draft:
         self.mixed = self.crowded
         return self.mixed
 
-    def finish(self) -> Iterator[OomReport | AllocationFailure]:
+    def finish(self) -> OomReport | AllocationFailure | None:
         """The event, if it was one: memory figures alone are somebody's sysrq-m."""
         head = self.first.head
         memory = self.memory.memory()
@@ -391,11 +391,10 @@ class Draft:
             "lines": tuple(self.claimed),
         }
         if self.failure is not None:
-            yield replace(self.failure, memory=memory, page_size_bytes=page_size(memory), **common)
-            return
+            return replace(self.failure, memory=memory, page_size_bytes=page_size(memory), **common)
         facts = self.facts = dict(self.facts)
         if not (facts.keys() & _EVENT or self.kills or self.tasks is not None or self.memcg.memcg()):
-            return
+            return None
         if self.mixed and self.crowded:  # read before it was noticed
             facts = self.facts = {"trigger": facts["trigger"]}
             memory, self.memcg, self.tasks, self.columns, self.stack = None, MemcgDraft(), None, None, []
@@ -414,7 +413,7 @@ class Draft:
             "memory": memory,
             "memcg": memcg,
         }
-        yield OomReport(**facts | self._conclusions(memory, memcg) | {"missing": tuple(self._missing(memory, memcg))})
+        return OomReport(**facts | self._conclusions(memory, memcg) | {"missing": tuple(self._missing(memory, memcg))})
 
     def _conclusions(self, memory: Memory | None, memcg: Memcg | None) -> dict[str, Any]:
         """What follows from the parts together: page size, scope, whose cgroups these are."""

@@ -56,6 +56,13 @@ _HEAD = rf"""(?x)
   (?:[ ]?(?:[^\s:\[\]]+[ ])?kernel:[ ]?(?:{_KERNEL_STAMP})?)?                # journalctl -o short-monotonic, wall
   (?:[ ]*MESSAGE=)?                                                       # journalctl -o export, verbose
 )"""
+# The head of most lines there are, by one search for all lines of a text. Where it matches it is what _HEAD would find.
+_USUAL = r"""(?xam)^
+(?:((?>
+  (?:(?:[A-Z][a-z]{2}[ ][ \d]\d[ ]\d\d:\d\d:\d\d | \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:?\d\d))
+     [ ][\w.-]+ [ ]([\w.-]+)(?:\[\d+\])?:[ ])?
+  (?:\[[ ]{0,8}\d{1,8}\.\d{6}\](?:[ ]?\[[ ]*[TC]\d+\])?[ ])?
+))(?![ ]?(?:[^\s:\[\]]+[ ])?kernel: | [ ]*MESSAGE= | \[[^\W\d]) |).*$"""
 _INLINE = r"\[\s{0,8}\d{1,8}\.\d{6}\](?:\[\s*[TC]\d+\])? "  # a kernel line glued to a program's on a console
 _ANSI = r"\x1b\[[0-9;?]*[A-Za-z]"
 _ELISION = r"(?:\[?\.{2,8}\]?|…|<[a-z]{1,12}>|\(\.{3}\))?"  # what people put where they left lines out; or nothing
@@ -86,11 +93,7 @@ def read_lines(text: str, first: int = 1) -> Iterator[Line]:
         text = text.replace("\xa0", " ")
     if "&lt;" in text or "&gt;" in text or "&#" in text:
         text = _unescape(text)
-    physical = text.split("\n")
-    last_is_whole = physical[-1] == ""
-    if last_is_whole:
-        physical.pop()
-    return _unwrap(_split(physical, first, last_is_whole))
+    return _unwrap(_split(text, first))
 
 
 # What a summary of an event is read from: its end points, and whose limit it was. Each part begins with a character
@@ -138,33 +141,43 @@ def _unescape(text: str) -> str:
     return text
 
 
-def _split(physical: list[str], first: int, last_is_whole: bool) -> Iterator[tuple[Line, int]]:
+def _split(text: str, first: int) -> Iterator[tuple[Line, int]]:
     """Each message with the width of the physical line it stands in."""
-    match_head = _compiled(_HEAD).match
+    physical = text.split("\n")
+    last_is_whole = physical[-1] == ""
+    if last_is_whole:
+        physical.pop()
     last = first + len(physical) - 1
     spaced = physical.count("") * 5 > len(physical) * 2  # a paste with a blank line behind every line
-    for number, raw in enumerate(physical, first):
-        if spaced and not raw:
-            continue
+    folded = "#012" in text or "\\x0a" in text
+    for number, (raw, (head, tag)) in enumerate(zip(physical, _compiled(_USUAL).findall(text), strict=False), first):
         whole = number < last or last_is_whole
-        if raw.startswith("{") or raw.lstrip().startswith('"msg": "'):
-            yield from ((line, 0) for line in _from_json(number, raw, whole))
-            continue
-        match = match_head(raw)
-        assert match is not None  # every part may be empty
-        head = match["stamped"]
-        text = raw[match.end() :]
-        if not head and "] " in text and (glued := _compiled(_INLINE).search(text)):
-            head, text = glued[0], text[glued.end() :]
-        kernel = _written_by_kernel(match) if head else None
-        if "#012" in text or "\\x0a" in text:
-            first_part, *parts = re.split(r"#012|\\x0a", text)
-            yield Line(number, first_part, head, kernel), 0
-            kernel = kernel and None  # a newline within a message may be of a name that the kernel prints
-            for part in parts[:-1]:
-                yield Line(number, part, head, kernel), 0
-            text = parts[-1]
-        yield Line(number, text, head, kernel, whole), len(raw)
+        if head and not folded:
+            yield Line(number, raw[len(head) :], head, False if tag and tag != "kernel" else None, whole), len(raw)
+        elif raw or not spaced:
+            yield from _split_any(number, raw, whole)
+
+
+def _split_any(number: int, raw: str, whole: bool) -> Iterator[tuple[Line, int]]:
+    """The messages of one physical line, whatever carried it."""
+    if raw.startswith("{") or raw.lstrip().startswith('"msg": "'):
+        yield from ((line, 0) for line in _from_json(number, raw, whole))
+        return
+    match = _compiled(_HEAD).match(raw)
+    assert match is not None  # every part may be empty
+    head = match["stamped"]
+    text = raw[match.end() :]
+    if not head and "] " in text and (glued := _compiled(_INLINE).search(text)):
+        head, text = glued[0], text[glued.end() :]
+    kernel = _written_by_kernel(match) if head else None
+    if "#012" in text or "\\x0a" in text:
+        first_part, *parts = re.split(r"#012|\\x0a", text)
+        yield Line(number, first_part, head, kernel), 0
+        kernel = kernel and None  # a newline within a message may be of a name that the kernel prints
+        for part in parts[:-1]:
+            yield Line(number, part, head, kernel), 0
+        text = parts[-1]
+    yield Line(number, text, head, kernel, whole), len(raw)
 
 
 def _written_by_kernel(match: re.Match[str]) -> bool | None:

@@ -43,7 +43,8 @@ def read_events(lines: Iterable[Line], source: str = "-") -> Iterator[OomReport 
     """All events in a stream of lines."""
     reader = EventReader(source)
     for line in lines:
-        yield from reader.feed(line)
+        if (event := reader.feed(line)) is not None:
+            yield event
     yield from reader.flush()
 
 
@@ -54,18 +55,18 @@ class EventReader:
         self.source = source
         self.drafts: list[Draft] = []  # the last is being read
 
-    def feed(self, line: Line) -> Iterator[OomReport | AllocationFailure]:
-        """Read one line more; the events that are over now."""
+    def feed(self, line: Line) -> OomReport | AllocationFailure | None:
+        """Read one line more; the event that is over now, if one is."""
         if line.kernel is False or not line.text:
-            return
+            return None
         kind = _kind(line.text)
         drafts = self.drafts
         if drafts and drafts[-1].take(kind, line):
-            return
+            return None
         if kind == "reaped" and any(draft.reap(line) for draft in reversed(drafts)):
-            return
+            return None
         if kind in _NEVER_FIRST or (kind is None and not any(word in line.text for word in _MEMORY)):
-            return
+            return None
         begun = Draft(self.source, line)
         if drafts and kind in ("trigger", "sysrq"):
             begun.crowded = drafts[-1].mixed or any(draft.is_cut() for draft in drafts)
@@ -74,13 +75,15 @@ class EventReader:
         if begun.take(kind, line):
             drafts.append(begun)
             if len(drafts) > 2:
-                yield from drafts.pop(0).finish()
+                return drafts.pop(0).finish()
+        return None
 
     def flush(self) -> Iterator[OomReport | AllocationFailure]:
         """What has been begun, as it is: the log has ended, or is quiet."""
         drafts, self.drafts = self.drafts, []
         for draft in drafts:
-            yield from draft.finish()
+            if (event := draft.finish()) is not None:
+                yield event
 
 
 def _kind(text: str) -> str | None:

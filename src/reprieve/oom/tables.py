@@ -2,6 +2,7 @@
 
 import re
 from functools import cache
+from typing import NamedTuple
 
 from reprieve.model.oom import Kill, Task
 
@@ -40,42 +41,46 @@ def parse_row(text: str, columns: tuple[str, ...] | None, *, line: int = 1, whol
     match = _compiled(_ROW).match(text)
     if match is None:
         return None
+    pid, rest = match.groups()
     if columns is None:
-        names, words = _guess(match[2].split())
+        names, words = _guess(rest.split())
+        layout = _layout(names)
     else:
-        names = _figures_of(columns)
-        words = match[2].split(None, len(names))
+        layout = _layout(columns)
+        words = rest.split(None, layout.width)
     if not whole:
-        words = words[:-1]
-    count = len(names)
-    comm = words[count].rstrip() if len(words) > count else None
+        words.pop()
+    comm = words.pop().rstrip() if len(words) > layout.width else None
     try:
-        values = [int(word) for word in words[:count]]  # of 4300 digits at most: sys.int_info
+        values = [int(word) for word in words]  # of 4300 digits at most: sys.int_info
     except ValueError:  # damaged: no word of it is sure to be in its column
-        return Task(line=line, pid=int(match[1]))
-    fields, others = _fields(names)
-    facts = dict(zip(fields, values, strict=False))
-    if others:
-        facts = {name: value for name, value in facts.items() if name not in others}
-    unknown = tuple((name, value) for name, value in zip(names, values, strict=False) if name in others)
-    return Task(line=line, pid=int(match[1]), comm=comm, others=unknown, **facts)
+        return Task(line=line, pid=int(pid))
+    facts = dict(zip(layout.fields, values, strict=False))
+    others = tuple((name, facts.pop(name)) for name in layout.others if name in facts) if layout.others else ()
+    return Task(line=line, pid=int(pid), comm=comm, others=others, **facts)
+
+
+class _Layout(NamedTuple):
+    """What stands between the pid and the name."""
+
+    width: int
+    fields: tuple[str, ...]  # what the noun calls each, or the header's word
+    others: tuple[str, ...]  # those that the noun does not know
+
+
+@cache
+def _layout(columns: tuple[str, ...]) -> _Layout:
+    names = columns[1 if columns[0] == "pid" else 0 : -1 if columns[-1] == "name" else None]
+    return _Layout(
+        width=len(names),
+        fields=tuple(_FIELD.get(name, name) for name in names),
+        others=tuple(name for name in names if name not in _FIELD),
+    )
 
 
 @cache
 def _compiled(pattern: str) -> re.Pattern[str]:
     return re.compile(pattern)
-
-
-@cache
-def _figures_of(columns: tuple[str, ...]) -> tuple[str, ...]:
-    """The columns between the pid and the name."""
-    return columns[1:-1] if columns[-1] == "name" else columns[1:]
-
-
-@cache
-def _fields(names: tuple[str, ...]) -> tuple[tuple[str, ...], frozenset[str]]:
-    """What the noun calls these columns, and which it does not know."""
-    return tuple(_FIELD.get(name, name) for name in names), frozenset(names) - _FIELD.keys()
 
 
 def _guess(words: list[str]) -> tuple[tuple[str, ...], list[str]]:

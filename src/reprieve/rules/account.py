@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from reprieve.model.oom import Figures, Memcg, Memory, OomReport, Task, figure
+from reprieve.oom.once import once
 
 ANON = "anonymous"
 FILE = "page cache"
@@ -43,6 +44,7 @@ class Holder(NamedTuple):
     swap_bytes: int | None = None
 
 
+@once
 def where(oom: OomReport) -> Parts:
     """What the memory was used for, by label, in bytes, none of it twice; () where the report does not tell.
 
@@ -103,6 +105,7 @@ def ram_bytes(oom: OomReport) -> int | None:
     return (ram - reserved) * oom.page_size_bytes
 
 
+@once
 def holders(oom: OomReport) -> tuple[Holder, ...]:
     """The processes of the task dump by name, those that held most RAM first; () without a dump or a page size."""
     page = oom.page_size_bytes

@@ -331,6 +331,10 @@ def _pad(text: str, width: int) -> str:
 
 def wrap(text: str, width: int) -> Iterator[str]:
     """Lines of at most that width, broken at blanks; a longer word is broken where the line ends."""
+    text = text.lstrip(" ")
+    if text and escape.columns(text) <= width:
+        yield text
+        return
     line, used = "", 0
     for word in text.split(" "):
         length = escape.columns(word)
