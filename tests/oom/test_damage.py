@@ -14,7 +14,7 @@ from reprieve.model.oom import AllocationFailure, OomReport
 from reprieve.model.snapshot import Snapshot
 from reprieve.oom.report import _kind, read_reports
 from reprieve.rules import diagnose
-from reprieve.show.text import explain
+from reprieve.show import text as page
 from tests.logs_of import all_logs, text_of
 
 MANGLERS = ("", "\n", "\x00", "]", "(", "9", "\u202e", " ")
@@ -209,7 +209,9 @@ def explained(text: str, seed: int) -> list[Event]:
         events = read(text)
         for event in events:
             known = Snapshot(ooms=(event,)) if isinstance(event, OomReport) else Snapshot(allocation_failures=(event,))
-            assert "".join(explain(known, diagnose(known), notes=[], width=80, colour=False, verbose=True, hints=True))
+            assert "".join(
+                page.explain(known, diagnose(known), notes=[], width=80, colour=False, verbose=True, hints=True)
+            )
     except Exception as error:
         error.add_note(f"seed {seed}")
         raise
