@@ -243,3 +243,10 @@ def explained(text: str, seed: int) -> list[Event]:
 def test_a_hostile_line_is_a_line(line: str) -> None:
     for event in read(f"[1.0] a invoked oom-killer: gfp_mask=0x1, order=0\n{line}\n"):
         assert str(event).encode()
+
+
+def test_a_row_that_is_cut_within_its_first_figure_has_its_pid() -> None:
+    (event,) = read("[1.0] a invoked oom-killer: gfp_mask=0x1, order=0\n[    289]   9x")
+    assert isinstance(event, OomReport)
+    assert event.tasks is not None
+    assert [(task.pid, task.uid) for task in event.tasks] == [(289, None)]

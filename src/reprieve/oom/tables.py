@@ -49,7 +49,7 @@ def parse_row(text: str, columns: tuple[str, ...] | None, *, line: int = 1, whol
         layout = _layout(columns)
         words = rest.split(None, layout.width)
     if not whole:
-        words.pop()
+        words = words[:-1]
     comm = words.pop().rstrip() if len(words) > layout.width else None
     try:
         values = [int(word) for word in words]  # of 4300 digits at most: sys.int_info
