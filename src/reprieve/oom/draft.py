@@ -6,6 +6,7 @@ Printed by mm/oom_kill.c: dump_header(), oom_kill_process(), __oom_kill_process(
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 from reprieve.model.oom import AllocationFailure, Kill, Memcg, Memory, OomReport, Task, Trigger
@@ -27,8 +28,7 @@ _OLD_CPU = (  # to 3.9; the order of the words changed with dump_stack_print_inf
 )
 _CPUSET = r".{0,60} cpuset=(\S+) mems_allowed=([\d,-]+)"
 _FRAME = r"(?:.*\] )?(?:\? )?([A-Za-z_][\w.]*)\+0x[0-9a-f]+"
-_ARM_FRAME = r"[\w.]+ from [\w.]+\+0x"
-_STACK_WORDS = r"(?:Stack ?:)?[\s0-9a-f]+$|[0-9a-f]{4}:\s"
+_STACK = r"(?:Stack ?:)?[\s0-9a-f]+$|[0-9a-f]{4}:\s|[\w.]+ from [\w.]+\+0x"  # its words; a frame as ARM has it
 _SELECT = (
     r"\s*(?P<lead>[^:]{0,60}: )?[Kk]ill process (?P<pid>[0-9]{1,10}) \((?P<comm>.{0,60}?)\) "
     r"score (?P<score>[0-9]{1,20}) or\b"
@@ -62,6 +62,11 @@ _PAGE_SIZES = (4096, 8192, 16384, 65536)
 _OF_A_BLOCK = (None, "cpu", "cpuset", "title", "table")  # kinds that say nothing without the lines around them
 
 
+@cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern)
+
+
 class Draft:
     """An event being read: `take` claims a line of it, or leaves the line to others."""
 
@@ -75,7 +80,7 @@ class Draft:
         self.last_line = first.number
         self.facts: dict[str, Any] = {}  # fields of the noun
         self.claimed: list[tuple[int, str]] = []
-        self.last_taken: tuple[str, str] | None = None  # prefix and text
+        self.last_text = self.last_head = ""  # of the line claimed last
         self.stack: list[str] = []
         self.columns: tuple[str, ...] | None = None
         self.tasks: list[Task] | None = None
@@ -94,7 +99,8 @@ class Draft:
 
     def take(self, kind: str | None, line: Line) -> bool:
         """True if the line is one of this event's, or of nobody's."""
-        if (line.head, line.text) == self.last_taken:
+        text, head = line.text, line.head
+        if text == self.last_text and head == self.last_head:
             return True  # the echo of a console
         if self.crowded and not self.mixed and (caller(line.head) != self.caller or not self._is_near(line)):
             self.mixed = True
@@ -102,11 +108,13 @@ class Draft:
             return True
         taken = _READERS[kind](self, line) if kind else self._take_memory(line) or self._take_about_cpu(line)
         if taken:
-            self.last_taken = (line.head, line.text)
-            self.headed = self.headed or bool(line.head)
-            self.last_line = max(self.last_line, line.number)
+            number = line.number
+            self.last_text, self.last_head = text, head
+            self.headed = self.headed or head != ""
+            if number > self.last_line:
+                self.last_line = number
             if len(self.claimed) < _MOST_LINES:
-                self.claimed.append((line.number, line.text))
+                self.claimed.append((number, text))
         return taken
 
     # -- the beginning -------------------------------------------------------------------------------------------------
@@ -176,13 +184,13 @@ class Draft:
         if self._is_past_stack() or not self._begun():
             return False
         text = line.text.lstrip(" ")
-        if frame := re.match(_FRAME, text):
+        if frame := _compiled(_FRAME).match(text):
             self.stack.append(frame[1])
             return True
         if text.startswith("Hardware name:"):
             self.facts["hardware"] = text.removeprefix("Hardware name:").strip() if line.whole else None
             return True
-        return text.startswith(_ABOUT_CPU) or any(re.match(shape, text) for shape in (_STACK_WORDS, _ARM_FRAME))
+        return text.startswith(_ABOUT_CPU) or _compiled(_STACK).match(text) is not None
 
     def _is_of_others(self) -> bool:
         """In a mix of two reports, whose lines these are is not known; a line that begins a draft is its own."""

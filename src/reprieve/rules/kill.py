@@ -149,7 +149,7 @@ def repeat_kills(snapshot: Snapshot) -> Iterator[Finding]:
     Source: the events of all logs that were read; the same kill from two logs counts once.
     """
     for number, oom in enumerate(snapshot.ooms):
-        same = [event for event in snapshot.history if _is_same_load(event, oom)]
+        same = list(_of_same_load(snapshot.history, oom))
         if len(same) < 3 or oom.victim is None:
             continue
         where = oom.limit_of or oom.workload
@@ -302,14 +302,20 @@ def _stop_offering(workload: Workload | None, name: str) -> Remedy:
     return Remedy(title=title, cost=cost, commands=(("choom", "--adjust", "0", "--", "PROGRAM"),))
 
 
-def _is_same_load(event: OomSummary, oom: OomReport) -> bool:
-    """Is it of the same host and of the same limit, or without a limit the same program in the same workload?"""
-    if event.host != oom.host or oom.victim is None:
-        return False
-    if event.limit_of is not None or oom.limit_of is not None:
-        return _identity(event.limit_of) == _identity(oom.limit_of)
-    same_name = any(comm == oom.victim.comm for _, comm in event.victims)
-    return same_name and _identity(event.workload) == _identity(oom.workload)
+def _of_same_load(history: Sequence[OomSummary], oom: OomReport) -> Iterator[OomSummary]:
+    """Those of the same host and of the same limit, or without a limit of the same program in the same workload."""
+    if oom.victim is None:
+        return
+    host, comm, limit, workload = oom.host, oom.victim.comm, _identity(oom.limit_of), _identity(oom.workload)
+    for event in history:
+        if event.host != host:
+            continue
+        if event.limit_of is not None or limit is not None:
+            is_same = limit is not None and _identity(event.limit_of) == limit
+        else:
+            is_same = comm in [name for _, name in event.victims] and _identity(event.workload) == workload
+        if is_same:
+            yield event
 
 
 def _is_same_limit(event: OomSummary, oom: OomReport) -> bool:
