@@ -65,13 +65,13 @@ class Identity(NamedTuple):
     hostname: str | None = None
 
 
-def identify() -> Identity:
+def identify(root: str = "") -> Identity:
     """This machine, this boot. In a container: its own machine id and name, the boot of the host."""
-    boot_id = _first_line("/proc/sys/kernel/random/boot_id")
+    boot_id = _first_line(root + "/proc/sys/kernel/random/boot_id")
     return Identity(
-        machine_id=_first_line("/etc/machine-id"),
+        machine_id=_first_line(root + "/etc/machine-id"),
         boot_id=None if boot_id is None else boot_id.replace("-", ""),
-        hostname=_first_line("/proc/sys/kernel/hostname"),
+        hostname=_first_line(root + "/proc/sys/kernel/hostname"),
     )
 
 

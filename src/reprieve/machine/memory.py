@@ -55,7 +55,7 @@ def read_vmstat(host: Host, gaps: list[Gap]) -> Figures:
 def read_nodes(host: Host, gaps: list[Gap]) -> tuple[LiveNode, ...]:
     """Each NUMA node that is online, by number; a machine without NUMA has one, or none."""
     folder = "/sys/devices/system/node"
-    numbers = (re.fullmatch(r"node([0-9]{1,6})", name) for name in _names(host, gaps, folder))
+    numbers = (re.fullmatch(r"node([0-9]{1,6})", name) for name in names_in(host, gaps, folder))
     nodes = []
     for node in sorted(int(match[1]) for match in numbers if match):
         figures = _read_figures(host, gaps, f"{folder}/node{node}/meminfo", prefix=f"Node {node} ")
@@ -65,9 +65,9 @@ def read_nodes(host: Host, gaps: list[Gap]) -> tuple[LiveNode, ...]:
 
 def read_pressure(host: Host, gaps: list[Gap], path: str = "/proc/pressure/memory") -> tuple[Pressure, ...]:
     """The machine's pressure file; empty where the kernel keeps none."""
-    lines = _lines(host, gaps, path)
+    lines = lines_of(host, gaps, path)
     told = [pressure for pressure in map(parse_pressure, lines) if pressure is not None]
-    _tell_odd(gaps, path, len(lines) - len(told))
+    tell_odd(gaps, path, len(lines) - len(told))
     return tuple(told)
 
 
@@ -90,7 +90,7 @@ def parse_pressure(line: str) -> Pressure | None:
 def read_swaps(host: Host, gaps: list[Gap]) -> tuple[SwapArea, ...]:
     """/proc/swaps; empty: none is on, which the kernel says with a heading and no line below it."""
     areas, odd = [], 0
-    for line in _lines(host, gaps, "/proc/swaps"):
+    for line in lines_of(host, gaps, "/proc/swaps"):
         if line.startswith("Filename"):
             continue
         if match := re.fullmatch(r"(\S+)\s+(\w+)\s+([0-9]{1,15})\s+([0-9]{1,15})\s+(-?[0-9]{1,6})", line, re.ASCII):
@@ -106,7 +106,7 @@ def read_swaps(host: Host, gaps: list[Gap]) -> tuple[SwapArea, ...]:
             )
         else:
             odd += 1
-    _tell_odd(gaps, "/proc/swaps", odd)
+    tell_odd(gaps, "/proc/swaps", odd)
     return tuple(areas)
 
 
@@ -117,7 +117,7 @@ def read_zones(host: Host, gaps: list[Gap]) -> tuple[LiveZone, ...]:
     protection: dict[tuple[int, str], tuple[int, ...]] = {}
     at: tuple[int, str] | None = None
     odd = 0
-    for line in _lines(host, gaps, "/proc/zoneinfo"):
+    for line in lines_of(host, gaps, "/proc/zoneinfo"):
         words = line.replace("pages free", "free", 1).split()
         if match := re.fullmatch(_ZONE, line):
             at = int(match[1]), match[2]
@@ -134,7 +134,7 @@ def read_zones(host: Host, gaps: list[Gap]) -> tuple[LiveZone, ...]:
             known = tuple(share for share in shares if share is not None)
             odd += len(known) != len(shares)
             protection[at] = known if len(known) == len(shares) else ()
-    _tell_odd(gaps, "/proc/zoneinfo", odd)
+    tell_odd(gaps, "/proc/zoneinfo", odd)
     for at in blocks:
         zones.setdefault(at, {})
     return tuple(
@@ -188,13 +188,13 @@ def read_tmpfs(host: Host, gaps: list[Gap]) -> tuple[Tmpfs, ...]:
 def read_mounts(host: Host, gaps: list[Gap]) -> list[Mount]:
     """What is mounted as this process sees it, what was mounted later below."""
     for path in ("/proc/self/mountinfo", "/proc/1/mountinfo"):
-        lines = _lines(host, gaps, path)
+        lines = lines_of(host, gaps, path)
         if not lines:
             continue
         mount = r"\S+ \S+ ([0-9]+:[0-9]+) (\S+) (\S+) \S+(?: \S+)*? - (\S+) \S* (\S*)"
         matches = (re.fullmatch(mount, line) for line in lines)
         mounts = [Mount(m[1], _unescape(m[2]), _unescape(m[3]), m[4], m[5]) for m in matches if m]
-        _tell_odd(gaps, path, len(lines) - len(mounts))
+        tell_odd(gaps, path, len(lines) - len(mounts))
         return mounts
     return []
 
@@ -210,25 +210,20 @@ def read_sysctls(host: Host, gaps: list[Gap]) -> tuple[tuple[str, str], ...]:
         if re.fullmatch(r"-?[0-9]{1,20}\n", text):
             values.append((name, text.strip()))
         else:
-            _tell_odd(gaps, path, 1)
+            tell_odd(gaps, path, 1)
     return tuple(values)
 
 
-# -- how the kernel writes ---------------------------------------------------------------------------------------------
-
-_SERVED = "nfs|cifs|smb|fuse|ceph|afs|9p|gluster|lustre|gpfs|autofs"  # kinds that begin so wait for somebody
-_ZONE = r"Node ([0-9]{1,6}), zone +([A-Za-z0-9]{1,16})"
-_ZONE_FIGURES = ("free", "min", "low", "high", "spanned", "present", "managed")
-
-
-def _lines(host: Host, gaps: list[Gap], path: str) -> list[str]:
+def lines_of(host: Host, gaps: list[Gap], path: str) -> list[str]:
+    """The lines of a file that hold anything; none, and a gap, where it may not be read or is cut."""
     *whole, rest = (host.text(path, gaps) or "").split("\n")
     if rest:
         gaps.append(Gap(place=path, reason="it ends within a line: the last figure may be cut"))
     return [line for line in whole if line]
 
 
-def _names(host: Host, gaps: list[Gap], path: str) -> list[str]:
+def names_in(host: Host, gaps: list[Gap], path: str) -> list[str]:
+    """What a folder holds; nothing where there is none, and a gap where it is refused."""
     try:
         return host.names(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -238,33 +233,41 @@ def _names(host: Host, gaps: list[Gap], path: str) -> list[str]:
         return []
 
 
-def _tell_odd(gaps: list[Gap], path: str, lines: int) -> None:
+def tell_odd(gaps: list[Gap], path: str, lines: int) -> None:
+    """A gap for lines that were not understood, if there were any."""
     if lines:
         what = "a line" if lines == 1 else f"{lines} lines"
         gaps.append(Gap(place=path, reason=f"{what} of it no kernel is known to write"))
 
 
+# -- how the kernel writes ---------------------------------------------------------------------------------------------
+
+_SERVED = "nfs|cifs|smb|fuse|ceph|afs|9p|gluster|lustre|gpfs|autofs"  # kinds that begin so wait for somebody
+_ZONE = r"Node ([0-9]{1,6}), zone +([A-Za-z0-9]{1,16})"
+_ZONE_FIGURES = ("free", "min", "low", "high", "spanned", "present", "managed")
+
+
 def _read_figures(host: Host, gaps: list[Gap], path: str, prefix: str = "") -> Figures:
     """Lines of a name and a number, in kB or none; kB become bytes."""
     figures, odd = [], 0
-    for line in _lines(host, gaps, path):
+    for line in lines_of(host, gaps, path):
         match = re.fullmatch(r"([A-Za-z][A-Za-z0-9_()]{0,63}):?[ \t]+([0-9]{1,15})( kB)?", line.removeprefix(prefix))
         if match and line.startswith(prefix):
             figures.append((match[1], int(match[2]) * (1024 if match[3] else 1)))
         else:
             odd += 1
-    _tell_odd(gaps, path, odd)
+    tell_odd(gaps, path, odd)
     return tuple(figures)
 
 
 def _free_blocks(host: Host, gaps: list[Gap]) -> dict[tuple[int, str], tuple[int, ...]]:
     blocks, odd = {}, 0
-    for line in _lines(host, gaps, "/proc/buddyinfo"):
+    for line in lines_of(host, gaps, "/proc/buddyinfo"):
         if match := re.fullmatch(_ZONE + r"((?: +[0-9]{1,15})+) *", line):
             blocks[int(match[1]), match[2]] = tuple(map(int, match[3].split()))
         else:
             odd += 1
-    _tell_odd(gaps, "/proc/buddyinfo", odd)
+    tell_odd(gaps, "/proc/buddyinfo", odd)
     return blocks
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from reprieve.model.cgroup import Cgroup
+from reprieve.model.cgroup import Cgroup, Limit
 from reprieve.model.pressure import Pressure
 from reprieve.model.process import Process
 
@@ -46,12 +46,62 @@ class LiveNode:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HeldFile:
+    """A file that is memory."""
+
+    path: str  # chosen by a user: untrusted text
+    held_bytes: int  # what it takes, holes left out; in swap or not
+    uid: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Tmpfs:
     """A mounted file system whose files are memory."""
 
     path: str
     size_bytes: int | None  # the most it may hold; None: not told
     used_bytes: int | None
+    found_bytes: int | None = None  # in files with a name; the rest of what is used: deleted, and held open
+    largest: tuple[HeldFile, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """A piece of System V shared memory, a line of /proc/sysvipc/shm: it stays when the last who used it has gone."""
+
+    number: int  # shmid, for ipcrm(1)
+    size_bytes: int
+    creator_pid: int
+    attached: int  # by how many it is mapped
+    uid: int
+    rss_bytes: int | None = None  # since 2.6.34
+    swap_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Zram:
+    """A compressed disk in memory, /sys/block/zramN, mostly for swap."""
+
+    name: str  # "zram0"
+    size_bytes: int  # the most it may be given, as it was before
+    algorithm: str | None = None
+    stored_bytes: int | None = None  # what it was given, as it was before
+    compressed_bytes: int | None = None
+    used_bytes: int | None = None  # memory it takes for that
+    max_bytes: Limit = None  # the most it may take
+    incompressible_pages: int | None = None  # kept as they came
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HugePool:
+    """The huge pages of one size, of the machine or of one of its nodes. What is in a pool, used or not, is taken."""
+
+    page_bytes: int
+    node: int | None = None  # None: the whole machine
+    total: int | None = None
+    free: int | None = None
+    reserved: int | None = None  # of those free: promised, not yet touched; None: not told, as for nodes
+    surplus: int | None = None  # of the total: above what was asked for, given back when free
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,8 +122,13 @@ class Machine:
     swaps: tuple[SwapArea, ...] = ()
     zones: tuple[LiveZone, ...] = ()
     nodes: tuple[LiveNode, ...] = ()
+    huge_pools: tuple[HugePool, ...] = ()
+    zram: tuple[Zram, ...] = ()
+    segments: tuple[Segment, ...] = ()  # of this IPC namespace
     tmpfs: tuple[Tmpfs, ...] = ()
     sysctls: tuple[tuple[str, str], ...] = ()  # "vm.swappiness" and the value as the kernel writes it
+    settings: tuple[tuple[str, str], ...] = ()  # of /sys: the file, and the value or the chosen one of several
     cgroup_version: str | None = None  # "1", "2", "hybrid"
+    cgroup_private: bool | None = None  # a container's view: groups above it and beside it are not seen
     cgroups: tuple[Cgroup, ...] = ()  # parents before children; all with a memory controller
-    processes: tuple[Process, ...] = ()  # in the order of /proc
+    processes: tuple[Process, ...] = ()  # by pid
