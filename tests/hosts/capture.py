@@ -13,7 +13,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.states import MINI, SYSTEMD, SYSTEMD_V1, saved
+from lab.states import MINI, NUMA, SYSTEMD, SYSTEMD_V1, saved
+from reprieve.machine.memory import SYSCTLS
+from reprieve.machine.sysfs import SETTINGS
 
 FOLDER = Path(__file__).parent
 FILES = (
@@ -23,14 +25,38 @@ FILES = (
     *("memory.usage_in_bytes", "memory.max_usage_in_bytes", "memory.limit_in_bytes", "memory.soft_limit_in_bytes"),
     *("memory.memsw.usage_in_bytes", "memory.memsw.limit_in_bytes", "memory.swappiness", "memory.oom_control"),
 )
+# Of a whole machine. Of processes: the kernel's first thread, and all that run a program.
+MACHINE = (
+    *("/etc/machine-id", "/proc/meminfo", "/proc/vmstat", "/proc/zoneinfo", "/proc/buddyinfo", "/proc/swaps"),
+    *("/proc/uptime", "/proc/stat", "/proc/pressure/memory", "/proc/sysvipc/shm", "/proc/sys/kernel/random/boot_id"),
+    *("/proc/sys/kernel/hostname", "/proc/sys/kernel/osrelease"),
+    *(f"/proc/sys/{name.replace('.', '/')}" for name in SYSCTLS),
+    *("/sys/devices/system/cpu/possible", "/sys/devices/system/node/node*/meminfo"),
+    *("/sys/devices/system/node/node*/hugepages/*/*", "/sys/kernel/mm/hugepages/*/*_hugepages"),
+    *SETTINGS,
+    *(f"/sys/block/zram*/{name}" for name in ("disksize", "mm_stat", "comp_algorithm")),
+)
+PROCESS = ("stat", "status", "oom_score_adj", "oom_score", "cgroup", "smaps_rollup")
 # Prints "PATH BASE64" for each file; a file that refuses to be read (a threaded group's cgroup.procs) is not printed.
 SHOW = f"""
 show() {{ cat "$1" > /tmp/shown 2> /tmp/refused && echo "$2 $(base64 /tmp/shown | tr -d '\\n')"; }}
 groups() {{ find "$1" -type d | while read -r group; do
     for file in {" ".join(FILES)}; do test -e "$group/$file" && show "$group/$file" "$group/$file"; done
 done; }}
+machine() {{ for file in {" ".join(MACHINE)}; do test -e "$file" && show "$file" "$file"; done
+    for process in /proc/[0-9]*; do
+        test $process = /proc/2 || readlink $process/exe > /dev/null || continue
+        for file in {" ".join(PROCESS)}; do test -e "$process/$file" && show "$process/$file" "$process/$file"; done
+    done; }}
 """
-MOUNTS = "show /proc/self/mountinfo /proc/self/mountinfo; show /proc/self/cgroup /proc/self/cgroup\n"
+MOUNTS = "machine; show /proc/self/mountinfo /proc/self/mountinfo; show /proc/self/cgroup /proc/self/cgroup\n"
+# Swap on zram, with something in it; huge pages that nobody uses; shared memory that outlives its maker.
+FILLED = """
+echo 64M > /sys/block/zram0/disksize && mkswap -q /dev/zram0 && swapon /dev/zram0
+echo 4 > /proc/sys/vm/nr_hugepages
+ipcmk -M 3000000 > /dev/null
+hog --mib 420 --step-mib 4 --hold 2
+"""
 # A slice with a limit over two services that stay, one of them with swap forbidden and some file cache.
 UNITS = """
 systemd-run -q --slice=app.slice --unit=web -p MemoryMax=96M -p MemoryHigh=80M -p OOMPolicy=kill sleep 900
@@ -40,7 +66,7 @@ systemctl set-property --runtime app.slice MemoryMax=128M MemoryLow=16M
 sleep 8
 """
 KEPT = (
-    r"/proc/|/sys/fs/cgroup/(unified/)?cgroup\.controllers$|"
+    r"/etc/|/proc/|/sys/(devices|kernel|module|block)/|/sys/fs/cgroup/(unified/)?cgroup\.controllers$|"
     r"/sys/fs/cgroup/(memory/)?(app\.slice/(.*/)?|init\.scope/|user\.slice/|system\.slice/((cron|dbus)\.service/)?)?[^/]*$"
 )
 
@@ -86,7 +112,19 @@ echo 10 > app/web/memory.swappiness; echo 1 > plain/memory.oom_control
         + MOUNTS
         + "groups /sys/fs/cgroup",
     ),
-    "v2-systemd-252": Capture(series="6.1", machine=SYSTEMD, script=UNITS + MOUNTS + "groups /sys/fs/cgroup"),
+    "numa-mini-7": Capture(
+        series="7",
+        machine=NUMA,
+        script="""
+mkswap /dev/vda > /dev/null; swapon /dev/vda
+mkdir -p /dev/shm; mount -t tmpfs -o size=64m shm /dev/shm
+dd if=/dev/zero of=/dev/shm/filled bs=1M count=12 2> /dev/null
+hog --mib 40 --hold 600 & sleep 4
+"""
+        + MOUNTS
+        + "groups /sys/fs/cgroup",
+    ),
+    "v2-systemd-252": Capture(series="6.1", machine=SYSTEMD, script=FILLED + UNITS + MOUNTS + "groups /sys/fs/cgroup"),
     "hybrid-systemd-252": Capture(
         series="6.1",
         machine=SYSTEMD_V1,
@@ -106,7 +144,7 @@ def capture(name: str) -> None:
         if not path.startswith("/"):
             print(f"{name}: {line}", file=sys.stderr)
             continue
-        if re.match(KEPT, path) is None:
+        if wanted.machine in (SYSTEMD, SYSTEMD_V1) and re.match(KEPT, path) is None:
             continue
         target = FOLDER / name / path.removeprefix("/")
         target.parent.mkdir(parents=True, exist_ok=True)
