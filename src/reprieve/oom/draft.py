@@ -106,7 +106,7 @@ class Draft:
             self.mixed = True
         if self.mixed and kind in _OF_A_BLOCK:
             return True
-        taken = _READERS[kind](self, line) if kind else self._take_memory(line) or self._take_about_cpu(line)
+        taken = _READERS[kind](self, line) if kind else self._take_about_cpu(line) or self._take_memory(line)
         if taken:
             number = line.number
             self.last_text, self.last_head = text, head
