@@ -7,7 +7,7 @@ as `head`: it tells when, on which host, and by whom the line was written.
 
 import re
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 from reprieve.model.oom import Stamp
@@ -62,7 +62,7 @@ _USUAL = r"""(?xam)^
   (?:(?:[A-Z][a-z]{2}[ ][ \d]\d[ ]\d\d:\d\d:\d\d | \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:?\d\d))
      [ ][\w.-]+ [ ]([\w.-]+)(?:\[\d+\])?:[ ])?
   (?:\[[ ]{0,8}\d{1,8}\.\d{6}\](?:[ ]?\[[ ]*[TC]\d+\])?[ ])?
-))(?![ ]?(?:[^\s:\[\]]+[ ])?kernel: | [ ]*MESSAGE= | \[[^\W\d]) |).*$"""
+))(?![ ]?(?:[^\s:\[\]]+[ ])?kernel: | [ ]*MESSAGE= | \[[^\W\d][^\[\]]{2,20}\d\d:\d\d:\d\d) |).*$"""
 _INLINE = r"\[\s{0,8}\d{1,8}\.\d{6}\](?:\[\s*[TC]\d+\])? "  # a kernel line glued to a program's on a console
 _ANSI = r"\x1b\[[0-9;?]*[A-Za-z]"
 _ELISION = r"(?:\[?\.{2,8}\]?|…|<[a-z]{1,12}>|\(\.{3}\))?"  # what people put where they left lines out; or nothing
@@ -283,6 +283,7 @@ _UNIX = r"(?:^|\s)([0-9]{9,10}\.[0-9]{6})\s"
 _WRITTEN_DATE = rf"(?x)(?:^|[\[\s>:])({_ISO_DATE}|{_SYSLOG_DATE})"
 
 
+@lru_cache(16)  # the lines of one report share it
 def stamp(head: str) -> Stamp:
     """When a line with this prefix was printed, as far as the prefix tells.
 
