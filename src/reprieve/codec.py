@@ -1,18 +1,24 @@
-"""Facts and findings ↔ JSON: what `reprieve why --json` prints, one object a line, and those lines read back.
+"""Facts and findings ↔ JSON: what `reprieve why --json` prints, one object a line, and those lines read back; and the
+document that a snapshot travels in.
 
 Every object has a `version`, and a `kind` that says which of the shapes below it is. A field is added, never re-used; a
 reader passes over fields and kinds it does not know. None is "not told", never 0. Figures are pairs of name and number,
 in the order in which the kernel printed them.
 """
 
+import zlib
 from typing import Any, Literal
 
 import msgspec
 
-from reprieve.model.finding import Finding, Gap
-from reprieve.model.oom import AllocationFailure, OomReport, OomSummary
+from reprieve.model.ending import Ending
+from reprieve.model.finding import Failure, Finding, Gap
+from reprieve.model.machine import Machine
+from reprieve.model.oom import AllocationFailure, OomReport, OomSummary, Stamp
+from reprieve.model.snapshot import Snapshot
 
 VERSION: Literal[1] = 1
+DOCUMENT_BYTES = 64 * 1024 * 1024  # of a snapshot, unpacked: 10,000 processes in 1,000 cgroups are a fifth of it
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,3 +97,77 @@ def schema() -> dict[str, Any]:
     """JSON Schema (2020-12) of a line."""
     named = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "One line of reprieve why --json"}
     return named | msgspec.json.schema(Line)
+
+
+class Document(msgspec.Struct, frozen=True, kw_only=True, tag="snapshot", tag_field="kind"):
+    """A snapshot as it travels: what it holds, field by field."""
+
+    version: Literal[1] = VERSION
+    ooms: tuple[OomReport, ...] = ()
+    history: tuple[OomSummary, ...] = ()
+    log_ends: Stamp | None = None
+    allocation_failures: tuple[AllocationFailure, ...] = ()
+    machine: Machine | None = None
+    endings: tuple[Ending, ...] = ()
+    gaps: tuple[Gap, ...] = ()
+
+
+class _Head(msgspec.Struct, frozen=True, kw_only=True):
+    """What every document of ours says first, whatever its version."""
+
+    kind: str
+    version: int
+
+
+def pack(snapshot: Snapshot) -> bytes:
+    """One JSON document, compressed with gzip; the same snapshot gives the same bytes."""
+    facts = {name: getattr(snapshot, name) for name in Document.__struct_fields__ if name != "version"}
+    return zlib.compress(msgspec.json.encode(Document(**facts)), wbits=_GZIP)
+
+
+def unpack(data: bytes) -> Snapshot:
+    """The snapshot that was packed. Raises Failure: cut, damaged, too large, of a newer version, or something else.
+
+    Whoever wrote it is not trusted: nothing is run or made but the nouns, each field checked for its type, in at most
+    64 MiB of text.
+    """
+    text = _inflate(data)
+    try:
+        head = msgspec.json.decode(text, type=_Head)
+        if head.kind != "snapshot":
+            raise Failure(f"it holds no snapshot, but: {head.kind[:40]}", hint=_HOW)
+        if head.version > VERSION:
+            raise Failure(
+                f"the snapshot is of version {head.version}; this reprieve reads up to {VERSION}",
+                hint="read it with the reprieve that wrote it, or a newer one",
+            )
+        document = msgspec.json.decode(text, type=Document)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Failure(f"it is no snapshot: {error}", hint=_HOW) from error
+    facts = {name: getattr(document, name) for name in Document.__struct_fields__ if name != "version"}
+    return Snapshot(**facts)
+
+
+def _inflate(data: bytes) -> bytes:
+    inflater = zlib.decompressobj(wbits=_GZIP)
+    try:
+        text = inflater.decompress(data, DOCUMENT_BYTES + 1)
+    except zlib.error as error:
+        raise Failure("it is no snapshot: not compressed with gzip, or damaged", hint=_HOW) from error
+    if len(text) > DOCUMENT_BYTES:
+        raise Failure(
+            f"the snapshot is larger than {DOCUMENT_BYTES >> 20} MiB", hint="no honest one is: do not trust it"
+        )
+    if not inflater.eof:
+        raise Failure("the snapshot is cut: its end is missing", hint="copy it again")
+    return text
+
+
+_GZIP = 31  # wbits: the largest window, with gzip's header and check sum, and no date in it
+_HOW = "reprieve snapshot -o FILE makes one"
+
+
+def snapshot_schema() -> dict[str, Any]:
+    """JSON Schema (2020-12) of the document."""
+    named = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "What reprieve snapshot writes"}
+    return named | msgspec.json.schema(Document)
