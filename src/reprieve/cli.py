@@ -128,6 +128,20 @@ def demo(verbose: bool) -> None:
 
 
 @cli.command()
+@click.option("-o", "--output", required=True, type=click.Path(readable=False), metavar="FILE", help="`-` for a pipe.")
+@click.option("--from", "root", default="/", metavar="DIR", help="A captured machine: an unpacked sosreport, a root.")
+def snapshot(output: str, root: str) -> None:
+    """Write all that can be seen of this machine's memory to a file that travels.
+
+    One compressed JSON document: memory, settings, processes, cgroups, and the kills in the logs; no command lines and
+    no environments. What could not be seen is told, here and in the file.
+    """
+    from reprieve.snapshot import perform
+
+    sys.exit(perform(output=output, root=root))
+
+
+@cli.command()
 @click.argument("shell", type=click.Choice(("bash", "zsh", "fish")))
 def completion(shell: str) -> None:
     """Print a script that teaches a shell to complete `reprieve`.

@@ -1,0 +1,88 @@
+"""`reprieve snapshot`: all that can be seen of a machine, in one file that travels."""
+
+import os
+import sys
+from dataclasses import replace
+
+from reprieve.codec import pack
+from reprieve.machine.events import HISTORY, tell
+from reprieve.machine.host import Host, Identity, become_expendable, identify
+from reprieve.machine.observe import observe
+from reprieve.machine.source import Source, shown
+from reprieve.model.finding import Failure, Gap
+from reprieve.model.snapshot import Snapshot
+from reprieve.show.escape import visible
+from reprieve.units import size
+from reprieve.why import INCOMPLETE
+
+_FORGED = "looks like a kill"  # anybody may write such a line: it is in the file, and makes nothing incomplete
+REPORTS = 16  # the newest events that are told whole, with their lines; of the others a summary
+
+
+def perform(*, output: str, root: str) -> int:
+    """Look at the machine of that root, write the file, say what is in it; the exit status. Raises Failure."""
+    become_expendable()
+    if output == "-" and sys.stdout.isatty():
+        raise Failure("a snapshot is no text for a terminal", hint="reprieve snapshot -o FILE")
+    snapshot = take(root)
+    data = pack(snapshot)
+    _write(output, data)
+    unseen = [gap for gap in snapshot.gaps if not gap.reason.startswith(_FORGED)]
+    said = sys.stderr if output == "-" else sys.stdout
+    print(f"written: {visible(shown(output))}: {_summary(snapshot)}, {size(len(data))}", file=said)
+    for gap in unseen:
+        hint = f" ({gap.hint})" if gap.hint else ""
+        print(visible(f"not seen: {gap.place}: {gap.reason}{hint}"), file=said)
+    return INCOMPLETE if unseen else 0
+
+
+def take(root: str = "/") -> Snapshot:
+    """A machine now, or as it was captured below `root`, and the kills its logs tell of. Raises Failure."""
+    host = Host(root)
+    if not os.path.isdir(f"{host.root}/proc") and not os.path.isdir(f"{host.root}/sys"):
+        raise Failure(f"{shown(root)} holds neither proc nor sys", hint="name the root of a captured machine")
+    gaps: list[Gap] = []
+    machine = observe(host, gaps)  # first: to read logs takes memory and time
+    told = tell(_sources(host.root, identify(host.root), gaps), lambda _: True, REPORTS, gaps)
+    return replace(told, history=told.history[-HISTORY:], machine=machine)
+
+
+def _sources(root: str, identity: Identity, gaps: list[Gap]) -> list[Source]:
+    """The logs of a machine: a sosreport keeps them in many places, a tree where they were."""
+    from reprieve.machine.log import named, of_this_machine
+
+    if not root:
+        sources, unseen = of_this_machine(identity)
+    else:
+        folder = root if os.path.isdir(f"{root}/sos_commands") else f"{root}/var/log"
+        try:
+            sources, unseen = named((folder,), identity)
+        except Failure as none:
+            sources, unseen = [], [Gap(place="logs", reason=none.message)]
+    gaps += unseen
+    return sources
+
+
+def _summary(snapshot: Snapshot) -> str:
+    machine = snapshot.machine
+    assert machine is not None
+    counts = (
+        (len(machine.processes), "process", "processes"),
+        (len(machine.cgroups), "cgroup", "cgroups"),
+        (len(snapshot.history), "OOM event", "OOM events"),
+    )
+    return ", ".join(f"{count} {one if count == 1 else many}" for count, one, many in counts)
+
+
+def _write(path: str, data: bytes) -> None:
+    """To a file of the user's own alone: what is in it, the kernel does not tell everybody."""
+    try:
+        if path == "-":
+            sys.stdout.buffer.write(data)
+            sys.stdout.flush()
+            return
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with open(descriptor, "wb") as file:
+            file.write(data)
+    except OSError as error:
+        raise Failure(f"{shown(path)}: {error.strerror}", hint="name a file that can be written") from error

@@ -1,0 +1,189 @@
+"""`reprieve snapshot`: a machine in a file, and what is told of it."""
+
+import gzip
+import json
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from reprieve.codec import unpack
+from reprieve.machine.host import Host
+from reprieve.machine.observe import observe
+from reprieve.model.machine import Machine
+from reprieve.model.snapshot import Snapshot
+from reprieve.rules import diagnose
+from reprieve.snapshot import REPORTS, take
+from tests.conftest import Run
+from tests.logs_of import LOGS
+from tests.machine.real import missing, program
+from tests.test_why import on_a_terminal
+
+HOSTS = Path(__file__).parent / "hosts"
+WHOLE = HOSTS / "v2-systemd-252"
+MYSQLD = LOGS / "084-ubuntu1404-mysqld-python-3.13.log"
+SECRET = "open-sesame-4711"
+
+
+def read(path: Path) -> tuple[Snapshot, Machine]:
+    snapshot = unpack(path.read_bytes())
+    assert snapshot.machine is not None
+    return snapshot, snapshot.machine
+
+
+@pytest.fixture
+def sleeper() -> Iterator[int]:
+    """A process that was called with a secret, and knows another."""
+    argv = [program("sh"), "-c", "read line", SECRET]
+    process = subprocess.Popen(argv, stdin=subprocess.PIPE, env={"PASSWORD": SECRET})
+    yield process.pid
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+
+
+@pytest.fixture
+def captured(tmp_path: Path) -> Path:
+    """A captured machine with a log of a kill beside it: it is made up from here."""
+    root = tmp_path / "made-up-with-a-log"
+    shutil.copytree(WHOLE, root)
+    (root / "var/log").mkdir(parents=True)
+    shutil.copy(MYSQLD, root / "var/log/kern.log")
+    return root
+
+
+# -- what is refused ---------------------------------------------------------------------------------------------------
+
+
+def test_without_a_file_to_write_it_does_nothing(reprieve: Run) -> None:
+    assert reprieve("snapshot").returncode == 2
+
+
+def test_a_folder_that_is_no_machine_is_refused_and_nothing_is_written(reprieve: Run, tmp_path: Path) -> None:
+    done = reprieve("snapshot", "--from", tmp_path, "-o", "file")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines() == [
+        f"reprieve: {tmp_path} holds neither proc nor sys",
+        "  name the root of a captured machine",
+    ]
+    assert not (tmp_path / "file").exists()
+
+
+def test_a_place_that_cannot_be_written_is_refused(reprieve: Run) -> None:
+    done = reprieve("snapshot", "--from", WHOLE, "-o", "/dev/full")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("reprieve: /dev/full: No space left on device\n")
+
+
+def test_a_terminal_is_not_written_to() -> None:
+    assert "a snapshot is no text for a terminal" in on_a_terminal("snapshot", "-o", "-")
+
+
+# -- what is written ---------------------------------------------------------------------------------------------------
+
+
+def test_this_machine_is_in_it_and_no_command_line_and_no_environment(
+    reprieve: Run, tmp_path: Path, sleeper: int
+) -> None:
+    done = reprieve("snapshot", "-o", "file")
+    snapshot, machine = read(tmp_path / "file")
+    assert done.stderr == ""
+    first, *unseen = done.stdout.splitlines()
+    assert first.startswith(f"written: file: {len(machine.processes)} processes, {len(machine.cgroups)} cgroup")
+    assert all(line.startswith("not seen: ") for line in unseen)
+    assert done.returncode == (5 if unseen else 0)
+    assert "sh" in {process.comm for process in machine.processes if process.pid == sleeper}
+    assert SECRET.encode() not in gzip.decompress((tmp_path / "file").read_bytes())
+    assert len(snapshot.ooms) <= REPORTS
+
+
+def test_what_the_kernel_does_not_tell_everybody_only_the_owner_may_read(reprieve: Run, tmp_path: Path) -> None:
+    reprieve("snapshot", "--from", WHOLE, "-o", "file")
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o600
+
+
+def test_a_pipe_gets_the_document_alone(tmp_path: Path) -> None:
+    argv = [sys.executable, "-m", "reprieve", "snapshot", "--from", str(WHOLE), "-o", "-"]
+    with (tmp_path / "file").open("wb") as file:
+        done = subprocess.run(argv, stdout=file, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 5  # it has no logs
+    assert done.stderr.startswith("written: -: 11 processes, 8 cgroups, 0 OOM events, ")
+    assert json.loads(gzip.decompress((tmp_path / "file").read_bytes()))["kind"] == "snapshot"
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in HOSTS.iterdir() if (path / "proc").is_dir()))
+def test_a_captured_machine_is_the_same_from_its_tree_and_from_the_document(
+    reprieve: Run, tmp_path: Path, name: str
+) -> None:
+    reprieve("snapshot", "--from", HOSTS / name, "-o", "file")
+    _, machine = read(tmp_path / "file")
+    assert machine == observe(Host(str(HOSTS / name)), [])
+    reprieve("snapshot", "--from", HOSTS / name, "-o", "again")
+    assert (tmp_path / "file").read_bytes() == (tmp_path / "again").read_bytes()
+
+
+# -- the kills of its logs ---------------------------------------------------------------------------------------------
+
+
+def test_findings_are_the_same_from_the_document_as_from_the_machine(
+    reprieve: Run, tmp_path: Path, captured: Path
+) -> None:
+    done = reprieve("snapshot", "--from", captured, "-o", "file")
+    assert done.stdout.startswith("written: file: 11 processes, 8 cgroups, 1 OOM event, ")
+    assert done.returncode == 0
+    snapshot, _ = read(tmp_path / "file")
+    assert snapshot == take(str(captured))
+    assert next(finding.code for finding in diagnose(snapshot)) == "host-full"
+    assert diagnose(snapshot) == diagnose(take(str(captured)))
+
+
+def test_of_an_unpacked_sosreport_what_was_not_collected_is_told(reprieve: Run, tmp_path: Path) -> None:
+    report = tmp_path / "made-up-sosreport"
+    (report / "sos_commands/kernel").mkdir(parents=True)
+    shutil.copy(MYSQLD, report / "sos_commands/kernel/dmesg")
+    for path in ("proc/meminfo", "proc/vmstat", "proc/swaps", "proc/self/mountinfo", "etc/machine-id"):
+        (report / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(WHOLE / path, report / path)
+    shutil.copytree(WHOLE / "sys/fs/cgroup", report / "sys/fs/cgroup")
+    done = reprieve("snapshot", "--from", report, "-o", "file")
+    snapshot, machine = read(tmp_path / "file")
+    assert done.returncode == 5
+    assert [gap.place for gap in snapshot.gaps] == ["/proc/zoneinfo", "/proc/sys/vm", "processes"]
+    assert len(snapshot.ooms) == 1
+    assert len(machine.cgroups) == 8
+
+
+def test_a_line_that_only_looks_like_a_kill_makes_nothing_incomplete(
+    reprieve: Run, tmp_path: Path, captured: Path
+) -> None:
+    with (captured / "var/log/kern.log").open("a") as log:
+        log.write("Nov 24 10:00:00 host evil[7]: Out of memory: Killed process 9 (sshd) total-vm:1kB\n")
+    done = reprieve("snapshot", "--from", captured, "-o", "file")
+    assert done.returncode == 0
+    assert len(done.stdout.splitlines()) == 1
+    assert [gap.reason for gap in read(tmp_path / "file")[0].gaps] == ["looks like a kill, but a program wrote it"]
+
+
+# -- without rights ----------------------------------------------------------------------------------------------------
+
+
+def test_nobody_sees_what_is_open_to_all_and_is_told_what_is_not(as_nobody: Run, tmp_path: Path) -> None:
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder.stat().st_uid == os.geteuid() and folder != Path("/") and "pytest" in str(folder):
+            folder.chmod(0o777)
+    done = as_nobody("snapshot", "--output", tmp_path / "file")
+    assert done.returncode == 5, done.stderr
+    snapshot, machine = read(tmp_path / "file")
+    assert dict(machine.meminfo)["MemTotal"] > 0
+    assert {1, os.getpid()} <= {process.pid for process in machine.processes}
+    assert next(process for process in machine.processes if process.pid == os.getpid()).rss_bytes
+    places = {gap.place: gap for gap in snapshot.gaps}
+    assert places["/proc/*/smaps_rollup"].hint == "run it as root"
+    if Path("/proc/sys/kernel/dmesg_restrict").read_text().strip() != "1":
+        missing("kernel.dmesg_restrict=1")
+    assert "/dev/kmsg" in places
