@@ -1,13 +1,16 @@
 """What comes before the kernel's words, by transport."""
 
 import json
+import re
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reprieve.oom.lines import Line, caller, host, read_lines, stamp
+from reprieve.oom.lines import _HEAD, _USUAL, Line, _written_by_kernel, caller, host, read_lines, stamp
+from tests.logs_of import all_logs
 
 WORDS = "Out of memory: Killed process 7 (tmux: server) total-vm:8kB"
 
@@ -140,3 +143,44 @@ def test_callers_are_told() -> None:
     assert caller("[   49.921978][ T6736] ") == "T6736"
     assert caller("4,19685342,241227987454,-,caller=C0;") == "C0"
     assert caller("[   49.921978] ") is None
+
+
+def is_read_alike(text: str) -> bool:
+    """Do both searches for a head find the same, line by line, where the usual one finds any?"""
+    physical = text.split("\n")
+    usual = re.findall(_USUAL, text)
+    assert len(usual) == len(physical)
+    for raw, (head, tag, other) in zip(physical, usual, strict=True):
+        match = re.match(_HEAD, raw)
+        assert match is not None
+        kernel = False if other or (tag and tag != "kernel") else None
+        if head and (match["stamped"], match.end(), _written_by_kernel(match)) != (head, len(head), kernel):
+            return False
+    return True
+
+
+@pytest.mark.parametrize("path", all_logs(), ids=lambda path: path.name)
+def test_usual_heads_are_the_same_as_by_the_one_expression_for_all(path: Path) -> None:
+    assert is_read_alike(path.read_bytes().decode(errors="backslashreplace").replace("\r\n", "\n"))
+
+
+DATES = ("Mar  1 00:00:00 ", "2026-11-23T14:08:41+00:00 ", "2026-11-23T14:08:41.123456Z ", "Mar 1 00:00:00 2026 ")
+PARTS = (
+    *("node7 ", "kernel: ", "kernel:", "sshd[77]: ", "app.x: ", "[   12.345678] ", "[12.345678][  T7] ", "[ 12.34] "),
+    *(
+        "[Thu Oct 23 23:16:06 2025] ",
+        "[UFW BLOCK] ",
+        "[ 1234]     0 ",
+        "MESSAGE=",
+        " ",
+        "é ",
+        "words of it",
+        "<4>",
+        "{",
+    ),
+)
+
+
+@given(st.lists(st.sampled_from(DATES + PARTS), max_size=7))
+def test_usual_heads_are_the_same_whatever_is_put_together(parts: list[str]) -> None:
+    assert is_read_alike("".join(parts))

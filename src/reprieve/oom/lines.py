@@ -59,9 +59,9 @@ _HEAD = rf"""(?x)
 # The head of most lines there are, by one search for all lines of a text. Where it matches it is what _HEAD would find.
 _USUAL = r"""(?xam)^
 (?:((?>
-  (?:(?:[A-Z][a-z]{2}[ ][ \d]\d[ ]\d\d:\d\d:\d\d | \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:?\d\d))
-     [ ][\w.-]+ [ ]([\w.-]+)(?:\[\d+\])?:[ ])?
-  (?:\[[ ]{0,8}\d{1,8}\.\d{6}\](?:[ ]?\[[ ]*[TC]\d+\])?[ ])?
+  (?:[A-Z][a-z]{2}[ ][ \d]\d[ ]\d\d:\d\d:\d\d [ ][\w.-]+ [ ]([\w.-]+)(?:\[\d+\])?:[ ]
+   | \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:?\d\d) [ ][\w.-]+ [ ](?:kernel|([\w.-]+)\[\d+\]):[ ])?
+  (?:\[[ ]{0,8}\d{1,12}\.\d{1,9}\](?:[ ]?\[[ ]*[TC]\d+\])?[ ])?
 ))(?![ ]?(?:[^\s:\[\]]+[ ])?kernel: | [ ]*MESSAGE= | \[[^\W\d][^\[\]]{2,20}\d\d:\d\d:\d\d) |).*$"""
 _INLINE = r"\[\s{0,8}\d{1,8}\.\d{6}\](?:\[\s*[TC]\d+\])? "  # a kernel line glued to a program's on a console
 _ANSI = r"\x1b\[[0-9;?]*[A-Za-z]"
@@ -150,10 +150,13 @@ def _split(text: str, first: int) -> Iterator[tuple[Line, int]]:
     last = first + len(physical) - 1
     spaced = physical.count("") * 5 > len(physical) * 2  # a paste with a blank line behind every line
     folded = "#012" in text or "\\x0a" in text
-    for number, (raw, (head, tag)) in enumerate(zip(physical, _compiled(_USUAL).findall(text), strict=False), first):
+    for number, (raw, (head, tag, other)) in enumerate(
+        zip(physical, _compiled(_USUAL).findall(text), strict=False), first
+    ):
         whole = number < last or last_is_whole
         if head and not folded:
-            yield Line(number, raw[len(head) :], head, False if tag and tag != "kernel" else None, whole), len(raw)
+            kernel = False if other or (tag and tag != "kernel") else None
+            yield Line(number, raw[len(head) :], head, kernel, whole), len(raw)
         elif raw or not spaced:
             yield from _split_any(number, raw, whole)
 
