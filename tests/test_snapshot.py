@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -140,6 +141,20 @@ def test_findings_are_the_same_from_the_document_as_from_the_machine(
     assert snapshot == take(str(captured))
     assert next(finding.code for finding in diagnose(snapshot)) == "host-full"
     assert diagnose(snapshot) == diagnose(take(str(captured)))
+
+
+def test_reports_that_are_too_long_for_the_document_are_told_in_little(
+    captured: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = captured / "var/log/kern.log"
+    log.write_text(log.read_text() * 3)
+    whole = take(str(captured))
+    assert len(whole.ooms) == len(whole.history) == 3
+    most = len(whole.ooms[2].lines) + len(whole.ooms[1].lines)
+    monkeypatch.setattr("reprieve.snapshot.LINES", most)
+    assert take(str(captured)) == replace(whole, ooms=whole.ooms[1:])
+    monkeypatch.setattr("reprieve.snapshot.LINES", 1)
+    assert take(str(captured)) == replace(whole, ooms=whole.ooms[2:])
 
 
 def test_of_an_unpacked_sosreport_what_was_not_collected_is_told(reprieve: Run, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import os
 import sys
 from dataclasses import replace
+from itertools import accumulate
 
 from reprieve.codec import pack
 from reprieve.machine.events import HISTORY, tell
@@ -10,6 +11,7 @@ from reprieve.machine.host import Host, Identity, become_expendable, identify
 from reprieve.machine.observe import observe
 from reprieve.machine.source import Source, shown
 from reprieve.model.finding import Failure, Gap
+from reprieve.model.oom import OomReport
 from reprieve.model.snapshot import Snapshot
 from reprieve.show.escape import visible
 from reprieve.units import size
@@ -17,6 +19,7 @@ from reprieve.why import INCOMPLETE
 
 _FORGED = "looks like a kill"  # anybody may write such a line: it is in the file, and makes nothing incomplete
 REPORTS = 16  # the newest events that are told whole, with their lines; of the others a summary
+LINES = 50_000  # in them together, but for the newest: a report has one for each process of its machine
 
 
 def perform(*, output: str, root: str) -> int:
@@ -44,7 +47,14 @@ def take(root: str = "/") -> Snapshot:
     gaps: list[Gap] = []
     machine = observe(host, gaps)  # first: to read logs takes memory and time
     told = tell(_sources(host.root, identify(host.root), gaps), lambda _: True, REPORTS, gaps)
-    return replace(told, history=told.history[-HISTORY:], machine=machine)
+    return replace(told, ooms=_newest(told.ooms), history=told.history[-HISTORY:], machine=machine)
+
+
+def _newest(ooms: tuple[OomReport, ...]) -> tuple[OomReport, ...]:
+    """Those that a document has room for."""
+    lines = list(accumulate(len(oom.lines) for oom in reversed(ooms)))
+    fits = max(sum(count <= LINES for count in lines), 1)
+    return ooms[-fits:]
 
 
 def _sources(root: str, identity: Identity, gaps: list[Gap]) -> list[Source]:
