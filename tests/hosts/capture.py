@@ -124,6 +124,23 @@ hog --mib 40 --hold 600 & sleep 4
         + MOUNTS
         + "groups /sys/fs/cgroup",
     ),
+    # What an ordinary user in a container sees: a group, processes and files in memory of its own, memory of the host.
+    "container-nobody-6.12": Capture(
+        series="6.12",
+        machine=SYSTEMD,
+        script="cat > /run/show.sh <<'END'\n"
+        + SHOW
+        + MOUNTS
+        + """groups /sys/fs/cgroup
+END
+cat > /run/inside.sh <<'END'
+umount /sys/fs/cgroup; mount -t cgroup2 cgroup /sys/fs/cgroup; mount -t tmpfs -o mode=1777,size=16m tmp /tmp
+exec setpriv --reuid 65534 --regid 65534 --clear-groups sh /run/show.sh
+END
+systemd-run -q --wait --pipe --unit=box -p MemoryMax=96M -p MemoryHigh=80M \\
+    unshare --cgroup --mount --pid --fork --mount-proc sh /run/inside.sh
+""",
+    ),
     "v2-systemd-252": Capture(series="6.1", machine=SYSTEMD, script=FILLED + UNITS + MOUNTS + "groups /sys/fs/cgroup"),
     "hybrid-systemd-252": Capture(
         series="6.1",

@@ -21,6 +21,8 @@ from tests.machine.real import missing, program
 
 HOSTS = Path(__file__).parent.parent / "hosts"
 NAMES = sorted(path.name for path in HOSTS.iterdir() if (path / "proc").is_dir())
+CONTAINER = "container-nobody-6.12"
+MACHINES = [name for name in NAMES if name != CONTAINER]
 MINI = [name for name in NAMES if "-mini-" in name]  # with all their groups
 WHOLE = "v2-systemd-252"
 FILES = sorted(str(path.relative_to(HOSTS / WHOLE)) for path in (HOSTS / WHOLE).rglob("*") if path.is_file())
@@ -34,6 +36,7 @@ NOT_READ = (
     "nr_overcommit_hugepages",
 )
 READ = [path for path in FILES if not path.endswith(NOT_READ)]
+V1 = Path("/sys/fs/cgroup/memory")
 MIB = 1 << 20
 
 
@@ -66,7 +69,7 @@ def test_of_nothing_nothing_is_told_but_what_is_missing(tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", MACHINES)
 def test_a_captured_machine_is_read_without_a_gap(name: str) -> None:
     assert seen(HOSTS / name)[1] == []
 
@@ -92,7 +95,7 @@ def test_processes_that_come_and_go_leave_no_gap() -> None:
 # -- what is seen ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", MACHINES)
 def test_all_parts_of_a_captured_machine_are_there_and_belong_together(name: str) -> None:
     machine, _ = seen(HOSTS / name)
     # Of the machine itself nothing tells its page size: these are x86-64.
@@ -166,7 +169,7 @@ def test_the_document_gives_back_the_machine_byte_for_byte(name: str) -> None:
     data = pack(Snapshot(machine=machine, gaps=tuple(gaps)))
     assert unpack(data).machine == machine
     assert pack(unpack(data)) == data
-    assert pack(Snapshot(machine=seen(HOSTS / name)[0])) == data
+    assert seen(HOSTS / name) == (machine, gaps)  # and twice the same from its files
 
 
 # -- damage ------------------------------------------------------------------------------------------------------------
@@ -233,9 +236,24 @@ def test_a_figure_beyond_all_machines_travels(made_up: Path, path: str, digits: 
 
 # -- from within a container -------------------------------------------------------------------------------------------
 
+VIEW = "a container's view: what is outside it is not seen"
 
-def within(*unshare: str, before: str = "true") -> tuple[set[str], str]:
-    """The places of the gaps in a view that is made with these options, and what is printed of it."""
+
+def test_nobody_in_a_container_sees_its_own_and_what_is_everybody_s_and_is_told_so() -> None:
+    machine, gaps = seen(HOSTS / CONTAINER)
+    assert [(gap.place, gap.reason) for gap in gaps] == [("cgroups", VIEW), ("processes", VIEW)]
+    assert machine.cgroup_private
+    (group,) = machine.cgroups
+    assert (group.path, group.max_bytes, group.high_bytes) == ("/", 96 * MIB, 80 * MIB)
+    (shell,) = machine.processes
+    assert (shell.pid, shell.uid, shell.cgroup) == (1, 65534, "/")
+    assert shell.unique_bytes is not None
+    assert dict(machine.meminfo)["MemTotal"] > 4 * 96 * MIB  # of the host
+    assert ("/tmp", 16 * MIB) in [(tmpfs.path, tmpfs.size_bytes) for tmpfs in machine.tmpfs]
+
+
+def within(*unshare: str, before: str = "true", group: Path | None = None) -> tuple[set[str], str]:
+    """The gaps in a view that is made with these options, in a group, and what is printed of it."""
     code = """
 from reprieve.machine.host import Host
 from reprieve.machine.observe import observe
@@ -244,7 +262,9 @@ machine = observe(Host(), gaps)
 print(len(machine.processes), machine.cgroup_private, dict(machine.meminfo)["MemTotal"])
 print(*(f"{gap.place}|{gap.reason}" for gap in gaps), sep="\\n")
 """
-    argv = ["unshare", *unshare, "sh", "-c", f'{before} && exec "$0" -c "$1"', sys.executable, code]
+    enter = "" if group is None else f"echo 0 > {group}/cgroup.procs; "
+    argv = ["sh", "-c", f'{enter}exec "$@"', "sh", "unshare", *unshare, "sh", "-c", f'{before} && exec "$0" -c "$1"']
+    argv += [sys.executable, code]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
     if done.returncode and ("unshare: " in done.stderr or "mount: " in done.stderr):
         missing(f"the right to {' '.join(unshare)}")
@@ -255,9 +275,25 @@ print(*(f"{gap.place}|{gap.reason}" for gap in gaps), sep="\\n")
 
 def test_in_a_pid_namespace_it_is_said_that_others_are_not_seen() -> None:
     gaps, told = within("--pid", "--fork", "--mount-proc")
-    assert "processes|a container's view: what is outside it is not seen" in gaps
+    assert f"processes|{VIEW}" in gaps
     assert int(told.split()[0]) <= 2
     assert told.split()[2] == str(dict(this_machine()[0].meminfo)["MemTotal"])  # the whole machine's all the same
+
+
+def test_in_a_group_of_version_1_it_is_said_that_others_are_not_seen() -> None:
+    folder = V1 / f"reprieve-view-{os.getpid()}"
+    try:
+        folder.mkdir()
+    except OSError:
+        missing("a memory controller of cgroup v1 in which a group may be made")
+    try:
+        gaps, told = within(
+            "--cgroup", "--pid", "--fork", "--mount-proc", before=f"mount --bind {folder} {V1}", group=folder
+        )
+    finally:
+        folder.rmdir()
+    assert {f"cgroups|{VIEW}", f"processes|{VIEW}"} <= gaps
+    assert told.split()[1] == "True"
 
 
 def test_on_the_machine_itself_nothing_is_said_of_containers() -> None:
@@ -269,5 +305,5 @@ def test_on_the_machine_itself_nothing_is_said_of_containers() -> None:
 
 def test_an_ordinary_user_s_own_namespace_is_seen_as_far_as_it_goes() -> None:
     gaps, told = within("--user", "--map-root-user", "--pid", "--fork", "--mount-proc")
-    assert "processes|a container's view: what is outside it is not seen" in gaps
+    assert f"processes|{VIEW}" in gaps
     assert int(told.split()[0]) <= 2
