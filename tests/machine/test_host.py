@@ -1,8 +1,13 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
 
-from reprieve.machine.host import available_bytes, identify
+import pytest
+
+from reprieve.machine.host import Host, Identity, available_bytes, identify
+from reprieve.machine.observe import observe
+from reprieve.model.finding import Gap
 
 
 def test_the_identity_is_written_as_the_journal_writes_it() -> None:
@@ -30,3 +35,44 @@ print(open("/proc/self/oom_score_adj").read(), subprocess.check_output(["cat", "
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
     assert done.stdout.split() == ["1000", "1000"]
+
+
+@pytest.fixture
+def strange(tmp_path: Path) -> Path:
+    """A captured machine that came from a stranger; beside it is a file of ours."""
+    root = tmp_path / "made-up-strange"
+    (root / "proc/sys/vm").mkdir(parents=True)
+    (root / "etc").mkdir()
+    (tmp_path / "ours").write_text("MemTotal: 7 kB\n")
+    return root
+
+
+@pytest.mark.parametrize("target", ["../../ours", "/proc/meminfo", "../../made-up-strange-2/meminfo"])
+def test_no_link_leads_out_of_a_captured_machine(strange: Path, target: str) -> None:
+    (strange / "proc/meminfo").symlink_to(target)
+    (strange.parent / "made-up-strange-2").mkdir()
+    gaps: list[Gap] = []
+    assert Host(str(strange)).text("/proc/meminfo", gaps) is None
+    assert [gap.reason for gap in gaps] == ["a link leads out of the captured machine"]
+
+
+def test_a_link_within_a_captured_machine_is_followed(strange: Path) -> None:
+    (strange / "proc/self").symlink_to("7")
+    (strange / "proc/7").mkdir()
+    (strange / "proc/7/status").write_text("Name:\tsh\n")
+    assert Host(str(strange)).read("/proc/self/status") == b"Name:\tsh\n"
+
+
+def test_a_pipe_in_a_captured_machine_is_not_waited_for_and_a_device_not_opened(strange: Path) -> None:
+    for path in ("etc/machine-id", "proc/meminfo", "proc/mounts"):
+        os.mkfifo(strange / path)
+    (strange / "proc/7").mkdir()
+    os.mkfifo(strange / "proc/7/stat")
+    gaps: list[Gap] = []
+    assert identify(str(strange)) == Identity()
+    machine = observe(Host(str(strange)), gaps)
+    assert (machine.meminfo, machine.processes) == ((), ())
+    assert {gap.place for gap in gaps if gap.reason == "neither a file nor a folder"} == {
+        "/proc/meminfo",
+        "/proc/7/stat",
+    }

@@ -98,7 +98,7 @@ class _Reader:
         files: list[str] = []
         folders: list[str] = []
         try:
-            with os.scandir(self._host.root + folder) as entries:
+            with os.scandir(self._host.at(folder)) as entries:
                 for entry in entries:
                     (folders if entry.is_dir(follow_symlinks=False) else files).append(entry.name)
         except OSError as error:

@@ -1,6 +1,8 @@
 """Which machine and which boot this is, how much memory is left, and how to be the next to go."""
 
+import errno
 import os
+from stat import S_ISDIR, S_ISREG
 from typing import NamedTuple
 
 from reprieve.model.finding import Gap
@@ -15,14 +17,31 @@ class Host:
     Raises what the kernel raises: FileNotFoundError and ProcessLookupError where there is nothing, PermissionError.
     """
 
-    __slots__ = ("root",)
+    __slots__ = ("_real", "root")
 
     def __init__(self, root: str = "/") -> None:
         self.root = root.rstrip("/")
+        self._real = os.path.realpath(self.root) if self.root else ""
+
+    def at(self, path: str) -> str:
+        """Where a path lies. Raises OSError.
+
+        A captured machine comes from strangers: no link in it leads out of it (to files of ours, to a watchdog that
+        starts when it is opened), and it holds files and folders alone.
+        """
+        if not self.root:
+            return path
+        real = os.path.realpath(self.root + path)
+        if real != self._real and not real.startswith(f"{self._real}/"):
+            raise OSError(errno.EXDEV, "a link leads out of the captured machine")
+        mode = os.lstat(real).st_mode
+        if not S_ISREG(mode) and not S_ISDIR(mode):
+            raise OSError(errno.EINVAL, "neither a file nor a folder")
+        return real
 
     def read(self, path: str, limit: int = READ_BYTES) -> bytes:
         """The first `limit` bytes of a file. Raises OSError."""
-        descriptor = os.open(self.root + path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        descriptor = os.open(self.at(path), os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
         try:
             data = os.read(descriptor, min(limit, 65536))
             if not data:
@@ -36,11 +55,11 @@ class Host:
 
     def names(self, path: str) -> list[str]:
         """What a folder holds, in the kernel's order. Raises OSError."""
-        return os.listdir(self.root + path)
+        return os.listdir(self.at(path))
 
     def statvfs(self, path: str) -> os.statvfs_result:
         """How full the file system is on which a path stands. Raises OSError."""
-        return os.statvfs(self.root + path)
+        return os.statvfs(self.at(path))
 
     def text(self, path: str, gaps: list[Gap]) -> str | None:
         """A file as text; None where there is none. What may not be read, or fails to be, becomes a gap."""
@@ -67,11 +86,12 @@ class Identity(NamedTuple):
 
 def identify(root: str = "") -> Identity:
     """This machine, this boot. In a container: its own machine id and name, the boot of the host."""
-    boot_id = _first_line(root + "/proc/sys/kernel/random/boot_id")
+    host = Host(root)
+    boot_id = _first_line(host, "/proc/sys/kernel/random/boot_id")
     return Identity(
-        machine_id=_first_line(root + "/etc/machine-id"),
+        machine_id=_first_line(host, "/etc/machine-id"),
         boot_id=None if boot_id is None else boot_id.replace("-", ""),
-        hostname=_first_line(root + "/proc/sys/kernel/hostname"),
+        hostname=_first_line(host, "/proc/sys/kernel/hostname"),
     )
 
 
@@ -106,9 +126,9 @@ def become_expendable() -> bool:
     return True
 
 
-def _first_line(path: str) -> str | None:
+def _first_line(host: Host, path: str) -> str | None:
     try:
-        with open(path, encoding="utf-8", errors="backslashreplace") as file:
-            return file.readline().strip() or None
+        text = host.read(path, 4096).decode(errors="backslashreplace")
     except OSError:
         return None
+    return text.partition("\n")[0].strip() or None

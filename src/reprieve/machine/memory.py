@@ -286,7 +286,7 @@ def _may_hang(path: str, before: list[Mount], after: list[Mount]) -> bool:
 
 def _ask(host: Host, device: str, told: Tmpfs) -> Tmpfs:
     """How full the file system is that was mounted there, if it is that which now answers there. Raises OSError."""
-    found = os.stat(host.root + told.path).st_dev
+    found = os.stat(host.at(told.path)).st_dev
     if device != f"{os.major(found)}:{os.minor(found)}":
         return told
     state = host.statvfs(told.path)

@@ -314,7 +314,7 @@ def _read(host: Host, pid: int, file: str, problems: _Problems) -> str | None:
     """
     path = f"/proc/{pid}/{file}"
     try:
-        descriptor = os.open(host.root + path, _FLAGS)
+        descriptor = os.open(host.at(path), _FLAGS)
         try:
             data = os.read(descriptor, _ONCE_BYTES)  # these files come whole, if there is room
         finally:

@@ -93,7 +93,7 @@ def _look(host: Host, top: str, mounted: Collection[str], most: int) -> _Seen:
     while folders:
         folder = folders.pop()
         try:
-            with os.scandir(host.root + folder) as found:
+            with os.scandir(host.at(folder)) as found:
                 for entry in found:
                     path = f"{folder.rstrip('/')}/{entry.name}"
                     text = os.fsencode(path).decode(errors="backslashreplace")
