@@ -50,3 +50,49 @@ def test_events_far_apart_in_a_large_file_are_found_again(tmp_path: Path) -> Non
     first = events[0]
     assert log.read_bytes().split(b"\n")[first.line - 1].endswith(first.text(first.line).encode())
     assert replace(first, lines=()) != events[1]
+
+
+HEAD = "Mar  1 00:00:{second:02d} node7 kernel: [{uptime}.000000] "
+MEM = "Mem-Info:\nactive_anon:105234 inactive_anon:1683744 isolated_anon:0\n free:21201 free_pcp:63 free_cma:0"
+COLUMNS = "[  pid  ]   uid  tgid total_vm      rss pgtables_bytes swapents oom_score_adj name"
+
+
+def report(tasks: int, number: int) -> bytes:
+    """A report with that many rows of a hundred bytes, the victim's last."""
+    row = "[{0:7d}]  1000 {0:5d}    90000    10000   200000        0             0 worker"
+    said = [
+        "java invoked oom-killer: gfp_mask=0x1100cca(GFP_HIGHUSER_MOVABLE), order=0, oom_score_adj=0",
+        *MEM.split("\n"),
+        "Tasks state (memory values in pages):",
+        COLUMNS,
+        *(row.format(pid) for pid in range(tasks)),
+        f"Out of memory: Killed process {tasks - 1} (worker) total-vm:360000kB, anon-rss:40000kB, file-rss:0kB, "
+        "shmem-rss:0kB, UID:1000 pgtables:195kB oom_score_adj:0",
+    ]
+    return "".join(f"{HEAD.format(second=number, uptime=100 + number)}{text}\n" for text in said).encode()
+
+
+def test_a_report_of_twenty_thousand_tasks_is_one_report(tmp_path: Path) -> None:
+    noise = b"Mar 22 19:50:05 host sshd[77]: Accepted publickey for deploy from 192.0.2.1 port 5\n" * 8_000
+    log = tmp_path / "kern.log"
+    log.write_bytes(noise + report(20_000, 1) + noise)
+    (event,) = whole(log)
+    assert isinstance(event, OomReport)
+    assert event.missing == ()
+    assert event.tasks is not None
+    assert len(event.tasks) == 20_000
+    assert event.victim is not None
+    assert event.text(event.victim.line) is not None
+    gaps: list[Gap] = []
+    ((short, passage),) = [told for told in read_briefly(file_source(str(log)), gaps) if not isinstance(told, Ending)]
+    assert passage.read(short) == event
+
+
+def test_a_storm_of_large_reports_is_found_again_whole(tmp_path: Path) -> None:
+    log = tmp_path / "kern.log"
+    log.write_bytes(b"".join(report(5_000, number) for number in range(8)))
+    gaps: list[Gap] = []
+    brief = [told for told in read_briefly(file_source(str(log)), gaps) if not isinstance(told, Ending)]
+    again = [passage.read(short) for short, passage in brief]
+    assert again == whole(log)
+    assert [len(event.tasks or ()) for event in again if isinstance(event, OomReport)] == [5_000] * 8

@@ -250,3 +250,24 @@ def test_a_row_that_is_cut_within_its_first_figure_has_its_pid() -> None:
     assert isinstance(event, OomReport)
     assert event.tasks is not None
     assert [(task.pid, task.uid) for task in event.tasks] == [(289, None)]
+
+
+def test_a_group_of_twenty_thousand_is_one_event() -> None:
+    lines = ["a invoked oom-killer: gfp_mask=0x1, order=0", "Memory cgroup out of memory: Killed process 1 (a)"]
+    lines.append("Tasks in /pod are going to be killed due to memory.oom.group set")
+    lines += [f"Memory cgroup out of memory: Killed process {pid} (a) total-vm:9kB" for pid in range(2, 20_002)]
+    lines += [f"oom_reaper: reaped process {pid} (a), now anon-rss:0kB" for pid in range(2, 20_002)]
+    (event,) = read("".join(f"[1.000000] {line}\n" for line in lines))
+    assert isinstance(event, OomReport)
+    assert len(event.kills) == 20_001
+    assert all(kill.reaped for kill in event.kills[1:])
+
+
+@pytest.mark.parametrize(
+    "line", ["x" + " " * 200_000 + "oom-killerx", "CPU: 1 PID: 1 Comm: a Tainted: " + " " * 200_000 + "x"]
+)
+def test_a_long_line_of_blanks_takes_no_longer_than_it_is_long(line: str) -> None:
+    """Both would take hours if each blank could be the beginning of the next word."""
+    (event,) = read(f"[1.0] a invoked oom-killer: gfp_mask=0x1, order=0\n[1.0] {line}\n")
+    assert isinstance(event, OomReport)
+    assert event.kernel is None

@@ -25,7 +25,6 @@ _STATUS_WORDS = (
     *(b"killed by the OOM killer", b" due to memory ", b"sending SIG"),
 )
 _PROOFS = ("kmsg", "journal")  # kinds whose records only the kernel can mark as its own
-_PIECES = 6  # of 256 KiB: a report of thousands of tasks stands in three
 
 Event = OomReport | AllocationFailure | Ending
 
@@ -77,7 +76,7 @@ def read_briefly(source: Source, gaps: list[Gap]) -> Iterator[tuple[OomReport | 
     """The same events with what a summary needs alone, a tenth of the work; and where to read each whole."""
     paste, proves = _Paste(), source.kind in _PROOFS
     for name, first, region in _regions(source, paste, gaps):
-        pieces: deque[tuple[int, bytes]] = deque(maxlen=_PIECES)
+        pieces: deque[tuple[int, bytes]] = deque()
         lines = chain.from_iterable(_spine(region, first, pieces))
         before: OomReport | AllocationFailure | None = None
         start = first
@@ -85,6 +84,8 @@ def read_briefly(source: Source, gaps: list[Gap]) -> Iterator[tuple[OomReport | 
             if before is not None:
                 yield before, Passage(name, source.boot_id, proves, tuple(pieces), start, event.line)
                 start = before.last_line + 1
+                while len(pieces) > 1 and pieces[1][0] <= start:
+                    pieces.popleft()
             before = event
         if before is not None:
             yield before, Passage(name, source.boot_id, proves, tuple(pieces), start, None)

@@ -16,15 +16,15 @@ from reprieve.oom.paths import workload
 from reprieve.oom.tables import last_number, parse_header, parse_kill, parse_row
 
 # 2.6.18 and before print no name; whoever quotes the words in a line of its own has more before them than a name.
-_TRIGGER = r"(?P<comm>.*?)\s*(?:\binvoked )?oom-killer(?::|$)(?P<rest>.*)"
+_TRIGGER = r"(?P<comm>.{0,80}?)\s{0,8}(?:\binvoked )?oom-killer(?::|$)(?P<rest>.*)"
 _FLAGS = r"gfp_mask=(0x[0-9a-f]{1,16})(?=[(,]|\s*$)(?:\(([A-Z0-9_|x]*)\))?"
 _CPU = (
     r"CPU:? ?(?P<cpu>[0-9]{1,6})(?: UID: (?P<uid>[0-9]{1,10}))? PID: (?P<pid>[0-9]{1,10}) Comm: (?P<comm>.{0,60}?)"
-    r" (?:Kdump: loaded )?(?:Not tainted|Tainted: (?P<taint>[A-Z ]+?)) +(?P<kernel>\d\S*)"
+    r" (?:Kdump: loaded )?(?:Not tainted|Tainted: (?P<taint>[A-Z ]{1,40}?)) +(?P<kernel>\d\S*)"
 )
 _OLD_CPU = (  # to 3.9; the order of the words changed with dump_stack_print_info(), 196779b9b4ce (v3.10)
     r"Pid: (?P<pid>[0-9]{1,10}), comm: (?P<comm>.{0,60}?)"
-    r" (?:Not tainted|Tainted: (?P<taint>[A-Z ]+?)) +(?P<kernel>\d\S*)"
+    r" (?:Not tainted|Tainted: (?P<taint>[A-Z ]{1,40}?)) +(?P<kernel>\d\S*)"
 )
 _CPUSET = r".{0,60} cpuset=(\S+) mems_allowed=([\d,-]+)"
 _FRAME = r"(?:.*\] )?(?:\? )?([A-Za-z_][\w.]*)\+0x[0-9a-f]+"
@@ -57,7 +57,8 @@ _ABOUT_CPU = (  # what dump_stack() and show_regs() print beside the call trace,
     "r7:", "NIP", "LR", "MSR:", "XER:", "CTR:", "GPR", "CFAR", "--- interrupt", "---[", "epc :", "Krnl", "$ 0",
     "COMPACTION is disabled", "Kernel Offset", "dump_slub", "[ dump_slubinfo",
 )  # fmt: skip
-_MOST_LINES = 20_000  # of one event: a hundred thousand echoes of one kill are no more evidence
+_MOST_LINES = 20_000  # of one event, beside its tasks: a hundred thousand echoes of one kill are no more evidence
+_MOST_KILLS = 32_768  # of one group
 _PAGE_SIZES = (4096, 8192, 16384, 65536)
 _OF_A_BLOCK = (None, "cpu", "cpuset", "title", "table")  # kinds that say nothing without the lines around them
 
@@ -83,9 +84,8 @@ class Draft:
         self.last_text = self.last_head = ""  # of the line claimed last
         self.stack: list[str] = []
         self.columns: tuple[str, ...] | None = None
-        self.tasks: list[Task] | None = None
-        self.pids: set[int] = set()
-        self.kills: list[Kill] = []
+        self.tasks: dict[int, Task] | None = None  # by pid, in printed order
+        self.kills: dict[int, Kill] = {}  # by pid, in printed order
         self.reaped: set[int] = set()
         self.ended = False  # by a kill, a panic, or the word that nobody could be killed
         self.failure: AllocationFailure | None = None  # the other kind of report, of which nobody dies
@@ -113,7 +113,7 @@ class Draft:
             self.headed = self.headed or head != ""
             if number > self.last_line:
                 self.last_line = number
-            if len(self.claimed) < _MOST_LINES:
+            if len(self.claimed) - len(self.tasks or ()) < _MOST_LINES:
                 self.claimed.append((number, text))
         return taken
 
@@ -234,16 +234,14 @@ class Draft:
             if self.columns is not None:
                 return self._begins_again()
             self.columns = columns if line.whole else None
-            self.tasks = self.tasks or []
+            self.tasks = self.tasks or {}
             return True
         row = parse_row(line.text, self.columns, line=line.number, whole=line.whole)
         if row is None:
             return self._take_about_cpu(line)
         if self.tasks is None:
-            self.tasks = []
-        if row.pid not in self.pids:  # a line may be there twice
-            self.pids.add(row.pid)
-            self.tasks.append(row)
+            self.tasks = {}
+        self.tasks.setdefault(row.pid, row)  # a line may be there twice
         return True
 
     # -- whom it chose -------------------------------------------------------------------------------------------------
@@ -307,21 +305,24 @@ class Draft:
         kill = parse_kill(line.text, line=line.number, whole=line.whole)
         if kill is None or self.failure:
             return False
-        if any(_is_echo(known, kill) for known in self.kills) and self._is_near(line):
-            return True
+        known = self.kills.get(kill.pid)
+        if known is not None:
+            return _is_echo(known, kill) and self._is_near(line)
         if (self.kills and "group_path" not in self.facts) or not self._is_near(line):
+            return False
+        if len(self.kills) == _MOST_KILLS:
             return False
         chosen = self.facts.get("selected_pid")
         if not self.kills and chosen not in (None, kill.pid) and "constraint" in self.facts:
             return False  # since 5.1 the chosen one is the one killed: this kill is another event's
         if (self._is_of_others() and chosen != kill.pid) or not self._fits(line.text.partition("Killed process")[0]):
             return False
-        row = next((task for task in self.tasks or () if task.pid == kill.pid), None)
+        row = (self.tasks or {}).get(kill.pid)
         if row is not None and row.pgtables_bytes is not None:
             pgtables = row.pgtables_bytes
             kill = parse_kill(line.text, line=line.number, whole=line.whole, pgtables_bytes=pgtables) or kill
         self._note_lead(line.text.partition("Killed process")[0])
-        self.kills.append(kill)
+        self.kills[kill.pid] = kill
         self.ended = True
         return True
 
@@ -344,7 +345,7 @@ class Draft:
     def reap(self, line: Line) -> bool:
         """True if the line says that the memory of a process killed here was taken."""
         match = re.match(_REAPED, line.text)
-        if match is None or all(kill.pid != int(match[1]) for kill in self.kills):
+        if match is None or int(match[1]) not in self.kills:
             return False
         self.reaped.add(int(match[1]))
         return True
@@ -414,9 +415,9 @@ class Draft:
             "host": host(head),
             "boot_id": self.first.boot_id,
             "verified": self.first.kernel,
-            "kills": tuple(self._finished(kill) for kill in self.kills),
+            "kills": tuple(map(self._finished, self.kills.values())),
             "stack": tuple(self.stack),
-            "tasks": None if self.tasks is None else tuple(self.tasks),
+            "tasks": None if self.tasks is None else tuple(self.tasks.values()),
             "task_columns": self.columns,
             "memory": memory,
             "memcg": memcg,
@@ -445,11 +446,11 @@ class Draft:
 
     def _page_size_of_victim(self) -> int | None:
         """total_vm is printed twice: in the victim's row in pages, in the kill line in kB."""
-        for kill in self.kills:
-            for task in self.tasks or ():
-                if task.pid == kill.pid and task.total_vm_pages and kill.total_vm_bytes:
-                    size_bytes, rest = divmod(kill.total_vm_bytes, task.total_vm_pages)
-                    return size_bytes if not rest and size_bytes in _PAGE_SIZES else None
+        for pid, kill in self.kills.items():
+            task = (self.tasks or {}).get(pid)
+            if task is not None and task.total_vm_pages and kill.total_vm_bytes:
+                size_bytes, rest = divmod(kill.total_vm_bytes, task.total_vm_pages)
+                return size_bytes if not rest and size_bytes in _PAGE_SIZES else None
         return None
 
     def _missing(self, memory: Memory | None, memcg: Memcg | None) -> Iterator[str]:
@@ -471,9 +472,7 @@ class Draft:
 
 
 def _is_echo(known: Kill, kill: Kill) -> bool:
-    """The same kill, printed twice: by a group kill, or by a console. A pid is used again, sizes hardly are."""
-    if known.pid != kill.pid:
-        return False
+    """Of one pid: printed twice, by a group kill or a console? A pid is used again, sizes hardly are."""
     told = ((known.comm, kill.comm), (known.total_vm_bytes, kill.total_vm_bytes), (known.uid, kill.uid))
     return all(one == other or None in (one, other) for one, other in told)
 

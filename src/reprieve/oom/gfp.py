@@ -24,25 +24,6 @@ _ZONE_BITS = {
 _NO_WAIT = ("", "GFP_ATOMIC", "GFP_NOWAIT", "GFP_TRANSHUGE_LIGHT")
 
 
-def zones_allowed(flags: tuple[str, ...], mask: int | None) -> frozenset[str] | None:
-    """The zones the memory could come from, as gfp_zone() has it. None: the mask is not told, or says nothing (0).
-
-    A kernel built without DMA or DMA32 takes Normal in its place: a zone that the report does not print is no evidence.
-    """
-    if not flags and not mask:
-        return None
-    bits = _zone_bits(flags, mask)
-    if bits & _DMA:
-        return frozenset({"DMA"})
-    if bits & _DMA32:
-        return frozenset({"DMA", "DMA32"})
-    if not bits & _HIGHMEM:
-        return frozenset({"DMA", "DMA32", "Normal"})
-    if not bits & _MOVABLE:
-        return frozenset({"DMA", "DMA32", "Normal", "HighMem"})
-    return frozenset({"DMA", "DMA32", "Normal", "HighMem", "Movable"})
-
-
 def explain(flags: tuple[str, ...], mask: int | None, *, charged: bool = False) -> str | None:
     """What was asked for, in a few words that follow "asked for"; None if the mask is not told.
 

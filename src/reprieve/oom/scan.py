@@ -20,7 +20,7 @@ _BLOCK = 512 * 1024  # two fit the second-level cache, read and searched there; 
 _PIECE = 256 * 1024  # the largest excerpt
 _FAR = 64 * 1024  # before an anchor without a trigger; after a failure; and the longest line that is kept whole
 _NEAR = 1024  # before a trigger: "SysRq : Manual OOM execution" may be there
-_TASK_TABLE = 512 * 1024  # after a trigger, until its kill: thousands of tasks
+_TASK_TABLE = 8 * 1024 * 1024  # after a trigger, until its kill: eighty thousand tasks
 _AFTERMATH = 4 * 1024  # after a kill: the reaper, the rest of a group, a panic
 _KEPT = _FAR + 2 * _OVERLAP  # of the text before a block, if the region that is open does not reach further back
 
