@@ -20,6 +20,10 @@ from tests.lab import kernel_text, told
 # One of each kind that takes seconds: whole machine, adjustment, own limit, the parent's, a group, a panic, no kill.
 QUICK = ("global", "global-adj", "memcg", "memcg-nested", "memcg-oom-group", "panic-on-oom2-memcg", "overcommit2")
 
+# Who dies is a race where many grow: a play that went otherwise on a busy machine is played again. What is read of a
+# play is never given a second chance.
+PLAYS = 3
+
 
 def _cases() -> Iterator[ParameterSet]:
     for series in kernels.SUITES:
@@ -38,9 +42,12 @@ def _cases() -> Iterator[ParameterSet]:
 def test_what_is_said_of_a_scenario_is_what_it_did(
     scenario: Scenario, series: str, play_here: Callable[[Scenario, str], Outcome]
 ) -> None:
-    outcome = play_here(scenario, series)
-    _assert_it_went_as_planned(scenario, outcome)
-    _assert_the_kernel_told_it(scenario, outcome)
+    for _ in range(PLAYS):
+        outcome = play_here(scenario, series)
+        otherwise = _otherwise_than_planned(scenario, outcome)
+        if not otherwise:
+            break
+    assert otherwise == [], outcome.output + outcome.log
     _assert_it_is_read_and_judged(scenario, outcome)
     _assert_the_command_says_it(scenario, outcome)
 
@@ -57,18 +64,19 @@ def test_a_kill_is_the_same_in_each_format_of_the_journal_and_of_dmesg(
         assert told_by == (command, "leaky", "CONSTRAINT_MEMCG", "/system.slice/leaky.service", 1), text
 
 
-def _assert_it_went_as_planned(scenario: Scenario, outcome: Outcome) -> None:
-    assert outcome.status == scenario.status, outcome.output
-    assert [words for words in scenario.prints if words not in outcome.output] == [], outcome.output
-    assert [words for words in scenario.logs if words not in outcome.log] == [], outcome.log
-
-
-def _assert_the_kernel_told_it(scenario: Scenario, outcome: Outcome) -> None:
+def _otherwise_than_planned(scenario: Scenario, outcome: Outcome) -> list[str]:
+    """In what the play differed from its plan, by the kernel's text alone: nothing of ours has read it."""
+    found = [] if outcome.status == scenario.status else [f"status {outcome.status}"]
+    found += [f"not printed: {words}" for words in scenario.prints if words not in outcome.output]
+    found += [f"not logged: {words}" for words in scenario.logs if words not in outcome.log]
     texts = kernel_text.reports(outcome.log)
-    assert len(texts) >= len(scenario.reports), outcome.log
-    assert scenario.more_reports or len(texts) == len(scenario.reports), outcome.log
-    for text, report in zip(texts, scenario.reports, strict=False):
-        assert kernel_text.unsaid(text, report) == [], text
+    if len(texts) < len(scenario.reports) or (len(texts) > len(scenario.reports) and not scenario.more_reports):
+        found.append(f"{len(texts)} reports")
+    return found + [
+        f"report {number} without {words}"
+        for number, (text, report) in enumerate(zip(texts, scenario.reports, strict=False))
+        for words in kernel_text.unsaid(text, report)
+    ]
 
 
 def _assert_it_is_read_and_judged(scenario: Scenario, outcome: Outcome) -> None:
