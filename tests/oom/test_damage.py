@@ -271,3 +271,16 @@ def test_a_long_line_of_blanks_takes_no_longer_than_it_is_long(line: str) -> Non
     (event,) = read(f"[1.0] a invoked oom-killer: gfp_mask=0x1, order=0\n[1.0] {line}\n")
     assert isinstance(event, OomReport)
     assert event.kernel is None
+
+
+def test_of_a_table_without_end_the_first_rows_are_read_and_the_rest_counted() -> None:
+    head = "java invoked oom-killer: gfp_mask=0xdc0(GFP_KERNEL|__GFP_ZERO), order=0, oom_score_adj=0\n"
+    head += "[  pid  ]   uid  tgid total_vm      rss pgtables_bytes swapents oom_score_adj name\n"
+    rows = "".join(
+        f"[ {pid:6}]  1000 {pid:6}     1000       10     4096        0             0 java\n" for pid in range(20_007)
+    )
+    (oom,) = read_reports(head + rows + "Out of memory: Killed process 20006 (java) total-vm:4000kB\n")
+    assert isinstance(oom, OomReport)
+    assert oom.tasks is not None and len(oom.tasks) == 20_000
+    assert oom.victim is not None and oom.victim.pid == 20_006
+    assert "7 rows of the task table (the first 20,000 were read)" in oom.missing

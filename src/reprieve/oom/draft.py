@@ -57,7 +57,8 @@ _ABOUT_CPU = (  # what dump_stack() and show_regs() print beside the call trace,
     "r7:", "NIP", "LR", "MSR:", "XER:", "CTR:", "GPR", "CFAR", "--- interrupt", "---[", "epc :", "Krnl", "$ 0",
     "COMPACTION is disabled", "Kernel Offset", "dump_slub", "[ dump_slubinfo",
 )  # fmt: skip
-_MOST_LINES = 20_000  # of one event, beside its tasks: a hundred thousand echoes of one kill are no more evidence
+_MOST_LINES = 5_000  # of one event, beside its tasks: a hundred thousand echoes of one kill are no more evidence
+_MOST_TASKS = 20_000  # of one table: 17 MB of facts, and the tool is run where memory has run out
 _MOST_KILLS = 32_768  # of one group
 _PAGE_SIZES = (4096, 8192, 16384, 65536)
 _OF_A_BLOCK = (None, "cpu", "cpuset", "title", "table")  # kinds that say nothing without the lines around them
@@ -85,6 +86,7 @@ class Draft:
         self.stack: list[str] = []
         self.columns: tuple[str, ...] | None = None
         self.tasks: dict[int, Task] | None = None  # by pid, in printed order
+        self.rows_left_out = 0
         self.kills: dict[int, Kill] = {}  # by pid, in printed order
         self.reaped: set[int] = set()
         self.ended = False  # by a kill, a panic, or the word that nobody could be killed
@@ -241,7 +243,10 @@ class Draft:
             return self._take_about_cpu(line)
         if self.tasks is None:
             self.tasks = {}
-        self.tasks.setdefault(row.pid, row)  # a line may be there twice
+        if len(self.tasks) == _MOST_TASKS:
+            self.rows_left_out += row.pid not in self.tasks
+        else:
+            self.tasks.setdefault(row.pid, row)  # a line may be there twice
         return True
 
     # -- whom it chose -------------------------------------------------------------------------------------------------
@@ -461,6 +466,8 @@ class Draft:
             yield "the memory figures"
         if self.tasks is None:
             yield "the task table (cut, or vm.oom_dump_tasks=0)"
+        elif self.rows_left_out:
+            yield f"{self.rows_left_out:,} rows of the task table (the first {_MOST_TASKS:,} were read)"
         if not self.kills and not self.facts.keys() & {"no_killable", "panic"}:
             yield "the line that says who was killed (“Killed process”)"
 
