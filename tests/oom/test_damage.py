@@ -281,6 +281,8 @@ def test_of_a_table_without_end_the_first_rows_are_read_and_the_rest_counted() -
     )
     (oom,) = read_reports(head + rows + "Out of memory: Killed process 20006 (java) total-vm:4000kB\n")
     assert isinstance(oom, OomReport)
-    assert oom.tasks is not None and len(oom.tasks) == 20_000
-    assert oom.victim is not None and oom.victim.pid == 20_006
+    assert oom.tasks is not None
+    assert len(oom.tasks) == 20_000
+    assert oom.victim is not None
+    assert oom.victim.pid == 20_006
     assert "7 rows of the task table (the first 20,000 were read)" in oom.missing
