@@ -190,6 +190,29 @@ def test_half_a_surrogate_pair_in_a_name_becomes_text() -> None:
     assert told.exit_code is None
 
 
+def test_a_number_that_no_manager_writes_is_not_told() -> None:
+    event = '{"Type":"container","Action":"die","time":%s,"Actor":{"ID":"x","Attributes":{"exitCode":"%s"}}}'
+    [told] = read_endings(event % ("9" * 400, 1 << 63))
+    assert (told.container_id, told.finished, told.exit_code) == ("x", None, None)
+
+
+def test_a_container_whose_name_is_no_text_has_none() -> None:
+    told = read_endings(
+        '{"spec":{"containers":[{"name":["a"]}]},"status":{"containerStatuses":[{"name":["a"],"restartCount":2}]}}'
+    )
+    assert [(end.name, end.restarts) for end in told] == [(None, 2)]
+
+
+def test_a_hundred_thousand_ends_are_told_with_their_lines() -> None:
+    assert [end.line for end in read_endings('{"OOMKilled":true}\n' * 100_000)] == list(range(1, 100_001))
+
+
+@pytest.mark.parametrize("start", ["[1,\n" * 900 + "1,\n" * 600_000, "[\n" * 1_000_000])
+def test_brackets_that_are_never_closed_are_not_read_again_and_again(start: str) -> None:
+    told = read_endings(f'{{"OOMKilled":true}}\n{start}')
+    assert [end.line for end in told] == [1]
+
+
 @pytest.mark.parametrize("bomb", ["[" * 100_000, '{"OOMKilled":' * 50_000, '[\n"OOMKilled"' * 20_000, "\n" * 200_000])
 def test_a_text_that_is_all_brackets_ends(bomb: str) -> None:
     assert read_endings(f'"OOMKilled"\n{bomb}') == ()

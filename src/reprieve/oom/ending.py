@@ -6,7 +6,7 @@ systemd, systemd-oomd or earlyoom tell of a kill.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -27,6 +27,7 @@ _OF_EARLYOOM = r'sending SIG(?P<signal>TERM|KILL) to process \d{1,10} uid \d{1,1
 _SIGNALS = {"HUP": 1, "INT": 2, "QUIT": 3, "ILL": 4, "ABRT": 6, "BUS": 7, "FPE": 8, "KILL": 9, "SEGV": 11, "TERM": 15}
 _UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50}
 _UNITS |= {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15}
+_FAILED_BYTES = 8 * 2**20  # what opens a bracket and is no JSON is read again from the next one: so much in all
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
@@ -74,19 +75,23 @@ def _of_daemon(manager: str, line: Line, *, name: str, reason: str) -> Ending:
 
 def _from_json(text: str) -> Iterator[Ending]:
     """Every JSON value that begins a line, whatever stands around it: a prompt, a command, another value."""
-    from json import JSONDecoder
+    from json import JSONDecodeError, JSONDecoder
 
     decode = JSONDecoder().raw_decode
     events: list[tuple[int, dict[str, Any]]] = []
-    end = 0
-    for start in re.finditer(r"(?m)^[ \t]*([\[{])", text):
-        if start.start(1) < end:
+    end = failed_bytes = 0
+    for line, bracket in _numbered(re.finditer(r"(?m)^[ \t]*([\[{])", text), text):
+        begin = bracket.start(1)
+        if begin < end:
             continue
+        if failed_bytes > _FAILED_BYTES:
+            break
         try:
-            value, end = decode(text, start.start(1))
-        except (ValueError, RecursionError):  # another kind of bracket, or cut
+            value, end = decode(text, begin)
+        except (ValueError, RecursionError) as error:  # another kind of bracket, or cut
+            reached = text.find("\n", error.pos) if isinstance(error, JSONDecodeError) else -1
+            failed_bytes += (reached if reached >= 0 else len(text)) - begin
             continue
-        line = text.count("\n", 0, start.start(1)) + 1
         for item in value if isinstance(value, list) else [value]:
             if not isinstance(item, dict):
                 continue
@@ -95,6 +100,15 @@ def _from_json(text: str) -> Iterator[Ending]:
             else:
                 yield from _from_object(item, line)
     yield from _from_events(events)
+
+
+def _numbered(matches: Iterable[re.Match[str]], text: str) -> Iterator[tuple[int, re.Match[str]]]:
+    """Each with the number of the line it begins in, counted on from the one before."""
+    number, at = 1, 0
+    for match in matches:
+        number += text.count("\n", at, match.start())
+        at = match.start()
+        yield number, match
 
 
 def _from_object(item: dict[str, Any], line: int) -> Iterator[Ending]:
@@ -134,12 +148,13 @@ def _from_pod(pod: dict[str, Any], line: int) -> Iterator[Ending]:
     """For each container its last end, and where it runs again, or waits to, that state too."""
     metadata, spec, status = (_object(pod, key) for key in ("metadata", "spec", "status"))
     limits = {
-        container.get("name"): _quantity(_object(_object(container, "resources"), "limits").get("memory", "max"))
+        _text(container.get("name")): _quantity(_object(_object(container, "resources"), "limits").get("memory", "max"))
         for key in ("initContainers", "containers")
         for container in _objects(spec, key)
     }
     for key in ("initContainerStatuses", "containerStatuses"):
         for container in _objects(status, key):
+            name = _text(container.get("name"))
             now, before = _object(container, "state"), _object(container, "lastState")
             state = next(iter(now), None)
             end = _object(now, "terminated") or _object(before, "terminated")
@@ -147,7 +162,7 @@ def _from_pod(pod: dict[str, Any], line: int) -> Iterator[Ending]:
             yield Ending(
                 manager="kubernetes",
                 line=line,
-                name=_text(container.get("name")),
+                name=name,
                 container_id=_id(end.get("containerID") or container.get("containerID")),
                 pod=_text(metadata.get("name")),
                 namespace=_text(metadata.get("namespace")),
@@ -159,7 +174,7 @@ def _from_pod(pod: dict[str, Any], line: int) -> Iterator[Ending]:
                 exit_code=_int(end.get("exitCode")),
                 signal=_int(end.get("signal")),
                 oom_killed=None if reason is None else reason == "OOMKilled",
-                memory_limit_bytes=limits.get(container.get("name")),
+                memory_limit_bytes=limits.get(name),
                 restarts=_int(container.get("restartCount")),
                 started=_stamp(end.get("startedAt")),
                 finished=_stamp(end.get("finishedAt")),
@@ -279,7 +294,9 @@ def _from_status(text: str) -> Iterator[Ending]:
     """`systemctl status`: a unit's line begins with its dot, or since 247 with what became of it."""
     heads = list(re.finditer(r"(?m)^[●○×*↻•] (\S{1,256}\.\w{4,9})\b.*$", text))
     ends = [head.start() for head in heads[1:]] + [len(text)]
-    for head, end in zip(heads, ends, strict=False):  # without a head there is one end too many
+    for (line, head), end in zip(
+        _numbered(heads, text), ends, strict=False
+    ):  # without a head there is one end too many
         body = text[head.end() : end]
         active = re.search(r"(?m)^ +Active: (\S+)(?: \([^()\n]*?(?:Result: ([\w-]+))?\))?(?: since ([^;\n]+))?", body)
         if active is None:
@@ -288,7 +305,7 @@ def _from_status(text: str) -> Iterator[Ending]:
         code, status = (main[1], main[2]) if main else (None, None)
         yield Ending(
             manager="systemd",
-            line=text.count("\n", 0, head.start()) + 1,
+            line=line,
             name=head[1],
             state=active[1],
             reason=active[2],
@@ -351,9 +368,10 @@ def _text(value: object) -> str | None:
 
 
 def _int(value: object) -> int | None:
+    """A number of at most 64 bits; None for a larger one: no manager writes it, and no float may hold it."""
     if isinstance(value, str):
-        return int(value) if re.fullmatch(r"-?\d{1,19}", value) else None
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+        value = int(value) if re.fullmatch(r"-?\d{1,19}", value) else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 63 else None
 
 
 def _flag(value: object) -> bool | None:
