@@ -104,6 +104,19 @@ def test_the_journals_json_is_a_line_for_each_line_of_its_message() -> None:
     assert first.boot_id == entry["_BOOT_ID"]
 
 
+def test_of_hostile_fields_no_more_is_kept_than_honest_ones_hold() -> None:
+    names = ("_HOSTNAME", "SYSLOG_IDENTIFIER", "time", "_BOOT_ID", "_SOURCE_MONOTONIC_TIMESTAMP")
+    line = one(json.dumps({"MESSAGE": WORDS} | dict.fromkeys(names, "12:00:00x" * 100_000)))
+    assert (line.text, line.boot_id) == (WORDS, None)
+    assert len(line.head) < 600
+    assert one(json.dumps({"MESSAGE": WORDS, "_BOOT_ID": "\ud800"})).boot_id is None
+
+
+def test_a_head_that_is_all_times_names_no_host() -> None:
+    assert host("12:00:00x" * 100_000) is None
+    assert host(f"Nov 23 12:00:00 {'x' * 100_000} kernel: ") is None
+
+
 def test_what_a_program_wrote_into_the_kernels_buffer_is_not_the_kernels_in_the_journal_either() -> None:
     entry = {"MESSAGE": WORDS, "_TRANSPORT": "kernel", "SYSLOG_FACILITY": "1"}
     assert one(json.dumps(entry)).kernel is False

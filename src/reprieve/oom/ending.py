@@ -293,10 +293,8 @@ def _described(pod: dict[str, str], containers: list[tuple[int, str, dict[str, s
 def _from_status(text: str) -> Iterator[Ending]:
     """`systemctl status`: a unit's line begins with its dot, or since 247 with what became of it."""
     heads = list(re.finditer(r"(?m)^[●○×*↻•] (\S{1,256}\.\w{4,9})\b.*$", text))
-    ends = [head.start() for head in heads[1:]] + [len(text)]
-    for (line, head), end in zip(
-        _numbered(heads, text), ends, strict=False
-    ):  # without a head there is one end too many
+    ends = [head.start() for head in heads[1:]] + [len(text)]  # without a head one too many
+    for (line, head), end in zip(_numbered(heads, text), ends, strict=False):
         body = text[head.end() : end]
         active = re.search(r"(?m)^ +Active: (\S+)(?: \([^()\n]*?(?:Result: ([\w-]+))?\))?(?: since ([^;\n]+))?", body)
         if active is None:

@@ -211,15 +211,18 @@ def _from_json(number: int, raw: str, whole: bool) -> Iterator[Line]:
         yield Line(number, raw, whole=whole)
         return
     fields = {name: value for name, value in entry.items() if isinstance(value, str)}
-    host, tag = fields.get("_HOSTNAME", "-"), fields.get("SYSLOG_IDENTIFIER", "-")
-    when = _seconds(fields.get("__REALTIME_TIMESTAMP")) or fields.get("time", "-")
+    # Anybody may write JSON: each part is as long as an honest one may be (HOST_NAME_MAX is 64, a DNS name 255).
+    host, tag = fields.get("_HOSTNAME", "-")[:255], fields.get("SYSLOG_IDENTIFIER", "-")[:255]
+    when = _seconds(fields.get("__REALTIME_TIMESTAMP")) or fields.get("time", "-")[:64]
     uptime = _seconds(fields.get("_SOURCE_MONOTONIC_TIMESTAMP"))
     head = f"{when} {host} {tag}: " + (f"[{uptime}] " if uptime else "")
     kernel = None
     if "_TRANSPORT" in fields:  # "kernel" is what stood in its buffer, where programs may write too
         kernel = fields["_TRANSPORT"] == "kernel" and fields.get("SYSLOG_FACILITY", "0") == "0"
+    boot_id = fields.get("_BOOT_ID", "")
+    boot = boot_id if re.fullmatch("[0-9a-f]{32}", boot_id) else None
     for part in message.removesuffix("\n").split("\n"):
-        yield Line(number, part, _valid(head), kernel, True, fields.get("_BOOT_ID"))
+        yield Line(number, part, _valid(head), kernel, True, boot)
         kernel = kernel and None  # a newline within a message may be of a name that the kernel prints
 
 
@@ -330,10 +333,13 @@ def days(year: int, month: int, day: int) -> int:
     return 365 * year + year // 4 - year // 100 + year // 400 + (153 * month + 2) // 5 + day - 1 - 719468
 
 
+_HOST_BEHIND_TIME = r"\d\d:\d\d:\d\d\S{0,20}(?: \d{4}\b)?(?: [A-Z]{3,5}\b)? (\S{1,255}) \S{1,255}?:(?:\s|$)"
+
+
 def host(head: str) -> str | None:
     """The host a syslog or journal prefix names."""
-    named = re.search(r"\d\d:\d\d:\d\d\S*(?: \d{4}\b)?(?: [A-Z]{3,5}\b)? (\S+) \S+?:(?:\s|$)", head)
-    named = named or re.search(r"(?:\d\.\d{6}|\]) ([^\s:\[\]]+) kernel:", head)
+    named = re.search(_HOST_BEHIND_TIME, head)
+    named = named or re.search(r"(?:\d\.\d{6}|\]) ([^\s:\[\]]{1,255}) kernel:", head)
     return named[1] if named else None
 
 
