@@ -24,6 +24,14 @@ def test_a_usage_that_is_not_known_bounds_nothing() -> None:
     assert swap_room(by_path(ROOT, replace(SLICE, swap_current_bytes=None)), "/a") == "max"
 
 
+def test_a_cache_that_is_not_told_is_not_known_and_no_room() -> None:
+    assert file_cache_bytes(SLICE) is None
+    assert file_cache_bytes(replace(SLICE, stat=(("inactive_file", 9),))) is None
+    bound = tightest(by_path(ROOT, SLICE), "/a")
+    assert bound is not None
+    assert (bound.headroom_bytes, bound.cache_bytes) == (10, None)
+
+
 def test_the_root_has_nothing_above_it() -> None:
     assert list(ancestors("/")) == []
     assert list(ancestors("/a")) == ["/"]
@@ -47,7 +55,8 @@ def test_file_cache_counts_as_room_and_shmem_does_not() -> None:
     bound = tightest(by_path(ROOT, replace(SLICE, stat=stat), LEAF), "/a/b")
     assert bound is not None
     assert (bound.group.path, bound.headroom_bytes, bound.cache_bytes) == ("/a", 35, 25)
-    assert file_cache_bytes(Cgroup(path="/", version=1, stat=(("active_file", 9), ("total_active_file", 5)))) == 5
+    stat = (("active_file", 9), ("total_active_file", 5), ("total_inactive_file", 2))
+    assert file_cache_bytes(Cgroup(path="/", version=1, stat=stat)) == 7
 
 
 def test_a_group_above_its_limit_has_no_room_rather_than_less_than_none() -> None:

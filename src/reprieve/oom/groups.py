@@ -12,7 +12,7 @@ class Bound(NamedTuple):
     group: Cgroup
     limit_bytes: int
     headroom_bytes: int  # what may be charged until it: free below it, and file cache that can be given up
-    cache_bytes: int  # of the headroom, the file cache
+    cache_bytes: int | None  # of the headroom, the file cache; None: not known, and none is counted
 
 
 def ancestors(path: str) -> Iterator[str]:
@@ -22,11 +22,15 @@ def ancestors(path: str) -> Iterator[str]:
         yield path
 
 
-def file_cache_bytes(group: Cgroup) -> int:
-    """File pages on the LRU lists, of the group and those below it: shmem is not on them, locked pages neither."""
+def file_cache_bytes(group: Cgroup) -> int | None:
+    """File pages on the LRU lists, of the group and those below it: shmem is not on them, locked pages neither.
+
+    None if memory.stat does not tell of both lists.
+    """
     stat = dict(group.stat)
     prefix = "total_" if group.version == 1 else ""
-    return sum(stat.get(f"{prefix}{name}_file", 0) for name in ("inactive", "active"))
+    inactive, active = stat.get(f"{prefix}inactive_file"), stat.get(f"{prefix}active_file")
+    return None if inactive is None or active is None else inactive + active
 
 
 def tightest(groups: Mapping[str, Cgroup], path: str) -> Bound | None:
@@ -43,8 +47,9 @@ def tightest(groups: Mapping[str, Cgroup], path: str) -> Bound | None:
         ):
             if not isinstance(limit, int) or current is None:
                 continue
-            cache = min(file_cache_bytes(group), current)
-            headroom = max(limit - current, 0) + cache
+            cache = file_cache_bytes(group)
+            cache = None if cache is None else min(cache, current)
+            headroom = max(limit - current, 0) + (cache or 0)
             if best is None or headroom < best.headroom_bytes:
                 best = Bound(group=group, limit_bytes=limit, headroom_bytes=headroom, cache_bytes=cache)
     return best
