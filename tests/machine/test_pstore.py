@@ -1,5 +1,9 @@
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
 
 from reprieve.machine.pstore import pstore_sources
 from reprieve.model.finding import Gap
@@ -15,6 +19,27 @@ def test_a_machine_that_never_crashed_has_no_source_and_no_gap(tmp_path: Path) -
     gaps: list[Gap] = []
     assert pstore_sources([str(tmp_path), str(tmp_path / "absent")], gaps=gaps) == []
     assert gaps == []
+
+
+def test_a_record_that_is_moved_while_the_folder_is_read_does_not_take_the_others_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record(tmp_path / "dmesg-efi-1", "Oops#1 Part1\ngone\n", 1000)
+    record(tmp_path / "dmesg-efi-2", "Panic#2 Part1\nhere\n", 1009)
+    scandir = os.scandir
+
+    @contextmanager
+    def listed_before(folder: str) -> Iterator[Iterator[os.DirEntry[str]]]:
+        with scandir(folder) as entries:
+            listed = list(entries)
+        (tmp_path / "dmesg-efi-1").unlink()
+        yield iter(listed)
+
+    monkeypatch.setattr(os, "scandir", listed_before)
+    gaps: list[Gap] = []
+    [source] = pstore_sources([str(tmp_path)], gaps=gaps)
+    assert read(source) == (b"Panic#2 Part1\nhere\n", [])
+    assert gaps == [Gap(place=str(tmp_path / "dmesg-efi-1"), reason="does not exist")]
 
 
 def test_parts_are_joined_in_the_order_they_were_printed(tmp_path: Path) -> None:

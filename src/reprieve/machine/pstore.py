@@ -26,7 +26,10 @@ def _in_folder(folder: str, gaps: list[Gap]) -> Iterator[Source]:
                 if entry.is_dir(follow_symlinks=False):
                     below.append(entry.path)
                 elif entry.name.startswith(("dmesg", "console")):
-                    dated.append((entry.stat(follow_symlinks=False).st_mtime, entry.path))
+                    try:
+                        dated.append((entry.stat(follow_symlinks=False).st_mtime, entry.path))
+                    except OSError as error:  # moved just now, or the folder may be listed and not entered
+                        gaps.append(unreadable(entry.path, error))
     except FileNotFoundError:  # no pstore, or moved just now
         return
     except OSError as error:
