@@ -102,6 +102,26 @@ def test_a_successor_that_cannot_be_opened_is_told_of(tmp_path: Path, following:
     assert [gap.place for gap in gaps] == [str(path)]
 
 
+def test_whoever_may_read_neither_buffer_nor_journal_is_told_why() -> None:
+    code = """
+import os
+from reprieve.machine import journal, kmsg
+from reprieve.machine.follow import follow
+from reprieve.model.finding import Failure
+os.setuid(65534)
+os.environ["PATH"] = "/nowhere"
+try:
+    next(follow(None, []))
+except Failure as failure:
+    print(failure.message, "|", failure.hint)
+"""
+    if os.geteuid() != 0 or Path("/proc/sys/kernel/dmesg_restrict").read_text().strip() == "0":
+        missing("root, and kernel.dmesg_restrict")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    said = "/dev/kmsg: only root may read the kernel log here; journalctl: No such file or directory | run it with sudo"
+    assert done.stdout == f"{said}\n"
+
+
 def _append(path: Path, text: str) -> None:
     with path.open("a") as file:
         file.write(text)

@@ -85,7 +85,8 @@ def _journal(wait: _Wait, gaps: list[Gap]) -> Iterator[bytes | None]:
         )
     except OSError as error:
         os.close(said)
-        raise Failure(f"{gaps[-1].place}: {gaps[-1].reason}", hint=gaps[-1].hint) from error
+        unseen = f"{gaps[-1].place}: {gaps[-1].reason}"
+        raise Failure(f"{unseen}; journalctl: {error.strerror}", hint=gaps[-1].hint) from error
     assert process.stdout is not None
     try:
         if (yield from _pipe(os.dup(process.stdout.fileno()), wait)):
