@@ -171,6 +171,19 @@ def test_a_journalctl_that_cannot_search_is_read_whole(
     assert gaps == more == []
 
 
+def test_a_line_that_goes_on_and_on_is_left_out_and_told_of(journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = journal.parent / "bin"
+    folder.mkdir()
+    door = folder / "journalctl"  # the real one, behind a hundred MiB on one line
+    endless = 'case "$*" in *--grep*) head -c 104857600 /dev/zero | tr "\\0" x; echo;; esac'
+    door.write_text(f'#!/bin/sh\n{endless}\nexec {program("journalctl")} "$@"\n')
+    door.chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+    sources, gaps = named([str(journal)], NOBODY)
+    assert [source.boot_id for source in sources] == [NEW_BOOT, OLD_BOOT]
+    assert [gap.reason for gap in gaps] == ["lines of more than 1 MiB were not read: 1"]
+
+
 def test_a_journalctl_that_may_not_be_run_is_a_gap(journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = journal.parent / "bin"
     folder.mkdir()

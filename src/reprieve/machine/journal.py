@@ -21,6 +21,7 @@ _KERNEL = ("_TRANSPORT=kernel",)  # all boots; --dmesg means this one
 # Read by journalctl's PCRE2 at five times the speed of its JSON. Upper case in it makes it case-sensitive.
 _TELLTALE = "oom-kill|[Kk]illed process|[Oo]ut of [Mm]emory|page allocation failure"
 _AFTERMATH_BYTES = 1024 * 1024  # read after the last hit: a task table without its kill line, the reaper
+_LINE_BYTES = 1024 * 1024  # of a hit: the kernel's own lines are 2 KiB at most, as JSON some more
 _SILENCE_S = 120.0  # without a byte from journalctl: a disk that hangs; it searches a hundred million entries by then
 
 
@@ -106,7 +107,7 @@ def _name(name: str, boot_id: str, numbers: dict[str, int], *, alone: bool) -> s
 
 def _boots_with_hits(where: Sequence[str], name: str, gaps: list[Gap]) -> dict[str, _Hits]:
     boots: dict[str, _Hits] = {}
-    for line in _lines(_run(_argv(*where, *_KERNEL, f"--grep={_TELLTALE}"), name, gaps)):
+    for line in _lines(_run(_argv(*where, *_KERNEL, f"--grep={_TELLTALE}"), name, gaps), name, gaps):
         if not line.startswith(b"{"):
             continue
         entry = json.loads(line)
@@ -160,11 +161,26 @@ def _read(argv: list[str], name: str, until: str | None, gaps: list[Gap]) -> Ite
         gaps.append(Gap(place=name, reason=str(refusal)))
 
 
-def _lines(blocks: Iterator[bytes]) -> Iterator[bytes]:
-    rest = b""
+def _lines(blocks: Iterator[bytes], name: str, gaps: list[Gap]) -> Iterator[bytes]:
+    """The lines that have ended; those of more than 1 MiB are left out, and become a gap."""
+    rest: list[bytes] = []
+    size = too_long = 0
     for block in blocks:
-        *lines, rest = (rest + block).split(b"\n")
-        yield from lines
+        *ends, begun = block.split(b"\n")
+        for end in ends:
+            if size + len(end) > _LINE_BYTES:
+                too_long += 1
+            else:
+                yield b"".join((*rest, end))
+            rest, size = [], 0
+        size += len(begun)
+        if size > _LINE_BYTES:
+            rest.clear()
+        else:
+            rest.append(begun)
+    too_long += size > _LINE_BYTES
+    if too_long:
+        gaps.append(Gap(place=name, reason=f"lines of more than 1 MiB were not read: {too_long}"))
 
 
 def _run(argv: list[str], name: str, gaps: list[Gap]) -> Iterator[bytes]:
