@@ -155,6 +155,43 @@ def test_a_member_that_claims_terabytes_is_a_gap(tmp_path: Path) -> None:
     ]
 
 
+def sparse(name: str, stored: bytes, size: int) -> bytes:
+    """A sparse file of that size in GNU's old format, all of it a hole but its beginning."""
+    header = bytearray(member(name, len(stored), kind=tarfile.GNUTYPE_SPARSE).tobuf(tarfile.GNU_FORMAT))
+    header[386:410] = b"%011o\0%011o\0" % (0, len(stored))
+    header[483:495] = b"\x80" + size.to_bytes(11, "big")
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header) + stored.ljust(-(-len(stored) // 512) * 512, b"\0")
+
+
+def test_the_holes_of_a_sparse_member_are_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "report.tar"
+    holes = [sparse(f"{TOP}/var/log/{name}", b"x" * 3_000_000, 1 << 60) for name in ("lastlog", "kern.log")]
+    holes += [sparse(f"{TOP}/var/log/syslog", b"one\n", 8)]
+    honest = member(f"{TOP}/var/log/messages", 5).tobuf() + b"text\n".ljust(512, b"\0")
+    path.write_bytes(b"".join(holes) + honest + bytes(1024))
+    sources, gaps = named([str(path)], NOBODY)
+    assert {source.name: read(source)[0] for source in sources} == {
+        f"{path}: var/log/syslog": b"one\n\0\0\0\0",
+        f"{path}: var/log/messages": b"text\n",
+    }
+    assert [(gap.place, gap.reason) for gap in gaps] == [(f"{path}: var/log/kern.log", "too large to take out")]
+
+
+@pytest.mark.parametrize("key", ["GNU.sparse.map", "GNU.sparse.size", "GNU.sparse.realsize"])
+def test_a_header_whose_figures_are_none_is_damage(tmp_path: Path, key: str) -> None:
+    path = tmp_path / "report.tar"
+    damaged = member(f"{TOP}/var/log/kern.log", 5)
+    damaged.pax_headers = {key: "x,y"}
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
+        archive.addfile(member(f"{TOP}/var/log/messages", 5), io.BytesIO(b"text\n"))
+        archive.addfile(damaged, io.BytesIO(b"lost\n"))
+    [source], gaps = named([str(path)], NOBODY)
+    assert read(source) == (b"text\n", [])
+    assert [gap.reason.partition(":")[0] for gap in gaps] == ["damaged archive"]
+
+
 def test_a_header_that_claims_gigabytes_is_not_read_into_memory(tmp_path: Path) -> None:
     path = tmp_path / "report.tar.xz"
     header = member("x", (1 << 33) - 1, kind=tarfile.XHDTYPE).tobuf()

@@ -44,20 +44,18 @@ def archive_sources(path: str, gaps: list[Gap]) -> list[Source]:
         # It needs no more of a file than `read`, whatever its stub says.
         with tarfile.open(fileobj=stream, mode="r|", bufsize=64 * 1024) as archive:  # type: ignore[call-overload]
             while (member := _next(archive, stream)) is not None:
-                content = archive.extractfile(member) if member.isreg() else None
-                if content is None:
+                if not member.isreg():
                     continue
                 if _stays_inside(member.name) and holds_kernel_lines(member.name):
                     label = f"{name}: {shown(re.sub(_TOP, '', member.name))}"
-                    if member.size > min(_FILE_BYTES, left_bytes) or len(sources) >= _FILES:
-                        gaps.append(Gap(place=label, reason="too large to take out", hint=_UNPACK))
-                    else:
-                        found, taken_bytes = _sources(content, label, member, left_bytes, gaps)
+                    if member.size <= min(_FILE_BYTES, left_bytes) and len(sources) < _FILES:
+                        found, taken_bytes = _sources(_content(archive, member), label, member, left_bytes, gaps)
                         left_bytes -= taken_bytes
                         sources += found
-                while content.read(BLOCK_BYTES):  # so that the next thing to be read is a header
-                    pass
-    except (tarfile.TarError, EOFError) as error:
+                        continue
+                    gaps.append(Gap(place=label, reason="too large to take out", hint=_UNPACK))
+                _pass_over(archive, member)
+    except (tarfile.TarError, EOFError, ValueError) as error:  # the last of a pax header whose figures are none
         gaps.append(Gap(place=name, reason=f"damaged archive: {error}; read up to there"))
     except OSError as error:
         gaps.append(Gap(place=name, reason=f"could not be taken out: {error.strerror or error}", hint=_UNPACK))
@@ -91,6 +89,23 @@ def _next(archive: tarfile.TarFile, stream: _Stream) -> tarfile.TarInfo | None:
     finally:
         stream.header_bytes = None
         archive.members.clear()  # type: ignore[attr-defined]  # it would keep a million of them
+
+
+def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
+    content = archive.extractfile(member)
+    assert content is not None  # it is a regular file
+    return content
+
+
+def _pass_over(archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
+    """Read what is stored of a member, so that the next thing to be read is a header.
+
+    Not what it says it holds: the holes of a sparse file are given as zeros, and may be exabytes.
+    """
+    member.sparse, member.size = None, archive.offset - member.offset_data
+    content = _content(archive, member)
+    while content.read(BLOCK_BYTES):
+        pass
 
 
 def _stays_inside(path: str) -> bool:
