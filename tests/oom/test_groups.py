@@ -55,8 +55,8 @@ def test_file_cache_counts_as_room_and_shmem_does_not() -> None:
     bound = tightest(by_path(ROOT, replace(SLICE, stat=stat), LEAF), "/a/b")
     assert bound is not None
     assert (bound.group.path, bound.headroom_bytes, bound.cache_bytes) == ("/a", 35, 25)
-    stat = (("active_file", 9), ("total_active_file", 5), ("total_inactive_file", 2))
-    assert file_cache_bytes(Cgroup(path="/", version=1, stat=stat)) == 7
+    older = (("active_file", 9), ("total_active_file", 5), ("total_inactive_file", 2))
+    assert file_cache_bytes(Cgroup(path="/", version=1, stat=older)) == 7
 
 
 def test_a_group_above_its_limit_has_no_room_rather_than_less_than_none() -> None:
