@@ -1,8 +1,8 @@
 """A QEMU guest: boot it or bring a saved one back, run scripts in it, read its console.
 
-Always TCG on one virtual CPU: /dev/kvm may open where no stock kernel gets past its entry, and multi-threaded TCG lost
-boots to a race in the kernel's text patching. A saved guest fits one QEMU build and one `Machine`, so it is made where
-it is used and never kept in a repository.
+Always TCG on one thread, for several virtual CPUs too: /dev/kvm may open where no stock kernel gets past its entry, and
+multi-threaded TCG lost boots to a race in the kernel's text patching. A saved guest fits one QEMU build and one
+`Machine`, so it is made where it is used and never kept in a repository.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ class Machine:
     kernel: Kernel
     initramfs: Path
     memory_mib: int
+    cpus: int = 1
     nodes_mib: tuple[int, ...] = ()  # NUMA nodes, together memory_mib; CPU 0 is of the first
     root: Path | None = None  # an ext4 image that is read only through an overlay: /dev/vdb
     boot_words: tuple[str, ...] = ()
@@ -57,7 +58,7 @@ class Machine:
         """QEMU's arguments, less those that name files of one guest."""
         words = [*BOOT_WORDS, *self.boot_words, *(["lab.root=/dev/vdb"] if self.root else [])]
         argv = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
-        argv += ["-machine", "q35", "-accel", "tcg,thread=single", "-cpu", "max", "-smp", "1"]
+        argv += ["-machine", "q35", "-accel", "tcg,thread=single", "-cpu", "max", "-smp", str(self.cpus)]
         argv += ["-m", str(self.memory_mib), "-kernel", str(self.kernel.image), "-initrd", str(self.initramfs)]
         for node, mib in enumerate(self.nodes_mib):
             argv += ["-object", f"memory-backend-ram,id=memory{node},size={mib}M"]

@@ -1,7 +1,7 @@
 /* hog: takes memory the way a scenario asks for, touching every page of it with content that does not compress.
  *
- * hog --mib N [--kind anon|shared|lock|socket|file=PATH] [--name COMM] [--adj N] [--node N] [--children N]
- *     [--pace-ms N] [--hold S]
+ * hog --mib N [--kib N] [--kind anon|shared|lock|socket|file=PATH] [--name COMM] [--adj N] [--node N] [--children N]
+ *     [--threads N] [--step-mib N] [--pace-ms N] [--hold S]
  *
  * Exit status: 0 it had all it wanted, 12 the kernel refused (ENOMEM), 2 wrong usage, 1 anything else. --hold -1 stays
  * until it is killed. Static and alone: it is the only program of the guest that may grow.
@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,7 +30,7 @@
 
 struct wishes {
     const char *kind, *name, *adj;
-    long mib, step_mib, pace_ms, hold_s, children;
+    long kib, step_mib, pace_ms, hold_s, children, threads;
     int node;
 };
 
@@ -71,7 +72,7 @@ static void fill(char *at, size_t bytes)
 static void take_pages(const struct wishes *want)
 {
     int shared = !strcmp(want->kind, "shared"), locked = !strcmp(want->kind, "lock"), file = -1;
-    size_t step = want->step_mib * MIB;
+    size_t all = want->kib / want->threads * 1024, step;
     int flags = shared ? MAP_SHARED | MAP_ANONYMOUS : MAP_PRIVATE | MAP_ANONYMOUS;
 
     if (!strncmp(want->kind, "file=", 5)) {
@@ -79,8 +80,9 @@ static void take_pages(const struct wishes *want)
         if ((file = open(want->kind + 5, O_RDWR | O_CREAT, 0600)) < 0)
             fail("open");
     }
-    for (long done = 0; done < want->mib; done += want->step_mib) {
-        off_t from = file < 0 ? 0 : done * (off_t)MIB;
+    for (size_t done = 0; done < all; done += step) {
+        off_t from = file < 0 ? 0 : (off_t)done;
+        step = all - done < want->step_mib * MIB ? all - done : want->step_mib * MIB;
         if (file >= 0 && ftruncate(file, from + (off_t)step))
             fail("ftruncate");
         char *at = mmap(NULL, step, PROT_READ | PROT_WRITE, flags, file, from);
@@ -94,6 +96,16 @@ static void take_pages(const struct wishes *want)
     }
 }
 
+/* A thread that has its part stays: the kernel lets each keep a few of its pages uncounted. */
+static void *take_part(void *want)
+{
+    take_pages(want);
+    printf("hog %d has a part\n", getpid());
+    fflush(stdout);
+    pause();
+    return NULL;
+}
+
 /* Kernel memory that belongs to no process: datagrams that nobody reads, queued on unix sockets. */
 static void take_sockets(const struct wishes *want)
 {
@@ -102,7 +114,7 @@ static void take_sockets(const struct wishes *want)
     int pair[2];
 
     setrlimit(RLIMIT_NOFILE, &many);
-    for (size_t queued = 0; queued < want->mib * MIB;) {
+    for (size_t queued = 0; queued < (size_t)want->kib * 1024;) {
         if (socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0, pair))
             fail("socketpair");
         for (ssize_t sent; (sent = write(pair[0], datagram, sizeof datagram)) > 0;)
@@ -133,31 +145,39 @@ static void become(const struct wishes *want)
 int main(int argc, char **argv)
 {
     static const struct option options[] = {
-        {"mib", 1, 0, 'm'},  {"step-mib", 1, 0, 's'}, {"kind", 1, 0, 'k'},    {"name", 1, 0, 'n'}, {"adj", 1, 0, 'a'},
-        {"node", 1, 0, 'N'}, {"children", 1, 0, 'c'}, {"pace-ms", 1, 0, 'p'}, {"hold", 1, 0, 'H'}, {0}};
-    struct wishes want = {.kind = "anon", .step_mib = 4, .node = -1};
+        {"mib", 1, 0, 'm'},     {"kib", 1, 0, 'b'},     {"step-mib", 1, 0, 's'}, {"kind", 1, 0, 'k'},
+        {"name", 1, 0, 'n'},    {"adj", 1, 0, 'a'},     {"node", 1, 0, 'N'},     {"children", 1, 0, 'c'},
+        {"threads", 1, 0, 't'}, {"pace-ms", 1, 0, 'p'}, {"hold", 1, 0, 'H'},     {0}};
+    struct wishes want = {.kind = "anon", .step_mib = 4, .node = -1, .threads = 1};
 
     for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;)
         switch (option) {
-        case 'm': want.mib = atol(optarg); break;
+        case 'm': want.kib += atol(optarg) * 1024; break;
+        case 'b': want.kib += atol(optarg); break;
         case 's': want.step_mib = atol(optarg); break;
         case 'k': want.kind = optarg; break;
         case 'n': want.name = optarg; break;
         case 'a': want.adj = optarg; break;
         case 'N': want.node = atoi(optarg); break;
         case 'c': want.children = atol(optarg); break;
+        case 't': want.threads = atol(optarg); break;
         case 'p': want.pace_ms = atol(optarg); break;
         case 'H': want.hold_s = atol(optarg); break;
         default: return 2;
         }
-    if (want.mib <= 0 || want.step_mib <= 0)
+    if (want.kib <= 0 || want.step_mib <= 0 || want.threads <= 0)
         return 2;
     become(&want);
+    for (long other = 1; other < want.threads; other++) {
+        pthread_t thread;
+        if ((errno = pthread_create(&thread, NULL, take_part, &want)))
+            fail("pthread_create");
+    }
     if (!strcmp(want.kind, "socket"))
         take_sockets(&want);
     else
         take_pages(&want);
-    printf("hog %d has %ld MiB\n", getpid(), want.mib);
+    printf("hog %d has %ld MiB\n", getpid(), want.kib / 1024);
     fflush(stdout);
     hold(want.hold_s);
     return 0;

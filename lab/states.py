@@ -11,7 +11,7 @@ from lab import image, kernels
 from lab.guest import Guest, GuestDied, GuestSilent, Machine
 from lab.host import LabError, alone, call, folder
 
-MINI, NUMA, SYSTEMD, SYSTEMD_V1 = MACHINES = ("mini", "numa", "systemd", "systemd-v1")
+MINI, FOUR, NUMA, SYSTEMD, SYSTEMD_V1 = MACHINES = ("mini", "four", "numa", "systemd", "systemd-v1")
 BOOTS = 3  # a boot under TCG that hangs is rare, and tried again
 
 
@@ -34,6 +34,8 @@ def machine(series: str, kind: str) -> Machine:
     match kind:
         case "mini":
             return Machine(kernel=kernel, initramfs=initramfs, memory_mib=256)
+        case "four":
+            return Machine(kernel=kernel, initramfs=initramfs, memory_mib=256, cpus=4)
         case "numa":
             return Machine(kernel=kernel, initramfs=initramfs, memory_mib=320, nodes_mib=(192, 128))
         case "systemd":

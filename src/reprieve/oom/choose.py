@@ -238,7 +238,7 @@ def _total(report: OomReport) -> Total | None:
     swap = (memory.swap_total_bytes or 0) // page_bytes
     limited = {"CONSTRAINT_CPUSET": report.mems_allowed, "CONSTRAINT_MEMORY_POLICY": report.nodemask}
     if nodes := limited.get(report.scope or ""):
-        pages = _present_pages(memory, _numbers(nodes), page_bytes)
+        pages = _present_pages(memory, numbers(nodes), page_bytes)
         # Older kernels took node_spanned_pages(), holes and all, which no report tells.
         return Total(pages=pages + swap, most_pages=None, of="the memory of the nodes it may use") if pages else None
     pages = _managed_pages(memory, page_bytes)
@@ -283,14 +283,14 @@ def _memcg_total(memcg: Memcg | None, page_bytes: int) -> Total | None:
     return Total(pages=max(limit, 1), most_pages=most, of="the limit")
 
 
-def _numbers(ranges: str) -> set[int]:
+def numbers(ranges: str) -> set[int]:
     """The numbers of a node list as the kernel prints it: `0-2,5`; none in "(null)"."""
-    numbers: set[int] = set()
+    found: set[int] = set()
     for part in ranges.split(","):
         first, _, last = part.partition("-")
         if first.isdecimal() and (last or first).isdecimal():
-            numbers.update(range(int(first), int(last or first) + 1))
-    return numbers
+            found.update(range(int(first), int(last or first) + 1))
+    return found
 
 
 # -- whether it is the kernel's choice ---------------------------------------------------------------------------------

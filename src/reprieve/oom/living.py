@@ -1,0 +1,222 @@
+"""Whom the kernel would kill now: its choice, made on the processes of a living machine before it makes it."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain
+
+from reprieve.model.cgroup import Cgroup, Limit
+from reprieve.model.machine import Machine
+from reprieve.model.oom import OOM_SCORE_ADJ_MIN
+from reprieve.model.process import Process
+from reprieve.oom.choose import Candidate, Choice, choose, numbers
+from reprieve.oom.groups import ancestors
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Domain:
+    """Where memory runs out: who can be chosen for it, and of how much his oom_score_adj is a share."""
+
+    total_pages: int
+    page_bytes: int
+    cgroup: str | None = None  # whose limit it is; None: memory of the machine
+    nodes: frozenset[int] | None = None  # the NUMA nodes that are short; None: all
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """What one call of the OOM killer would do now."""
+
+    domain: Domain
+    choice: Choice  # by badness; the first is the victim
+    processes: Mapping[int, Process]  # those of the ranking, by pid
+    group: str | None = None  # whose memory.oom.group makes all in it die with the victim
+    killed: tuple[Process, ...] = ()  # all who die, the victim first
+    instead: str | None = None  # what happens in place of a choice: "panic", "allocating-task", "waits"
+    uncounted: int = 0  # processes of which the kernel knows more than could be read: they are not in the ranking
+
+    @property
+    def victim(self) -> Process | None:
+        """Who dies; None if all are exempt."""
+        chosen = self.choice.chosen
+        return None if chosen is None else self.processes[chosen.pid]
+
+    @property
+    def freed_bytes(self) -> int:
+        """What is sure to come free: anonymous memory, swap and page tables. Files and shmem may be in others' use."""
+        return sum(freed_bytes(process) for process in self.killed)
+
+
+def freed_bytes(process: Process) -> int:
+    """Of one process: what nobody else can hold, but for pages that a fork still shares with its parent."""
+    anon = process.rss_anon_bytes if process.rss_anon_bytes is not None else process.rss_bytes
+    return (anon or 0) + (process.swap_bytes or 0) + (process.pgtables_bytes or 0)
+
+
+def whole_machine(machine: Machine) -> Domain | None:
+    """Memory of the machine, and its swap; None if how much there is was not told."""
+    facts = dict(machine.meminfo)
+    total, page_bytes = facts.get("MemTotal"), machine.page_bytes
+    if total is None or page_bytes is None:
+        return None
+    return Domain(total_pages=(total + facts.get("SwapTotal", 0)) // page_bytes, page_bytes=page_bytes)
+
+
+def some_nodes(machine: Machine, nodes: frozenset[int]) -> Domain | None:
+    """NUMA nodes to which a cpuset or a policy keeps those who ask; None if what they hold was not told.
+
+    Source: constrained_alloc() in mm/oom_kill.c adds up node_present_pages().
+    """
+    zones = [zone for zone in machine.zones if zone.node in nodes]
+    present = [zone.present_pages for zone in zones]
+    if not nodes <= {zone.node for zone in zones} or None in present or machine.page_bytes is None:
+        return None
+    swap_pages = dict(machine.meminfo).get("SwapTotal", 0) // machine.page_bytes
+    return Domain(
+        total_pages=sum(filter(None, present)) + swap_pages, page_bytes=machine.page_bytes, nodes=frozenset(nodes)
+    )
+
+
+def one_cgroup(machine: Machine, path: str) -> Domain | None:
+    """The limit of a cgroup; None if there is no such group, or it has none.
+
+    Source: mem_cgroup_get_max() in mm/memcontrol.c: the limit, and as much of the machine's swap as the group may use,
+    unless its swappiness is 0.
+    """
+    group = next((group for group in machine.cgroups if group.path == path), None)
+    facts, page_bytes = dict(machine.meminfo), machine.page_bytes
+    if group is None or page_bytes is None:
+        return None
+    limit, swap_total = group.max_bytes, facts.get("SwapTotal", 0)
+    if group.version == 1 and isinstance(group.memsw_max_bytes, int) and limit == "max":
+        return None  # memory+swap is never below memory
+    if not isinstance(limit, int):
+        return None
+    swappiness = group.swappiness
+    if swappiness is None:
+        swappiness = int(dict(machine.sysctls).get("vm.swappiness", "60"))
+    swap = 0 if swappiness == 0 else min(_swap_limit(group, limit, swap_total), swap_total)
+    return Domain(total_pages=max((limit + swap) // page_bytes, 1), page_bytes=page_bytes, cgroup=path)
+
+
+def _swap_limit(group: Cgroup, limit_bytes: int, total_bytes: int) -> int:
+    def least(limit: Limit, taken: int = 0) -> int:
+        return limit - taken if isinstance(limit, int) else total_bytes
+
+    if group.version == 1:
+        return 0 if group.memsw_max_bytes is None else least(group.memsw_max_bytes, limit_bytes)
+    return 0 if group.swap_max_bytes is None else least(group.swap_max_bytes)
+
+
+def predict(machine: Machine, domain: Domain, gone: Iterable[int] = ()) -> Prediction:
+    """The kernel's choice if memory ran out there now; `gone` are pids that are dead by then."""
+    absent = set(gone)
+    processes, candidates, uncounted = {}, [], 0
+    # is_global_init() is spared. Pid 1 of a container is not: only the first namespace holds threads of the kernel.
+    init = 1 if any(process.kernel_thread for process in machine.processes) else None
+    for process in _scanned(machine, domain):
+        if process.pid in absent or process.kernel_thread or process.state in ("Z", "X"):
+            continue
+        candidate = _candidate(process, domain.page_bytes, init)
+        if candidate is None:
+            uncounted += 1
+            continue
+        candidates.append(candidate)
+        processes[process.pid] = process
+    choice = choose(candidates, domain.total_pages)
+    instead = _instead(machine, domain)
+    group = None
+    killed: tuple[Process, ...] = ()
+    if choice.chosen is not None and instead is None:
+        victim = processes[choice.chosen.pid]
+        group = _killing_group(machine, domain, victim)
+        others = _members(machine, group) if group is not None else ()
+        killed = (
+            victim,
+            *(
+                other
+                for other in others
+                if other.pid not in (victim.pid, *absent) and other.oom_score_adj != OOM_SCORE_ADJ_MIN
+            ),
+        )
+    return Prediction(
+        domain=domain,
+        choice=choice,
+        processes=processes,
+        group=group,
+        killed=killed,
+        instead=instead,
+        uncounted=uncounted,
+    )
+
+
+def sequence(machine: Machine, domain: Domain, need_bytes: int) -> Iterator[Prediction]:
+    """One kill after the other, until that much came free, or nobody is left."""
+    gone: set[int] = set()
+    freed = 0
+    while freed < need_bytes:
+        prediction = predict(machine, domain, gone)
+        if not prediction.killed:
+            return
+        yield prediction
+        freed += prediction.freed_bytes
+        gone.update(process.pid for process in prediction.killed)
+
+
+def _scanned(machine: Machine, domain: Domain) -> Iterator[Process]:
+    """Those who can be chosen, in the order of the kernel's scan: its list of processes is that of their start.
+
+    Of a group: group by group, parents first (mem_cgroup_scan_tasks()), each in the order of its cgroup.procs.
+    """
+    if domain.cgroup is not None:
+        yield from _members(machine, domain.cgroup)
+        return
+    for process in sorted(machine.processes, key=lambda process: (process.start_ticks, process.pid)):
+        if domain.nodes is None or process.mems_allowed is None or numbers(process.mems_allowed) & domain.nodes:
+            yield process
+
+
+def _members(machine: Machine, path: str) -> Iterator[Process]:
+    """The processes of a group and of those below it."""
+    by_pid = {process.pid: process for process in machine.processes}
+    for group in chain(group for group in machine.cgroups if group.path == path or path in ancestors(group.path)):
+        for pid in group.pids:
+            if pid in by_pid:
+                yield by_pid[pid]
+
+
+def _candidate(process: Process, page_bytes: int, init: int | None) -> Candidate | None:
+    """None: not enough could be read. oom_badness(): resident, swapped out and page tables."""
+    adj, rss_bytes = process.oom_score_adj, process.rss_bytes
+    if adj is None or rss_bytes is None:
+        return None
+    exempt = None
+    if process.pid == init:
+        exempt = "it is the init of the machine"
+    elif adj == OOM_SCORE_ADJ_MIN:
+        exempt = "its oom_score_adj is -1000"
+    held = rss_bytes + (process.swap_bytes or 0) + (process.pgtables_bytes or 0)
+    return Candidate(pid=process.pid, pages=held // page_bytes, adj=adj, exempt=exempt, start=process.start_ticks)
+
+
+def _killing_group(machine: Machine, domain: Domain, victim: Process) -> str | None:
+    """The topmost group of the victim that dies as one, not above the domain: mem_cgroup_get_oom_group()."""
+    groups = {group.path: group for group in machine.cgroups}
+    found = None
+    for path in (victim.cgroup or "/", *ancestors(victim.cgroup or "/")):
+        if path in groups and groups[path].oom_group and path != "/":
+            found = path
+        if path == domain.cgroup:
+            break
+    return found
+
+
+def _instead(machine: Machine, domain: Domain) -> str | None:
+    """What the settings put in the place of a choice: out_of_memory(), check_panic_on_oom(), memcg v1's oom_control."""
+    sysctls = dict(machine.sysctls)
+    panics = sysctls.get("vm.panic_on_oom", "0")
+    if panics == "2" or (panics == "1" and domain.cgroup is None and domain.nodes is None):
+        return "panic"
+    if domain.cgroup is None:
+        return "allocating-task" if sysctls.get("vm.oom_kill_allocating_task", "0") != "0" else None
+    group = next(group for group in machine.cgroups if group.path == domain.cgroup)
+    return "waits" if group.oom_kill_disable else None

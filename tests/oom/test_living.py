@@ -1,0 +1,166 @@
+"""Whom the kernel would kill on a living machine, by captured machines and by its own score."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from reprieve.machine.host import Host
+from reprieve.machine.observe import observe
+from reprieve.model.cgroup import Cgroup
+from reprieve.model.machine import Machine
+from reprieve.model.process import Process
+from reprieve.oom.choose import oom_score
+from reprieve.oom.living import one_cgroup, predict, sequence, some_nodes, whole_machine
+
+HOSTS = Path(__file__).parent.parent / "hosts"
+PAGE, MIB = 4096, 1 << 20
+
+
+def _process(pid: int, mib: int, adj: int = 0, cgroup: str = "/", **facts: object) -> Process:
+    return replace(
+        Process(pid=pid, start_ticks=pid, comm=f"p{pid}", rss_bytes=mib * MIB, oom_score_adj=adj, cgroup=cgroup),
+        **facts,  # type: ignore[arg-type]
+    )
+
+
+def _machine(*processes: Process, cgroups: tuple[Cgroup, ...] = (), **facts: object) -> Machine:
+    machine = Machine(page_bytes=PAGE, meminfo=(("MemTotal", 1000 * MIB),), processes=processes, cgroups=cgroups)
+    return replace(machine, **facts)  # type: ignore[arg-type]
+
+
+def _killed(machine: Machine, cgroup: str | None = None) -> list[int]:
+    domain = whole_machine(machine) if cgroup is None else one_cgroup(machine, cgroup)
+    assert domain is not None
+    return [process.pid for process in predict(machine, domain).killed]
+
+
+@pytest.mark.parametrize("host", sorted(path.name for path in HOSTS.iterdir() if (path / "proc").is_dir()))
+def test_points_agree_with_the_score_the_kernel_shows_of_each_process(host: str) -> None:
+    machine = observe(Host(str(HOSTS / host)), [], unique_s=0)
+    domain = whole_machine(machine)
+    assert domain is not None
+    prediction = predict(machine, domain)
+    compared = 0
+    for candidate in prediction.choice.ranking:
+        shown = prediction.processes[candidate.pid].oom_score
+        ours = oom_score(prediction.choice.points(candidate), domain.total_pages)
+        assert shown is not None
+        assert abs(shown - ours) <= 1, candidate  # its files are read one after the other while it runs
+        compared += 1
+    assert compared >= 1
+
+
+def test_nobody_is_chosen_who_is_exempt_a_kernel_thread_or_dead() -> None:
+    machine = _machine(
+        _process(1, 900),
+        _process(2, 800, kernel_thread=True),
+        _process(3, 700, adj=-1000),
+        _process(4, 600, state="Z"),
+    )
+    assert _killed(machine) == []
+
+
+def test_the_first_process_of_a_container_is_not_the_init_of_the_machine() -> None:
+    assert _killed(_machine(_process(1, 900), _process(7, 800))) == [1]
+
+
+def test_the_one_whose_memory_or_adj_could_not_be_read_is_counted_not_ranked() -> None:
+    machine = _machine(_process(5, 10), _process(6, 20, rss_bytes=None), _process(7, 30, oom_score_adj=None))
+    domain = whole_machine(machine)
+    assert domain is not None
+    prediction = predict(machine, domain)
+    assert [one.pid for one in prediction.choice.ranking] == [5]
+    assert prediction.uncounted == 2
+
+
+def test_swap_and_page_tables_count_as_memory_held() -> None:
+    machine = _machine(_process(5, 100), _process(6, 50, swap_bytes=40 * MIB, pgtables_bytes=11 * MIB))
+    assert _killed(machine) == [6]
+
+
+def test_adj_weighs_thousandths_of_memory_and_swap_for_the_machine_and_of_the_limit_for_a_group() -> None:
+    group = Cgroup(path="/a", version=2, max_bytes=100 * MIB, swap_max_bytes=0, pids=(5, 6))
+    machine = _machine(_process(5, 60, cgroup="/a"), _process(6, 10, adj=100, cgroup="/a"), cgroups=(group,))
+    assert _killed(machine) == [6]
+    assert _killed(machine, "/a") == [5]
+
+
+@pytest.mark.parametrize(
+    ("facts", "total_mib"),
+    [
+        ({"version": 2, "swap_max_bytes": "max"}, 164),  # all the swap there is
+        ({"version": 2, "swap_max_bytes": 32 * MIB}, 132),
+        ({"version": 2, "swap_max_bytes": None}, 100),  # no swap controller
+        ({"version": 1, "memsw_max_bytes": 120 * MIB}, 120),
+        ({"version": 1, "memsw_max_bytes": 120 * MIB, "swappiness": 0}, 100),
+        ({"version": 1, "memsw_max_bytes": "max"}, 164),
+    ],
+)
+def test_the_total_of_a_group_is_its_limit_and_the_swap_it_may_use(facts: dict[str, object], total_mib: int) -> None:
+    group = replace(Cgroup(path="/a", version=2, max_bytes=100 * MIB), **facts)  # type: ignore[arg-type]
+    machine = _machine(cgroups=(group,), meminfo=(("MemTotal", 1000 * MIB), ("SwapTotal", 64 * MIB)))
+    domain = one_cgroup(machine, "/a")
+    assert domain is not None
+    assert domain.total_pages * PAGE == total_mib * MIB
+
+
+def test_a_group_without_a_limit_has_no_oom_of_its_own() -> None:
+    machine = _machine(cgroups=(Cgroup(path="/a", version=2, max_bytes="max"),))
+    assert one_cgroup(machine, "/a") is None
+    assert one_cgroup(machine, "/b") is None
+
+
+def test_all_of_the_topmost_group_that_dies_whole_go_with_the_victim_but_the_exempt() -> None:
+    groups = (
+        Cgroup(path="/a", version=2, max_bytes="max", oom_group=True),
+        Cgroup(path="/a/b", version=2, max_bytes=50 * MIB, oom_group=True, pids=(5, 6)),
+        Cgroup(path="/a/c", version=2, max_bytes="max", pids=(7, 8)),
+    )
+    processes = (
+        _process(5, 30, cgroup="/a/b"),
+        _process(6, 1, cgroup="/a/b"),
+        _process(7, 9, cgroup="/a/c"),
+        _process(8, 9, adj=-1000, cgroup="/a/c"),
+        _process(9, 20),
+    )
+    machine = _machine(*processes, cgroups=groups)
+    assert _killed(machine) == [5, 6, 7]
+    assert _killed(machine, "/a/b") == [5, 6]  # a group above the limit does not count
+
+
+def test_settings_that_replace_the_choice() -> None:
+    group = Cgroup(path="/a", version=1, max_bytes=50 * MIB, oom_kill_disable=True, pids=(5,))
+    machine = _machine(_process(5, 30, cgroup="/a"), cgroups=(group,))
+    for sysctls, of_machine, of_group in (
+        ((("vm.panic_on_oom", "0"),), None, "waits"),
+        ((("vm.panic_on_oom", "1"),), "panic", "waits"),
+        ((("vm.panic_on_oom", "2"),), "panic", "panic"),
+        ((("vm.oom_kill_allocating_task", "1"),), "allocating-task", "waits"),
+    ):
+        now = replace(machine, sysctls=sysctls)
+        told = [predict(now, domain).instead for domain in (whole_machine(now), one_cgroup(now, "/a")) if domain]
+        assert told == [of_machine, of_group], sysctls
+
+
+def test_of_nodes_only_those_who_may_use_them_can_be_chosen() -> None:
+    machine = observe(Host(str(HOSTS / "numa-mini-7")), [], unique_s=0)
+    domain = some_nodes(machine, frozenset({1}))
+    assert domain is not None
+    whole = whole_machine(machine)
+    assert whole is not None
+    assert domain.total_pages < whole.total_pages
+    large = next(one for one in machine.processes if one.comm == "hog")
+    bound = replace(machine, processes=(replace(large, mems_allowed="0"), _process(9000, 1, mems_allowed="0-1")))
+    assert [process.pid for process in predict(bound, domain).killed] == [9000]
+    assert some_nodes(machine, frozenset({7})) is None
+
+
+def test_one_after_the_other_until_enough_is_free() -> None:
+    machine = _machine(*(_process(pid, pid) for pid in range(10, 20)))
+    domain = whole_machine(machine)
+    assert domain is not None
+    assert [one.killed[0].pid for one in sequence(machine, domain, 50 * MIB)] == [19, 18, 17]
+    assert len(list(sequence(machine, domain, 900 * MIB))) == 10
