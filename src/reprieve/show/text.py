@@ -29,8 +29,8 @@ def explain(
 
     Names in a note are marked by `quote`. With `hints` a line says which options show more.
     """
-    paint = _colours() if colour else _no_colours
-    page = _Page(width=width, paint=paint)
+    paint = colours() if colour else plain_paint
+    page = Page(width=width, paint=paint)
     for index, oom in enumerate(snapshot.ooms):
         if index:
             yield ""
@@ -57,7 +57,7 @@ def listing(history: Iterable[OomSummary], *, width: int | None = 80, colour: bo
     Where there is no room for all, the ends of the dates give way (zone, fraction, year), then what was freed, then
     whose limit it was; who was killed is cut last.
     """
-    paint = _colours() if colour else _no_colours
+    paint = colours() if colour else plain_paint
     rows = [tuple(map(escape.plain, answer.listed(summary))) for summary in history]
     at, who, limit = (max((escape.columns(row[cell]) for row in rows), default=0) for cell in (0, 1, 3))
     freed = True
@@ -77,7 +77,7 @@ _USUAL_NAME = 32  # columns: 15 of a name, its pid, quotes; a longer one moves w
 _USUAL_LIMIT = 40  # columns: a size, and whose
 
 
-class _Page:
+class Page:
     """Lines of a width, with words at the left that name what follows."""
 
     def __init__(self, *, width: int, paint: Paint) -> None:
@@ -116,7 +116,7 @@ class _Page:
             yield line if at else line.replace(" " * _LABEL, f"{label:<{_LABEL}}", 1)
 
 
-def _event(page: _Page, oom: OomReport, findings: Sequence[Finding], origin: str | None) -> Iterator[str]:
+def _event(page: Page, oom: OomReport, findings: Sequence[Finding], origin: str | None) -> Iterator[str]:
     yield page.headline("Killed", answer.who(oom), "strong")
     yield page.headline("Limit", answer.limit(oom))
     what_now = list(page.say("What now", answer.now(oom, findings)))  # whole: half an action is another one
@@ -126,7 +126,7 @@ def _event(page: _Page, oom: OomReport, findings: Sequence[Finding], origin: str
     yield from _half_a_screen(page, oom, findings, room) if origin is None else _all_of(page, oom, findings, origin)
 
 
-def _general(page: _Page, finding: Finding) -> Iterator[str]:
+def _general(page: Page, finding: Finding) -> Iterator[str]:
     """What is known beside the events: how a container or a unit ended, in its manager's words."""
     yield from page.say("Ended", answer.claim(finding), finding.severity)
     for sentence in finding.detail:
@@ -140,7 +140,7 @@ def _general(page: _Page, finding: Finding) -> Iterator[str]:
     yield from page.labelled("Evidence", [_evidence_line(page, evidence) for evidence in finding.evidence[:4]])
 
 
-def _half_a_screen(page: _Page, oom: OomReport, findings: Sequence[Finding], room: int) -> Iterator[str]:
+def _half_a_screen(page: Page, oom: OomReport, findings: Sequence[Finding], room: int) -> Iterator[str]:
     why = [line for finding in findings[:3] for line in page.say("", answer.claim(finding), finding.severity, most=3)]
     why += page.say("", f"The kernel's last words: {quote(oom.panic)}", most=2) if oom.panic else ()
     remedies = answer.remedies(findings)
@@ -169,7 +169,7 @@ def _half_a_screen(page: _Page, oom: OomReport, findings: Sequence[Finding], roo
     yield from page.labelled("Evidence", proof + more)
 
 
-def _how(page: _Page, remedy: Remedy) -> Iterator[str]:
+def _how(page: Page, remedy: Remedy) -> Iterator[str]:
     for argv in remedy.commands[:4]:
         yield page.raw("", f"$ {escape.shell(argv)}", "command")  # never cut: half a command does something else
     if len(remedy.commands) > 4:
@@ -180,7 +180,7 @@ def _how(page: _Page, remedy: Remedy) -> Iterator[str]:
         yield from page.say("", f"Cost: {remedy.cost}", "dim", most=1 if len(remedy.commands) > 2 else 2)
 
 
-def _memory(page: _Page, oom: OomReport, most: int | None = None) -> Iterator[str]:
+def _memory(page: Page, oom: OomReport, most: int | None = None) -> Iterator[str]:
     """Where the memory was: a bar for each kind, the largest first."""
     parts = sorted(((label, held) for label, held in where(oom) if held > 0), key=lambda part: -part[1])
     total = sum(held for _, held in parts)
@@ -205,7 +205,7 @@ def bar(part: int, whole: int, width: int) -> str:
     return "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()
 
 
-def _largest(page: _Page, oom: OomReport) -> list[str]:
+def _largest(page: Page, oom: OomReport) -> list[str]:
     said = []
     for row in answer.rows(oom, most=4):
         ram = "" if row.ram_bytes is None else f" {size(row.ram_bytes)}"
@@ -224,7 +224,7 @@ def _largest(page: _Page, oom: OomReport) -> list[str]:
     return [page.raw("", line) for line in lines]
 
 
-def _all_of(page: _Page, oom: OomReport, findings: Sequence[Finding], origin: str) -> Iterator[str]:
+def _all_of(page: Page, oom: OomReport, findings: Sequence[Finding], origin: str) -> Iterator[str]:
     for label, said in (("When", answer.when(oom.stamp)), ("Where", answer.machine(oom)), ("Source", origin)):
         if said is not None:
             yield from page.say(label, said)
@@ -249,7 +249,7 @@ def _all_of(page: _Page, oom: OomReport, findings: Sequence[Finding], origin: st
         yield from page.say("Missing", ", ".join(oom.missing))
 
 
-def _section(page: _Page, title: str, lines: Iterable[str]) -> Iterator[str]:
+def _section(page: Page, title: str, lines: Iterable[str]) -> Iterator[str]:
     for at, line in enumerate(lines):
         if at == 0:
             yield ""
@@ -257,7 +257,7 @@ def _section(page: _Page, title: str, lines: Iterable[str]) -> Iterator[str]:
         yield line
 
 
-def _remedies(page: _Page, remedies: Sequence[Remedy]) -> Iterator[str]:
+def _remedies(page: Page, remedies: Sequence[Remedy]) -> Iterator[str]:
     for number, remedy in enumerate(remedies, 1):
         yield from page.say(f"{number:>8}.", remedy.title, "strong")
         for said, prefix in ((remedy.amount, "Amount: "), (remedy.cost, "Cost: ")):
@@ -275,12 +275,12 @@ def _setting(place: object, want: str | None) -> str:
     return f"{place} = {'(absent)' if want is None else want}"
 
 
-def _counters(page: _Page, oom: OomReport) -> Iterator[str]:
+def _counters(page: Page, oom: OomReport) -> Iterator[str]:
     for usage in oom.memcg.usages if oom.memcg else ():
         yield from page.say("", answer.counter(usage))
 
 
-def _tasks(page: _Page, oom: OomReport) -> Iterator[str]:
+def _tasks(page: Page, oom: OomReport) -> Iterator[str]:
     rows = answer.rows(oom)
     if not rows:
         return
@@ -297,7 +297,7 @@ def _amount(count_bytes: int | None) -> str:
     return "" if count_bytes is None else size(count_bytes)
 
 
-def _zones(page: _Page, oom: OomReport) -> Iterator[str]:
+def _zones(page: Page, oom: OomReport) -> Iterator[str]:
     zones = [zone for zone in (oom.memory.zones if oom.memory else ()) if zone.free_bytes is not None]
     if not zones:
         return
@@ -309,7 +309,7 @@ def _zones(page: _Page, oom: OomReport) -> Iterator[str]:
         yield page.raw("", f"{escape.visible(answer.zone_name(zone)):<16}{cells}  {answer.watermark(zone)}")
 
 
-def _evidence_line(page: _Page, evidence: Evidence) -> str:
+def _evidence_line(page: Page, evidence: Evidence) -> str:
     place = _place(evidence)
     if len(place) > 24:  # its end tells more than the folders it is in
         place = "…" + place[-23:]
@@ -320,7 +320,7 @@ def _place(evidence: Evidence) -> str:
     return escape.visible(answer.place(evidence))
 
 
-def _all_evidence(page: _Page, findings: Sequence[Finding]) -> Iterator[str]:
+def _all_evidence(page: Page, findings: Sequence[Finding]) -> Iterator[str]:
     for evidence in sorted(answer.evidence(findings), key=lambda evidence: (evidence.source or "", evidence.line or 0)):
         yield page.raw("", f"{_place(evidence)}  {escape.visible(evidence.text)}", "dim")
 
@@ -352,11 +352,11 @@ def wrap(text: str, width: int) -> Iterator[str]:
         yield line
 
 
-def _no_colours(text: str, role: str) -> str:
+def plain_paint(text: str, role: str) -> str:
     return text
 
 
-def _colours() -> Paint:
+def colours() -> Paint:
     from click import style
 
     def paint(text: str, role: str) -> str:
