@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reprieve.machine import events
 from reprieve.machine.events import HISTORY, stream, tell, watch
 from reprieve.machine.reader import _LineCounter, read_source
 from reprieve.machine.source import Source, file_source
@@ -94,6 +95,26 @@ def test_two_kills_with_equal_sizes_in_one_source_are_two() -> None:
     asked = b"[ 700.000000] leak invoked oom-killer: gfp_mask=0xcc0(GFP_KERNEL), order=0, oom_score_adj=0\n"
     once = asked + kills(7)
     assert len(tell([source(once + once.replace(b"700.0", b"1900.0"))], everything, 5).history) == 2
+
+
+def test_a_log_of_one_kill_again_and_again_is_counted_and_known_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = 0
+    may_be_one = events._may_be_one
+
+    def counted(one: OomSummary, other: OomSummary) -> bool:
+        nonlocal compared
+        compared += 1
+        return may_be_one(one, other)
+
+    monkeypatch.setattr(events, "_may_be_one", counted)
+    asked = b"[ 700.000000] leak invoked oom-killer: gfp_mask=0xcc0(GFP_KERNEL), order=0, oom_score_adj=0\n"
+    again = (asked + kills(7)) * 500
+    later = again.replace(b"[ 700.", b"[ 900.")
+    one, same, other = source(again, "a", 1.0), source(again, "b", 2.0), source(later, "c", 3.0)
+    assert [len(summary.also_in) for summary in tell([one, same], everything, 1).history] == [1] * 500
+    assert compared == 500
+    assert len(tell([one, other], everything, 1).history) == 1000
+    assert compared <= 500 + 500 * events._ALIKE
 
 
 def test_the_same_kill_in_two_sources_is_one_that_names_both() -> None:
@@ -227,7 +248,7 @@ def test_a_report_that_comes_line_by_line_is_the_report_of_the_file() -> None:
 def test_what_a_program_wrote_is_no_kill_and_is_told_of() -> None:
     gaps: list[Gap] = []
     record = "12,3657,6016870419,-;Out of memory: Killed process 7 (leak) total-vm:9kB, anon-rss:8kB, file-rss:1kB"
-    assert list(watch(iter((record,)), "log", everything, gaps)) == []
+    assert list(watch(iter((record,) * 1000), "log", everything, gaps)) == []
     assert [gap.place for gap in gaps] == ["log:1"]
 
 

@@ -3,11 +3,11 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, islice
 from time import monotonic
 from typing import TypeVar
 
-from reprieve.machine.reader import Event, Passage, by_the_kernel, read_briefly, read_source
+from reprieve.machine.reader import Event, Passage, forgery, is_forged, read_briefly, read_source
 from reprieve.machine.source import Block, Source
 from reprieve.model.ending import Ending
 from reprieve.model.finding import Gap
@@ -19,6 +19,7 @@ from reprieve.oom.report import EventReader
 
 HISTORY = 256  # how many events before one are looked at to say how often it happens: a bound, so time stays linear
 REMEMBERED = 20_000  # events of one source: a log that is nothing but kill lines must not fill the memory
+_ALIKE = 64  # events of other sources that an event is compared with: a pid and all its sizes hardly come again
 _CHATTER_S = 2.0  # other lines have come so long: the event is over, though the log is never quiet
 _TAIL_BYTES = 4096  # the last line with a stamp is in them
 _SAME_MOMENT_S = 2.0  # two clocks of one kernel line: printk's own stamp and the journal's
@@ -184,12 +185,16 @@ def stream(sources: Sequence[Source], wanted: Wanted, gaps: list[Gap]) -> Iterat
 def watch(
     lines: Iterable[str | None], name: str, wanted: Wanted, gaps: list[Gap], boot_id: str | None = None
 ) -> Iterator[Seen | None]:
-    """Every event that is wanted, once silence, or the next ones, show that it is over; None at each silence."""
+    """Every event that is wanted, once silence, or the next ones, show that it is over; None at each silence.
+
+    Of lines that programs wrote to look like a kill the first is told of: there may be any number.
+    """
     reader = EventReader(name)
     history: deque[OomSummary] = deque(maxlen=HISTORY)
 
     def events() -> Iterator[OomReport | AllocationFailure | None]:
         number = 0
+        warned = False
         claimed, since_s = 0, 0.0  # the newest line of an event, and when it came
         for text in lines:
             if text is None:
@@ -197,7 +202,10 @@ def watch(
                 yield None
                 continue
             number += 1
-            for line in by_the_kernel(read_lines(f"{text}\n", number), name, gaps):
+            for line in read_lines(f"{text}\n", number):
+                if not warned and is_forged(line):
+                    warned = True
+                    gaps.append(forgery(f"{name}:{number}"))
                 if (event := reader.feed(line)) is not None:
                     yield event
             if not reader.drafts:
@@ -270,11 +278,15 @@ class _Entry:
 
 
 class _Seen:
-    """All events so far, each once: the kernel's buffer, the journal and /var/log hold the same kill."""
+    """All events so far, each once: the kernel's buffer, the journal and /var/log hold the same kill.
+
+    Sources come one after the other.
+    """
 
     def __init__(self) -> None:
         self.by_source: list[deque[_Entry]] = []
-        self.entries: dict[_Key, list[_Entry]] = {}
+        self.entries: dict[_Key, dict[int, deque[_Entry]]] = {}  # those that are alike, by source
+        self.elsewhere: dict[_Key, deque[_Entry]] = {}  # of those the ones this source has not told yet
         self.forgotten = 0
         self.newest: OomSummary | None = None  # the event that was added last; None if it was known
 
@@ -282,16 +294,21 @@ class _Seen:
         """Is it to be told? Not again, unless only what both sources tell shows that it is wanted."""
         while len(self.by_source) <= source:
             self.by_source.append(deque())
+            self.elsewhere.clear()
         summary, key = summarise(oom), _key(oom)
-        alike = self.entries.setdefault(key, [])
-        for entry in alike:
+        alike = self.entries.setdefault(key, {})
+        if key not in self.elsewhere and alike.keys() - {source}:
+            others = (entries for origin, entries in alike.items() if origin != source)
+            self.elsewhere[key] = deque(chain.from_iterable(others))
+        for at, entry in enumerate(islice(self.elsewhere.get(key, ()), _ALIKE)):
             known = entry.summary
-            if entry.source != source and summary.source not in known.also_in and _may_be_one(known, summary):
+            if _may_be_one(known, summary):
+                del self.elsewhere[key][at]
                 entry.summary = _merged(known, summary)
                 self.newest = None
                 return wanted(entry.summary) and not wanted(known)
         entry = _Entry(key, source, summary, when)
-        alike.append(entry)
+        alike.setdefault(source, deque()).append(entry)
         self.by_source[source].append(entry)
         if len(self.by_source[source]) > REMEMBERED:
             self._forget(self.by_source[source].popleft())
@@ -301,7 +318,9 @@ class _Seen:
     def _forget(self, entry: _Entry) -> None:
         self.forgotten += 1
         alike = self.entries[entry.key]
-        alike.remove(entry)
+        alike[entry.source].popleft()  # it is the oldest of them
+        if not alike[entry.source]:
+            del alike[entry.source]
         if not alike:
             del self.entries[entry.key]
 

@@ -68,7 +68,7 @@ def read_source(source: Source, gaps: list[Gap]) -> Iterator[Event]:
     paste, proves = _Paste(), source.kind in _PROOFS
     for name, first, region in _regions(source, paste, gaps):
         lines = chain.from_iterable(_whole(region, first))
-        yield from _events(by_the_kernel(lines, name, gaps), name, source.boot_id, proves)
+        yield from _events(_by_the_kernel(lines, name, gaps), name, source.boot_id, proves)
     yield from paste.endings(source, gaps)
 
 
@@ -80,7 +80,7 @@ def read_briefly(source: Source, gaps: list[Gap]) -> Iterator[tuple[OomReport | 
         lines = chain.from_iterable(_spine(region, first, pieces))
         before: OomReport | AllocationFailure | None = None
         start = first
-        for event in _events(by_the_kernel(lines, name, gaps), name, source.boot_id, proves):
+        for event in _events(_by_the_kernel(lines, name, gaps), name, source.boot_id, proves):
             if before is not None:
                 yield before, Passage(name, source.boot_id, proves, tuple(pieces), start, event.line)
                 start = before.last_line + 1
@@ -234,17 +234,27 @@ def _spine(excerpts: Iterable[Excerpt], first: int, pieces: deque[tuple[int, byt
         first += excerpt.data.count(b"\n")
 
 
-def by_the_kernel(lines: Iterable[Line], name: str, gaps: list[Gap]) -> Iterator[Line]:
+def _by_the_kernel(lines: Iterable[Line], name: str, gaps: list[Gap]) -> Iterator[Line]:
     """The same lines; those that programs wrote to look like a kill are told of, once, and are none."""
     forged = first = 0
     for line in lines:
-        if line.kernel is False and "Killed process" in line.text and parse_kill(line.text) is not None:
+        if is_forged(line):
             forged += 1
             first = first or line.number
         yield line
     if forged:
-        others = f", and so do {forged - 1} others" if forged > 1 else ""
-        gaps.append(Gap(place=f"{name}:{first}", reason=f"looks like a kill, but a program wrote it{others}"))
+        gaps.append(forgery(f"{name}:{first}", others=forged - 1))
+
+
+def is_forged(line: Line) -> bool:
+    """Did a program write it, to look like a kill?"""
+    return line.kernel is False and "Killed process" in line.text and parse_kill(line.text) is not None
+
+
+def forgery(place: str, *, others: int = 0) -> Gap:
+    """The gap that forged lines leave, the first of them at that place."""
+    more = f", and so do {others} others" if others else ""
+    return Gap(place=place, reason=f"looks like a kill, but a program wrote it{more}")
 
 
 class _LineCounter:
