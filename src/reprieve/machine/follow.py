@@ -53,7 +53,7 @@ def _arriving(path: str | None, wait: _Wait, gaps: list[Gap]) -> Iterator[bytes 
 
 
 def _kernel(wait: _Wait, gaps: list[Gap], *, or_journal: bool) -> Iterator[bytes | None]:
-    from reprieve.machine.kmsg import open_kmsg, records
+    from reprieve.machine.kmsg import Records, open_kmsg
 
     descriptor = open_kmsg(gaps)
     if descriptor is None:
@@ -63,8 +63,18 @@ def _kernel(wait: _Wait, gaps: list[Gap], *, or_journal: bool) -> Iterator[bytes
         raise Failure(f"{gaps[-1].place}: {gaps[-1].reason}", hint=gaps[-1].hint)
     try:
         os.lseek(descriptor, 0, os.SEEK_END)
+        records, told = Records(descriptor), 0
+        # Before each record it is asked whether we are to end: a flood of them has no end.
         while (ready := wait(descriptor, QUIET_S)) is not None:
-            yield from records(descriptor, gaps) if ready else (None,)
+            if not ready:
+                yield None
+            elif (record := records.next()) is not None:
+                yield record[1]
+            if records.lost and not told:
+                told = records.lost
+                gaps.append(records.gap())
+        if records.lost > told:
+            gaps.append(records.gap())
     finally:
         os.close(descriptor)
 

@@ -9,6 +9,7 @@ from reprieve.model.finding import Gap
 
 PATH = "/dev/kmsg"
 _RECORD_BYTES = 16 * 1024  # CONSOLE_EXT_LOG_MAX is 8192, PRINTK_MESSAGE_MAX 2048; too small a buffer is EINVAL
+_WITHOUT_WAITING = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def kmsg_source(identity: Identity) -> Source:
@@ -24,7 +25,7 @@ def kmsg_source(identity: Identity) -> Source:
 def open_kmsg(gaps: list[Gap]) -> int | None:
     """A descriptor that never waits; None, with a gap, where there is none to be had."""
     try:
-        return os.open(PATH, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        return os.open(PATH, _WITHOUT_WAITING)
     except FileNotFoundError:
         gaps.append(Gap(place=PATH, reason="does not exist", hint="in a container: run it on the host"))
     except PermissionError:  # check_syslog_permissions(): CAP_SYSLOG, where kernel.dmesg_restrict is 1; else the mode
@@ -34,19 +35,50 @@ def open_kmsg(gaps: list[Gap]) -> int | None:
     return None
 
 
+class Records:
+    """The records behind a descriptor, as they are read, and how many were overwritten before they could be."""
+
+    __slots__ = ("_descriptor", "_expected", "lost")
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._expected: int | None = None  # the number of the next record; None: any, at the beginning
+        self.lost = 0
+
+    def next(self) -> tuple[int, bytes] | None:
+        """The number of a record, and it as one line, its " KEY=value" lines left out; None if there is none yet."""
+        while True:
+            try:
+                record = os.read(self._descriptor, _RECORD_BYTES)
+            except BlockingIOError:
+                return None
+            except BrokenPipeError:  # what we were to read was overwritten; the next read goes on with the oldest
+                if self._expected is None:
+                    self.lost = 1  # how many is not known
+                continue
+            fields = record.split(b",", 2)
+            if len(fields) < 3 or not fields[1].isdigit():  # the end of what a container has in its place
+                return None
+            number = int(fields[1])
+            if self._expected is not None:
+                self.lost += number - self._expected
+            self._expected = number + 1
+            return number, record.partition(b"\n")[0] + b"\n"  # a newline in the text itself is printed as \x0a
+
+    def gap(self) -> Gap:
+        """What is to be said of those that were lost."""
+        return Gap(
+            place=PATH, reason=f"the kernel wrote faster than we read: lines lost, at least: {self.lost}", hint=_LARGER
+        )
+
+
 def records(descriptor: int, gaps: list[Gap]) -> Iterator[bytes]:
-    """The records that are there now, each as one line with its newline, its " KEY=value" lines left out."""
-    while True:
-        try:
-            record = os.read(descriptor, _RECORD_BYTES)
-        except BlockingIOError:
-            return
-        except BrokenPipeError:  # EPIPE: what we were to read was overwritten; the next read goes on with the oldest
-            gaps.append(Gap(place=PATH, reason="the kernel wrote faster than we read: lines are lost", hint=_LARGER))
-            continue
-        if not record:
-            return
-        yield record.partition(b"\n")[0] + b"\n"  # a newline in the text itself is printed as \x0a
+    """The records that are there now, each as one line with its newline."""
+    waiting = Records(descriptor)
+    while (record := waiting.next()) is not None:
+        yield record[1]
+    if waiting.lost:
+        gaps.append(waiting.gap())
 
 
 _LARGER = "a larger buffer keeps more: log_buf_len=4M on the kernel command line"
@@ -57,13 +89,37 @@ def _read_records(gaps: list[Gap]) -> Iterator[bytes]:
     if descriptor is None:
         return
     try:
-        block = bytearray()
-        for line in records(descriptor, gaps):
-            block += line
-            if len(block) >= BLOCK_BYTES:
-                yield bytes(block)
-                block.clear()
-        if block:
-            yield bytes(block)
+        end = os.open(PATH, _WITHOUT_WAITING)
+        try:
+            os.lseek(end, 0, os.SEEK_END)
+        except OSError:  # some containers have a terminal there
+            gaps.append(Gap(place=PATH, reason="is not the kernel's log", hint="in a container: run it on the host"))
+        else:
+            yield from read_to(end, descriptor, gaps)
+        finally:
+            os.close(end)
     finally:
         os.close(descriptor)
+
+
+def read_to(end: int, descriptor: int, gaps: list[Gap]) -> Iterator[bytes]:
+    """The records in blocks, up to where `end`, another descriptor of the same buffer, stands; or one block more.
+
+    Without it nobody would come to the end of what the kernel writes as fast as it is read.
+    """
+    waiting, newer = Records(descriptor), Records(end)
+    first_newer: tuple[int, bytes] | None = None
+    block = bytearray()
+    while (record := waiting.next()) is not None:
+        number, line = record
+        block += line
+        if len(block) >= BLOCK_BYTES:
+            yield bytes(block)
+            block.clear()
+            first_newer = first_newer or newer.next()
+            if first_newer is not None and number >= first_newer[0]:
+                break
+    if block:
+        yield bytes(block)
+    if waiting.lost:
+        gaps.append(waiting.gap())
