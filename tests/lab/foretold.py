@@ -101,7 +101,7 @@ class Load:
         """The script that makes the kernel choose: nobody weighs more by it."""
         spared = "hog --adj -1000 --name spared --step-mib 1"
         if self.node is not None:
-            return f"{MYSELF}; echo 0 > {TOP}/top/left/cgroup.procs; {spared} --mib 200; true\n"
+            return f"{MYSELF}; echo 0 > {TOP}/top/left/cgroup.procs; {spared} --mib 400; true\n"
         if self.where is None:
             return f"{MYSELF}; echo f > /proc/sysrq-trigger; sleep 1\n"
         inside = "/top/left" if self.where == "/top" else self.where
@@ -191,7 +191,7 @@ def _near(chance: random.Random, hogs: list[Hog], where: str | None, series: str
     """One that comes close to the first of those who can be chosen."""
     inside = [hog for hog in hogs if hog.adj > -1000 and hog.group.startswith(where or "/")]
     first = max(inside or hogs, key=lambda hog: hog.points)
-    bound = 64 if series in COUNTS_BY_THREAD else 128 if kind == FOUR else 32
+    bound = 64 * first.threads if series in COUNTS_BY_THREAD else 128 if kind == FOUR else 32
     pages = chance.choice((-1, 1)) * chance.randint(bound * 3 // 2, bound * 7)
     return Hog(
         name="near", group=first.group, kib=max(first.kib + pages * PAGE_KIB, 1024), adj=first.adj, shared=first.shared
