@@ -286,3 +286,11 @@ def test_of_a_table_without_end_the_first_rows_are_read_and_the_rest_counted() -
     assert oom.victim is not None
     assert oom.victim.pid == 20_006
     assert "7 rows of the task table (the first 20,000 were read)" in oom.missing
+
+
+def test_an_order_that_no_machine_has_room_for_is_none() -> None:
+    head = "java invoked oom-killer: gfp_mask=0xdc0(GFP_KERNEL|__GFP_ZERO), order=9999, oom_score_adj=0\n"
+    (oom,) = read_reports(head)
+    assert isinstance(oom, OomReport)
+    assert oom.trigger is not None
+    assert oom.trigger.order is None

@@ -129,7 +129,7 @@ class Draft:
         invoked = "invoked oom-killer" in line.text
         if len(re.sub(r"\\x[0-9a-f]{2}", "?", comm)) > 15 or not (invoked or "gfp_mask=" in rest):
             return False  # somebody else's words about it
-        order = last_number(r"\border=(-?[0-9]{1,4})", rest, line.whole)
+        order = last_number(r"\border=(-?[0-9]{1,2})", rest, line.whole)
         if self.claimed and order != -1 and not comm.startswith(_SYSRQ_WORKERS):
             return False  # somebody else's: sysrq-f is carried out by a worker
         flags = re.search(_FLAGS, rest)
