@@ -127,6 +127,82 @@ def demo(verbose: bool) -> None:
     perform(verbose=verbose)
 
 
+def _size(_context: click.Context, _option: click.Parameter, text: str | None) -> int | None:
+    return None if text is None else _parsed_size(text)
+
+
+def _sizes(_context: click.Context, _option: click.Parameter, pairs: tuple[str, ...]) -> tuple[tuple[str, int], ...]:
+    return tuple((name, _parsed_size(told)) for name, told in map(_split, pairs))
+
+
+def _adjs(_context: click.Context, _option: click.Parameter, pairs: tuple[str, ...]) -> tuple[tuple[str, int], ...]:
+    return tuple((name, _parsed_adj(told)) for name, told in map(_split, pairs))
+
+
+def _split(pair: str) -> tuple[str, str]:
+    """NAME=VALUE; the name may hold `=` itself."""
+    name, sign, told = pair.rpartition("=")
+    if not sign or not name:
+        raise click.BadParameter(f"{pair!r} is no NAME=VALUE")
+    return name, told
+
+
+def _parsed_size(text: str) -> int:
+    from reprieve.units import parse_size
+
+    told = parse_size(text)
+    if told is None:
+        raise click.BadParameter(f"{text!r} is no size: try 512M or 1.5G")
+    return told
+
+
+def _parsed_adj(text: str) -> int:
+    digits = text.removeprefix("-")
+    if not (digits.isascii() and digits.isdecimal() and int(digits[:5]) <= 1000):
+        raise click.BadParameter(f"{text!r} is no oom_score_adj: it goes from -1000 to 1000")
+    return int(text)
+
+
+@cli.command("next")
+@click.option(
+    *("--cgroup", "--unit", "--container"), metavar="NAME", help="If this cgroup reached its limit: a path, unit, id."
+)
+@click.option("--node", metavar="N", help="If memory of this NUMA node ran out.")
+@click.option("--need", callback=_size, metavar="SIZE", help="Each kill, until that much is free.")
+@click.option(
+    *("--set", "adjs"),
+    callback=_adjs,
+    multiple=True,
+    metavar="NAME=ADJ",
+    help="What if its oom_score_adj were this?",
+)
+@click.option(
+    *("--limit", "limits"),
+    callback=_sizes,
+    multiple=True,
+    metavar="CGROUP=SIZE",
+    help="What if the memory limit were this?",
+)
+@click.option(
+    *("--grow", "grown"), callback=_sizes, multiple=True, metavar="NAME=SIZE", help="What if it took so much more?"
+)
+@click.option("--without", multiple=True, metavar="NAME", help="What if it were not there?")
+@click.option(
+    "--from", "origin", type=click.Path(readable=False), metavar="FILE", help="A snapshot, or a captured root."
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON document a line, for scripts.")
+@click.option("-v", "--verbose", is_flag=True, help="All who can be chosen.")
+def foretell(**options: object) -> None:
+    """Whom the kernel would kill if memory ran out now.
+
+    The kernel's own choice, made before it makes it: of the whole machine, or of a cgroup that reaches its limit.
+    NAME is a pid, a process, a unit, a container's id, a pod's UID or a cgroup.
+    """
+    from reprieve.next import Request, perform
+
+    sys.exit(perform(Request(**options)))  # type: ignore[arg-type]
+
+
 @cli.command()
 @click.option("-o", "--output", required=True, type=click.Path(readable=False), metavar="FILE", help="`-` for a pipe.")
 @click.option("--from", "root", default="/", metavar="DIR", help="A captured machine: an unpacked sosreport, a root.")

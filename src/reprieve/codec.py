@@ -1,4 +1,4 @@
-"""Facts and findings ↔ JSON: what `reprieve why --json` prints, one object a line, and those lines read back; and the
+"""Facts and findings ↔ JSON: what `--json` prints, one object a line, and those lines read back; and the
 document that a snapshot travels in.
 
 Every object has a `version`, and a `kind` that says which of the shapes below it is. A field is added, never re-used; a
@@ -79,7 +79,36 @@ class End(msgspec.Struct, frozen=True, kw_only=True, tag="end", tag_field="kind"
     exit_status: int
 
 
-Line = Event | Listed | Refused | General | Unseen | End
+class Ranked(msgspec.Struct, frozen=True, kw_only=True):
+    """A process that could be chosen, as the kernel weighs it; the names are exact, whatever they hold."""
+
+    pid: int
+    start_ticks: int
+    comm: str | None
+    cgroup: str | None
+    points: int  # badness, in pages
+    held_pages: int  # resident, in swap, and of page tables
+    oom_score_adj: int
+    freed_bytes: int  # private memory, swap and page tables: what comes free for sure
+
+
+class Foretold(msgspec.Struct, frozen=True, kw_only=True, tag="prediction", tag_field="kind"):
+    """What one call of the OOM killer would do now: `reprieve next --json`, a line for each kill."""
+
+    version: Literal[1] = VERSION
+    cgroup: str | None  # whose limit is reached; null: memory of the machine
+    nodes: tuple[int, ...]  # that are short; empty: all
+    total_pages: int  # of which a point of oom_score_adj is a thousandth
+    page_bytes: int
+    instead: str | None  # "panic", "allocating-task", "waits": nobody is chosen
+    group: str | None  # all of whom die together
+    killed: tuple[int, ...]  # pids, the chosen one first
+    freed_bytes: int
+    uncounted: int  # processes that could not be weighed
+    ranking: tuple[Ranked, ...]  # the chosen one first
+
+
+Line = Event | Listed | Refused | General | Unseen | End | Foretold
 
 
 def encode(line: Line) -> bytes:
@@ -95,7 +124,7 @@ def decode(line: bytes) -> Line:
 
 def schema() -> dict[str, Any]:
     """JSON Schema (2020-12) of a line."""
-    named = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "One line of reprieve why --json"}
+    named = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "One line of --json"}
     return named | msgspec.json.schema(Line)
 
 

@@ -48,3 +48,18 @@ def duration(seconds: float) -> str:
         elif parts:
             break
     return " ".join(parts[:2]) or f"{seconds:.1f} s"
+
+
+def parse_size(text: str) -> int | None:
+    """Bytes as people write them; None if it is no size. K is 1024, as for systemd and Docker.
+
+    >>> parse_size("512M"), parse_size("1.5 GiB"), parse_size("100"), parse_size("2 apples")
+    (536870912, 1610612736, 100, None)
+    """
+    import re
+
+    match = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,6})?) ?(?:([KMGT])(?:i?B)?|B)?", text.strip(), re.IGNORECASE)
+    if match is None:
+        return None
+    unit = KIB ** " KMGT".index((match[2] or " ").upper())
+    return int(float(match[1]) * unit)

@@ -1,12 +1,13 @@
-"""Findings → JSON lines: `reprieve why --json`. Pure ASCII, so that no name in it moves whoever reads it."""
+"""Findings and predictions → JSON lines: `--json`. Pure ASCII, so that no name in it moves whoever reads it."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import reprieve.codec as codec
-from reprieve.model.finding import Finding, Remedy
+from reprieve.model.finding import Finding, Gap, Remedy
 from reprieve.model.oom import OomReport, OomSummary
 from reprieve.model.snapshot import Snapshot
+from reprieve.oom.living import Prediction, freed_bytes
 from reprieve.rules.account import where
 from reprieve.show import answer, escape
 
@@ -28,6 +29,42 @@ def listing(history: Iterable[OomSummary]) -> Iterator[str]:
     """Each event in little."""
     for summary in history:
         yield _line(codec.Listed(summary=summary))
+
+
+def foretold(steps: Iterable[Prediction], gaps: Iterable[Gap]) -> Iterator[str]:
+    """Each kill that would follow, with all who could be chosen; then what could not be seen."""
+    for step in steps:
+        yield _line(_foretold(step))
+    for gap in gaps:
+        yield _line(codec.Unseen(gap=gap))
+
+
+def _foretold(step: Prediction) -> codec.Foretold:
+    processes = [(candidate, step.processes[candidate.pid]) for candidate in step.choice.ranking]
+    return codec.Foretold(
+        cgroup=step.domain.cgroup,
+        nodes=tuple(sorted(step.domain.nodes or ())),
+        total_pages=step.domain.total_pages,
+        page_bytes=step.domain.page_bytes,
+        instead=step.instead,
+        group=step.group,
+        killed=tuple(process.pid for process in step.killed),
+        freed_bytes=step.freed_bytes,
+        uncounted=step.uncounted,
+        ranking=tuple(
+            codec.Ranked(
+                pid=process.pid,
+                start_ticks=process.start_ticks,
+                comm=process.comm,
+                cgroup=process.cgroup,
+                points=step.choice.points(candidate),
+                held_pages=candidate.pages,
+                oom_score_adj=candidate.adj,
+                freed_bytes=freed_bytes(process),
+            )
+            for candidate, process in processes
+        ),
+    )
 
 
 def end(*, events: int, exit_status: int) -> str:

@@ -1,0 +1,122 @@
+"""`reprieve next`: whom the kernel would kill if memory ran out now, and if things were otherwise."""
+
+import os
+import sys
+from collections.abc import Iterable
+from itertools import islice
+from typing import NamedTuple
+
+from reprieve.machine.host import Host, become_expendable
+from reprieve.machine.observe import observe
+from reprieve.model.finding import Failure, Gap
+from reprieve.model.machine import Machine
+from reprieve.model.process import Process
+from reprieve.oom.choose import numbers
+from reprieve.oom.living import Domain, one_cgroup, predict, sequence, some_nodes, whole_machine
+from reprieve.rules import whatif
+from reprieve.why import INCOMPLETE, colour, width
+
+_MOST_KILLS = 1000  # told one after the other
+
+
+class Request(NamedTuple):
+    """What was asked for, as on the command line. Sizes are bytes."""
+
+    cgroup: str | None = None
+    node: str | None = None
+    need: int | None = None
+    adjs: tuple[tuple[str, int], ...] = ()
+    limits: tuple[tuple[str, int], ...] = ()
+    grown: tuple[tuple[str, int], ...] = ()
+    without: tuple[str, ...] = ()
+    origin: str | None = None
+    as_json: bool = False
+    verbose: bool = False
+
+
+def perform(request: Request) -> int:
+    """Look, change what is to be otherwise, foretell; the exit status. Raises Failure."""
+    become_expendable()
+    gaps: list[Gap] = []
+    machine = changed(_machine(request.origin, gaps), request)
+    domain = find_domain(machine, request)
+    steps = [predict(machine, domain)]
+    if request.need is not None:
+        steps = list(islice(sequence(machine, domain, request.need), _MOST_KILLS)) or steps
+    status = INCOMPLETE if gaps else 0
+    lines: Iterable[str]
+    if request.as_json:
+        from reprieve.show import jsonl
+
+        lines = (*jsonl.foretold(steps, gaps), jsonl.end(events=len(steps), exit_status=status))
+    else:
+        from reprieve.show.prediction import foretell
+
+        lines = foretell(
+            machine,
+            steps,
+            need_bytes=request.need,
+            gaps=gaps,
+            width=width(),
+            colour=colour(),
+            verbose=request.verbose,
+        )
+    sys.stdout.writelines(f"{line}\n" for line in lines)
+    return status
+
+
+def changed(machine: Machine, request: Request) -> Machine:
+    """The machine as it would be. Raises Failure: there is nothing of that name."""
+    for name, adj in request.adjs:
+        machine = whatif.with_adj(machine, {process.pid for process in _processes(machine, name)}, adj)
+    for name, limit in request.limits:
+        machine = whatif.with_limit(machine, _cgroup(machine, name), limit)
+    for name, more in request.grown:
+        largest = max(_processes(machine, name), key=lambda process: process.rss_bytes or 0)
+        machine = whatif.grown(machine, largest.pid, more)
+    for name in request.without:
+        machine = whatif.without(machine, {process.pid for process in _processes(machine, name)})
+    return machine
+
+
+def find_domain(machine: Machine, request: Request) -> Domain:
+    """Where memory runs out. Raises Failure: there is no such place, or its size was not told."""
+    if request.cgroup is not None:
+        path = _cgroup(machine, request.cgroup)
+        domain = one_cgroup(machine, path)
+        if domain is None:
+            raise Failure(f"{path} has no memory limit", hint=f"try one: --limit {request.cgroup}=512M")
+        return domain
+    if request.node is not None:
+        domain = some_nodes(machine, frozenset(numbers(request.node)))
+        if domain is None:
+            there = ", ".join(str(node.number) for node in machine.nodes)
+            raise Failure(f"there is no node {request.node}", hint=f"nodes with memory: {there or 'none were told'}")
+        return domain
+    domain = whole_machine(machine)
+    if domain is None:
+        raise Failure("how much memory there is was not told", hint="/proc/meminfo must be readable")
+    return domain
+
+
+def _processes(machine: Machine, name: str) -> tuple[Process, ...]:
+    found = whatif.find_processes(machine, name)
+    if not found:
+        raise Failure(f"there is no process, unit or cgroup {name}", hint="a pid, a name, a unit, a container, a path")
+    return found
+
+
+def _cgroup(machine: Machine, name: str) -> str:
+    found = whatif.find_cgroups(machine, name)
+    if len(found) != 1:
+        said = f"{name} could be {len(found)} cgroups" if found else f"there is no cgroup {name}"
+        hint = ", ".join(found[:4]) if found else "a path below /sys/fs/cgroup, a unit, a container's id, a pod's UID"
+        raise Failure(said, hint=hint)
+    return found[0]
+
+
+def _machine(origin: str | None, gaps: list[Gap]) -> Machine:
+    """As it lives, without this process, which ends before anybody is chosen."""
+    if origin is None:
+        return whatif.without(observe(Host(), gaps, unique_s=0), {os.getpid()})
+    return observe(Host(origin), gaps, unique_s=0)

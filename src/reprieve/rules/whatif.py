@@ -1,0 +1,82 @@
+"""What if: the same machine with one thing changed."""
+
+from collections.abc import Callable, Collection
+from dataclasses import replace
+
+from reprieve.model.machine import Machine
+from reprieve.model.process import Process
+from reprieve.oom.groups import ancestors
+from reprieve.oom.paths import workload
+
+_ID_DIGITS = 8  # of a container's id, at least: fewer are words too
+
+
+def find_processes(machine: Machine, name: str) -> tuple[Process, ...]:
+    """Those of that pid, or of that name, or in the cgroups of that name."""
+    if name.isdecimal():
+        return tuple(process for process in machine.processes if process.pid == int(name))
+    found = tuple(process for process in machine.processes if process.comm == name and not process.kernel_thread)
+    if found:
+        return found
+    paths = set(find_cgroups(machine, name))
+    return tuple(
+        process for process in machine.processes if paths & {process.cgroup, *ancestors(process.cgroup or "/")}
+    )
+
+
+def find_cgroups(machine: Machine, name: str) -> tuple[str, ...]:
+    """The group of that path, else those whose last part is it, or a unit, a container or a pod of that name."""
+    if not name:
+        return ()
+    # A group without the memory controller is known by its processes alone.
+    paths = dict.fromkeys([group.path for group in machine.cgroups] + [one.cgroup or "/" for one in machine.processes])
+    if name in paths:
+        return (name,)
+    ends = [path for path in paths if path.endswith(f"/{name}")]
+    return tuple(ends or (path for path in paths if _is_called(path, name)))
+
+
+def _is_called(path: str, name: str) -> bool:
+    """Is it what makes the group a unit, a container or a pod? What is below it is in it."""
+    above, _, last = path.rpartition("/")
+    if last.rpartition(".")[0] == name:  # nginx for nginx.service
+        return True
+    own, outer = workload(path), workload(above or "/")
+    if own.container_id not in (None, outer.container_id):
+        return len(name) >= _ID_DIGITS and own.container_id is not None and own.container_id.startswith(name)
+    return own.pod_uid == name != outer.pod_uid
+
+
+def _each(machine: Machine, pids: Collection[int], change: Callable[[Process], Process]) -> Machine:
+    processes = tuple(change(process) if process.pid in pids else process for process in machine.processes)
+    return replace(machine, processes=processes)
+
+
+def with_adj(machine: Machine, pids: Collection[int], adj: int) -> Machine:
+    """With another oom_score_adj."""
+    return _each(machine, pids, lambda process: replace(process, oom_score_adj=adj))
+
+
+def grown(machine: Machine, pid: int, by_bytes: int) -> Machine:
+    """With a process that has taken so much more private memory."""
+
+    def grow(process: Process) -> Process:
+        anon = process.rss_anon_bytes
+        return replace(
+            process,
+            rss_bytes=None if process.rss_bytes is None else process.rss_bytes + by_bytes,
+            rss_anon_bytes=None if anon is None else anon + by_bytes,
+        )
+
+    return _each(machine, (pid,), grow)
+
+
+def without(machine: Machine, pids: Collection[int]) -> Machine:
+    """Without those processes."""
+    return replace(machine, processes=tuple(process for process in machine.processes if process.pid not in pids))
+
+
+def with_limit(machine: Machine, path: str, limit_bytes: int) -> Machine:
+    """With another limit of a group."""
+    groups = tuple(replace(group, max_bytes=limit_bytes) if group.path == path else group for group in machine.cgroups)
+    return replace(machine, cgroups=groups)

@@ -1,0 +1,175 @@
+"""Whom the kernel would kill next → text: who, why he and not another, what that frees, who comes after."""
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+from reprieve.model.finding import Gap, quote
+from reprieve.model.machine import Machine
+from reprieve.model.oom import OOM_SCORE_ADJ_MIN
+from reprieve.model.process import Process
+from reprieve.oom.choose import Candidate
+from reprieve.oom.living import Prediction, freed_bytes
+from reprieve.oom.paths import workload
+from reprieve.show import answer, escape
+from reprieve.show.text import Page, colours, plain_paint
+from reprieve.units import percent, size
+
+_INSTEAD = {
+    "panic": "nobody: the kernel would stop the whole machine (vm.panic_on_oom)",
+    "allocating-task": "whoever asks for memory then (vm.oom_kill_allocating_task)",
+    "waits": "nobody: whoever asks for memory waits (memory.oom_control: oom_kill_disable)",
+}
+_ROWS = 10  # of the ranking, unless all are wanted
+
+
+def foretell(
+    machine: Machine,
+    steps: Sequence[Prediction],
+    *,
+    need_bytes: int | None = None,
+    gaps: Sequence[Gap] = (),
+    width: int = 80,
+    colour: bool = False,
+    verbose: bool = False,
+) -> Iterator[str]:
+    """The first of `steps` as lines; if there are more, each kill until enough is free."""
+    page = Page(width=width, paint=colours() if colour else plain_paint)
+    first = steps[0]
+    yield page.headline("Next", _who(first), "strong")
+    yield from page.say("Where", _where(first))
+    victim = first.victim
+    if victim is not None and first.instead is None:
+        yield from page.say("Why", _why(first))
+        yield from page.say("Frees", _frees(first))
+        if len(first.killed) > 1:
+            yield from page.say("With it", _with_it(first))
+        if largest := _spared(machine, first):
+            yield from page.say("Not", largest, "warning")
+        if close := _close(first):
+            yield from page.say("Close", close)
+    if need_bytes is not None and first.killed:
+        yield ""
+        yield from _sequence(page, steps, need_bytes)
+    if first.choice.ranking:
+        yield ""
+        yield from _ranking(page, first, None if verbose else _ROWS)
+    if first.uncounted:
+        of = f"{first.uncounted} processes" if first.uncounted > 1 else "a process"
+        yield from page.say("Not seen", f"the memory or the oom_score_adj of {of}: not in the ranking", "warning")
+    for gap in gaps:
+        yield from page.say("Not seen", answer.unseen(gap), "warning")
+
+
+def _who(prediction: Prediction) -> tuple[str, ...]:
+    if prediction.instead is not None:
+        return (_INSTEAD[prediction.instead],)
+    victim = prediction.victim
+    if victim is None:
+        return ("nobody: there is no process that the kernel may kill",)
+    others = len(prediction.killed) - 1
+    said = answer.process(victim.comm, victim.pid) + (f" and {others} more of its group" if others else "")
+    return (said, answer.of_workload(workload(victim.cgroup or "/")))
+
+
+def _where(prediction: Prediction) -> str:
+    domain = prediction.domain
+    total = size(domain.total_pages * domain.page_bytes)
+    if domain.cgroup is not None:
+        name = quote(workload(domain.cgroup).name)
+        return f"if {name} reached its limit now; scores are shares of {total}, that limit and the swap it may use"
+    if domain.nodes is not None:
+        nodes = ", ".join(map(str, sorted(domain.nodes)))
+        return f"if memory of node {nodes} ran out now; scores are shares of {total}"
+    return f"if memory of the machine ran out now; scores are shares of {total}, all memory and swap"
+
+
+def _why(prediction: Prediction) -> str:
+    chosen, domain = prediction.choice.ranking[0], prediction.domain
+    held = chosen.pages * domain.page_bytes
+    said = f"it holds {size(held)}, {percent(chosen.pages, domain.total_pages)} of that"
+    if chosen.adj:
+        change = "adds" if chosen.adj > 0 else "takes off"
+        weight = abs(chosen.adj) * (domain.total_pages // 1000) * domain.page_bytes
+        said += f"; its oom_score_adj of {chosen.adj} {change} {size(weight)}"
+    if prediction.choice.ties:
+        said += "; others have as many points, and the order in which the kernel looks decides"
+    return said
+
+
+def _frees(prediction: Prediction) -> str:
+    sure = prediction.freed_bytes
+    shared = sum((process.rss_bytes or 0) - (process.rss_anon_bytes or 0) for process in prediction.killed)
+    said = f"{size(sure)}: private memory, swap and page tables"
+    if any(process.rss_anon_bytes is None for process in prediction.killed):
+        return f"at most {size(sure)}: what of it is shared was not told"
+    return said + (f"; {size(shared)} of files and shared memory may be in the use of others" if shared else "")
+
+
+def _with_it(prediction: Prediction) -> str:
+    assert prediction.group is not None
+    others = [answer.process(process.comm, process.pid) for process in prediction.killed[1:]]
+    shown = ", ".join(others[:3]) + (f" and {len(others) - 3} others" if len(others) > 3 else "")
+    return f"{shown}: memory.oom.group of {quote(workload(prediction.group).name)} is set"
+
+
+def _spared(machine: Machine, prediction: Prediction) -> str | None:
+    """The largest, if it is another and the victim frees far less: the kill would not help for long."""
+    ranked = {candidate.pid for candidate in prediction.choice.ranking}
+    if prediction.domain.cgroup is None and prediction.domain.nodes is None:
+        others = [process for process in machine.processes if process.oom_score_adj == OOM_SCORE_ADJ_MIN]
+    else:
+        others = []
+    everyone = [*(prediction.processes[pid] for pid in ranked), *others]
+    largest = max(everyone, key=freed_bytes)
+    if largest in prediction.killed or freed_bytes(largest) < 2 * prediction.freed_bytes:
+        return None
+    return (
+        f"{answer.process(largest.comm, largest.pid)}, which holds {size(freed_bytes(largest))}: "
+        f"its oom_score_adj is {largest.oom_score_adj}"
+    )
+
+
+def _close(prediction: Prediction) -> str | None:
+    """The second, if the kernel's own figures are not exact enough to tell."""
+    ranking = prediction.choice.ranking
+    if len(ranking) < 2 or prediction.choice.ties:
+        return None
+    margin = prediction.choice.points(ranking[0]) - prediction.choice.points(ranking[1])
+    if margin >= _STEP_PAGES * 2:
+        return None
+    other = prediction.processes[ranking[1].pid]
+    return (
+        f"{answer.process(other.comm, other.pid)} has {margin} pages less, which is within what the kernel's "
+        "own counters are off by"
+    )
+
+
+_STEP_PAGES = 64  # that a thread or a processor keeps uncounted, at least
+
+
+def _sequence(page: Page, steps: Sequence[Prediction], need_bytes: int) -> Iterator[str]:
+    """Each kill until that much is free, and what is free then."""
+    freed = 0
+    for number, step in enumerate(steps, start=1):
+        freed += step.freed_bytes
+        said = f"{number}. {''.join(_who(step))}: {size(freed)} free"
+        yield from page.say("Kills" if number == 1 else "", said)
+    if freed < need_bytes:
+        yield from page.say("Short", f"nobody is left then, and {size(need_bytes)} are never free", "warning")
+
+
+def _ranking(page: Page, prediction: Prediction, most: int | None) -> Iterator[str]:
+    head = f"{'':10}{'points':>10}{'holds':>11}{'adj':>7}  process"
+    yield page.paint(head, "dim")
+    ranking = prediction.choice.ranking
+    for place, candidate in enumerate(islice(ranking, most), start=1):
+        yield page.raw(f"{place:>4}", escape.cut(_row(prediction, candidate), page.room))
+    if most is not None and len(ranking) > most:
+        yield page.raw("", f"… {len(ranking) - most} more; -v shows them", "dim")
+
+
+def _row(prediction: Prediction, candidate: Candidate) -> str:
+    process: Process = prediction.processes[candidate.pid]
+    held = size(candidate.pages * prediction.domain.page_bytes)
+    said = answer.process(process.comm, process.pid) + answer.of_workload(workload(process.cgroup or "/"))
+    return f"{prediction.choice.points(candidate):>10}{held:>11}{candidate.adj:>7}  {escape.plain(said)}"

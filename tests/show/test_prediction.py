@@ -1,0 +1,115 @@
+"""How it is told whom the kernel would kill next."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import jsonschema
+import pytest
+from hypothesis import example, given
+
+from reprieve.model.cgroup import Cgroup
+from reprieve.model.finding import Gap
+from reprieve.model.machine import Machine
+from reprieve.model.process import Process
+from reprieve.oom.living import one_cgroup, predict, whole_machine
+from reprieve.show import escape, jsonl
+from reprieve.show.prediction import foretell
+from tests.show.test_escape import NASTY
+
+PUBLISHED = Path(__file__).parents[2] / "docs" / "schema" / "why-1.json"
+MIB = 1 << 20
+
+
+def machine(name: str = "java", **facts: object) -> Machine:
+    processes = (
+        Process(pid=7, start_ticks=1, comm=name, cgroup=f"/a/{name}", rss_bytes=90 * MIB, oom_score_adj=0),
+        Process(pid=8, start_ticks=2, comm=name, cgroup=f"/a/{name}", rss_bytes=10 * MIB, oom_score_adj=200),
+        Process(pid=9, start_ticks=3, comm=name, cgroup="/", rss_bytes=600 * MIB, oom_score_adj=-1000),
+    )
+    group = Cgroup(path=f"/a/{name}", version=2, max_bytes=100 * MIB, oom_group=True, pids=(7, 8))
+    known = Machine(page_bytes=4096, meminfo=(("MemTotal", 1000 * MIB),), cgroups=(group,), processes=processes)
+    return replace(known, **facts)  # type: ignore[arg-type]
+
+
+def told(known: Machine, cgroup: str | None = None, **options: object) -> list[str]:
+    domain = whole_machine(known) if cgroup is None else one_cgroup(known, cgroup)
+    assert domain is not None
+    return list(foretell(known, [predict(known, domain)], **options))  # type: ignore[arg-type]
+
+
+def test_the_first_line_says_who_and_the_others_why_he() -> None:
+    said = told(machine())
+    assert said[0] == "Next      java (pid 8) and 1 more of its group of /a/java"
+    words = " ".join(" ".join(said).split())
+    assert "its oom_score_adj of 200 adds 200 MiB" in words
+    assert "java (pid 7): memory.oom.group of /a/java is set" in words
+    assert "Not java (pid 9), which holds 600 MiB: its oom_score_adj is -1000" in words
+
+
+def test_in_a_cgroup_the_others_of_the_machine_are_not_spoken_of() -> None:
+    words = " ".join(" ".join(told(machine(), "/a/java")).split())
+    assert "if /a/java reached its limit now; scores are shares of 100 MiB, that limit and the swap" in words
+    assert "pid 9" not in words
+
+
+@pytest.mark.parametrize(
+    ("sysctl", "said"),
+    [("vm.panic_on_oom", "nobody: the kernel would stop"), ("vm.oom_kill_allocating_task", "whoever asks for memory")],
+)
+def test_where_a_setting_decides_nobody_is_named(sysctl: str, said: str) -> None:
+    lines = told(machine(sysctls=((sysctl, "1"),)))
+    assert lines[0].startswith(f"Next      {said}")
+    assert not any(line.startswith(("Why", "Frees", "With it")) for line in lines)
+
+
+def test_of_a_machine_of_the_exempt_nobody_is_named() -> None:
+    known = machine()
+    lines = told(replace(known, processes=known.processes[2:]))
+    assert lines[0] == "Next      nobody: there is no process that the kernel may kill"
+
+
+def test_a_margin_within_the_kernels_own_error_is_told() -> None:
+    near = tuple(
+        Process(pid=pid, start_ticks=pid, comm="twin", rss_bytes=held, oom_score_adj=0)
+        for pid, held in ((7, 90 * MIB), (8, 90 * MIB - 12 * 4096))
+    )
+    assert any(line.startswith("Close     twin (pid 8) has 12 pages less") for line in told(machine(processes=near)))
+    far = (near[0], replace(near[1], rss_bytes=50 * MIB))
+    assert not any(line.startswith("Close") for line in told(machine(processes=far)))
+
+
+def test_what_could_not_be_seen_is_said() -> None:
+    gap = Gap(place="/proc", reason="mounted with hidepid=2: processes of others are hidden", hint="run it as root")
+    unknown = Process(pid=10, start_ticks=1, comm="x", rss_bytes=None, oom_score_adj=0)
+    known = machine(processes=(*machine().processes, unknown))
+    words = " ".join(" ".join(told(known, gaps=[gap])).split())
+    assert "Not seen the memory or the oom_score_adj of a process: not in the ranking" in words
+    assert "hidepid=2" in words
+
+
+@given(name=NASTY)
+@example(name="\x1b[2J\u202e\nNext ")
+def test_no_name_acts_and_every_line_fits(name: str) -> None:
+    for line in told(machine(name), gaps=[Gap(place=name, reason="refused")]):
+        assert line == escape.visible(line)
+    for line in told(machine(name), verbose=True, width=60)[:1]:
+        assert escape.columns(line) <= 60
+
+
+@given(name=NASTY)
+@example(name="java")
+def test_every_line_of_json_fits_the_published_schema(name: str) -> None:
+    known = machine(name)
+    domain = whole_machine(known)
+    assert domain is not None
+    validator = jsonschema.Draft202012Validator(json.loads(PUBLISHED.read_text()))
+    (line,) = jsonl.foretold([predict(known, domain)], [])
+    document = json.loads(line)
+    validator.validate(document)
+    assert line.isascii()
+    assert [row["pid"] for row in document["ranking"]] == [8, 7]
+    assert document["killed"] == [8, 7]
+    assert document["ranking"][0]["comm"] == name

@@ -1,0 +1,105 @@
+"""`reprieve next` as users run it, on captured machines and on this one."""
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Run
+from tests.machine.real import program
+from tests.oom.test_living import HOSTS
+
+SYSTEMD = HOSTS / "v2-systemd-252"
+
+
+@pytest.fixture
+def volunteer() -> Iterator[int]:
+    """A process of this machine that would die first of all."""
+    argv = [program("sh"), "-c", "echo 1000 > /proc/self/oom_score_adj; read line"]
+    process = subprocess.Popen(argv, stdin=subprocess.PIPE)
+    yield process.pid
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+
+
+def test_on_this_machine_the_volunteer_is_foretold_and_the_tool_itself_is_not(reprieve: Run, volunteer: int) -> None:
+    said = reprieve("next", "--json", "-v")
+    first = json.loads(said.stdout.splitlines()[0])
+    ranked = {row["pid"]: row for row in first["ranking"]}
+    assert ranked[volunteer]["oom_score_adj"] == 1000
+    ahead = [row for row in first["ranking"] if row["points"] > ranked[volunteer]["points"]]
+    assert [row["oom_score_adj"] for row in ahead if row["oom_score_adj"] < 1000] == []
+    assert "reprieve" not in {row["comm"] for row in first["ranking"] if row["oom_score_adj"] == 1000}
+    assert json.loads(said.stdout.splitlines()[-1]) == {
+        "kind": "end",
+        "version": 1,
+        "events": 1,
+        "exit_status": said.returncode,
+    }
+
+
+def test_of_a_captured_machine_the_largest_dies(reprieve: Run) -> None:
+    said = reprieve("next", "--from", HOSTS / "v2-mini-6.12")
+    assert said.stdout.splitlines()[0] == "Next      hog (pid 167) of /app/web"
+    assert said.stderr == ""
+
+
+def test_what_if_it_weighed_less_had_a_limit_grew_or_were_gone(reprieve: Run) -> None:
+    def first(*options: str) -> str:
+        return reprieve("next", "--from", SYSTEMD, *options).stdout.splitlines()[0]
+
+    assert "(pid 197) of lab-runner.service" in first()
+    assert "systemd-logind (pid 167)" in first("--set", "lab-runner=-500")
+    assert "systemd-logind (pid 167)" in first("--without", "197")
+    assert "systemd-journal (pid 135)" in first("--grow", "systemd-journal=200M")
+    assert "sleep (pid 203) of web.service" in first("--unit", "web", "--limit", "web=1G")
+
+
+def test_each_kill_is_told_until_enough_is_free(reprieve: Run) -> None:
+    said = reprieve("next", "--from", SYSTEMD, "--need", "300K")
+    kills = [line for line in said.stdout.splitlines() if " free" in line and ". " in line]
+    assert kills[0].startswith("Kills     1. ")
+    assert len(kills) > 1
+    never = reprieve("next", "--from", SYSTEMD, "--need", "1T").stdout
+    assert "nobody is left then, and 1 TiB are never free" in " ".join(never.split())
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--unit", "nginx"), "there is no cgroup nginx"),
+        (("--cgroup", "/app.slice/none"), "there is no cgroup /app.slice/none"),
+        (("--cgroup", "/init.scope"), "has no memory limit"),
+        (("--node", "7"), "there is no node 7"),
+        (("--without", "nobody-has-this-name"), "there is no process, unit or cgroup nobody-has-this-name"),
+    ],
+)
+def test_what_is_not_there_is_told_in_two_lines(reprieve: Run, options: tuple[str, ...], said: str) -> None:
+    ended = reprieve("next", "--from", SYSTEMD, *options)
+    assert ended.returncode == 1
+    assert ended.stdout == ""
+    assert said in ended.stderr.splitlines()[0]
+    assert len(ended.stderr.splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    "option", ["--set=a=1001", "--set=a=x", "--set=5", "--limit=web=-1", "--need=lots", "--grow==1M"]
+)
+def test_what_cannot_be_meant_is_refused(reprieve: Run, option: str) -> None:
+    assert reprieve("next", option).returncode == 2
+
+
+def test_an_unknown_machine_is_a_failure_not_a_healthy_answer(reprieve: Run, tmp_path: Path) -> None:
+    ended = reprieve("next", "--from", tmp_path)
+    assert ended.returncode == 1
+    assert len(ended.stderr.splitlines()) == 2
+
+
+def test_a_name_of_strangers_does_not_act_in_an_error(reprieve: Run) -> None:
+    ended = reprieve("next", "--from", SYSTEMD, "--unit", "\x1b[2Jx")
+    assert "\x1b" not in ended.stderr
+    assert os.linesep.join(ended.stderr.splitlines()[:1]).endswith(r"\x1b[2Jx")
