@@ -10,7 +10,7 @@ from _pytest.mark import ParameterSet
 from lab import kernels
 from lab.states import saved
 from tests.lab.conftest import here_or_skipped
-from tests.lab.foretold import PLAYS, make, play
+from tests.lab.foretold import SEEDS, make, play
 
 # The whole machine, a node, the limit of a group and of the one above, four processors; some have somebody near them.
 SLOW_SEEDS = (0, 3, 4, 5, 6)
@@ -18,7 +18,7 @@ SLOW_SEEDS = (0, 3, 4, 5, 6)
 
 def _cases() -> Iterator[ParameterSet]:
     for series in kernels.SUITES:
-        for seed in range(PLAYS):
+        for seed in SEEDS:
             mark = pytest.mark.slow if seed in SLOW_SEEDS else pytest.mark.matrix
             yield pytest.param(series, seed, id=f"{series}-{seed}", marks=mark)
 
