@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 from reprieve.model.cgroup import Cgroup
-from reprieve.oom.groups import ancestors, file_cache_bytes, swap_room, tightest
+from reprieve.oom.groups import ancestors, by_headroom, file_cache_bytes, swap_room, tightest
 
 
 def by_path(*groups: Cgroup) -> dict[str, Cgroup]:
@@ -93,3 +93,9 @@ def test_what_memory_may_not_take_of_both_is_left_to_swap() -> None:
     group = Cgroup(path="/a", version=1, max_bytes=100, memsw_max_bytes=150, swap_current_bytes=20)
     assert swap_room(by_path(group), "/a") == 30
     assert swap_room(by_path(replace(group, memsw_max_bytes="max")), "/a") == "max"
+
+
+def test_the_limit_with_the_least_room_comes_first_and_an_empty_group_is_passed_over() -> None:
+    empty = Cgroup(path="/empty", version=2, current_bytes=0, max_bytes=1)
+    told = by_headroom([ROOT, LEAF, SLICE, empty, replace(SLICE, path="/unknown", current_bytes=None)])
+    assert [(bound.group.path, bound.headroom_bytes) for bound in told] == [("/a", 10), ("/a/b", 40)]

@@ -81,6 +81,23 @@ def test_a_margin_within_the_kernels_own_error_is_told() -> None:
     assert not any(line.startswith("Close") for line in told(machine(processes=far)))
 
 
+def test_where_memory_runs_out_first_is_told_by_what_is_left() -> None:
+    known = machine(meminfo=(("MemTotal", 1000 * MIB), ("MemAvailable", 70 * MIB), ("SwapFree", 5 * MIB)))
+    (group,) = known.cgroups
+    groups = (replace(group, current_bytes=10 * MIB), replace(group, path="/b", current_bytes=95 * MIB))
+    words = " ".join(" ".join(told(replace(known, cgroups=groups))).split())
+    assert (
+        "Nearest 5 MiB left in /b, limit 100 MiB; 75 MiB left in the machine and its swap; 90 MiB left in /a" in words
+    )
+
+
+def test_another_killer_is_named_and_a_process_that_is_none_is_not() -> None:
+    oomd = Process(pid=30, start_ticks=1, comm="systemd-oomd", rss_bytes=MIB, oom_score_adj=-900)
+    assert not any(line.startswith("Before") for line in told(machine()))
+    lines = told(machine(processes=(*machine().processes, oomd)))
+    assert any(line.startswith("Before    systemd-oomd (pid 30) may kill before") for line in lines)
+
+
 def test_what_could_not_be_seen_is_said() -> None:
     gap = Gap(place="/proc", reason="mounted with hidepid=2: processes of others are hidden", hint="run it as root")
     unknown = Process(pid=10, start_ticks=1, comm="x", rss_bytes=None, oom_score_adj=0)

@@ -1,6 +1,6 @@
 """Which limit a cgroup meets first, and how much it may still take."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from reprieve.model.cgroup import Cgroup, Limit
@@ -39,20 +39,29 @@ def tightest(groups: Mapping[str, Cgroup], path: str) -> Bound | None:
     Charging goes from the group upwards and stops at the first that is full (try_charge_memcg() in mm/memcontrol.c): of
     equals the nearest counts. Version 1 has a second limit, of memory and swap together.
     """
-    best: Bound | None = None
-    for group in _upwards(groups, path):
-        for limit, current in (
-            (group.max_bytes, group.current_bytes),
-            (group.memsw_max_bytes, group.memsw_current_bytes),
-        ):
-            if not isinstance(limit, int) or current is None:
-                continue
-            cache = file_cache_bytes(group)
-            cache = None if cache is None else min(cache, current)
-            headroom = max(limit - current, 0) + (cache or 0)
-            if best is None or headroom < best.headroom_bytes:
-                best = Bound(group=group, limit_bytes=limit, headroom_bytes=headroom, cache_bytes=cache)
-    return best
+    bounds = [bound for group in _upwards(groups, path) if (bound := own_bound(group)) is not None]
+    return min(bounds, key=lambda bound: bound.headroom_bytes, default=None)
+
+
+def own_bound(group: Cgroup) -> Bound | None:
+    """The limit of this very group; None if it has none we know."""
+    cache = file_cache_bytes(group)
+    bounds = []
+    for limit, current in (
+        (group.max_bytes, group.current_bytes),
+        (group.memsw_max_bytes, group.memsw_current_bytes),
+    ):
+        if isinstance(limit, int) and current is not None:
+            given_up = None if cache is None else min(cache, current)
+            headroom = max(limit - current, 0) + (given_up or 0)
+            bounds.append(Bound(group=group, limit_bytes=limit, headroom_bytes=headroom, cache_bytes=given_up))
+    return min(bounds, key=lambda bound: bound.headroom_bytes, default=None)
+
+
+def by_headroom(groups: Iterable[Cgroup]) -> list[Bound]:
+    """The limits of the groups that hold anything, the one that is met first by the same growth of all first."""
+    bounds = [bound for group in groups if group.current_bytes and (bound := own_bound(group)) is not None]
+    return sorted(bounds, key=lambda bound: bound.headroom_bytes)
 
 
 def swap_room(groups: Mapping[str, Cgroup], path: str) -> Limit:

@@ -8,6 +8,7 @@ from reprieve.model.machine import Machine
 from reprieve.model.oom import OOM_SCORE_ADJ_MIN
 from reprieve.model.process import Process
 from reprieve.oom.choose import Candidate
+from reprieve.oom.groups import by_headroom
 from reprieve.oom.living import Prediction, freed_bytes
 from reprieve.oom.paths import workload
 from reprieve.show import answer, escape
@@ -19,6 +20,8 @@ _INSTEAD = {
     "allocating-task": "whoever asks for memory then (vm.oom_kill_allocating_task)",
     "waits": "nobody: whoever asks for memory waits (memory.oom_control: oom_kill_disable)",
 }
+_OTHER_KILLERS = ("earlyoom", "systemd-oomd", "oomd", "nohang", "kubelet")
+_NEAREST = 3  # limits
 _ROWS = 10  # of the ranking, unless all are wanted
 
 
@@ -47,6 +50,10 @@ def foretell(
             yield from page.say("Not", largest, "warning")
         if close := _close(first):
             yield from page.say("Close", close)
+    if first.domain.cgroup is None and first.domain.nodes is None:
+        yield from page.say("Nearest", _nearest(machine))
+        if killers := _killers(machine):
+            yield from page.say("Before", killers)
     if need_bytes is not None and first.killed:
         yield ""
         yield from _sequence(page, steps, need_bytes)
@@ -145,6 +152,31 @@ def _close(prediction: Prediction) -> str | None:
 
 
 _STEP_PAGES = 64  # that a thread or a processor keeps uncounted, at least
+
+
+def _nearest(machine: Machine) -> str:
+    """Where memory runs out first, by how much is left there: the limits of groups, and the machine."""
+    rooms = [
+        (bound.headroom_bytes, f"{quote(workload(bound.group.path).name)}, limit {size(bound.limit_bytes)}")
+        for bound in by_headroom(machine.cgroups)
+        if bound.group.path != "/"
+    ]
+    facts = dict(machine.meminfo)
+    available = facts.get("MemAvailable")
+    if available is not None:
+        rooms.append((available + facts.get("SwapFree", 0), "the machine and its swap"))
+    rooms.sort(key=lambda room: room[0])
+    said = [f"{size(left)} left in {of}" for left, of in rooms[:_NEAREST]]
+    return "; ".join(said) or "how much is left was not told"
+
+
+def _killers(machine: Machine) -> str | None:
+    """Programs that kill before the kernel must, by their names."""
+    found = [process for process in machine.processes if process.comm in _OTHER_KILLERS]
+    if not found:
+        return None
+    names = ", ".join(answer.process(process.comm, process.pid) for process in found[:3])
+    return f"{names} may kill before the kernel must, and chooses by its own rules"
 
 
 def _sequence(page: Page, steps: Sequence[Prediction], need_bytes: int) -> Iterator[str]:
