@@ -20,7 +20,8 @@ _INTRODUCTION = """\
 Written by `make bench`, which makes its logs from templates and a seed (`bench/corpus.py`), runs the two commands of
 each row in turn (A B A B …) after one run of each that is not counted, and compares medians. CPU seconds are user and
 system time of the whole process and of those it started, from `wait4`; MiB is the most resident memory of any run.
-What a command prints is written to a file: told to print to `/dev/null`, GNU grep stops at the first hit.
+What a command prints is written to a file: told to print to `/dev/null`, GNU grep stops at the first hit. How often
+`reprieve next` foretells the right kill is in [foretold](foretold.md).
 
 """
 
