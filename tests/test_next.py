@@ -93,6 +93,22 @@ def test_what_cannot_be_meant_is_refused(reprieve: Run, option: str) -> None:
     assert reprieve("next", option).returncode == 2
 
 
+def test_a_snapshot_gives_the_same_answer_as_the_machine_it_was_taken_of(reprieve: Run, tmp_path: Path) -> None:
+    reprieve("snapshot", "--from", SYSTEMD, "-o", tmp_path / "machine.gz")
+    for options in ((), ("-v",), ("--unit", "web"), ("--need", "300K")):
+        told = reprieve("next", "--from", tmp_path / "machine.gz", *options).stdout
+        seen = reprieve("next", "--from", SYSTEMD, *options).stdout
+        assert told.partition("Not seen")[0] == seen.partition("Not seen")[0]
+
+
+def test_a_file_that_is_no_snapshot_is_a_failure(reprieve: Run, tmp_path: Path) -> None:
+    (tmp_path / "odd").write_text("no snapshot")
+    for name in ("odd", "absent"):
+        ended = reprieve("next", "--from", tmp_path / name)
+        assert ended.returncode == 1
+        assert len(ended.stderr.splitlines()) == 2
+
+
 def test_an_unknown_machine_is_a_failure_not_a_healthy_answer(reprieve: Run, tmp_path: Path) -> None:
     ended = reprieve("next", "--from", tmp_path)
     assert ended.returncode == 1

@@ -8,12 +8,14 @@ from typing import NamedTuple
 
 from reprieve.machine.host import Host, become_expendable
 from reprieve.machine.observe import observe
+from reprieve.machine.source import shown
 from reprieve.model.finding import Failure, Gap
 from reprieve.model.machine import Machine
 from reprieve.model.process import Process
 from reprieve.oom.choose import numbers
 from reprieve.oom.living import Domain, one_cgroup, predict, sequence, some_nodes, whole_machine
 from reprieve.rules import whatif
+from reprieve.snapshot import load
 from reprieve.why import INCOMPLETE, colour, width
 
 _MOST_KILLS = 1000  # told one after the other
@@ -116,7 +118,13 @@ def _cgroup(machine: Machine, name: str) -> str:
 
 
 def _machine(origin: str | None, gaps: list[Gap]) -> Machine:
-    """As it lives, without this process, which ends before anybody is chosen."""
+    """As it lives, without this process, which ends before anybody is chosen; or as it was captured."""
     if origin is None:
         return whatif.without(observe(Host(), gaps, unique_s=0), {os.getpid()})
-    return observe(Host(origin), gaps, unique_s=0)
+    if os.path.isdir(origin):
+        return observe(Host(origin), gaps, unique_s=0)
+    snapshot = load(origin)
+    if snapshot.machine is None:
+        raise Failure(f"{shown(origin)} tells of no machine", hint="reprieve snapshot -o FILE makes one that does")
+    gaps += snapshot.gaps
+    return snapshot.machine

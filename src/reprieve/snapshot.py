@@ -5,7 +5,7 @@ import sys
 from dataclasses import replace
 from itertools import accumulate
 
-from reprieve.codec import pack
+from reprieve.codec import DOCUMENT_BYTES, pack, unpack
 from reprieve.machine.events import HISTORY, tell
 from reprieve.machine.host import Host, Identity, become_expendable, identify
 from reprieve.machine.observe import observe
@@ -48,6 +48,19 @@ def take(root: str = "/") -> Snapshot:
     machine = observe(host, gaps)  # first: to read logs takes memory and time
     told = tell(_sources(host.root, identify(host.root), gaps), lambda _: True, REPORTS, gaps)
     return replace(told, ooms=_newest(told.ooms), history=told.history[-HISTORY:], machine=machine)
+
+
+def load(path: str) -> Snapshot:
+    """What was written to that file. Raises Failure: it cannot be read, or holds no snapshot."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read(DOCUMENT_BYTES + 1)
+    except OSError as error:
+        raise Failure(f"{shown(path)}: {error.strerror}", hint="name a file that can be read") from error
+    try:
+        return unpack(data)
+    except Failure as failure:
+        raise Failure(f"{shown(path)}: {failure.message}", hint=failure.hint) from failure
 
 
 def _newest(ooms: tuple[OomReport, ...]) -> tuple[OomReport, ...]:
