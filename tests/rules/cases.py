@@ -264,6 +264,19 @@ CASES = {
         ),
         lives=("fork-storm",),
     ),
+    "alike-hold-most": Cases(
+        speaks=(
+            "057-xfs-cc1plus-loglevel-wrapped-6.9.log",
+            "074-rhel6-sshd-victim-java-2.6.32-431.log",
+            "075-rhel6-java-self-2.6.32-431.log",
+            _LAB + "global-children.txt",
+        ),
+        silent=(
+            ("012-memcg-v1-tail-no-header-before.log", "ten of a name share what they map"),
+            ("084-ubuntu1404-mysqld-python-3.13.log", "one of the five holds most alone"),
+            ("088-arch-teamviewerd-chrome-journal-6.0.log", "45 of a name, with half of what they seem to hold"),
+        ),
+    ),
     "process-grew": Cases(
         speaks=(
             _LAB + "global.txt",

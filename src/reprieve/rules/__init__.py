@@ -3,7 +3,7 @@
 from reprieve.model.finding import Finding
 from reprieve.model.snapshot import Snapshot
 from reprieve.rules.ending import ended_by_oom, killed_by_daemon, killed_without_proof
-from reprieve.rules.growth import process_grew
+from reprieve.rules.growth import alike_hold_most, process_grew
 from reprieve.rules.host import host_full, many_processes, node_short
 from reprieve.rules.kernel import dirty_cache, huge_pages_idle, kernel_memory, locked_memory, shmem_holds
 from reprieve.rules.kill import allocating_task, group_kill, is_it_over, repeat_kills, small_victim, why_this_one
@@ -36,6 +36,7 @@ RULES = (
     locked_memory,
     many_processes,
     process_grew,
+    alike_hold_most,
     small_victim,
     allocating_task,
     repeat_kills,

@@ -5,7 +5,20 @@ from collections.abc import Iterator
 from reprieve.model.finding import Finding, Remedy, quote
 from reprieve.model.oom import OomReport
 from reprieve.model.snapshot import Snapshot
-from reprieve.rules.account import FREE, SHMEM, largest_task, of_cgroup, of_machine, part, ram_bytes, total_bytes
+from reprieve.rules.account import (
+    ANON,
+    FREE,
+    SHMEM,
+    Holder,
+    holders,
+    largest_task,
+    of_cgroup,
+    of_machine,
+    part,
+    ram_bytes,
+    task_pages,
+    total_bytes,
+)
 from reprieve.rules.amounts import heap_limit, own_limit
 from reprieve.rules.evidence import lines
 from reprieve.rules.limits import set_limit
@@ -50,6 +63,49 @@ def process_grew(snapshot: Snapshot) -> Iterator[Finding]:
             remedies=(*_contain(oom, comm, held), *_look_inside(comm, total if of_cgroup(oom) else None)),
             oom=number,
         )
+
+
+def alike_hold_most(snapshot: Snapshot) -> Iterator[Finding]:
+    """Several processes of one name hold most of the memory together, and none of them does alone.
+
+    So many workers, or services of one runtime, were started that their sum does not fit: each may be of the size it
+    should be. What they share is counted once at most: what all of them hold that is not shared memory, and never more
+    than there is of anonymous memory. Fewer of them, or a smaller heap for each, is for whoever starts them to say.
+
+    Source: the task dump, dump_tasks() in mm/oom_kill.c.
+    """
+    for number, oom in enumerate(snapshot.ooms):
+        total, anonymous, largest = total_bytes(oom), part(oom, ANON), _largest(oom)
+        if oom.sysrq or not total or anonymous is None or largest is None or largest[3] >= total * _MOST:
+            continue
+        holder = next(iter(holders(oom)), None)
+        if holder is None or len(holder.tasks) < _SEVERAL:
+            continue
+        together = min(_unshared_bytes(oom, holder), anonymous)
+        if together < total * _MOST:
+            continue
+        yield Finding(
+            code="alike-hold-most",
+            severity="warning",
+            confidence="likely",
+            claim=f"{len(holder.tasks)} processes of one name hold most of the memory together: {quote(holder.comm)} "
+            f"with {_share(together, total)}",
+            about=oom.workload if any(kill.comm == holder.comm for kill in oom.kills) else None,
+            evidence=lines(oom, *(task.line for task in sorted(holder.tasks, key=task_pages, reverse=True)[:3])),
+            oom=number,
+        )
+
+
+_SEVERAL = 3
+
+
+def _unshared_bytes(oom: OomReport, holder: Holder) -> int:
+    """What they hold in RAM beside shared memory, at least. Before 6.8 a row does not tell: all may be in each."""
+    page = oom.page_size_bytes or 0
+    if all(task.rss_anon_pages is not None for task in holder.tasks):
+        return sum(task.rss_anon_pages or 0 for task in holder.tasks) * page
+    shared = part(oom, SHMEM) or 0
+    return sum(max((task.rss_pages or 0) * page - shared, 0) for task in holder.tasks)
 
 
 def _largest(oom: OomReport) -> tuple[int, int, str, int] | None:
