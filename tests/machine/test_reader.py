@@ -96,3 +96,13 @@ def test_a_storm_of_large_reports_is_found_again_whole(tmp_path: Path) -> None:
     again = [passage.read(short) for short, passage in brief]
     assert again == whole(log)
     assert [len(event.tasks or ()) for event in again if isinstance(event, OomReport)] == [5_000] * 8
+
+
+def test_what_is_kept_of_a_log_of_nothing_but_kills_is_bounded(tmp_path: Path) -> None:
+    log = tmp_path / "kern.log"
+    log.write_bytes(b"Killed process 1 (a)\n" * 800_000)
+    gaps: list[Gap] = []
+    told = [told for told in read_briefly(file_source(str(log)), gaps) if not isinstance(told, Ending)]
+    assert told
+    for _, passage in told:
+        assert sum(len(data) for _, data in passage.pieces) <= 10 * 1024 * 1024

@@ -25,6 +25,7 @@ _STATUS_WORDS = (
     *(b"killed by the OOM killer", b" due to memory ", b"sending SIG"),
 )
 _PROOFS = ("kmsg", "journal")  # kinds whose records only the kernel can mark as its own
+_PIECES = 36  # of 256 KiB: the longest task table that is read, 8 MiB, with all around it
 
 Event = OomReport | AllocationFailure | Ending
 
@@ -76,7 +77,7 @@ def read_briefly(source: Source, gaps: list[Gap]) -> Iterator[tuple[OomReport | 
     """The same events with what a summary needs alone, a tenth of the work; and where to read each whole."""
     paste, proves = _Paste(), source.kind in _PROOFS
     for name, first, region in _regions(source, paste, gaps):
-        pieces: deque[tuple[int, bytes]] = deque()
+        pieces: deque[tuple[int, bytes]] = deque(maxlen=_PIECES)
         lines = chain.from_iterable(_spine(region, first, pieces))
         before: OomReport | AllocationFailure | None = None
         start = first
