@@ -88,7 +88,11 @@ def _codes(_context: click.Context, _option: click.Parameter, begun: str) -> lis
 @click.option("--json", "as_json", is_flag=True, help="One JSON document a line, for scripts.")
 @click.option("--markdown", is_flag=True, help="For a ticket.")
 @click.option("--html", type=click.Path(readable=False), metavar="FILE", help="One self-contained page.")
-@click.option("--redact", is_flag=True, help="Replace names of hosts, processes, users and containers.")
+@click.option(
+    "--redact",
+    is_flag=True,
+    help="Replace names of hosts, processes, users and containers; well-known programs (java, mysqld) keep theirs.",
+)
 @click.option("--explain", "code", metavar="CODE", shell_complete=_codes, help="What a finding of this code means.")
 @click.option("--fail-on-kill", is_flag=True, help="Exit with status 3 if a kill is found.")
 @click.option("--pager/--no-pager", default=True, help="Show long output in a pager, on a terminal, or as it comes.")
