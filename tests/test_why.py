@@ -404,6 +404,40 @@ def test_a_pasted_status_is_explained_in_every_form(
     assert reprieve("why", "-", "--fail-on-kill", stdin=path.read_text()).returncode == (0 if "SIGKILL" in said else 3)
 
 
+@pytest.mark.parametrize(
+    "row",
+    [
+        "web-6d5f   0/1     OOMKilled          3 (45s ago)   5m",
+        "prod   web-6d5f   1/2     OOMKilled   3   5m",
+        'f1c2a3   nginx   "sh -c x"   2 days ago   Exited (137) 3 minutes ago   web',
+    ],
+)
+def test_a_row_of_a_table_that_names_a_kill_is_no_proof_that_there_was_none(reprieve: Run, row: str) -> None:
+    done = reprieve("why", "-", stdin=f"NAME\n{row}\n")
+    assert done.returncode == 5
+    assert "No OOM kill" not in done.stdout
+    assert "kubectl describe pod" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "web-6d5f   1/1   Running   0   5m",
+        "the word OOMKilled in a sentence",
+        "f1c2a3   nginx   Exited (0) 3 hours ago",
+    ],
+)
+def test_a_row_of_a_table_that_names_no_kill_leaves_nothing_unseen(reprieve: Run, row: str) -> None:
+    done = reprieve("why", "-", stdin=f"NAME\n{row}\n")
+    assert (done.returncode, done.stdout) == (0, "No OOM kill by the kernel in stdin.\n")
+
+
+def test_nothing_is_said_to_grow_where_free_memory_lay_out_of_reach(reprieve: Run) -> None:
+    told = reprieve("why", LOGS / "004-i386-highmem-mkfs-wrapped-5.7rc3.log").stdout
+    assert "memory was free, but not" in told
+    assert "watch which process grows" not in told
+
+
 def test_a_status_that_ended_at_another_time_is_not_what_was_asked_for(reprieve: Run) -> None:
     path = CAPTURES / "docker-inspect-oom-pid1.json"
     assert reprieve("why", path, "--fail-on-kill", "--since", "2000-01-01").returncode == 3
@@ -446,7 +480,10 @@ def test_a_kill_found_is_status_3_only_where_that_is_asked_for(reprieve: Run, th
 def test_nothing_that_can_be_read_is_status_1_with_what_to_do(reprieve: Run) -> None:
     done = reprieve("why", "absent.log")
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("reprieve: absent.log: does not exist")
+    assert done.stderr.splitlines() == [
+        "reprieve: absent.log: does not exist",
+        "  without any SOURCE this machine is looked at",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """One source → the events in it, in its order and in constant memory."""
 
+import re
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import fields, replace
@@ -22,8 +23,10 @@ _PASTE_BYTES = 2 * 1024 * 1024  # a pod is 10 KiB of JSON, and people paste a fe
 # One of these is in every status that tells of an end; without them nothing more is loaded.
 _STATUS_WORDS = (
     *(b"OOMKilled", b"containerStatuses", b"/tasks/", b"Container ID:", b"Active: ", b"Result=", b'"Type"'),
-    *(b"killed by the OOM killer", b" due to memory ", b"sending SIG"),
+    *(b"killed by the OOM killer", b" due to memory ", b"sending SIG", b"Exited (137)"),
 )
+# A row of `kubectl get pods`, of `docker ps --all`: somebody was killed; whose limit it was, and when, is not in it.
+_TABLE_ROW = rb"(?m)^\S+(?: +\S+)? +\d+/\d+ +(?:Init:)?OOMKilled\b|\bExited \(137\) "
 _PROOFS = ("kmsg", "journal")  # kinds whose records only the kernel can mark as its own
 _PIECES = 36  # of 256 KiB: the longest task table that is read, 8 MiB, with all around it
 
@@ -191,8 +194,13 @@ class _Paste:
             return
         from reprieve.oom.ending import read_endings
 
+        told = False
         for ending in read_endings(self.text.decode(errors="backslashreplace")):
+            told = True
             yield replace(ending, source=source.name)
+        if not told and re.search(_TABLE_ROW, self.text):
+            hint = "give `kubectl describe pod POD`, `docker inspect CONTAINER`, or the kernel log of its host"
+            gaps.append(Gap(place=source.name, reason="names a kill, but not whose limit it was, nor when", hint=hint))
 
 
 def _regions(source: Source, paste: _Paste, gaps: list[Gap]) -> Iterator[tuple[str, int, Iterator[Excerpt]]]:

@@ -25,6 +25,7 @@ from reprieve.rules.limits import set_limit
 from reprieve.units import MIB, percent, size
 
 _MOST = 0.5
+_NEARLY_ALL = 0.75  # what the victim must hold of what all processes hold, where the report does not tell of the whole
 _JVM = ("java", "jsvc")
 _NODE = ("node", "nodejs", "MainThread", "node-MainThread")  # Node names its main thread since 22.14
 _PYTHON = ("python", "uvicorn", "gunicorn", "celery", "uwsgi")
@@ -40,22 +41,27 @@ def process_grew(snapshot: Snapshot) -> Iterator[Finding]:
     MaxRAMPercentage), and HeapDumpOnOutOfMemoryError acts on Java's own error, never on a kill by the kernel. Node's
     --max-old-space-size bounds the old space alone.
 
+    Where a text holds the task dump and the kill, and no figures of the memory, a victim is measured against what all
+    processes hold: what the kernel or a tmpfs held is not told there, so that it is likely, and no more.
+
     Source: the task dump, dump_tasks() in mm/oom_kill.c.
     """
     for number, oom in enumerate(snapshot.ooms):
         found = _largest(oom)
-        total = total_bytes(oom)
-        if found is None or not total or oom.sysrq:
+        if found is None or oom.sysrq:
             continue
         line, pid, comm, held = found
-        if held < total * _MOST:
-            continue
         killed = any(kill.pid == pid for kill in oom.kills)
+        total = total_bytes(oom)
+        whole = total or (_of_all_processes(oom) if killed else None)
+        if not whole or held < whole * (_MOST if total else _NEARLY_ALL):
+            continue
+        of_what = "the memory" if total else "what all processes hold"
         yield Finding(
             code="process-grew",
             severity="warning",
-            confidence="certain",
-            claim=f"One process holds most of the memory: {quote(comm)} (pid {pid}) with {_share(held, total)}"
+            confidence="certain" if total else "likely",
+            claim=f"One process holds most of {of_what}: {quote(comm)} (pid {pid}) with {_share(held, whole)}"
             f"{_swapped(oom, pid)}",
             detail=() if killed else ("It was not the one that was killed.",),
             about=oom.workload if killed else None,
@@ -127,6 +133,12 @@ def _largest(oom: OomReport) -> tuple[int, int, str, int] | None:
     if oom.tasks is not None or victim is None or victim.comm is None or victim.anon_rss_bytes is None:
         return None
     return victim.line, victim.pid, victim.comm, victim.anon_rss_bytes
+
+
+def _of_all_processes(oom: OomReport) -> int | None:
+    """What all processes hold in RAM; None where there are few to compare. What several map counts in each of them."""
+    listed = holders(oom) if len(oom.tasks or ()) > _SEVERAL else ()
+    return sum(holder.rss_bytes for holder in listed) or None
 
 
 def _share(held: int, total: int) -> str:

@@ -135,7 +135,7 @@ def machine_memory(oom: OomReport) -> str | None:
     return ", ".join(said) or None
 
 
-def now(oom: OomReport, findings: Iterable[Finding]) -> str:
+def now(oom: OomReport, findings: Sequence[Finding]) -> str:
     """What to do first."""
     first = next(iter(remedies(findings)), None)
     if first is not None:
@@ -146,6 +146,8 @@ def now(oom: OomReport, findings: Iterable[Finding]) -> str:
         return "Nothing for now: its limit was lifted; set one that fits before it takes the machine"
     if oom.missing:
         return "Find the whole report: parts of it are not in this text"
+    if any(finding.code in ("zone-short", "fragmented") for finding in findings):
+        return "No remedy is proven by this report alone; memory was free, but not where it was wanted"
     return "No remedy is proven by this report alone; watch which process grows"
 
 
