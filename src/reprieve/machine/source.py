@@ -62,15 +62,12 @@ def open_quietly(path: str) -> FileIO:
     return FileIO(path, "rb", opener=lambda path, _flags: os.open(path, _READ_ONLY))
 
 
-_NO_SOURCE = "without any SOURCE this machine is looked at"
-
-
 def unreadable(path: str, error: OSError) -> Gap:
     """The gap that an error leaves, with what to do where something can be done."""
     if isinstance(error, PermissionError):
         return Gap(place=shown(path), reason="permission denied", hint=_permission_hint(path))
     if isinstance(error, FileNotFoundError):
-        return Gap(place=shown(path), reason="does not exist", hint=_NO_SOURCE)
+        return Gap(place=shown(path), reason="does not exist")
     return Gap(place=shown(path), reason=(error.strerror or str(error)).lower())
 
 

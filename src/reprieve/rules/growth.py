@@ -39,10 +39,8 @@ def process_grew(snapshot: Snapshot) -> Iterator[Finding]:
     remedies name the command for that runtime and what it costs in memory, because a heap dump taken too late is the
     next kill. A JVM bounds its heap at a quarter of the machine or limit unless told otherwise (-Xmx,
     MaxRAMPercentage), and HeapDumpOnOutOfMemoryError acts on Java's own error, never on a kill by the kernel. Node's
-    --max-old-space-size bounds the old space alone.
-
-    Where a text holds the task dump and the kill, and no figures of the memory, a victim is measured against what all
-    processes hold: what the kernel or a tmpfs held is not told there, so that it is likely, and no more.
+    --max-old-space-size bounds the old space alone. Where a text holds the task dump and no figures of the memory, the
+    victim is measured against what all processes hold: what the kernel or a tmpfs held is not told, so it is likely.
 
     Source: the task dump, dump_tasks() in mm/oom_kill.c.
     """
