@@ -202,3 +202,60 @@ def test_nobody_sees_what_is_open_to_all_and_is_told_what_is_not(as_nobody: Run,
     if Path("/proc/sys/kernel/dmesg_restrict").read_text().strip() != "1":
         missing("kernel.dmesg_restrict=1")
     assert "/dev/kmsg" in places
+
+
+# -- and explained elsewhere -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options",
+    [(), ("-v",), ("--list",), ("--json",), ("--markdown",), ("--redact",), ("--pid", "3882"), ("--last", "2")],
+    ids=" ".join,
+)
+def test_a_snapshot_is_explained_as_the_logs_it_was_made_of(
+    reprieve: Run, captured: Path, options: tuple[str, ...]
+) -> None:
+    reprieve("snapshot", "--from", captured, "-o", "file")
+    of_file, of_logs = reprieve("why", "--from", "file", *options), reprieve("why", captured / "var/log", *options)
+    assert "3882" in of_file.stdout or "--redact" in options
+    assert (of_file.stdout, of_file.returncode) == (of_logs.stdout, of_logs.returncode)
+
+
+def test_what_of_the_machine_could_not_be_seen_hides_no_kill(reprieve: Run, captured: Path) -> None:
+    shutil.rmtree(captured / "sys")
+    assert reprieve("snapshot", "--from", captured, "-o", "file").returncode == 5
+    assert reprieve("why", "--from", "file").returncode == 0
+
+
+def test_a_snapshot_without_a_kill_says_so_and_names_itself(reprieve: Run, tmp_path: Path) -> None:
+    root = tmp_path / "made-up-quiet"
+    shutil.copytree(WHOLE, root)
+    (root / "var/log").mkdir(parents=True)
+    (root / "var/log/kern.log").write_text("Jan  1 00:00:00 host kernel: [    1.000000] all is well\n")
+    reprieve("snapshot", "--from", root, "-o", "file")
+    assert reprieve("why", "--from", "file").stdout == "No OOM kill by the kernel in file.\n"
+
+
+def test_of_more_kills_than_a_snapshot_holds_whole_the_others_are_told_to_be_missing(
+    reprieve: Run, captured: Path
+) -> None:
+    log = captured / "var/log/kern.log"
+    line = "Jan  1 00:00:{0:02} host kernel: [   {0}.000000] Out of memory: Killed process {0} (hog) total-vm:9kB, "
+    line += "anon-rss:{0}kB, file-rss:0kB\n"
+    log.write_text("".join(line.format(number) for number in range(10, 10 + REPORTS + 3)))
+    reprieve("snapshot", "--from", captured, "-o", "file")
+    told = reprieve("why", "--from", "file", "--all")
+    assert told.returncode == 5
+    assert told.stdout.count("Killed    hog") == REPORTS
+    assert "3 older events are not whole in it" in told.stdout
+    assert len(reprieve("why", "--from", "file", "--list").stdout.splitlines()) == REPORTS + 3
+    assert reprieve("why", "--from", "file").returncode == 0
+
+
+def test_what_is_no_snapshot_is_refused(reprieve: Run, tmp_path: Path) -> None:
+    for name in (MYSQLD, tmp_path, "absent"):
+        done = reprieve("why", "--from", name)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.startswith("reprieve: ")
+    assert reprieve("why", "--from", "file", MYSQLD).returncode == 2
+    assert reprieve("why", "--from", "file", "--follow").returncode == 2

@@ -84,6 +84,9 @@ def _codes(_context: click.Context, _option: click.Parameter, begun: str) -> lis
 @click.option(
     "--boot", metavar="BOOT", help="Kills of this boot: 0 is the present one, -1 the one before, or a boot id."
 )
+@click.option(
+    "--from", "origin", type=click.Path(readable=False), metavar="FILE", help="The kills a snapshot tells of."
+)
 @click.option("--follow", "-f", is_flag=True, help="Wait, and explain each kill as it happens.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document a line, for scripts.")
 @click.option("--markdown", is_flag=True, help="For a ticket.")
@@ -106,6 +109,8 @@ def why(context: click.Context, /, sources: tuple[str, ...], code: str | None, *
     _refuse_contradictions(options)
     from reprieve.why import Request, explain_code, perform
 
+    if options["origin"] and sources:
+        raise click.UsageError("a SOURCE and --from exclude each other")
     if code is not None:
         click.echo(explain_code(code))
         return
@@ -113,13 +118,18 @@ def why(context: click.Context, /, sources: tuple[str, ...], code: str | None, *
 
 
 def _refuse_contradictions(options: dict[str, object]) -> None:
-    for group in (("as_json", "markdown", "html"), ("every", "last", "listed", "follow"), ("html", "listed", "follow")):
+    for group in (
+        ("as_json", "markdown", "html"),
+        ("every", "last", "listed", "follow"),
+        ("html", "listed", "follow"),
+        ("origin", "follow"),
+    ):
         given = [f"--{_SPELLED.get(name, name)}" for name in group if options[name]]
         if len(given) > 1:
             raise click.UsageError(f"{' and '.join(given)} exclude each other")
 
 
-_SPELLED = {"as_json": "json", "every": "all", "listed": "list"}
+_SPELLED = {"as_json": "json", "every": "all", "listed": "list", "origin": "from"}
 
 
 @cli.command()

@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import chain
 from typing import NamedTuple
 
-from reprieve.machine.events import HISTORY, Wanted, stream, tell, watch
+from reprieve.machine.events import HISTORY, Wanted, retell, stream, tell, watch
 from reprieve.machine.host import Identity, become_expendable, identify, room_for_a_process
 from reprieve.machine.reader import Event
 from reprieve.machine.source import Block, Source, shown
@@ -34,6 +34,7 @@ class Request(NamedTuple):
     name: str | None = None
     cgroup: str | None = None
     boot: str | None = None
+    origin: str | None = None
     follow: bool = False
     as_json: bool = False
     markdown: bool = False
@@ -47,14 +48,23 @@ def perform(request: Request) -> int:
     """Do what was asked; the exit status. Raises Failure."""
     become_expendable()
     identity = identify()
-    wanted, hide = _wanted(request, identity), _hiding(request)
+    kept = None if request.origin is None else _load(request.origin)
+    taken_of = kept.machine if kept is not None else identity
+    present_boot = taken_of.boot_id if taken_of is not None else None
+    wanted, hide = _wanted(request, identity, present_boot), _hiding(request)
     if request.follow:
         return _follow(request, identity, wanted, hide)
-    sources, gaps = _sources(request, identity)
-    if request.every and request.html is None and not request.listed:
-        return _tell_all(request, identity, sources, wanted, hide, gaps)
     most = 0 if request.listed else sys.maxsize if request.every else request.last or 1
-    told = tell(sources, wanted, most, gaps, ended=request.last is None and not request.every)
+    ended = request.last is None and not request.every
+    if kept is not None and request.origin is not None:
+        places: tuple[str, ...] = (shown(request.origin),)
+        told = retell(kept, wanted, most, places[0], ended=ended)
+    else:
+        sources, gaps = _sources(request, identity)
+        if request.every and request.html is None and not request.listed:
+            return _tell_all(request, identity, sources, wanted, hide, gaps)
+        places = tuple(source.name for source in sources)
+        told = tell(sources, wanted, most, gaps, ended=ended)
     found = [summary for summary in told.history if wanted(summary)]
     snapshot = hide(
         replace(
@@ -73,7 +83,7 @@ def perform(request: Request) -> int:
     elif snapshot.ooms or proven:
         lines = _explanation(request, snapshot)
     else:
-        lines = chain(_nothing(request, told, sources), _explanation(request, snapshot))
+        lines = chain(_nothing(request, told, places), _explanation(request, snapshot))
     if any(gap.reason == _EMPTY for gap in told.gaps) and not (request.as_json or request.listed):
         lines = chain(("Standard input is empty. This is of the machine itself:", ""), lines)
     _print(request, chain(lines, _end(request, len(found), status)))
@@ -90,6 +100,14 @@ def explain_code(code: str) -> str:
     if code not in pages:
         raise Failure(f"no finding has the code {code!r}", hint=f"there are: {', '.join(pages)}")
     return f"{code}\n\n{pages[code]}"
+
+
+def _load(path: str) -> Snapshot:
+    from reprieve.snapshot import load
+
+    if os.path.isdir(path):
+        raise Failure(f"{shown(path)} is a folder, and no snapshot", hint="name it as a SOURCE: its logs are read")
+    return load(path)
 
 
 def _sources(request: Request, identity: Identity) -> tuple[list[Source], list[Gap]]:
@@ -169,8 +187,11 @@ def _with_progress(source: Source) -> Callable[[list[Gap]], Iterator[Block]]:
     return blocks
 
 
-def _wanted(request: Request, identity: Identity) -> Wanted:
-    """Which events were asked for. One that cannot be dated is never left out by a date."""
+def _wanted(request: Request, identity: Identity, present_boot: str | None) -> Wanted:
+    """Which events were asked for. One that cannot be dated is never left out by a date.
+
+    `present_boot`: that of boot 0; of a snapshot the one in which it was taken.
+    """
 
     def wanted(event: OomSummary | AllocationFailure | Ending) -> bool:
         if _by_date(request):
@@ -184,7 +205,7 @@ def _wanted(request: Request, identity: Identity) -> Wanted:
             return False
         if request.cgroup is not None and all(request.cgroup not in (name or "") for name in _groups(event)):
             return False
-        return request.boot is None or _is_of_boot(event, request.boot, identity)
+        return request.boot is None or _is_of_boot(event, request.boot, identity, present_boot)
 
     return wanted
 
@@ -236,10 +257,12 @@ def _groups(event: OomSummary | AllocationFailure | Ending) -> tuple[str | None,
             return (event.name, event.container_id, event.pod, event.pod_uid)
 
 
-def _is_of_boot(event: OomSummary | AllocationFailure | Ending, boot: str, identity: Identity) -> bool:
+def _is_of_boot(
+    event: OomSummary | AllocationFailure | Ending, boot: str, identity: Identity, present_boot: str | None
+) -> bool:
     boot_id = _boot_id(event, identity)
     if boot == "0" and boot_id is not None:
-        return boot_id == identity.boot_id
+        return boot_id == present_boot
     if boot == "0" or boot.startswith("-"):
         return f"(boot {boot})" in event.source
     return boot_id is not None and boot_id.startswith(boot.replace("-", ""))
@@ -302,7 +325,7 @@ def _explanation(request: Request, snapshot: Snapshot) -> Iterator[str]:
         )
 
 
-def _nothing(request: Request, told: Snapshot, sources: Sequence[Source]) -> Iterator[str]:
+def _nothing(request: Request, told: Snapshot, places: Sequence[str]) -> Iterator[str]:
     """The answer where no kill is to be explained: that it is so, and where it was looked."""
     if request.as_json:
         return
@@ -314,11 +337,11 @@ def _nothing(request: Request, told: Snapshot, sources: Sequence[Source]) -> Ite
         from reprieve.show.escape import name
 
         unseen = {gap.place for gap in told.gaps if _hides(gap)}
-        looked = [source for source in sources if source.name not in unseen]
+        looked = [place for place in places if place not in unseen]
         if not looked:
             yield "No log could be read: whether the kernel killed is not known."
             return
-        names = [name(source.name) for source in looked[: len(looked) if len(looked) < 6 else 4]]
+        names = [name(place) for place in looked[: len(looked) if len(looked) < 6 else 4]]
         others = f" and {len(looked) - len(names)} others" if len(names) < len(looked) else ""
         if told.endings:  # a manager's words are no log, and its flag may be false though the kernel killed
             yield f"Nothing in {', '.join(names)}{others} proves an OOM kill; the kernel log of its host would tell."

@@ -79,6 +79,36 @@ def tell(
     )
 
 
+def retell(told: Snapshot, wanted: Wanted, most: int, place: str, *, ended: bool = False) -> Snapshot:
+    """The same of what a file of that name holds, which has the newest events whole, and of the others a summary.
+
+    Only what the logs tell: of the machine as it lived nothing is left, nor of what of it could not be seen.
+    """
+    asked_for = [event for event in told.history if wanted(event)]
+    ooms = [oom for oom in told.ooms if wanted(summarise(oom))]
+    while ended and len(ooms) > 1 and not _has_end(ooms[-1]):
+        ooms.pop()
+    ooms = ooms[max(len(ooms) - most, 0) :]
+    gaps = [gap for gap in told.gaps if _is_of_logs(gap)]
+    if (lacking := min(most, len(asked_for)) - len(ooms)) > 0 and not ended:
+        events = "1 older event is" if lacking == 1 else f"{lacking} older events are"
+        gaps.append(Gap(place=place, reason=f"{events} not whole in it", hint="--list tells of all"))
+    refused = [failure for failure in told.allocation_failures if wanted(failure)]
+    return replace(
+        told,
+        ooms=tuple(ooms),
+        log_ends=told.log_ends if ooms and ooms[-1] is told.ooms[-1] else None,
+        allocation_failures=tuple(refused[max(len(refused) - most, 0) :]),
+        endings=tuple(filter(wanted, told.endings)),
+        machine=None,
+        gaps=tuple(gaps),
+    )
+
+
+def _is_of_logs(gap: Gap) -> bool:
+    return gap.place.startswith("/sys/fs/pstore") or not gap.place.startswith(("/proc", "/sys"))
+
+
 class _Tail:
     """The end of a source, kept as it is read."""
 
