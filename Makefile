@@ -22,8 +22,8 @@ INSTALL := $(APT) install -y --no-install-recommends
 
 # journalctl and what fills a journal; what makes and opens packed logs; a user without rights
 TEST_PACKAGES := systemd systemd-journal-remote util-linux groff gzip xz-utils zstd bzip2 grep
-# the browser; runtimes that live on with the heap they are told
-SLOW_PACKAGES := chromium fonts-dejavu-core default-jdk-headless nodejs
+# the browser; runtimes that live on with the heap they are told; container engines, and what runs in one
+SLOW_PACKAGES := chromium fonts-dejavu-core default-jdk-headless nodejs docker.io podman busybox-static
 
 .build/python:
 	@mkdir -p .build

@@ -179,7 +179,9 @@ def _parsed_adj(text: str) -> int:
 
 @cli.command("next")
 @click.option(
-    *("--cgroup", "--unit", "--container"), metavar="NAME", help="If this cgroup reached its limit: a path, unit, id."
+    *("--cgroup", "--unit", "--container"),
+    metavar="NAME",
+    help="If this cgroup reached its limit: a path, unit, name or id.",
 )
 @click.option("--node", metavar="N", help="If memory of this NUMA node ran out.")
 @click.option("--need", callback=_size, metavar="SIZE", help="Each kill, until that much is free.")
@@ -210,7 +212,7 @@ def foretell(**options: object) -> None:
     """Whom the kernel would kill if memory ran out now.
 
     The kernel's own choice, made before it makes it: of the whole machine, or of a cgroup that reaches its limit.
-    NAME is a pid, a process, a unit, a container's id, a pod's UID or a cgroup.
+    NAME is a pid, a process, a unit, a container's name or id, a pod's UID or a cgroup.
     """
     from reprieve.next import Request, perform
 

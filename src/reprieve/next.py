@@ -112,7 +112,11 @@ def _cgroup(machine: Machine, name: str) -> str:
     found = whatif.find_cgroups(machine, name)
     if len(found) != 1:
         said = f"{name} could be {len(found)} cgroups" if found else f"there is no cgroup {name}"
-        hint = ", ".join(found[:4]) if found else "a path below /sys/fs/cgroup, a unit, a container's id, a pod's UID"
+        hint = (
+            ", ".join(found[:4])
+            if found
+            else "a path below /sys/fs/cgroup, a unit, a container's name or id, a pod's UID"
+        )
         raise Failure(said, hint=hint)
     return found[0]
 

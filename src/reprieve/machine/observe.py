@@ -5,6 +5,7 @@ import re
 import time
 
 from reprieve.machine.cgroup import read_cgroups, read_hierarchy
+from reprieve.machine.containers import read_containers
 from reprieve.machine.host import Host, identify
 from reprieve.machine.memory import (
     read_meminfo,
@@ -36,6 +37,8 @@ def observe(host: Host, gaps: list[Gap], *, unique_s: float = 0.1) -> Machine:
     page_bytes = _page_bytes(host, meminfo, zones)
     processes = read_processes(host, told, page_bytes=page_bytes)
     hierarchy = read_hierarchy(host, told)
+    cgroups = () if hierarchy is None else read_cgroups(host, told, hierarchy)
+    paths = [group.path for group in cgroups] + [process.cgroup or "/" for process in processes]
     uptime_s = _uptime_s(host, told)
     machine = Machine(
         machine_id=_identifier(told, "/etc/machine-id", identity.machine_id),
@@ -60,7 +63,8 @@ def observe(host: Host, gaps: list[Gap], *, unique_s: float = 0.1) -> Machine:
         settings=read_settings(host, told),
         cgroup_version=None if hierarchy is None else hierarchy.version,
         cgroup_private=None if hierarchy is None else hierarchy.private,
-        cgroups=() if hierarchy is None else read_cgroups(host, told, hierarchy),
+        cgroups=cgroups,
+        containers=() if host.root else read_containers(paths, told),
         processes=tuple(sorted(measure_unique(host, processes, told, budget_s=unique_s), key=lambda one: one.pid)),
     )
     _tell_view(machine, told)

@@ -105,6 +105,16 @@ class HugePool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Container:
+    """A running container as its engine calls it."""
+
+    container_id: str  # as in the path of its cgroup
+    manager: str  # "docker", "podman"
+    name: str | None = None
+    image: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
     """What a machine looks like from its /proc, /sys and cgroups."""
 
@@ -131,4 +141,5 @@ class Machine:
     cgroup_version: str | None = None  # "1", "2", "hybrid"
     cgroup_private: bool | None = None  # a container's view: groups above it and beside it are not seen
     cgroups: tuple[Cgroup, ...] = ()  # parents before children; all with a memory controller
+    containers: tuple[Container, ...] = ()  # those of engines that could be asked
     processes: tuple[Process, ...] = ()  # by pid

@@ -1,9 +1,13 @@
-"""Which limit a cgroup meets first, and how much it may still take."""
+"""Whose a cgroup is, which limit it meets first, and how much it may still take."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 from reprieve.model.cgroup import Cgroup, Limit
+from reprieve.model.machine import Container
+from reprieve.model.oom import Workload
+from reprieve.oom.paths import workload
 
 
 class Bound(NamedTuple):
@@ -20,6 +24,15 @@ def ancestors(path: str) -> Iterator[str]:
     while path != "/":
         path = path.rpartition("/")[0] or "/"
         yield path
+
+
+def owner(path: str, containers: Iterable[Container]) -> Workload:
+    """The workload whose cgroup this is; a container by the name its engine gave it."""
+    found = workload(path)
+    for container in containers:
+        if container.container_id == found.container_id and container.name:
+            return replace(found, name=found.name.replace(container.container_id[:12], container.name))
+    return found
 
 
 def file_cache_bytes(group: Cgroup) -> int | None:

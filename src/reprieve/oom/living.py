@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 from reprieve.model.cgroup import Cgroup, Limit
-from reprieve.model.machine import Machine
+from reprieve.model.machine import Container, Machine
 from reprieve.model.oom import OOM_SCORE_ADJ_MIN
 from reprieve.model.process import Process
 from reprieve.oom.choose import Candidate, Choice, choose, numbers
@@ -33,6 +33,7 @@ class Prediction:
     killed: tuple[Process, ...] = ()  # all who die, the victim first
     instead: str | None = None  # what happens in place of a choice: "panic", "allocating-task", "waits"
     uncounted: int = 0  # processes of which the kernel knows more than could be read: they are not in the ranking
+    containers: tuple[Container, ...] = ()  # by whose names people know them
 
     @property
     def victim(self) -> Process | None:
@@ -146,6 +147,7 @@ def predict(machine: Machine, domain: Domain, gone: Iterable[int] = ()) -> Predi
         killed=killed,
         instead=instead,
         uncounted=uncounted,
+        containers=machine.containers,
     )
 
 

@@ -33,16 +33,22 @@ def find_cgroups(machine: Machine, name: str) -> tuple[str, ...]:
     if name in paths:
         return (name,)
     ends = [path for path in paths if path.endswith(f"/{name}")]
-    return tuple(ends or (path for path in paths if _is_called(path, name)))
+    ids = {container.container_id for container in machine.containers if container.name == name}
+    return tuple(ends or (path for path in paths if _is_called(path, name, ids)))
 
 
-def _is_called(path: str, name: str) -> bool:
-    """Is it what makes the group a unit, a container or a pod? What is below it is in it."""
+def _is_called(path: str, name: str, ids: Collection[str]) -> bool:
+    """Is it what makes the group a unit, a container or a pod? What is below it is in it.
+
+    `ids`: of the containers of that name.
+    """
     above, _, last = path.rpartition("/")
     if last.rpartition(".")[0] == name:  # nginx for nginx.service
         return True
     own, outer = workload(path), workload(above or "/")
     if own.container_id not in (None, outer.container_id):
+        if own.container_id in ids:
+            return True
         return len(name) >= _ID_DIGITS and own.container_id is not None and own.container_id.startswith(name)
     return own.pod_uid == name != outer.pod_uid
 

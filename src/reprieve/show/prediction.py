@@ -8,9 +8,8 @@ from reprieve.model.machine import Machine
 from reprieve.model.oom import OOM_SCORE_ADJ_MIN
 from reprieve.model.process import Process
 from reprieve.oom.choose import Candidate
-from reprieve.oom.groups import by_headroom
+from reprieve.oom.groups import by_headroom, owner
 from reprieve.oom.living import Prediction, freed_bytes
-from reprieve.oom.paths import workload
 from reprieve.show import answer, escape
 from reprieve.show.text import Page, colours, plain_paint
 from reprieve.units import percent, size
@@ -75,14 +74,14 @@ def _who(prediction: Prediction) -> tuple[str, ...]:
         return ("nobody: there is no process that the kernel may kill",)
     others = len(prediction.killed) - 1
     said = answer.process(victim.comm, victim.pid) + (f" and {others} more of its group" if others else "")
-    return (said, answer.of_workload(workload(victim.cgroup or "/")))
+    return (said, answer.of_workload(owner(victim.cgroup or "/", prediction.containers)))
 
 
 def _where(prediction: Prediction) -> str:
     domain = prediction.domain
     total = size(domain.total_pages * domain.page_bytes)
     if domain.cgroup is not None:
-        name = quote(workload(domain.cgroup).name)
+        name = quote(owner(domain.cgroup, prediction.containers).name)
         return f"if {name} reached its limit now; scores are shares of {total}, that limit and the swap it may use"
     if domain.nodes is not None:
         nodes = ", ".join(map(str, sorted(domain.nodes)))
@@ -116,7 +115,7 @@ def _with_it(prediction: Prediction) -> str:
     assert prediction.group is not None
     others = [answer.process(process.comm, process.pid) for process in prediction.killed[1:]]
     shown = ", ".join(others[:3]) + (f" and {len(others) - 3} others" if len(others) > 3 else "")
-    return f"{shown}: memory.oom.group of {quote(workload(prediction.group).name)} is set"
+    return f"{shown}: memory.oom.group of {quote(owner(prediction.group, prediction.containers).name)} is set"
 
 
 def _spared(machine: Machine, prediction: Prediction) -> str | None:
@@ -157,7 +156,10 @@ _STEP_PAGES = 64  # that a thread or a processor keeps uncounted, at least
 def _nearest(machine: Machine) -> str:
     """Where memory runs out first, by how much is left there: the limits of groups, and the machine."""
     rooms = [
-        (bound.headroom_bytes, f"{quote(workload(bound.group.path).name)}, limit {size(bound.limit_bytes)}")
+        (
+            bound.headroom_bytes,
+            f"{quote(owner(bound.group.path, machine.containers).name)}, limit {size(bound.limit_bytes)}",
+        )
         for bound in by_headroom(machine.cgroups)
         if bound.group.path != "/"
     ]
@@ -203,5 +205,6 @@ def _ranking(page: Page, prediction: Prediction, most: int | None) -> Iterator[s
 def _row(prediction: Prediction, candidate: Candidate) -> str:
     process: Process = prediction.processes[candidate.pid]
     held = size(candidate.pages * prediction.domain.page_bytes)
-    said = answer.process(process.comm, process.pid) + answer.of_workload(workload(process.cgroup or "/"))
+    group = owner(process.cgroup or "/", prediction.containers)
+    said = answer.process(process.comm, process.pid) + answer.of_workload(group)
     return f"{prediction.choice.points(candidate):>10}{held:>11}{candidate.adj:>7}  {escape.plain(said)}"
