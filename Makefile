@@ -82,7 +82,8 @@ test-matrix: .build/slow-packages .build/dev .build/guests
 	@echo "make test-matrix: all kernels and scenarios, an hour of fuzzing; by hand"
 	@$(BIN)/python -m pytest -q -m matrix
 
-bench: .build/dev
+bench: .build/test-packages .build/dev
+	@$(INSTALL) procps smem >/dev/null
 	@echo "make bench: side by side with what people use today; budget 40 minutes"
 	@$(BIN)/python -m bench
 

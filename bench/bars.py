@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -92,6 +92,39 @@ def hostile(folder: Path) -> Sequence[Bar]:
     ]
 
 
+def living(_folder: Path) -> Iterator[Bar]:
+    """A machine with 2,000 processes more while the bars are asked for: thirty looks in a process, and thirty of ps."""
+    sleepers = [subprocess.Popen(("sleep", "3600"), stdin=subprocess.DEVNULL) for _ in range(_SLEEPERS)]
+    looks = Command(argv=(_PYTHON, str(Path(__file__).parent / "scan.py"), str(_LOOKS)))
+    ps = Command(argv=("sh", "-c", f"for look in $(seq {_LOOKS}); do ps aux --sort=-%mem; done"))
+    smem = Command(argv=("smem", "-t", "-k", "-c", "pid name pss"))
+    try:
+        yield Bar(
+            what=f"2,000 processes, {_LOOKS} looks", ours=looks, theirs=ps, figure=cpu_ratio, unit="×", at_most=0.65
+        )
+        yield Bar(
+            what="one of them, start-up shared",
+            ours=looks,
+            theirs=smem,
+            figure=lambda ours, theirs: cpu_s(ours) / _LOOKS / cpu_s(theirs),
+            unit="×",
+            at_most=0.05,
+            runs=3,
+        )
+        whole = Command(argv=(_REPRIEVE, "next"))
+        one_ps = Command(argv=("ps", "aux", "--sort=-%mem"))
+        yield Bar(what="the whole of `next`", ours=whole, theirs=one_ps, figure=cpu_ratio, unit="×", at_most=None)
+        yield Bar(what="memory for it", ours=whole, figure=rss_mib, unit="MiB", at_most=60, runs=1)
+    finally:
+        for sleeper in sleepers:
+            sleeper.kill()
+        for sleeper in sleepers:
+            sleeper.wait()
+
+
+_SLEEPERS, _LOOKS = 2_000, 30
+
+
 def start(folder: Path) -> Sequence[Bar]:
     """One report, in units of an interpreter that does nothing."""
     _make(folder / "dmesg", "--reports=1", "--rows", "54", "54")
@@ -109,4 +142,4 @@ def _make(log: Path, *options: str) -> None:
     subprocess.run([_PYTHON, str(Path(__file__).parent / "corpus.py"), str(log), *options], check=True)
 
 
-GROUPS: tuple[Group, ...] = (finding, explaining, many, hostile, start)
+GROUPS: tuple[Group, ...] = (finding, explaining, many, hostile, living, start)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Container, Iterable
 from dataclasses import replace
 from functools import lru_cache
+from operator import itemgetter
 from typing import NamedTuple
 
 from reprieve.machine.host import Host
@@ -179,13 +180,16 @@ def _read_process(
     )
 
 
+_WANTED = itemgetter(1, 6, 17, 19, 21)  # of what follows the comm: ppid, flags, num_threads, starttime, rss
+
+
 def _parse_stat(text: str) -> _Stat | None:
     """do_task_stat() in fs/proc/array.c. The comm may hold ") R 1" and newlines: what follows the last ")" is ours."""
     opened, closed = text.find(" ("), text.rfind(") ")
     fields = text[closed + 2 :].split(maxsplit=22)
     if opened < 1 or closed < opened or len(fields) < 22:
         return None
-    ppid, flags, threads, start, rss = (number(fields[at]) for at in (1, 6, 17, 19, 21))
+    ppid, flags, threads, start, rss = map(number, _WANTED(fields))
     if ppid is None or flags is None or threads is None or start is None or rss is None:
         return None
     if rss >= 1 << 47:  # 2^63 bytes: no machine's, and no JSON reader's
