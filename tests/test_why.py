@@ -480,7 +480,9 @@ def test_a_kill_found_is_status_3_only_where_that_is_asked_for(reprieve: Run, th
 def test_nothing_that_can_be_read_is_status_1_with_what_to_do(reprieve: Run) -> None:
     done = reprieve("why", "absent.log")
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("reprieve: absent.log: does not exist")
+    said, hint = done.stderr.splitlines()
+    assert said == "reprieve: absent.log: does not exist"
+    assert hint.startswith("  name a log")
 
 
 @pytest.mark.parametrize(

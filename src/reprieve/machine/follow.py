@@ -15,6 +15,7 @@ from reprieve.machine.source import open_quietly, shown, unreadable
 from reprieve.model.finding import Failure, Gap
 
 QUIET_S = 1.0
+_ANOTHER = "name a log file, a pipe, or - for standard input"
 _LOOK_S = 0.25  # how often a file is looked at: the standard library cannot be told of its growth
 _LINE_BYTES = 64 * 1024  # a line longer than that is given in pieces
 _READ_BYTES = 64 * 1024
@@ -46,10 +47,10 @@ def _arriving(path: str | None, wait: _Wait, gaps: list[Gap]) -> Iterator[bytes 
                 return _pipe(os.dup(file.fileno()), wait)
     except OSError as error:
         gap = unreadable(path, error)
-        raise Failure(f"{gap.place}: {gap.reason}", hint=gap.hint) from error
+        raise Failure(f"{gap.place}: {gap.reason}", hint=gap.hint or _ANOTHER) from error
     if stat.S_ISREG(kind):
         return _file(path, wait, gaps)
-    raise Failure(f"{shown(path)}: is no log that grows", hint="name a log file, a pipe, or - for standard input")
+    raise Failure(f"{shown(path)}: is no log that grows", hint=_ANOTHER)
 
 
 def _kernel(wait: _Wait, gaps: list[Gap], *, or_journal: bool) -> Iterator[bytes | None]:

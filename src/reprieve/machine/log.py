@@ -26,6 +26,7 @@ _IN_TEXT = bytes((*b"\a\b\t\n\v\f\r\x1b", *range(0x20, 0x7F), *range(0x80, 0x100
 _HOLE = bytes(64)  # a crash leaves zeros where the disk had not yet what was written; they say nothing
 _LOOKED_AT_BYTES = 64 * 1024
 _STRANGE = 16  # so many bytes are damage, however short the text
+_ANOTHER = "name a log, a folder of logs or - for standard input; without one this machine's are read"
 
 
 def named(arguments: Sequence[str], identity: Identity) -> tuple[list[Source], list[Gap]]:
@@ -43,7 +44,7 @@ def named(arguments: Sequence[str], identity: Identity) -> tuple[list[Source], l
         sources += [told_if_no_log(source) if source.name in names else source for source in found]
     if not sources:
         gap = gaps[0] if gaps else Gap(place=shown(arguments[0]), reason="holds no log", hint="name a log file")
-        raise Failure(f"{gap.place}: {gap.reason}", hint=gap.hint)
+        raise Failure(f"{gap.place}: {gap.reason}", hint=gap.hint or _ANOTHER)
     return sources, gaps
 
 
