@@ -103,6 +103,15 @@ def test_this_machine_is_in_it_and_no_command_line_and_no_environment(
     assert len(snapshot.ooms) <= REPORTS
 
 
+def test_the_tool_itself_is_not_in_it_nobody_foretells_its_end(reprieve: Run, tmp_path: Path) -> None:
+    reprieve("snapshot", "-o", "file")
+    machine = unpack((tmp_path / "file").read_bytes()).machine
+    assert machine is not None
+    assert os.getpid() in {process.pid for process in machine.processes}
+    ours = [process for process in machine.processes if process.ppid == os.getpid()]
+    assert [process.comm for process in ours if process.oom_score_adj == 1000] == []
+
+
 def test_what_the_kernel_does_not_tell_everybody_only_the_owner_may_read(reprieve: Run, tmp_path: Path) -> None:
     reprieve("snapshot", "--from", WHOLE, "-o", "file")
     assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o600

@@ -13,6 +13,7 @@ from reprieve.machine.source import Source, shown
 from reprieve.model.finding import Failure, Gap
 from reprieve.model.oom import OomReport
 from reprieve.model.snapshot import Snapshot
+from reprieve.rules.whatif import without
 from reprieve.show.escape import visible
 from reprieve.units import size
 from reprieve.why import INCOMPLETE
@@ -46,6 +47,8 @@ def take(root: str = "/") -> Snapshot:
         raise Failure(f"{shown(root)} holds neither proc nor sys", hint="name the root of a captured machine")
     gaps: list[Gap] = []
     machine = observe(host, gaps)  # first: to read logs takes memory and time
+    if not host.root:
+        machine = without(machine, {os.getpid()})  # it ends before anybody is chosen
     told = tell(_sources(host.root, identify(host.root), gaps), lambda _: True, REPORTS, gaps)
     return replace(told, ooms=_newest(told.ooms), history=told.history[-HISTORY:], machine=machine)
 

@@ -56,8 +56,8 @@ def perform(request: Request) -> int:
         return _follow(request, identity, wanted, hide)
     most = 0 if request.listed else sys.maxsize if request.every else request.last or 1
     ended = request.last is None and not request.every
-    if kept is not None and request.origin is not None:
-        places: tuple[str, ...] = (shown(request.origin),)
+    if kept is not None:
+        places: tuple[str, ...] = (shown(request.origin or ""),)
         told = retell(kept, wanted, most, places[0], ended=ended)
     else:
         sources, gaps = _sources(request, identity)
