@@ -46,7 +46,15 @@ class Listener:
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.bind(str(path))
         self.socket.listen()
-        threading.Thread(target=self._serve, daemon=True).start()
+        self.thread = threading.Thread(target=self._serve, daemon=True)
+        self.thread.start()
+
+    def close(self) -> None:
+        """Whoever was kept waiting is let go."""
+        self.socket.shutdown(socket.SHUT_RDWR)  # accept() does not notice that its socket is closed
+        self.thread.join(10)
+        for one in (self.socket, *self.kept):
+            one.close()
 
     def _serve(self) -> None:
         while True:
@@ -73,7 +81,8 @@ class Listener:
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Listener]:
     listener = Listener(tmp_path_factory.mktemp("engine") / "s")
     yield listener
-    listener.socket.close()
+    listener.close()
+    assert not listener.thread.is_alive()
 
 
 @pytest.fixture(autouse=True)
