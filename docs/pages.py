@@ -6,22 +6,25 @@ import inspect
 from pathlib import Path
 
 from reprieve.rules import RULES
+from reprieve.rules.living import CHECKS, SHARES, code_of
 
 FOLDER = Path(__file__).parent / "findings"
+_KILLS = "What `reprieve why` can say about a kill:"
+_LIVING = "What `reprieve check` can say about a living machine:"
 
 
 def pages() -> dict[str, str]:
     """The text of each page by its file name: one for each finding, and README.md that names them all."""
-    written, index = {}, []
-    for rule in RULES:
-        code = rule.__name__.replace("_", "-")
-        claim, _, why = inspect.cleandoc(rule.__doc__ or "").partition("\n\n")
-        written[f"{code}.md"] = f"# {code}\n\n**{claim}**\n\n{why}\n"
-        index.append(f"- [{code}]({code}.md): {claim}")
-    head = (
-        "# Findings\n\nWhat `reprieve why` can say about a kill. `reprieve why --explain CODE` prints the same page.\n"
-    )
-    written["README.md"] = "\n".join((head, *index, ""))
+    written = {}
+    index = ["# Findings", "", "`reprieve why --explain CODE` prints the same pages."]
+    for title, rules in ((_KILLS, RULES), (_LIVING, (*SHARES, *CHECKS))):
+        index += ["", title, ""]
+        for rule in rules:
+            code = code_of(rule)
+            claim, _, why = inspect.cleandoc(rule.__doc__ or "").partition("\n\n")
+            written[f"{code}.md"] = f"# {code}\n\n**{claim}**\n\n{why}\n"
+            index.append(f"- [{code}]({code}.md): {claim}")
+    written["README.md"] = "\n".join((*index, ""))
     return written
 
 

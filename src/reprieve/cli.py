@@ -63,9 +63,9 @@ def _moment(_context: click.Context, _option: click.Parameter, text: str | None)
 
 def _codes(_context: click.Context, _option: click.Parameter, begun: str) -> list[str]:
     from reprieve.rules import RULES
+    from reprieve.rules.living import CHECKS, SHARES, code_of
 
-    codes = (rule.__name__.replace("_", "-") for rule in RULES)
-    return [code for code in codes if code.startswith(begun)]
+    return [code for code in map(code_of, (*RULES, *SHARES, *CHECKS)) if code.startswith(begun)]
 
 
 @cli.command()
@@ -215,6 +215,88 @@ def foretell(**options: object) -> None:
     NAME is a pid, a process, a unit, a container's name or id, a pod's UID or a cgroup.
     """
     from reprieve.next import Request, perform
+
+    sys.exit(perform(Request(**options)))  # type: ignore[arg-type]
+
+
+def _checks(_context: click.Context, _option: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
+    from reprieve.rules.living import CHECKS, SHARES, code_of
+
+    known = set(map(code_of, (*SHARES, *CHECKS)))
+    for code in given:
+        if code not in known:
+            raise click.BadParameter(f"{code!r} is no code of a finding: there are {', '.join(sorted(known))}")
+    return given
+
+
+def _share(_context: click.Context, _option: click.Parameter, text: str) -> float:
+    digits = text.strip().removesuffix("%").strip()
+    if not (digits.isascii() and digits.isdecimal() and 1 <= int(digits[:4]) <= 100):
+        raise click.BadParameter(f"{text!r} is no share: try 80%")
+    return int(digits) / 100
+
+
+def _known_checks(_context: click.Context, _option: click.Parameter, begun: str) -> list[str]:
+    from reprieve.rules.living import CHECKS, SHARES, code_of
+
+    return [code for code in map(code_of, (*SHARES, *CHECKS)) if code.startswith(begun)]
+
+
+@cli.command()
+@click.option("-v", "--verbose", is_flag=True, help="Why each matters, all that can be done, the evidence.")
+@click.option(
+    *("--only", "only"),
+    multiple=True,
+    callback=_checks,
+    shell_complete=_known_checks,
+    metavar="CODE",
+    help="Findings of this code alone.",
+)
+@click.option(
+    *("--skip", "skip"),
+    multiple=True,
+    callback=_checks,
+    shell_complete=_known_checks,
+    metavar="CODE",
+    help="No findings of this code.",
+)
+@click.option(
+    "--warn-share",
+    default="80%",
+    callback=_share,
+    metavar="SHARE",
+    help="From which share of its limit, or of RAM, a group or a process is told of: 80% unless given.",
+)
+@click.option(
+    "--fail-on",
+    type=click.Choice(("critical", "warning", "notice", "info")),
+    metavar="SEVERITY",
+    help="Exit with status 3 on a finding of this severity, or a worse one.",
+)
+@click.option(
+    "--accepted",
+    type=click.Path(readable=False),
+    metavar="FILE",
+    help="Findings to leave out, each with a reason and an end; /etc/reprieve/accepted.toml unless given.",
+)
+@click.option("--since-last", is_flag=True, help="What is new since the last look with this option.")
+@click.option("--summary", is_flag=True, help="One line, and none if nothing is found: for cron.")
+@click.option(
+    "--from", "origin", type=click.Path(readable=False), metavar="FILE", help="A snapshot, or a captured root."
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON document a line, for scripts.")
+@click.option("--markdown", is_flag=True, help="For a ticket.")
+@click.option("--html", type=click.Path(readable=False), metavar="FILE", help="One self-contained page.")
+def check(**options: object) -> None:
+    """What on this machine leads to the next kill.
+
+    Settings, limits and what is held now, each finding with its evidence and what to do. Nothing is changed.
+    """
+    for group in (("as_json", "markdown", "html", "summary"), ("origin", "since_last")):
+        given = [f"--{_SPELLED.get(name, name.replace('_', '-'))}" for name in group if options[name]]
+        if len(given) > 1:
+            raise click.UsageError(f"{' and '.join(given)} exclude each other")
+    from reprieve.check import Request, perform
 
     sys.exit(perform(Request(**options)))  # type: ignore[arg-type]
 

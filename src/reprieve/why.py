@@ -95,8 +95,9 @@ def explain_code(code: str) -> str:
     import inspect
 
     from reprieve.rules import RULES
+    from reprieve.rules.living import CHECKS, SHARES, code_of
 
-    pages = {rule.__name__.replace("_", "-"): inspect.getdoc(rule) or "" for rule in RULES}
+    pages = {code_of(rule): inspect.getdoc(rule) or "" for rule in (*RULES, *SHARES, *CHECKS)}
     if code not in pages:
         raise Failure(f"no finding has the code {code!r}", hint=f"there are: {', '.join(pages)}")
     return f"{code}\n\n{pages[code]}"
@@ -301,7 +302,7 @@ def _explanation(request: Request, snapshot: Snapshot) -> Iterator[str]:
     if request.html is not None:
         from reprieve.show import page
 
-        _write(request.html, page.render(snapshot, findings))
+        write(request.html, page.render(snapshot, findings))
         yield f"written: {request.html}"
     elif request.as_json:
         from reprieve.show import jsonl
@@ -486,7 +487,8 @@ def _print(request: Request, lines: Iterable[str]) -> bool:
     return True
 
 
-def _write(path: str, text: str) -> None:
+def write(path: str, text: str) -> None:
+    """A page, to a file. Raises Failure."""
     try:
         with open(path, "w", encoding="utf-8") as file:
             file.write(text)

@@ -63,6 +63,7 @@ class Finding:
     claim: str  # one sentence; names in it are marked by `quote`
     detail: tuple[str, ...] = ()  # further sentences: why it matters, what the figures are
     about: Workload | None = None
+    subject: str = ""  # what it is about, spelled alike at each look: a unit, a cgroup, a setting; "" is the machine
     evidence: tuple[Evidence, ...] = ()
     remedies: tuple[Remedy, ...] = ()
     oom: int | None = None  # which event of the snapshot it explains, counted from 0

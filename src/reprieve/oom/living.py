@@ -151,6 +151,18 @@ def predict(machine: Machine, domain: Domain, gone: Iterable[int] = ()) -> Predi
     )
 
 
+def spared(machine: Machine, prediction: Prediction) -> Process | None:
+    """The largest, if it is not among those who die and they free far less: their death would not help for long."""
+    if prediction.domain.cgroup is None and prediction.domain.nodes is None:
+        exempt = [process for process in machine.processes if process.oom_score_adj == OOM_SCORE_ADJ_MIN]
+    else:
+        exempt = []
+    largest = max((*prediction.processes.values(), *exempt), key=freed_bytes, default=None)
+    if largest is None or largest in prediction.killed or freed_bytes(largest) < 2 * prediction.freed_bytes:
+        return None
+    return largest
+
+
 def sequence(machine: Machine, domain: Domain, need_bytes: int) -> Iterator[Prediction]:
     """One kill after the other, until that much came free, or nobody is left."""
     gone: set[int] = set()

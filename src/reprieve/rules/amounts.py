@@ -26,6 +26,20 @@ def raised_limit(reached_bytes: int, swapped_bytes: int = 0) -> Amount:
     return Amount(count_bytes=proposed, formula=formula)
 
 
+def limit_by_peak(peak_bytes: int) -> Amount:
+    """A limit for a group whose highest use is known: a quarter above it, 32 MiB more at least."""
+    proposed = _round_up(peak_bytes + max(peak_bytes // 4, 32 * MIB))
+    formula = f"{size(peak_bytes)} at its peak + 25 % (32 MiB at least), in steps of 16 MiB: {size(proposed)}"
+    return Amount(count_bytes=proposed, formula=formula)
+
+
+def limit_of_parent(child_bytes: int, beside_bytes: int) -> Amount:
+    """A limit for a group under which one inside can reach its own, beside what the others hold now."""
+    proposed = _round_up(child_bytes + beside_bytes)
+    formula = f"{size(child_bytes)} of the inner limit + {size(beside_bytes)} that others in it hold: {size(proposed)}"
+    return Amount(count_bytes=proposed, formula=formula)
+
+
 def own_limit(ram_bytes: int, others_bytes: int) -> Amount | None:
     """A limit for one program beside all others, with a tenth of the RAM to spare; None if they leave it nothing."""
     spare = ram_bytes // 10
@@ -81,6 +95,19 @@ def workers_that_fit(sizes_bytes: list[int], ram_bytes: int) -> tuple[int, str] 
         fit,
         f"({size(held)} held − {spare}, a tenth of RAM) / {size(each)}, the largest = {fit} of {len(sizes_bytes)}",
     )
+
+
+def commit_ratio(promised_bytes: int, ram_bytes: int, swap_bytes: int) -> tuple[int, str] | None:
+    """The percentage of RAM that may be promised, a quarter above what is; None if swap alone covers that.
+
+    `ram_bytes` is RAM less huge pages.
+    """
+    wanted = promised_bytes + promised_bytes // 4
+    ratio = -(-100 * (wanted - swap_bytes) // ram_bytes)
+    if ratio < 1:
+        return None
+    less = f" − {size(swap_bytes)} of swap" if swap_bytes else ""
+    return ratio, f"({size(promised_bytes)} promised + 25 %{less}) / {size(ram_bytes)} of RAM = {ratio} %"
 
 
 def _round_up(count_bytes: int) -> int:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from reprieve.model.finding import Finding, Remedy, quote
-from reprieve.model.oom import OomReport, Zone, figure
+from reprieve.model.oom import OomReport, Workload, Zone, figure
 from reprieve.model.snapshot import Snapshot
 from reprieve.rules.account import (
     BOUND,
@@ -219,12 +219,7 @@ def _take_down_wall(oom: OomReport, by_cpuset: bool, nodes: str) -> tuple[Remedy
                 commands=(command,),
             ),
         )
-    clear: tuple[str, ...] | None = None
-    group = oom.workload
-    if group is not None and group.manager == "systemd" and group.unit is not None and group.uid is None:
-        clear = ("systemctl", "set-property", "--", group.unit, "AllowedMemoryNodes=")
-    elif group is not None and group.kind == "cgroup" and group.path.startswith("/"):
-        clear = ("sh", "-c", 'echo > "$1"', "sh", f"/sys/fs/cgroup{group.path}/cpuset.mems")  # empty: as its parent
+    clear = clear_nodes(oom.workload)
     return (
         Remedy(
             title=f"Allow more memory nodes in cpuset.mems of {quote(oom.cpuset or 'its cpuset')}",
@@ -232,3 +227,12 @@ def _take_down_wall(oom: OomReport, by_cpuset: bool, nodes: str) -> tuple[Remedy
             commands=(clear,) if clear is not None else (),
         ),
     )
+
+
+def clear_nodes(group: Workload | None) -> tuple[str, ...] | None:
+    """The command by which a workload may use all nodes that its parent may; None where it is not known."""
+    if group is not None and group.manager == "systemd" and group.unit is not None and group.uid is None:
+        return ("systemctl", "set-property", "--", group.unit, "AllowedMemoryNodes=")
+    if group is not None and group.kind == "cgroup" and group.path.startswith("/"):
+        return ("sh", "-c", 'echo > "$1"', "sh", f"/sys/fs/cgroup{group.path}/cpuset.mems")  # empty: as its parent
+    return None

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from reprieve.model.finding import Change, Finding, Place, Remedy, quote
-from reprieve.model.oom import Memcg, OomReport
+from reprieve.model.oom import Memcg, Workload
 from reprieve.model.snapshot import Snapshot
 from reprieve.rules.account import ANON, SHMEM, holders, of_cgroup, of_machine, part, ram_bytes, total_bytes
 from reprieve.rules.amounts import swap_size
@@ -36,7 +36,7 @@ def no_swap(snapshot: Snapshot) -> Iterator[Finding]:
             confidence="certain",
             claim=f"There is no swap: {size(held)} ({percent(held, ram)} of RAM) of heaps and tmpfs had to stay in RAM",
             evidence=memory_lines(oom, "Total swap", "active_anon"),
-            remedies=_add_swap(held),
+            remedies=add_swap(held),
             oom=number,
         )
 
@@ -101,7 +101,7 @@ def cgroup_swap_limit(snapshot: Snapshot) -> Iterator[Finding]:
             claim=f"{name} {whether}: {size(held)} of heaps and tmpfs had to stay in RAM",
             about=oom.limit_of,
             evidence=lines(oom, line),
-            remedies=_allow_swap(oom),
+            remedies=allow_swap(oom.limit_of, old_cgroups=oom.memcg.usage("memory+swap") is not None),
             oom=number,
         )
 
@@ -123,7 +123,8 @@ def _swap_of(memcg: Memcg) -> tuple[int, int, int] | None:
     return both.line, max(both.usage_bytes - memory.usage_bytes, 0), limit
 
 
-def _add_swap(swappable: int) -> tuple[Remedy, ...]:
+def add_swap(swappable: int) -> tuple[Remedy, ...]:
+    """A swap file for so much of heaps and tmpfs."""
     amount = swap_size(swappable)
     mib = amount.count_bytes // MIB
     commands = (  # a name that nothing else has; dd, not fallocate: swapon refuses holes
@@ -142,10 +143,8 @@ def _add_swap(swappable: int) -> tuple[Remedy, ...]:
     )
 
 
-def _allow_swap(oom: OomReport) -> tuple[Remedy, ...]:
-    group = oom.limit_of
-    if group is None:
-        return ()
+def allow_swap(group: Workload, *, old_cgroups: bool) -> tuple[Remedy, ...]:
+    """Let such a workload use the machine's swap; nothing where its manager decides. `old_cgroups`: of version 1."""
     cost = "what is swapped out is slow to use again; it helps only if the machine has swap"
     title = "Let it use the machine's swap"
     if group.manager == "systemd" and group.unit is not None and group.uid is None and group.container_id is None:
@@ -155,7 +154,7 @@ def _allow_swap(oom: OomReport) -> tuple[Remedy, ...]:
     if group.manager == "docker" and group.container_id is not None:
         return (Remedy(title=f"{title}: docker run --memory-swap=-1", cost=cost),)
     if group.kind == "cgroup" and group.path.startswith("/"):
-        if oom.memcg is not None and oom.memcg.usage("memory+swap") is not None:
+        if old_cgroups:
             return (Remedy(title=f"{title}: raise memory.memsw.limit_in_bytes of the group", cost=cost),)
         write = ("sh", "-c", 'echo max > "$1"', "sh", f"/sys/fs/cgroup{group.path}/memory.swap.max")
         return (Remedy(title=title, cost=cost, commands=(write,)),)

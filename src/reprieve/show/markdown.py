@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from reprieve.model.finding import Finding, Remedy, quote
+from reprieve.model.finding import Finding, Gap, Remedy, quote
+from reprieve.model.machine import Machine
 from reprieve.model.oom import OomReport, OomSummary
 from reprieve.model.snapshot import Snapshot
 from reprieve.rules.account import where
@@ -24,6 +25,27 @@ def render(snapshot: Snapshot, findings: Sequence[Finding]) -> Iterator[str]:
         yield from _headed("Evidence", escape.fence(shown))
     yield from _items("Refused memory, with nobody killed", map(answer.refused, snapshot.allocation_failures))
     yield from _items("Not seen", map(answer.unseen, snapshot.gaps))
+
+
+def checked(machine: Machine, findings: Sequence[Finding], gaps: Iterable[Gap]) -> Iterator[str]:
+    """What leads to the next kill, each finding with what to do; then what could not be seen."""
+    yield f"## What leads to the next kill: {escape.markdown(quote(machine.hostname or 'this machine'))}"
+    yield ""
+    if not findings:
+        yield "Nothing was found."
+        yield ""
+    for finding in findings:
+        yield f"### {finding.severity}: {finding.code}"
+        yield ""
+        yield from _finding(finding)
+        yield ""
+        for at, remedy in enumerate(finding.remedies, 1):
+            yield from _remedy(at, remedy)
+        shown = [f"{answer.place(line)}  {line.text}" for line in finding.evidence]
+        yield ""
+        yield from escape.fence(shown)
+        yield ""
+    yield from _items("Not seen", map(answer.unseen, gaps))
 
 
 def listing(history: Iterable[OomSummary]) -> Iterator[str]:

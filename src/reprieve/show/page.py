@@ -116,6 +116,7 @@ def render(snapshot: Snapshot, findings: Sequence[Finding]) -> str:
         views=views,
         others=others,
         other_remedies=answer.remedies(others),
+        others_title=_title(snapshot) if snapshot.machine is not None else "How it ended",
         refused=[answer.refused(failure) for failure in snapshot.allocation_failures],
         gaps=[answer.unseen(gap) for gap in snapshot.gaps],
         history=[answer.listed(summary) for summary in snapshot.history[-_HISTORY:]],
@@ -133,6 +134,8 @@ def render(snapshot: Snapshot, findings: Sequence[Finding]) -> str:
 
 
 def _title(snapshot: Snapshot) -> str:
+    if snapshot.machine is not None and not snapshot.ooms:
+        return f"What leads to the next kill: {escape.visible(snapshot.machine.hostname or 'this machine')}"
     if len(snapshot.ooms) == 1:
         victim = snapshot.ooms[0].victim
         if victim is not None:

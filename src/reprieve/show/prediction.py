@@ -5,11 +5,10 @@ from itertools import islice
 
 from reprieve.model.finding import Gap, quote
 from reprieve.model.machine import Machine
-from reprieve.model.oom import OOM_SCORE_ADJ_MIN
 from reprieve.model.process import Process
 from reprieve.oom.choose import Candidate
 from reprieve.oom.groups import by_headroom, owner
-from reprieve.oom.living import Prediction, freed_bytes
+from reprieve.oom.living import Prediction, freed_bytes, spared
 from reprieve.show import answer, escape
 from reprieve.show.text import Page, colours, plain_paint
 from reprieve.units import percent, size
@@ -119,15 +118,9 @@ def _with_it(prediction: Prediction) -> str:
 
 
 def _spared(machine: Machine, prediction: Prediction) -> str | None:
-    """The largest, if it is another and the victim frees far less: the kill would not help for long."""
-    ranked = {candidate.pid for candidate in prediction.choice.ranking}
-    if prediction.domain.cgroup is None and prediction.domain.nodes is None:
-        others = [process for process in machine.processes if process.oom_score_adj == OOM_SCORE_ADJ_MIN]
-    else:
-        others = []
-    everyone = [*(prediction.processes[pid] for pid in ranked), *others]
-    largest = max(everyone, key=freed_bytes)
-    if largest in prediction.killed or freed_bytes(largest) < 2 * prediction.freed_bytes:
+    """The largest, if it is another and the victim frees far less."""
+    largest = spared(machine, prediction)
+    if largest is None:
         return None
     return (
         f"{answer.process(largest.comm, largest.pid)}, which holds {size(freed_bytes(largest))}: "

@@ -1,0 +1,145 @@
+"""`reprieve check`: what on this machine leads to the next kill."""
+
+import os
+import sys
+import time
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from reprieve.machine.accepted import USUAL, read_accepted, read_last, state_file, write_last
+from reprieve.machine.host import Host, become_expendable
+from reprieve.machine.observe import observe
+from reprieve.machine.source import shown
+from reprieve.model.accepted import Accepted
+from reprieve.model.finding import Failure, Finding, Gap
+from reprieve.model.machine import Machine
+from reprieve.model.snapshot import Snapshot
+from reprieve.rules import SEVERITIES
+from reprieve.rules.living import check
+from reprieve.rules.living.accepted import sift
+from reprieve.rules.living.shares import WARN_SHARE
+from reprieve.rules.whatif import without
+from reprieve.snapshot import load
+from reprieve.why import FOUND, INCOMPLETE, colour, width, write
+
+
+class Request(NamedTuple):
+    """What was asked for, as on the command line."""
+
+    only: tuple[str, ...] = ()
+    skip: tuple[str, ...] = ()
+    warn_share: float = WARN_SHARE
+    fail_on: str | None = None
+    accepted: str | None = None  # a file of accepted findings
+    since_last: bool = False
+    origin: str | None = None
+    summary: bool = False
+    as_json: bool = False
+    markdown: bool = False
+    html: str | None = None
+    verbose: bool = False
+
+
+def perform(request: Request) -> int:
+    """Look, find, tell; the exit status. Raises Failure."""
+    become_expendable()
+    gaps: list[Gap] = []
+    machine = _machine(request.origin, gaps)
+    found = [one for one in check(Snapshot(machine=machine), share=request.warn_share) if _wanted(one, request)]
+    sifted = sift(found, _entries(request), time.time())
+    told, notes = sifted.told, _notes(sifted.accepted, sifted.expired)
+    if request.since_last:
+        told = _new(told, notes)
+    status = _status(request, told, gaps)
+    _tell(request, machine, told, notes, gaps, status)
+    return status
+
+
+def _machine(origin: str | None, gaps: list[Gap]) -> Machine:
+    """As it lives, without this process; or as it was captured."""
+    if origin is None:
+        return without(observe(Host(), gaps), {os.getpid()})
+    if os.path.isdir(origin):
+        return observe(Host(origin), gaps)
+    snapshot = load(origin)
+    if snapshot.machine is None:
+        raise Failure(f"{shown(origin)} tells of no machine", hint="reprieve snapshot -o FILE makes one that does")
+    gaps += snapshot.gaps
+    return snapshot.machine
+
+
+def _wanted(finding: Finding, request: Request) -> bool:
+    return finding.code not in request.skip and (not request.only or finding.code in request.only)
+
+
+def _entries(request: Request) -> list[Accepted]:
+    """Of the file that was named, or the usual one if it is there; of another machine's snapshot none but named."""
+    if request.accepted is not None:
+        return read_accepted(request.accepted)
+    if request.origin is None and os.path.exists(USUAL):
+        return read_accepted(USUAL)
+    return []
+
+
+def _notes(accepted: list[tuple[Finding, Accepted]], expired: list[Accepted]) -> list[str]:
+    """What was left out, and what no longer is: nothing disappears unsaid."""
+    said = [f"accepted: {finding.code} ({entry.reason})" for finding, entry in accepted]
+    for entry in expired:
+        day = time.strftime("%Y-%m-%d", time.localtime(entry.until_s))
+        said.append(f"was accepted until {day}: {entry.code} ({entry.reason})")
+    return said
+
+
+def _new(found: list[Finding], notes: list[str]) -> list[Finding]:
+    """Those that the last look did not have; what it had and this one has not is a note. Keeps this look."""
+    path = state_file()
+    last = read_last(path)
+    now = {(finding.code, finding.subject) for finding in found}
+    write_last(path, now)
+    if last is None:
+        return found
+    notes += [f"gone since the last look: {code} {subject}".rstrip() for code, subject in sorted(last - now)]
+    if stays := len(now & last):
+        notes.append(f"{stays} known from the last look {'is' if stays == 1 else 'are'} not shown again")
+    return [finding for finding in found if (finding.code, finding.subject) not in last]
+
+
+def _status(request: Request, told: list[Finding], gaps: list[Gap]) -> int:
+    if request.fail_on is not None:
+        worst = SEVERITIES.index(request.fail_on)
+        if any(SEVERITIES.index(finding.severity) <= worst for finding in told):
+            return FOUND
+    return INCOMPLETE if gaps else 0
+
+
+def _tell(
+    request: Request, machine: Machine, told: list[Finding], notes: list[str], gaps: list[Gap], status: int
+) -> None:
+    lines: Iterable[str]
+    if request.html is not None:
+        from reprieve.show import page
+
+        write(request.html, page.render(Snapshot(machine=machine, gaps=tuple(gaps)), told))
+        lines = (f"written: {request.html}",)
+    elif request.as_json:
+        from reprieve.show import jsonl
+
+        lines = (
+            *jsonl.render(Snapshot(gaps=tuple(gaps)), told),
+            jsonl.end(events=len(told), exit_status=status),
+        )
+    elif request.markdown:
+        from reprieve.show import markdown
+
+        lines = markdown.checked(machine, told, gaps)
+    elif request.summary:
+        from reprieve.show import checked
+
+        lines = (checked.summary(machine, told),) if told else ()
+    else:
+        from reprieve.show import checked
+
+        lines = checked.render(
+            machine, told, notes=notes, gaps=gaps, width=width(), colour=colour(), verbose=request.verbose
+        )
+    sys.stdout.writelines(f"{line}\n" for line in lines)

@@ -1,0 +1,83 @@
+"""The file of accepted findings, and what the last look found: the two files that `reprieve check` keeps."""
+
+import json
+import os
+import tomllib
+from datetime import date, datetime, time
+
+from reprieve.machine.source import shown
+from reprieve.model.accepted import Accepted
+from reprieve.model.finding import Failure
+
+USUAL = "/etc/reprieve/accepted.toml"
+_BYTES = 1024 * 1024
+_HOW = (
+    'an entry is: [[accept]], code = "swap-absent", reason = "…", until = 2027-01-31, and about = "…" if only of that'
+)
+
+
+def read_accepted(path: str) -> list[Accepted]:
+    """The entries of a file; each holds to the end of its day, in local time.
+
+    Raises Failure: it cannot be read, or an entry lacks its reason or its end.
+    """
+    try:
+        with open(path, "rb") as file:
+            text = file.read(_BYTES).decode()
+        entries = tomllib.loads(text).get("accept", [])
+    except OSError as error:
+        raise Failure(f"{shown(path)}: {error.strerror}", hint="name a file that can be read") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise Failure(f"{shown(path)}: {error}", hint=_HOW) from error
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise Failure(f"{shown(path)}: `accept` is no list of tables", hint=_HOW)
+    return [_entry(path, number, entry) for number, entry in enumerate(entries, 1)]
+
+
+def _entry(path: str, number: int, entry: dict[str, object]) -> Accepted:
+    code, about, reason, until = (entry.get(key) for key in ("code", "about", "reason", "until"))
+    unknown = ", ".join(entry.keys() - {"code", "about", "reason", "until"})
+    if unknown:
+        raise Failure(f"{shown(path)}, entry {number}: there is no {unknown}", hint=_HOW)
+    if not isinstance(code, str) or not isinstance(reason, str) or not reason.strip():
+        raise Failure(f"{shown(path)}, entry {number}: it needs a code and a reason", hint=_HOW)
+    if not isinstance(until, date) or not (about is None or isinstance(about, str)):
+        raise Failure(f"{shown(path)}, entry {number}: it needs a date until which it holds", hint=_HOW)
+    end = until if isinstance(until, datetime) else datetime.combine(until, time.max)
+    return Accepted(code=code, subject=about, reason=reason, until_s=end.timestamp())
+
+
+def state_file() -> str:
+    """Where the last look is kept: of root for the machine, of anybody else for himself."""
+    if os.geteuid() == 0:
+        return "/var/lib/reprieve/check.json"
+    home = os.environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local/state")
+    return os.path.join(home, "reprieve/check.json")
+
+
+def read_last(path: str) -> set[tuple[str, str]] | None:
+    """Code and subject of what was found at the last look; None: there was none, or it cannot be understood."""
+    try:
+        with open(path, "rb") as file:
+            told = json.loads(file.read(_BYTES))
+        return {(str(code), str(subject)) for code, subject in told["found"]}
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise Failure(f"{shown(path)}: {error.strerror}", hint="without --since-last it is not needed") from error
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+
+
+def write_last(path: str, found: set[tuple[str, str]]) -> None:
+    """Keep what was found, in one step: a look that is broken off leaves the last one. Raises Failure."""
+    beside = f"{path}.new"
+    try:
+        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+        with open(beside, "w", encoding="ascii") as file:
+            json.dump({"version": 1, "found": sorted(found)}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except OSError as error:
+        raise Failure(f"{shown(path)}: {error.strerror}", hint="without --since-last it is not needed") from error

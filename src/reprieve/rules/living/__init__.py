@@ -1,0 +1,65 @@
+"""What on a living machine leads to the next kill: facts of `Snapshot.machine` to findings."""
+
+from collections.abc import Iterator
+from itertools import chain
+
+from reprieve.model.finding import Finding
+from reprieve.model.snapshot import Snapshot
+from reprieve.rules import SEVERITIES
+from reprieve.rules.living.commit import commit_limit_near, overcommit_unbounded
+from reprieve.rules.living.groups import held_at_high, limits_exceed_memory, parent_below_child
+from reprieve.rules.living.kernel import (
+    huge_pages_reserved,
+    segments_forgotten,
+    slab_holds,
+    tmpfs_holds,
+    unevictable_holds,
+)
+from reprieve.rules.living.nodes import node_bound
+from reprieve.rules.living.order import exempt_holds, exemption_inherited, small_victim_next
+from reprieve.rules.living.settings import allocating_task_set, panic_set
+from reprieve.rules.living.shares import WARN_SHARE, group_near_limit, process_holds
+from reprieve.rules.living.swap import swap_absent, swap_forbidden, swap_nearly_full, swappiness_zero
+
+# What stands still already, what will soon run out, what makes it worse when it does. The code of a finding is the name
+# of its rule with dashes. Those of SHARES are told besides from which share on they speak.
+CHECKS = (
+    held_at_high,
+    swap_nearly_full,
+    commit_limit_near,
+    node_bound,
+    tmpfs_holds,
+    segments_forgotten,
+    slab_holds,
+    huge_pages_reserved,
+    unevictable_holds,
+    exempt_holds,
+    exemption_inherited,
+    small_victim_next,
+    parent_below_child,
+    limits_exceed_memory,
+    swap_forbidden,
+    swap_absent,
+    swappiness_zero,
+    overcommit_unbounded,
+    panic_set,
+    allocating_task_set,
+)
+SHARES = (group_near_limit, process_holds)
+
+
+def check(snapshot: Snapshot, *, share: float = WARN_SHARE) -> list[Finding]:
+    """All findings about the machine of a snapshot, the severest first, then in the order of SHARES and CHECKS.
+
+    `share` of its limit, or of all memory, from which on a cgroup or a process is worth a word.
+    """
+    found: Iterator[Finding] = chain(
+        (finding for rule in SHARES for finding in rule(snapshot, share)),
+        (finding for rule in CHECKS for finding in rule(snapshot)),
+    )
+    return sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))
+
+
+def code_of(rule: object) -> str:
+    """The code of a rule's findings: its name with dashes."""
+    return str(getattr(rule, "__name__", "")).replace("_", "-")

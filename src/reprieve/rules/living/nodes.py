@@ -1,0 +1,86 @@
+"""NUMA: who is kept to a node that is full while others have room."""
+
+from collections.abc import Iterator
+
+from reprieve.model.finding import Evidence, Finding, Remedy, quote
+from reprieve.model.machine import LiveNode
+from reprieve.model.oom import Workload
+from reprieve.model.process import Process
+from reprieve.model.snapshot import Snapshot
+from reprieve.oom.choose import numbers
+from reprieve.oom.groups import owner
+from reprieve.rules.host import clear_nodes
+from reprieve.rules.living.facts import living, named, own_bytes, process_line
+from reprieve.units import size
+
+_LOW = 0.1  # of what the nodes have: what can still be had there
+_ROOM = 4  # times as much on the other nodes
+
+
+def node_bound(snapshot: Snapshot) -> Iterator[Finding]:
+    """Processes may use some memory nodes alone, which are nearly full, while others have room.
+
+    A cpuset is a wall: the kernel kills behind it rather than use a node outside. A process that is bound to none moves
+    on to other nodes by itself, and needs no advice. Memory policies (numactl --membind) are walls too, but of them no
+    file tells at a glance: only cpusets are seen here.
+
+    Source: constrained_alloc() in mm/oom_kill.c; Documentation/admin-guide/mm/numa_memory_policy.rst.
+    """
+    machine = snapshot.machine
+    if machine is None or len(machine.nodes) < 2:
+        return
+    every = {node.number for node in machine.nodes}
+    walls: dict[str, list[Process]] = {}
+    for process in living(machine):
+        if process.mems_allowed is not None and numbers(process.mems_allowed) & every < every:
+            walls.setdefault(process.mems_allowed, []).append(process)
+    for allowed, bound in walls.items():
+        inside = [node for node in machine.nodes if node.number in numbers(allowed)]
+        outside = [node for node in machine.nodes if node not in inside]
+        total, left, elsewhere = sum(map(_total, inside)), sum(map(_left, inside)), sum(map(_left, outside))
+        if not total or left > total * _LOW or elsewhere < _ROOM * left:
+            continue
+        largest = max(bound, key=own_bytes)
+        whose = owner(largest.cgroup or "/", machine.containers)
+        others = f" and {len(bound) - 1} others" if len(bound) > 1 else ""
+        yield Finding(
+            code="node-bound",
+            severity="warning",
+            confidence="certain",
+            claim=f"{named(largest)}{others} may use memory node {quote(allowed)} alone: {size(left)} of {size(total)} "
+            f"can be had there, {size(elsewhere)} on others",
+            about=whose,
+            subject=f"node {allowed}",
+            evidence=(
+                process_line(largest),
+                *(Evidence(text=f"MemFree: {_free(node) // 1024} kB", source=_path(node)) for node in machine.nodes),
+            ),
+            remedies=(_open(whose, machine.cgroup_version),),
+        )
+
+
+def _total(node: LiveNode) -> int:
+    return dict(node.meminfo).get("MemTotal", 0)
+
+
+def _left(node: LiveNode) -> int:
+    """Free, and file cache that can be dropped."""
+    told = dict(node.meminfo)
+    return sum(told.get(name, 0) for name in ("MemFree", "Active(file)", "Inactive(file)"))
+
+
+def _free(node: LiveNode) -> int:
+    return dict(node.meminfo).get("MemFree", 0)
+
+
+def _path(node: LiveNode) -> str:
+    return f"/sys/devices/system/node/node{node.number}/meminfo"
+
+
+def _open(whose: Workload, version: str | None) -> Remedy:
+    clear = clear_nodes(whose) if version == "2" else None
+    return Remedy(
+        title="Let its cpuset use all nodes (cpuset.mems; AllowedMemoryNodes= of a unit)",
+        cost="memory of another node is slower to reach",
+        commands=(clear,) if clear is not None else (),
+    )

@@ -1,0 +1,160 @@
+"""Swap of a living machine: there is none, it is nearly full, or somebody may not use it."""
+
+from collections.abc import Iterator
+
+from reprieve.model.cgroup import Cgroup
+from reprieve.model.finding import Change, Finding, Place, Remedy, quote
+from reprieve.model.snapshot import Snapshot
+from reprieve.oom.groups import owner, swap_room
+from reprieve.rules.living.facts import (
+    figure,
+    group_lines,
+    living,
+    meminfo_lines,
+    named,
+    process_line,
+    setting,
+    sysctl_lines,
+    unreclaimable_bytes,
+)
+from reprieve.rules.swap import add_swap, allow_swap
+from reprieve.units import MIB, percent, size
+
+_ENOUGH = 0.25  # of RAM: less than that in heaps and tmpfs, and swap would not matter
+_SCARCE = 0.25  # of RAM: what can still be had, from which on full swap is a warning
+_FULL = 0.1  # of swap: free, from which on it is nearly full
+_MOST = 0.6  # of its limit: what a group holds that only swap could take
+
+
+def swap_absent(snapshot: Snapshot) -> Iterator[Finding]:
+    """The machine has no swap, so memory that nobody uses has to stay in RAM.
+
+    Anonymous pages (heaps, stacks) and tmpfs can only be reclaimed to swap. Without any, the page cache, which holds
+    the code of running programs, is thrown out first and read back again and again; then somebody is killed. Swap does
+    not cure a leak: it buys time, and room for what lies idle. zram does so without a disk.
+
+    Source: get_scan_count() in mm/vmscan.c; Documentation/admin-guide/blockdev/zram.rst.
+    """
+    machine = snapshot.machine
+    if machine is None or figure(machine, "SwapTotal") != 0:
+        return
+    ram, anon, shmem = (figure(machine, name) for name in ("MemTotal", "AnonPages", "Shmem"))
+    if ram is None or anon is None or anon + (shmem or 0) < ram * _ENOUGH:
+        return
+    held = anon + (shmem or 0)
+    yield Finding(
+        code="swap-absent",
+        severity="notice",
+        confidence="certain",
+        claim=f"There is no swap: {size(held)} ({percent(held, ram)} of RAM) of heaps and tmpfs have to stay in RAM",
+        subject="swap",
+        evidence=meminfo_lines(machine, "MemTotal", "SwapTotal", "AnonPages", "Shmem", "MemAvailable"),
+        remedies=() if machine.cgroup_private else add_swap(held),
+    )
+
+
+def swap_nearly_full(snapshot: Snapshot) -> Iterator[Finding]:
+    """Swap is nearly full: what comes next must stay in RAM.
+
+    Full swap alone harms nobody, if what lies there is idle. With little RAM left as well, the page cache goes next,
+    everything becomes slow, and then somebody is killed. What lies in swap does not show in the RSS of its owner.
+
+    Source: get_scan_count() in mm/vmscan.c.
+    """
+    machine = snapshot.machine
+    if machine is None:
+        return
+    ram, total, free, left = (figure(machine, name) for name in ("MemTotal", "SwapTotal", "SwapFree", "MemAvailable"))
+    if not total or free is None or ram is None or free > total * _FULL:
+        return
+    scarce = left is not None and left < ram * _SCARCE
+    most = sorted((one for one in living(machine) if one.swap_bytes), key=lambda one: -(one.swap_bytes or 0))[:3]
+    whose = ", ".join(f"{named(one)} {size(one.swap_bytes or 0)}" for one in most)
+    could = "" if left is None else f", and {size(left)} of RAM can be had"
+    yield Finding(
+        code="swap-nearly-full",
+        severity="warning" if scarce else "info",
+        confidence="certain",
+        claim=f"Swap is nearly full: {size(free)} of {size(total)} are free{could}",
+        detail=(f"Most of what is swapped out is of {whose}.",) if whose else (),
+        subject="swap",
+        evidence=(*meminfo_lines(machine, "SwapTotal", "SwapFree", "MemAvailable"), *map(process_line, most)),
+        remedies=add_swap(total * 2) if scarce and not machine.cgroup_private else (),
+    )
+
+
+def swap_forbidden(snapshot: Snapshot) -> Iterator[Finding]:
+    """A group with a memory limit may not use swap, though the machine has some free.
+
+    At its limit a group can move idle pages to the machine's swap, and live: swap does help a container, unless
+    memory.swap.max (version 1: the limit for memory and swap together) forbids it. Kubernetes forbids it by default.
+
+    Source: mem_cgroup_get_nr_swap_pages() in mm/memcontrol.c; Documentation/admin-guide/cgroup-v2.rst, memory.swap.max.
+    """
+    machine = snapshot.machine
+    free = None if machine is None else figure(machine, "SwapFree")
+    if machine is None or not free or free < MIB:
+        return
+    groups = {group.path: group for group in machine.cgroups}
+    for group in machine.cgroups:
+        held = unreclaimable_bytes(group)
+        if not isinstance(group.max_bytes, int) or held is None or held < group.max_bytes * _MOST:
+            continue
+        if swap_room(groups, group.path) != 0 or group.swap_current_bytes:
+            continue
+        whose = owner(group.path, machine.containers)
+        forbids = _forbidder(groups, group)
+        yield Finding(
+            code="swap-forbidden",
+            severity="notice",
+            confidence="certain",
+            claim=f"{quote(whose.name)} holds {size(held)} of its {size(group.max_bytes)} and may not use swap, of "
+            f"which the machine has {size(free)} free",
+            about=whose,
+            subject=group.path,
+            evidence=(
+                *group_lines(group, "memory.current", "memory.max"),
+                *group_lines(forbids, "memory.swap.max", "memory.memsw.limit_in_bytes"),
+                *meminfo_lines(machine, "SwapFree"),
+            ),
+            remedies=allow_swap(owner(forbids.path, machine.containers), old_cgroups=forbids.version == 1),
+        )
+
+
+def swappiness_zero(snapshot: Snapshot) -> Iterator[Finding]:
+    """vm.swappiness is 0: a group at its limit is killed though swap is free, and the machine swaps late.
+
+    0 is not "as little as possible": reclaim of a cgroup takes no anonymous page then, so the limit is the end for all
+    that is no file cache, and of the machine it takes them only when hardly any cache is left. 1 is as little as
+    possible. Until 5.8 the range was 0 to 100; up to 200 it weighs the cost of swap against that of the page cache.
+
+    Source: get_scan_count() in mm/vmscan.c; Documentation/admin-guide/sysctl/vm.rst, swappiness.
+    """
+    machine = snapshot.machine
+    total = None if machine is None else figure(machine, "SwapTotal")
+    if machine is None or not total or setting(machine, "vm.swappiness") != 0:
+        return
+    place = Place(kind="sysctl", key="vm.swappiness")
+    remedy = Remedy(
+        title="Let it swap as little as possible, but not never (a file in /etc/sysctl.d keeps it after a reboot)",
+        cost="idle memory may be moved to swap before the page cache is gone",
+        settings=(Change(place=place, want="1"),),
+        commands=(("sysctl", "-w", "vm.swappiness=1"),),
+    )
+    yield Finding(
+        code="swappiness-zero",
+        severity="notice",
+        confidence="certain",
+        claim=f"vm.swappiness is 0: {size(total)} of swap are of no use to a group that reaches its limit",
+        subject="vm.swappiness",
+        evidence=(*sysctl_lines(machine, "vm.swappiness"), *meminfo_lines(machine, "SwapTotal")),
+        remedies=(remedy,),
+    )
+
+
+def _forbidder(groups: dict[str, Cgroup], group: Cgroup) -> Cgroup:
+    """Whose setting it is: its own, or of the nearest above that leaves nothing."""
+    path = group.path
+    while path != "/" and swap_room({path: groups[path]} if path in groups else {}, path) != 0:
+        path = path.rpartition("/")[0] or "/"
+    return groups.get(path, group)

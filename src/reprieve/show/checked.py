@@ -1,0 +1,97 @@
+"""What leads to the next kill → text: a line that sums up, then each finding with what to do."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from reprieve.model.finding import Finding, Gap, Remedy, quote
+from reprieve.model.machine import Machine
+from reprieve.show import answer, escape
+from reprieve.show.text import Page, colours, plain_paint
+from reprieve.units import size
+
+_PLURALS = {"critical": "critical", "warning": "warnings", "notice": "notices", "info": "infos"}
+_COMMANDS = 4  # of a remedy, unless all are wanted
+
+
+def summary(machine: Machine, findings: Sequence[Finding]) -> str:
+    """One line: how many of each severity, and the code and subject of each finding."""
+    name = "" if machine.hostname is None else f"{escape.visible(machine.hostname)}: "
+    if not findings:
+        return f"{name}nothing found that leads to a kill"
+    named = ", ".join(
+        f"{one.code} ({escape.visible(one.subject)})" if _tells(one.subject) else one.code for one in findings
+    )
+    return f"{name}{counted(findings)}: {named}"
+
+
+def counted(findings: Sequence[Finding]) -> str:
+    """`1 critical, 2 warnings`, the severest first."""
+    counts = Counter(finding.severity for finding in findings)
+    return ", ".join(
+        f"{counts[one]} {one if counts[one] == 1 else many}" for one, many in _PLURALS.items() if counts[one]
+    )
+
+
+def render(
+    machine: Machine,
+    findings: Sequence[Finding],
+    *,
+    notes: Sequence[str] = (),
+    gaps: Sequence[Gap] = (),
+    width: int = 80,
+    colour: bool = False,
+    verbose: bool = False,
+) -> Iterator[str]:
+    """The findings as lines; of a machine where nothing was found, that."""
+    page = Page(width=width, paint=colours() if colour else plain_paint)
+    yield page.headline("Machine", _machine(machine))
+    yield page.headline("Found", (counted(findings) or "nothing that leads to a kill",), "strong")
+    for finding in findings:
+        yield ""
+        yield from page.say(finding.severity, answer.claim(finding), finding.severity)
+        if verbose:
+            for sentence in finding.detail:
+                yield from page.say("", sentence)
+        for remedy in finding.remedies if verbose else finding.remedies[:1]:
+            yield from _remedy(page, remedy, verbose=verbose)
+        if verbose:
+            for evidence in finding.evidence:
+                line = f"{answer.place(evidence)}  {evidence.text}"
+                yield page.raw("", escape.cut(escape.visible(line), page.room), "dim")
+        yield page.raw("", f"reprieve why --explain {finding.code}" if verbose else finding.code, "dim")
+    if findings and not verbose:
+        yield ""
+        yield page.headline("More", ("-v: why, all that can be done, the evidence",), "dim")
+    for note in notes:
+        yield from page.say("Note", note)
+    for gap in gaps:
+        yield from page.say("Not seen", answer.unseen(gap), "warning")
+
+
+def _machine(machine: Machine) -> tuple[str, ...]:
+    told = dict(machine.meminfo)
+    total, available, swap = (told.get(name) for name in ("MemTotal", "MemAvailable", "SwapTotal"))
+    ram = "memory not told" if total is None else f"{size(total)} of RAM"
+    left = "" if available is None else f", {size(available)} of it to be had"
+    swapped = "" if swap is None else ", no swap" if swap == 0 else f", {size(swap)} of swap"
+    return (f"{quote(machine.hostname or 'this machine')}: {ram}{left}{swapped}",)
+
+
+def _remedy(page: Page, remedy: Remedy, *, verbose: bool) -> Iterator[str]:
+    yield from page.say("", f"→ {remedy.title}")
+    commands = remedy.commands if verbose else remedy.commands[:_COMMANDS]
+    if commands and answer.for_root(remedy):
+        yield page.raw("", "  As root:")
+    for argv in commands:
+        yield page.raw("", f"  $ {escape.shell(argv)}", "command")  # never cut: half a command does something else
+    if len(remedy.commands) > len(commands):
+        yield page.raw("", f"  and {len(remedy.commands) - len(commands)} commands more: -v shows them")
+    if remedy.amount is not None:
+        yield from page.say("", f"  {remedy.amount}")
+    if remedy.cost is not None:
+        yield from page.say("", f"  Cost: {remedy.cost}", "dim")
+
+
+def _tells(subject: str) -> bool:
+    """Is it more than the code tells? A setting of the kernel is named by its code."""
+    return "/" in subject or "." in subject[:-1]
