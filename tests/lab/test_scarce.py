@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import tarfile
 from pathlib import Path
 
-import click
 import pytest
 
-import reprieve
 from lab import kernels, states
 from tests.lab.conftest import here_or_skipped
+from tests.lab.parcel import parcel
 
 KILL = "systemd-run -q --unit=leaky -p MemoryMax=40M hog --mib 300 --name leaky; sleep 3; dmesg -c > /root/kill.log"
 # Leaves 40 MiB of what is available. `hog` holds on to the last page of it until it is killed.
@@ -22,21 +20,12 @@ awk '/^MemAvailable/ {print int($2 / 1024)}' /proc/meminfo
 """
 
 
-def _parcel(path: Path) -> Path:
-    """The package, and what it needs to answer on a terminal, as a tar archive for the guest's spare disk."""
-    with tarfile.open(path, "w") as parcel:
-        for package in (reprieve, click):
-            folder = Path(package.__path__[0])
-            parcel.add(folder, folder.name, filter=lambda member: None if "__pycache__" in member.name else member)
-    return path
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("source", ["/root/kill.log", ""])
 def test_with_40_mib_left_a_kill_is_explained_and_the_large_innocent_lives(source: str, tmp_path: Path) -> None:
     with here_or_skipped():
         saved = states.saved(kernels.DEFAULT, states.SYSTEMD)
-    with saved.restore(spare=_parcel(tmp_path / "parcel.tar")) as guest:
+    with saved.restore(spare=parcel(tmp_path / "parcel.tar")) as guest:
         assert guest.run(f"mkdir /opt/reprieve; tar -C /opt/reprieve -xf /dev/vda\n{KILL}").status == 0
         left_mib = int(guest.run(INNOCENT).output)
         assert 30 <= left_mib <= 45

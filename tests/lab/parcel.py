@@ -1,0 +1,19 @@
+"""The tool itself, for a guest: the package, and what it needs to answer on a terminal."""
+
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+
+import click
+
+import reprieve
+
+
+def parcel(path: Path) -> Path:
+    """A tar archive for the guest's spare disk."""
+    with tarfile.open(path, "w") as archive:
+        for package in (reprieve, click):
+            folder = Path(package.__path__[0])
+            archive.add(folder, folder.name, filter=lambda member: None if "__pycache__" in member.name else member)
+    return path
