@@ -46,7 +46,7 @@ def real_kill() -> str:
 _AS_NOBODY = """
 import contextlib, io, os, sys
 from reprieve import cli
-import reprieve.demo, reprieve.machine.archive, reprieve.snapshot, subprocess
+import reprieve.check, reprieve.demo, reprieve.machine.archive, reprieve.show.checked, reprieve.snapshot, subprocess
 log, *asked = sys.argv[1:]
 def run(*arguments):
     sys.argv[1:] = arguments

@@ -19,7 +19,6 @@ from reprieve.rules.living import check
 from reprieve.rules.living.accepted import sift
 from reprieve.rules.living.shares import WARN_SHARE
 from reprieve.rules.whatif import without
-from reprieve.snapshot import load
 from reprieve.why import FOUND, INCOMPLETE, colour, width, write
 
 
@@ -61,6 +60,8 @@ def _machine(origin: str | None, gaps: list[Gap]) -> Machine:
         return without(observe(Host(), gaps), {os.getpid()})
     if os.path.isdir(origin):
         return observe(Host(origin), gaps)
+    from reprieve.snapshot import load  # loads what reads JSON
+
     snapshot = load(origin)
     if snapshot.machine is None:
         raise Failure(f"{shown(origin)} tells of no machine", hint="reprieve snapshot -o FILE makes one that does")

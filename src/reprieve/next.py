@@ -15,7 +15,6 @@ from reprieve.model.process import Process
 from reprieve.oom.choose import numbers
 from reprieve.oom.living import Domain, one_cgroup, predict, sequence, some_nodes, whole_machine
 from reprieve.rules import whatif
-from reprieve.snapshot import load
 from reprieve.why import INCOMPLETE, colour, width
 
 _MOST_KILLS = 1000  # told one after the other
@@ -127,6 +126,8 @@ def _machine(origin: str | None, gaps: list[Gap]) -> Machine:
         return whatif.without(observe(Host(), gaps, unique_s=0), {os.getpid()})
     if os.path.isdir(origin):
         return observe(Host(origin), gaps, unique_s=0)
+    from reprieve.snapshot import load  # loads what reads JSON
+
     snapshot = load(origin)
     if snapshot.machine is None:
         raise Failure(f"{shown(origin)} tells of no machine", hint="reprieve snapshot -o FILE makes one that does")

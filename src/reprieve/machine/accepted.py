@@ -48,7 +48,9 @@ def _entry(path: str, number: int, entry: dict[str, object]) -> Accepted:
 
 
 def state_file() -> str:
-    """Where the last look is kept: of root for the machine, of anybody else for himself."""
+    """Where the last look is kept: where systemd says (StateDirectory=), of root for the machine, else of the user."""
+    if given := os.environ.get("STATE_DIRECTORY", "").partition(":")[0]:
+        return os.path.join(given, "check.json")
     if os.geteuid() == 0:
         return "/var/lib/reprieve/check.json"
     home = os.environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local/state")

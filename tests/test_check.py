@@ -1,0 +1,250 @@
+"""`reprieve check` as users run it, on captured machines and on this one."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from reprieve.codec import pack, schema
+from reprieve.model.cgroup import Cgroup
+from reprieve.model.snapshot import Snapshot
+from reprieve.rules.living import check
+from tests.conftest import Run
+from tests.oom.test_living import HOSTS
+from tests.rules.living.made import MIB, crowded
+
+HEALTHY = sorted(folder for folder in HOSTS.iterdir() if (folder / "proc").is_dir())
+
+
+@pytest.fixture
+def sick(tmp_path: Path) -> Path:
+    """A snapshot of a machine with several things wrong."""
+    path = tmp_path / "sick.gz"
+    path.write_bytes(pack(Snapshot(machine=crowded())))
+    return path
+
+
+@pytest.mark.parametrize("host", HEALTHY, ids=lambda host: host.name)
+def test_nothing_is_found_on_a_healthy_machine(reprieve: Run, host: Path) -> None:
+    said = reprieve("check", "--from", host)
+    assert said.stdout.splitlines()[1] == "Found     nothing that leads to a kill"
+    assert reprieve("check", "--from", host, "--summary").stdout == ""
+
+
+def test_each_finding_says_what_is_so_and_what_to_do(reprieve: Run, sick: Path) -> None:
+    lines = reprieve("check", "--from", sick).stdout.splitlines()
+    assert lines[:4] == [
+        "Machine   lab: 212 MiB of RAM, 151 MiB of it to be had, 64 MiB of swap",
+        "Found     1 critical, 1 warning, 2 notices",
+        "",
+        "critical  /app/web stands still at its memory.high, 32 MiB: nothing to reclaim:",
+    ]
+    assert "            $ sysctl -w vm.panic_on_oom=0" in lines
+
+
+def test_the_summary_is_one_line_with_codes_and_subjects(reprieve: Run, sick: Path) -> None:
+    said = reprieve("check", "--from", sick, "--summary").stdout
+    assert said == (
+        "lab: 1 critical, 1 warning, 2 notices: held-at-high (/app/web), group-near-limit (/app/batch), "
+        "swap-forbidden (/app/batch), panic-set (vm.panic_on_oom)\n"
+    )
+
+
+def test_the_same_is_found_in_a_snapshot_as_on_the_machine_it_was_taken_of(reprieve: Run, tmp_path: Path) -> None:
+    for host in HEALTHY:
+        reprieve("snapshot", "--from", host, "-o", tmp_path / "taken.gz")
+        for options in (("-v",), ("--json",), ("--warn-share", "5%", "-v")):
+            told = reprieve("check", "--from", tmp_path / "taken.gz", *options).stdout
+            seen = reprieve("check", "--from", host, *options).stdout
+            assert _findings(told) == _findings(seen)
+
+
+def _findings(said: str) -> list[str]:
+    """All but what could not be seen: a snapshot tells of logs too."""
+    return [line for line in said.partition("Not seen")[0].splitlines() if '"kind":"gap"' not in line][:-1]
+
+
+def test_a_finding_of_a_severity_sets_the_status(reprieve: Run, sick: Path) -> None:
+    assert reprieve("check", "--from", sick).returncode == 0
+    assert reprieve("check", "--from", sick, "--fail-on", "critical").returncode == 3
+    notices = ("--only", "panic-set")
+    assert reprieve("check", "--from", sick, "--fail-on", "warning", *notices).returncode == 0
+    assert reprieve("check", "--from", sick, "--fail-on", "notice", *notices).returncode == 3
+
+
+def test_codes_are_chosen_and_left_out(reprieve: Run, sick: Path) -> None:
+    only = reprieve("check", "--from", sick, "--only", "panic-set", "--only", "held-at-high", "--summary").stdout
+    assert only == "lab: 1 critical, 1 notice: held-at-high (/app/web), panic-set (vm.panic_on_oom)\n"
+    less = reprieve("check", "--from", sick, "--skip", "held-at-high", "--summary").stdout
+    assert "held-at-high" not in less
+    assert "group-near-limit" in less
+    unknown = reprieve("check", "--from", sick, "--only", "panic")
+    assert unknown.returncode == 2
+    assert "panic-set" in unknown.stderr
+
+
+def test_a_share_is_where_a_group_begins_to_be_told_of(reprieve: Run, sick: Path) -> None:
+    told = {
+        share: reprieve("check", "--from", sick, "--warn-share", share, "--summary").stdout for share in ("90%", "96")
+    }
+    assert "group-near-limit" in told["90%"]
+    assert "group-near-limit" not in told["96"]
+    for share in ("0", "101%", "lots", "-1"):
+        assert reprieve("check", f"--warn-share={share}").returncode == 2
+
+
+def test_json_fits_the_schema_and_ends_with_its_end(reprieve: Run, sick: Path) -> None:
+    said = reprieve("check", "--from", sick, "--json", "--fail-on", "warning")
+    lines = [json.loads(line) for line in said.stdout.splitlines()]
+    validator = jsonschema.Draft202012Validator(schema())
+    for line in lines:
+        validator.validate(line)
+    assert [line["finding"]["code"] for line in lines[:-1]] == [
+        *("held-at-high", "group-near-limit", "swap-forbidden", "panic-set")
+    ]
+    assert lines[-1] == {"kind": "end", "version": 1, "events": 4, "exit_status": 3}
+
+
+def test_markdown_and_a_page_hold_each_finding(reprieve: Run, sick: Path, tmp_path: Path) -> None:
+    ticket = reprieve("check", "--from", sick, "--markdown").stdout
+    assert ticket.startswith("## What leads to the next kill: `lab`\n")
+    assert "### critical: held-at-high\n" in ticket
+    assert "sysctl -w vm.panic_on_oom=0" in ticket
+    reprieve("check", "--from", sick, "--html", tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert "<title>What leads to the next kill: lab</title>" in page
+    assert "sysctl -w vm.panic_on_oom=0" in page
+
+
+# -- accepted findings -------------------------------------------------------------------------------------------------
+
+ACCEPTED = """
+[[accept]]
+code = "panic-set"
+reason = "the cluster fails over"
+until = 2999-12-31
+
+[[accept]]
+code = "group-near-limit"
+about = "/app/batch"
+reason = "it is sized so"
+until = 2999-12-31
+"""
+
+
+def test_what_is_accepted_is_left_out_and_said(reprieve: Run, sick: Path, tmp_path: Path) -> None:
+    file = tmp_path / "accepted.toml"
+    file.write_text(ACCEPTED)
+    said = reprieve("check", "--from", sick, "--accepted", file)
+    assert "Found     1 critical, 1 notice" in said.stdout
+    assert "Note      accepted: panic-set (the cluster fails over)" in said.stdout
+    assert (
+        reprieve("check", "--from", sick, "--accepted", file, "--only", "panic-set", "--fail-on", "info").returncode
+        == 0
+    )
+
+
+def test_what_is_accepted_of_another_or_until_a_day_past_is_told(reprieve: Run, sick: Path, tmp_path: Path) -> None:
+    file = tmp_path / "accepted.toml"
+    file.write_text(ACCEPTED.replace("2999-12-31", "2020-01-31").replace("/app/batch", "/app/other"))
+    said = reprieve("check", "--from", sick, "--accepted", file).stdout
+    assert "Found     1 critical, 1 warning, 2 notices" in said
+    assert "was accepted until 2020-01-31: panic-set" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[[accept]]\ncode = "panic-set"\nuntil = 2999-12-31', "entry 1: it needs a code and a reason"),
+        ('[[accept]]\ncode = "panic-set"\nreason = "x"', "entry 1: it needs a date"),
+        ('[[accept]]\ncode = "panic-set"\nreason = "x"\nuntil = "soon"', "entry 1: it needs a date"),
+        ('[[accept]]\ncode = "panic-set"\nreason = "x"\nuntil = 2999-12-31\nwho = "me"', "there is no who"),
+        ("accept = 3", "`accept` is no list of tables"),
+        ("[[accept", "accepted.toml: "),
+        ("\0", "accepted.toml: "),
+    ],
+)
+def test_a_file_that_cannot_be_meant_is_refused(
+    reprieve: Run, sick: Path, tmp_path: Path, text: str, said: str
+) -> None:
+    file = tmp_path / "accepted.toml"
+    file.write_text(text)
+    ended = reprieve("check", "--from", sick, "--accepted", file)
+    assert ended.returncode == 1
+    assert said in ended.stderr
+    assert len(ended.stderr.splitlines()) == 2
+    assert reprieve("check", "--from", sick, "--accepted", tmp_path / "none.toml").returncode == 1
+
+
+# -- since the last look -----------------------------------------------------------------------------------------------
+
+
+def test_a_second_look_tells_what_is_new_and_what_is_gone(reprieve: Run, tmp_path: Path) -> None:
+    kept = tmp_path / "state" / "check.json"
+
+    def look() -> str:
+        return reprieve("check", "--since-last", "--warn-share", "1%", STATE_DIRECTORY=str(kept.parent)).stdout
+
+    first = look()
+    found = json.loads(kept.read_text())["found"]
+    assert first.splitlines()[1].startswith("Found     " + ("nothing" if not found else ""))
+    kept.write_text(json.dumps({"version": 1, "found": [*found, ["panic-set", "gone.setting"]]}))
+    again = look()
+    assert again.splitlines()[1] == "Found     nothing that leads to a kill"
+    assert "gone since the last look: panic-set gone.setting" in again
+    kept.write_text('{"version": 1, "found": []}')
+    assert look().splitlines()[1] == first.splitlines()[1]
+
+
+@pytest.mark.parametrize("damaged", ["{[", "[]", '{"found": 3}', '{"found": [[1]]}', "\0"])
+def test_a_damaged_last_look_is_as_none(reprieve: Run, tmp_path: Path, damaged: str) -> None:
+    (tmp_path / "check.json").write_text(damaged)
+    said = reprieve("check", "--since-last", STATE_DIRECTORY=str(tmp_path))
+    assert said.returncode in (0, 5)
+    assert said.stderr == ""
+    assert json.loads((tmp_path / "check.json").read_text())["version"] == 1
+
+
+# -- names of strangers ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("option", ["-v", "--summary", "--markdown", "--json"])
+def test_a_hostile_name_moves_nobody(reprieve: Run, tmp_path: Path, option: str) -> None:
+    name = "/app/\x1b[2J\u202e\n<b>[x](http://y)|`"
+    machine = crowded()
+    groups = tuple(
+        Cgroup(path=name, version=2, current_bytes=31 * MIB, max_bytes=32 * MIB, stat=group.stat)
+        if group.path == "/app/batch"
+        else group
+        for group in machine.cgroups
+    )
+    snapshot = Snapshot(machine=replace(machine, hostname="h\x1b[1m\n", cgroups=groups))
+    assert "group-near-limit" in {finding.code for finding in check(snapshot)}
+    (tmp_path / "hostile.gz").write_bytes(pack(snapshot))
+    said = reprieve("check", "--from", tmp_path / "hostile.gz", option).stdout
+    assert "\x1b" not in said
+    assert "\u202e" not in said
+    assert "\n<b>" not in said
+    if option == "--summary":
+        assert len(said.splitlines()) == 1
+
+
+def test_what_is_no_snapshot_is_refused(reprieve: Run, tmp_path: Path) -> None:
+    (tmp_path / "no.gz").write_text("x")
+    ended = reprieve("check", "--from", tmp_path / "no.gz")
+    assert ended.returncode == 1
+    assert len(ended.stderr.splitlines()) == 2
+    assert reprieve("check", "--from", tmp_path / "no.gz", "--since-last").returncode == 2
+    assert reprieve("check", "--json", "--summary").returncode == 2
+
+
+def test_this_machine_is_looked_at_without_rights_too(reprieve: Run, as_nobody: Run) -> None:
+    for run in (reprieve, as_nobody):
+        said = run("check")
+        assert said.stdout.startswith("Machine   ")
+        assert said.stderr == ""
+        assert said.returncode in (0, 5)
