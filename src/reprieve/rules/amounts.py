@@ -73,6 +73,19 @@ def swap_size(swappable_bytes: int) -> Amount:
     return Amount(count_bytes=proposed, formula=formula)
 
 
+def more_swap(total_bytes: int) -> Amount:
+    """Swap beside swap that is full: as much again, 64 MiB to 8 GiB."""
+    proposed = _round_up(min(max(total_bytes, 64 * MIB), 8 * GIB))
+    formula = f"as much again as there is, {size(total_bytes)} (64 MiB to 8 GiB), in steps of 16 MiB: {size(proposed)}"
+    return Amount(count_bytes=proposed, formula=formula)
+
+
+def tmpfs_size_now(used_bytes: int) -> Amount:
+    """A size at which a tmpfs can grow no more: what it holds, in whole MiB."""
+    proposed = -(-used_bytes // MIB) * MIB
+    return Amount(count_bytes=proposed, formula=f"what it holds now, in whole MiB: {size(proposed)}")
+
+
 def tmpfs_size(held_bytes: int) -> Amount:
     """A size for a tmpfs that outgrew the memory: half of what was found in it."""
     proposed = max(held_bytes // 2 // MIB, 1) * MIB

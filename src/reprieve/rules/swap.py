@@ -6,7 +6,7 @@ from reprieve.model.finding import Change, Finding, Place, Remedy, quote
 from reprieve.model.oom import Memcg, Workload
 from reprieve.model.snapshot import Snapshot
 from reprieve.rules.account import ANON, SHMEM, holders, of_cgroup, of_machine, part, ram_bytes, total_bytes
-from reprieve.rules.amounts import swap_size
+from reprieve.rules.amounts import Amount, swap_size
 from reprieve.rules.evidence import lines, memory_lines
 from reprieve.rules.limits import swap_limit
 from reprieve.units import MIB, percent, size
@@ -36,7 +36,7 @@ def no_swap(snapshot: Snapshot) -> Iterator[Finding]:
             confidence="certain",
             claim=f"There is no swap: {size(held)} ({percent(held, ram)} of RAM) of heaps and tmpfs had to stay in RAM",
             evidence=memory_lines(oom, "Total swap", "active_anon"),
-            remedies=add_swap(held),
+            remedies=add_swap(swap_size(held)),
             oom=number,
         )
 
@@ -123,9 +123,8 @@ def _swap_of(memcg: Memcg) -> tuple[int, int, int] | None:
     return both.line, max(both.usage_bytes - memory.usage_bytes, 0), limit
 
 
-def add_swap(swappable: int) -> tuple[Remedy, ...]:
-    """A swap file for so much of heaps and tmpfs."""
-    amount = swap_size(swappable)
+def add_swap(amount: Amount) -> tuple[Remedy, ...]:
+    """A swap file of that size."""
     mib = amount.count_bytes // MIB
     commands = (  # a name that nothing else has; dd, not fallocate: swapon refuses holes
         ("dd", "if=/dev/zero", "of=/swapfile.reprieve", "bs=1M", f"count={mib}"),

@@ -86,7 +86,7 @@ PLAYS = {
             (_SWAP + _holding("hog --mib 200 --name app --hold -1"), "there is swap"),
             (_holding("hog --mib 20 --name app --hold -1"), "little would go there"),
         ),
-        load="hog --mib 235 --name late --adj -900 && killall -0 app",
+        load="hog --mib 235 --name late --adj -900 && pgrep -x app",
     ),
     "swap-nearly-full": Play(
         speaks=_SWAP + _holding("hog --mib 480 --name app --hold -1"),
@@ -94,7 +94,7 @@ PLAYS = {
             (_SWAP + _holding("hog --mib 200 --name app --hold -1"), "there is swap, and nothing in it"),
             (_holding("hog --mib 300 --name app --hold -1"), "there is none at all"),
         ),
-        load="hog --mib 120 --name late --adj -900 && killall -0 app",
+        load="hog --mib 80 --name late --adj -900 && pgrep -x app",
     ),
     "swap-forbidden": Play(
         speaks=_SWAP
@@ -111,7 +111,7 @@ PLAYS = {
                 "the machine has none either",
             ),
         ),
-        load=_in("app", "hog --mib 30 --name late") + " && killall -0 app",
+        load=_in("app", "hog --mib 30 --name late") + " && pgrep -x app",
     ),
     "swappiness-zero": Play(
         speaks=_SWAP + "sysctl -q -w vm.swappiness=0\n" + _group("app", "memory.max=40M"),
@@ -130,7 +130,7 @@ PLAYS = {
                 "there is more room",
             ),
         ),
-        load=_in("app", "hog --mib 20 --name late") + " && killall -0 app",
+        load=_in("app", "hog --mib 20 --name late") + " && pgrep -x app",
     ),
     "process-holds": Play(
         speaks=_holding("hog --mib 385 --name app --hold -1"),
@@ -141,10 +141,10 @@ PLAYS = {
             ),
             (_group("app", "memory.max=64M") + _holding(_in("app", "hog --mib 60 --hold -1")), "its group is full"),
         ),
-        load="killall -q -9 app; "
+        load="pkill -9 -x app; "
         + _BYSTANDER
-        + "echo 900 > /proc/$(pidof bystander)/oom_score_adj\n${ADVISED:-sh -c} 'hog --mib 2000 --name app'\n"
-        "sleep 1; killall -0 bystander",
+        + "echo 900 > /proc/$(pgrep -x bystander)/oom_score_adj\n${ADVISED:-sh -c} 'hog --mib 2000 --name app'\n"
+        "sleep 1; pgrep -x bystander",
     ),
     "limits-exceed-memory": Play(
         speaks=_UNITS.format("400M", ""),
@@ -152,7 +152,7 @@ PLAYS = {
         load=_BYSTANDER
         + "pid=$(systemctl show -P MainPID web)\n"
         + "sh -c 'echo $$ > /sys/fs/cgroup/system.slice/web.service/cgroup.procs; "
-        "exec hog --mib 380 --name leak --adj -900'\nsleep 1; killall -0 bystander",
+        "exec hog --mib 380 --name leak --adj -900'\nsleep 1; pgrep -x bystander",
     ),
     "parent-below-child": Play(
         speaks=_group("app", "memory.max=48M", "cgroup.subtree_control=+memory") + _group("app/web", "memory.max=96M"),
@@ -225,9 +225,7 @@ PLAYS = {
             ("dd if=/dev/zero of=/root/f bs=1M count=120 2> /dev/null", "the file is on a disk"),
         ),
         remedy=1,
-        load="rm /mnt/f\n"
-        + _BYSTANDER
-        + "dd if=/dev/zero of=/mnt/f bs=1M count=390 2> /dev/null; killall -0 bystander",
+        load="rm /mnt/f\n" + _BYSTANDER + "dd if=/dev/zero of=/mnt/g bs=1M count=390 2> /dev/null; pgrep -x bystander",
     ),
     "segments-forgotten": Play(
         speaks=_SEGMENT + "python3 /run/segment.py 0",
@@ -251,7 +249,7 @@ PLAYS = {
             (_holding("hog --mib 150 --name app --adj -900 --hold -1"), "late, but not exempt"),
             (_holding("hog --mib 10 --name app --adj -1000 --hold -1"), "exempt, and small"),
         ),
-        load="hog --mib 340 --name late --adj -900",
+        load="hog --mib 300 --name late --adj -900",
     ),
     "exemption-inherited": Play(
         speaks="sh -c 'echo -1000 > /proc/self/oom_score_adj; hog --mib 30 --name app --hold -1' &\nsleep 5",
@@ -259,7 +257,7 @@ PLAYS = {
             ("sh -c 'echo -1000 > /proc/self/oom_score_adj; hog --mib 30 --adj 0 --hold -1' &\nsleep 5", "set back"),
             ("sh -c 'hog --mib 30 --adj -1000 --hold -1' &\nsleep 5", "of its own wish"),
         ),
-        load=_SYSRQ + "! killall -q -0 app",
+        load=_SYSRQ + "! pgrep -x app",
     ),
     "small-victim-next": Play(
         speaks=_holding("hog --mib 150 --name large --adj -900 --hold -1")
@@ -270,6 +268,6 @@ PLAYS = {
                 "the large one would die",
             ),
         ),
-        load=_SYSRQ + "killall -q -0 small",
+        load=_SYSRQ + "pgrep -x small",
     ),
 }

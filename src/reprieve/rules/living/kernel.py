@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from reprieve.model.finding import Change, Evidence, Finding, Place, Remedy, quote
 from reprieve.model.machine import HugePool, Tmpfs
 from reprieve.model.snapshot import Snapshot
-from reprieve.rules.amounts import tmpfs_size
+from reprieve.rules.amounts import tmpfs_size_now
 from reprieve.rules.living.facts import figure, living, meminfo_lines, named, process_line
 from reprieve.units import KIB, MIB, percent, size
 
@@ -202,15 +202,15 @@ def _what_fills(mount: Tmpfs) -> tuple[str, ...]:
 
 
 def _bound(mount: Tmpfs, used: int) -> tuple[Remedy, ...]:
-    amount = tmpfs_size(used)
+    amount = tmpfs_size_now(used)
     bound = f"remount,size={amount.count_bytes // MIB}m"
     return (
         Remedy(
             title="Delete those files that nobody needs; those deleted already are free once who has them open ends"
         ),
         Remedy(
-            title=f"Give it a size of {size(amount.count_bytes)}: then its writer is refused (ENOSPC) instead",
-            cost="the writer must bear a full disk; what is there already has to be deleted before, or it is refused",
+            title=f"Let it grow no more: at {size(amount.count_bytes)} its writer is refused (ENOSPC) instead",
+            cost="the writer must bear a full disk",
             amount=amount.formula,
             commands=(("mount", "-o", bound, mount.path),),
         ),

@@ -94,11 +94,16 @@ def small_victim_next(snapshot: Snapshot) -> Iterator[Finding]:
     victim, large = prediction.victim, spared(machine, prediction)
     if victim is None or large is None or freed_bytes(large) < ram * _MUCH:
         return
-    remedies = []
-    if (large.oom_score_adj or 0) < 0 and large.pid != 1:
-        remedies.append(_adjust(large, 0, "Let the kernel choose the large one"))
-    if (victim.oom_score_adj or 0) > 0:
-        remedies.append(_adjust(victim, 0, "Do not offer the small one up"))
+    off = [
+        one
+        for one, wrong in ((large, (large.oom_score_adj or 0) < 0), (victim, (victim.oom_score_adj or 0) > 0))
+        if wrong
+    ]
+    remedy = Remedy(
+        title="Let what they hold decide: oom_score_adj 0 (now; OOMScoreAdjust=0 in the unit for the next start)",
+        cost="the large one may be killed",
+        commands=tuple(("choom", "--pid", str(one.pid), "--adjust", "0") for one in off),
+    )
     yield Finding(
         code="small-victim-next",
         severity="notice",
@@ -108,7 +113,7 @@ def small_victim_next(snapshot: Snapshot) -> Iterator[Finding]:
         about=owner(victim.cgroup or "/", machine.containers),
         subject=victim.comm or str(victim.pid),
         evidence=(process_line(victim), process_line(large)),
-        remedies=tuple(remedies),
+        remedies=(remedy,) if off and large.pid != 1 else (),
     )
 
 

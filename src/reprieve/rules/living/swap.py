@@ -6,6 +6,7 @@ from reprieve.model.cgroup import Cgroup
 from reprieve.model.finding import Change, Finding, Place, Remedy, quote
 from reprieve.model.snapshot import Snapshot
 from reprieve.oom.groups import owner, swap_room
+from reprieve.rules.amounts import more_swap, swap_size
 from reprieve.rules.living.facts import (
     figure,
     group_lines,
@@ -49,7 +50,7 @@ def swap_absent(snapshot: Snapshot) -> Iterator[Finding]:
         claim=f"There is no swap: {size(held)} ({percent(held, ram)} of RAM) of heaps and tmpfs have to stay in RAM",
         subject="swap",
         evidence=meminfo_lines(machine, "MemTotal", "SwapTotal", "AnonPages", "Shmem", "MemAvailable"),
-        remedies=() if machine.cgroup_private else add_swap(held),
+        remedies=() if machine.cgroup_private else add_swap(swap_size(held)),
     )
 
 
@@ -79,7 +80,7 @@ def swap_nearly_full(snapshot: Snapshot) -> Iterator[Finding]:
         detail=(f"Most of what is swapped out is of {whose}.",) if whose else (),
         subject="swap",
         evidence=(*meminfo_lines(machine, "SwapTotal", "SwapFree", "MemAvailable"), *map(process_line, most)),
-        remedies=add_swap(total * 2) if scarce and not machine.cgroup_private else (),
+        remedies=add_swap(more_swap(total)) if scarce and not machine.cgroup_private else (),
     )
 
 
