@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from bench.run import Bar, Command, Group, cpu_ratio, cpu_s, rss_mib
+from reprieve.machine.demo import small_cgroup
 
 _PYTHON = sys.executable
 _REPRIEVE = str(Path(sys.executable).parent / "reprieve")
@@ -115,6 +118,15 @@ def living(_folder: Path) -> Iterator[Bar]:
         one_ps = Command(argv=("ps", "aux", "--sort=-%mem"))
         yield Bar(what="the whole of `next`", ours=whole, theirs=one_ps, figure=cpu_ratio, unit="×", at_most=None)
         yield Bar(what="memory for it", ours=whole, figure=rss_mib, unit="MiB", at_most=60, runs=1)
+        with contextlib.ExitStack() as made:
+            for number in range(_GROUPS):
+                made.enter_context(small_cgroup(f"reprieve-bench-{number}", 1 << 30))
+            check = Command(argv=(_REPRIEVE, "check"))
+            seconds = Bar(
+                what="`check`, with 200 cgroups", ours=check, figure=lambda ours, _: cpu_s(ours), unit="s", at_most=1
+            )
+            yield seconds
+            yield replace(seconds, what="memory for it", figure=rss_mib, unit="MiB", at_most=80, runs=1)
     finally:
         for sleeper in sleepers:
             sleeper.kill()
@@ -122,7 +134,7 @@ def living(_folder: Path) -> Iterator[Bar]:
             sleeper.wait()
 
 
-_SLEEPERS, _LOOKS = 2_000, 30
+_SLEEPERS, _LOOKS, _GROUPS = 2_000, 30, 200
 
 
 def start(folder: Path) -> Sequence[Bar]:
