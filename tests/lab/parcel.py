@@ -11,9 +11,9 @@ import reprieve
 
 
 def parcel(path: Path) -> Path:
-    """A tar archive for the guest's spare disk."""
+    """A tar archive for the guest's spare disk; compiled already, which the guest's Python believes if it is alike."""
     with tarfile.open(path, "w") as archive:
         for package in (reprieve, click):
             folder = Path(package.__path__[0])
-            archive.add(folder, folder.name, filter=lambda member: None if "__pycache__" in member.name else member)
+            archive.add(folder, folder.name)
     return path

@@ -48,7 +48,8 @@ def held_at_high(snapshot: Snapshot) -> Iterator[Finding]:
             code="held-at-high",
             severity="critical",
             confidence="likely" if waiting is None else "certain",
-            claim=f"{quote(whose.name)} stands still at its memory.high, {size(high)}: nothing to reclaim{stall}",
+            claim=f"{quote(whose.name)} stands still at its memory.high of {size(high)}, with nothing to give back"
+            f"{stall}",
             detail=(
                 f"File cache that it could drop: {size(cache)}; swap that it could use: none. It is not killed either: "
                 "give it room, swap, or a memory.max at which it is killed and started anew.",

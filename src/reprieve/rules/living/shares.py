@@ -39,7 +39,7 @@ def group_near_limit(snapshot: Snapshot, share: float) -> Iterator[Finding]:
             confidence="certain",
             claim=f"{quote(whose.name)} holds {size(held)} of the {size(bound.limit_bytes)} it may "
             f"({percent(held, bound.limit_bytes)}), file cache left out: {size(bound.headroom_bytes)} until a kill",
-            detail=(f"So far {kills} of its processes were killed at a limit.",) if kills else (),
+            detail=(f"Kills at a limit so far: {kills}.",) if kills else (),
             about=whose,
             subject=group.path,
             evidence=group_lines(group, "memory.current", "memory.max", "memory.peak", "memory.swap.current"),
