@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,10 +15,13 @@ import jsonschema
 import pytest
 
 from reprieve.codec import pack, schema
+from reprieve.machine.demo import small_cgroup
 from reprieve.model.cgroup import Cgroup
+from reprieve.model.finding import Failure
 from reprieve.model.snapshot import Snapshot
 from reprieve.rules.living import check
 from tests.conftest import Run
+from tests.machine.real import missing
 from tests.oom.test_living import HOSTS
 from tests.rules.living.made import MIB, crowded
 
@@ -183,21 +191,42 @@ def test_a_file_that_cannot_be_meant_is_refused(
 # -- since the last look -----------------------------------------------------------------------------------------------
 
 
-def test_a_second_look_tells_what_is_new_and_what_is_gone(reprieve: Run, tmp_path: Path) -> None:
+_FULL = "kept = b'x' * (28 << 20); print('has', flush=True); input()"
+
+
+@pytest.fixture
+def full() -> Iterator[str]:
+    """The path of a cgroup of this machine that is near its limit of 32 MiB."""
+    with ExitStack() as made:
+        try:
+            group = made.enter_context(small_cgroup(f"reprieve-check-{os.getpid()}", 32 * MIB))
+        except Failure as failure:
+            missing(failure.message)
+        argv = ["sh", "-c", f'echo $$ > {group.folder}/cgroup.procs; exec "$0" -S -c "$1"', sys.executable, _FULL]
+        child = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert child.stdout is not None
+        child.stdout.readline()
+        yield group.path
+        child.communicate(b"\n")
+
+
+def test_a_second_look_tells_what_is_new_and_what_is_gone(reprieve: Run, tmp_path: Path, full: str) -> None:
     kept = tmp_path / "state" / "check.json"
 
     def look() -> str:
-        return reprieve("check", "--since-last", "--warn-share", "1%", STATE_DIRECTORY=str(kept.parent)).stdout
+        options = ("--since-last", "--only", "group-near-limit", "-v")
+        return reprieve("check", *options, STATE_DIRECTORY=str(kept.parent)).stdout
 
-    first = look()
+    claim = f"warning   {full} holds "
+    assert claim in look()
     found = json.loads(kept.read_text())["found"]
-    assert first.splitlines()[1].startswith("Found     " + ("nothing" if not found else ""))
-    kept.write_text(json.dumps({"version": 1, "found": [*found, ["panic-set", "gone.setting"]]}))
+    assert ["group-near-limit", full] in found
+    kept.write_text(json.dumps({"version": 1, "found": [*found, ["group-near-limit", "/gone"]]}))
     again = look()
-    assert again.splitlines()[1] == "Found     nothing that leads to a kill"
-    assert "gone since the last look: panic-set gone.setting" in again
+    assert claim not in again
+    assert "gone since the last look: group-near-limit /gone" in again
     kept.write_text('{"version": 1, "found": []}')
-    assert look().splitlines()[1] == first.splitlines()[1]
+    assert claim in look()
 
 
 @pytest.mark.parametrize("damaged", ["{[", "[]", '{"found": 3}', '{"found": [[1]]}', "\0"])

@@ -12,6 +12,7 @@ from hypothesis import example, given
 
 from reprieve.model.cgroup import Cgroup
 from reprieve.model.finding import Gap
+from reprieve.model.killer import Killer
 from reprieve.model.machine import Machine
 from reprieve.model.process import Process
 from reprieve.oom.living import one_cgroup, predict, whole_machine
@@ -90,11 +91,18 @@ def test_where_memory_runs_out_first_is_told_by_what_is_left() -> None:
     assert said in words
 
 
-def test_another_killer_is_named_and_a_process_that_is_none_is_not() -> None:
-    oomd = Process(pid=30, start_ticks=1, comm="systemd-oomd", rss_bytes=MIB, oom_score_adj=-900)
+def test_another_killer_is_named_with_what_it_waits_for() -> None:
     assert not any(line.startswith("Before") for line in told(machine()))
-    lines = told(machine(processes=(*machine().processes, oomd)))
-    assert any(line.startswith("Before    systemd-oomd (pid 30) may kill before") for line in lines)
+    known = replace(machine(), meminfo=(("MemTotal", 1000 * MIB), ("SwapTotal", 200 * MIB)))
+    early = Killer(name="earlyoom", pid=30, start_ticks=1, memory_percent=10, swap_free_percent=5)
+    oomd = Killer(name="systemd-oomd", pid=31, start_ticks=1, swap_used_percent=90, pressure_percent=60, pressure_s=30)
+    weak = Killer(name="nohang", pid=32, start_ticks=1, may_kill_all=False)
+    words = " ".join(" ".join(told(replace(known, killers=(early, oomd, weak)))).split())
+    assert (
+        "Before earlyoom (pid 30) kills when less than 100 MiB of RAM can be had and less than 10 MiB of swap" in words
+    )
+    assert "systemd-oomd (pid 31) kills when more than 90 % of RAM and of swap are used, or a unit that it" in words
+    assert "nohang (pid 32) lacks the right to kill" in words
 
 
 def test_what_could_not_be_seen_is_said() -> None:

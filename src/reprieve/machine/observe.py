@@ -7,6 +7,7 @@ import time
 from reprieve.machine.cgroup import read_cgroups, read_hierarchy
 from reprieve.machine.containers import read_containers
 from reprieve.machine.host import Host, identify
+from reprieve.machine.killers import read_killers
 from reprieve.machine.memory import (
     read_meminfo,
     read_mounts,
@@ -65,6 +66,7 @@ def observe(host: Host, gaps: list[Gap], *, unique_s: float = 0.1) -> Machine:
         cgroup_private=None if hierarchy is None else hierarchy.private,
         cgroups=cgroups,
         containers=() if host.root else read_containers(paths, told),
+        killers=read_killers(host, processes, dict(meminfo).get("MemTotal"), dict(meminfo).get("SwapTotal"), told),
         processes=tuple(sorted(measure_unique(host, processes, told, budget_s=unique_s), key=lambda one: one.pid)),
     )
     _tell_view(machine, told)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from reprieve.model.cgroup import Cgroup, Limit
+from reprieve.model.killer import Killer
 from reprieve.model.pressure import Pressure
 from reprieve.model.process import Process
 
@@ -142,4 +143,5 @@ class Machine:
     cgroup_private: bool | None = None  # a container's view: groups above it and beside it are not seen
     cgroups: tuple[Cgroup, ...] = ()  # parents before children; all with a memory controller
     containers: tuple[Container, ...] = ()  # those of engines that could be asked
+    killers: tuple[Killer, ...] = ()  # that act before the kernel must
     processes: tuple[Process, ...] = ()  # by pid

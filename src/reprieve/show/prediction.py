@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from reprieve.model.finding import Gap, quote
+from reprieve.model.killer import Killer
 from reprieve.model.machine import Machine
 from reprieve.model.process import Process
 from reprieve.oom.choose import Candidate
@@ -18,7 +19,6 @@ _INSTEAD = {
     "allocating-task": "whoever asks for memory then (vm.oom_kill_allocating_task)",
     "waits": "nobody: whoever asks for memory waits (memory.oom_control: oom_kill_disable)",
 }
-_OTHER_KILLERS = ("earlyoom", "systemd-oomd", "oomd", "nohang", "kubelet")
 _NEAREST = 3  # limits
 _ROWS = 10  # of the ranking, unless all are wanted
 
@@ -166,12 +166,29 @@ def _nearest(machine: Machine) -> str:
 
 
 def _killers(machine: Machine) -> str | None:
-    """Programs that kill before the kernel must, by their names."""
-    found = [process for process in machine.processes if process.comm in _OTHER_KILLERS]
-    if not found:
-        return None
-    names = ", ".join(answer.process(process.comm, process.pid) for process in found[:3])
-    return f"{names} may kill before the kernel must, and chooses by its own rules"
+    """Who kills before the kernel must, and when."""
+    said = [f"{answer.process(one.name, one.pid)} {_acts(one, machine)}" for one in machine.killers]
+    return "; ".join(said) + ": by its own rules, before the kernel must" if said else None
+
+
+def _acts(killer: Killer, machine: Machine) -> str:
+    """At what it acts, in words."""
+    if killer.may_kill_all is False:
+        return "lacks the right to kill"
+    ram, swap = dict(machine.meminfo).get("MemTotal"), dict(machine.meminfo).get("SwapTotal")
+    conditions = []
+    if killer.memory_percent is not None and ram is not None:
+        below = f"less than {size(round(ram * killer.memory_percent / 100))} of RAM can be had"
+        if killer.swap_free_percent is not None and swap:
+            below += f" and less than {size(round(swap * killer.swap_free_percent / 100))} of swap are free"
+        conditions.append(below)
+    if killer.swap_used_percent is not None and swap:
+        conditions.append(f"more than {killer.swap_used_percent:g} % of RAM and of swap are used")
+    if killer.pressure_percent is not None and killer.pressure_s is not None:
+        conditions.append(
+            f"a unit that it watches waits {killer.pressure_percent:g} % of its time for {killer.pressure_s:g} s"
+        )
+    return "may kill" if not conditions else f"kills when {', or '.join(conditions)}"
 
 
 def _sequence(page: Page, steps: Sequence[Prediction], need_bytes: int) -> Iterator[str]:

@@ -80,6 +80,15 @@ PLAYS = {
         ),
         load=_NEVER_DONE,
     ),
+    "killer-powerless": Play(
+        speaks="setpriv --reuid 65534 --regid 65534 --clear-groups earlyoom -r 0 > /dev/null 2>&1 &\nsleep 2",
+        silent=(("earlyoom -r 0 > /dev/null 2>&1 &\nsleep 2", "as root"), ("true", "none runs")),
+    ),
+    "killers-compete": Play(
+        speaks="systemctl start earlyoom systemd-oomd",
+        silent=(("systemctl start earlyoom", "one alone"),),
+        load="sleep 1; test $(pgrep -x -c 'earlyoom|systemd-oomd') = 1",
+    ),
     "swap-absent": Play(
         speaks=_holding("hog --mib 200 --name app --hold -1"),
         silent=(

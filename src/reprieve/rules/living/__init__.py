@@ -15,6 +15,7 @@ from reprieve.rules.living.kernel import (
     tmpfs_holds,
     unevictable_holds,
 )
+from reprieve.rules.living.killers import killer_powerless, killers_compete
 from reprieve.rules.living.nodes import node_bound
 from reprieve.rules.living.order import exempt_holds, exemption_inherited, small_victim_next
 from reprieve.rules.living.settings import allocating_task_set, panic_set
@@ -38,6 +39,8 @@ CHECKS = (
     small_victim_next,
     parent_below_child,
     limits_exceed_memory,
+    killer_powerless,
+    killers_compete,
     swap_forbidden,
     swap_absent,
     swappiness_zero,

@@ -1,0 +1,18 @@
+"""A program that kills before the kernel must."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Killer:
+    """A user-space OOM killer that runs here, and at what it acts; None: no such threshold, or it is not told."""
+
+    name: str  # "earlyoom", "systemd-oomd", "nohang", "oomd", "kubelet"
+    pid: int
+    start_ticks: int
+    may_kill_all: bool | None = None  # root, or CAP_KILL: processes of any user
+    memory_percent: float | None = None  # acts when less of RAM can be had
+    swap_free_percent: float | None = None  # and less of swap is free
+    swap_used_percent: float | None = None  # acts when more of RAM and more of swap is used
+    pressure_percent: float | None = None  # acts when tasks of a watched group waited for memory so much
+    pressure_s: float | None = None  # for so long

@@ -1,0 +1,74 @@
+"""Programs that kill before the kernel must: whether they can act here, and whether they agree."""
+
+from collections.abc import Iterator
+
+from reprieve.model.finding import Evidence, Finding, Remedy, quote
+from reprieve.model.killer import Killer
+from reprieve.model.snapshot import Snapshot
+
+_USER_SPACE = ("earlyoom", "systemd-oomd", "oomd", "nohang")
+
+
+def killer_powerless(snapshot: Snapshot) -> Iterator[Finding]:
+    """A program that is to kill before the kernel must may not kill the processes of others.
+
+    It watches, decides, and is refused: kill(2) wants the same user, or CAP_KILL. Such a guard is worse than none, as
+    everybody relies on it. Its unit gives it the right with AmbientCapabilities=CAP_KILL, or runs it as root.
+
+    Source: kill(2); capabilities(7).
+    """
+    machine = snapshot.machine
+    for killer in machine.killers if machine is not None else ():
+        if killer.may_kill_all is not False or killer.name not in _USER_SPACE:
+            continue
+        unit = f"{killer.name}.service"
+        yield Finding(
+            code="killer-powerless",
+            severity="warning",
+            confidence="certain",
+            claim=f"{quote(killer.name)} (pid {killer.pid}) is to kill before the kernel must, and may not: it lacks "
+            "CAP_KILL",
+            subject=killer.name,
+            evidence=(_line(killer),),
+            remedies=(
+                Remedy(
+                    title=f"Run it as its package does, with AmbientCapabilities=CAP_KILL or as root ({quote(unit)})",
+                    cost="it can kill any process but the exempt ones",
+                ),
+            ),
+        )
+
+
+def killers_compete(snapshot: Snapshot) -> Iterator[Finding]:
+    """More than one program kills before the kernel must.
+
+    Each chooses by its own rules and none knows of the others: after one has killed, the other may kill as well before
+    the memory of the first victim is back. What one spares, the other need not.
+
+    Source: earlyoom(1); systemd-oomd.service(8).
+    """
+    machine = snapshot.machine
+    killers = [one for one in machine.killers if one.name in _USER_SPACE] if machine is not None else []
+    if len(killers) < 2:
+        return
+    names = ", ".join(f"{quote(one.name)} (pid {one.pid})" for one in killers)
+    yield Finding(
+        code="killers-compete",
+        severity="notice",
+        confidence="certain",
+        claim=f"{len(killers)} programs kill before the kernel must, each by its own rules: {names}",
+        subject="killers",
+        evidence=tuple(map(_line, killers)),
+        remedies=(
+            Remedy(
+                title="Keep one of them",
+                cost="what only the other would have noticed is left to the kernel",
+                commands=(("systemctl", "disable", "--now", f"{killers[-1].name}.service"),),
+            ),
+        ),
+    )
+
+
+def _line(killer: Killer) -> Evidence:
+    may = {True: "may kill all", False: "no CAP_KILL", None: "rights not told"}[killer.may_kill_all]
+    return Evidence(text=f"{killer.name}: {may}", source=f"/proc/{killer.pid}")
