@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 
 from reprieve.rules import RULES, diagnose
+from reprieve.rules.living import CHECKS, SHARES, code_of
 from tests.rules.cases import CASES, snapshot
+from tests.rules.living.plays import IN_OTHER_TESTS, PLAYS
 from tests.rules.test_ending import LOOKED_UP
 from tests.rules.test_lives import LOADS
 from tests.rules.test_runtimes import LIVES
@@ -21,6 +23,20 @@ def main() -> int:
         cells = _cells(code)
         empty += [f"{code}: no case where {title}" for title, cell in cells.items() if not cell]
         print(f"| {code} | {' | '.join('; '.join(cell) or '**empty**' for cell in cells.values())} |")
+    print(
+        "\n| finding of a living machine, played in guests by make test-all | silent where | the load that is saved |"
+    )
+    print("| --- | --- | --- |")
+    for code in map(code_of, (*SHARES, *CHECKS)):
+        if code in IN_OTHER_TESTS:
+            print(f"| {code} | {IN_OTHER_TESTS[code]} | |")
+            continue
+        play = PLAYS.get(code)
+        if play is None or not play.speaks or not play.silent:
+            empty.append(f"{code}: no play")
+            continue
+        silent = "; ".join(why for _, why in play.silent)
+        print(f"| {code} | {silent} | {'(no advice)' if play.load is None else 'lives once the advice is followed'} |")
     for line in empty:
         print(line, file=sys.stderr)
     return 1 if empty else 0

@@ -70,6 +70,9 @@ END
 _MAPS = "python3 -c 'import mmap, time; m = mmap.mmap(-1, 1 << 30); print(\"has\", flush=True); time.sleep(900)'"
 _AVAILABLE = "awk '/^MemAvailable/ {print int($2 / 1024)}' /proc/meminfo"
 
+# What no such guest has, by the test that has it.
+IN_OTHER_TESTS = {"node-bound": "two memory nodes: tests/rules/living/test_nodes.py"}
+
 PLAYS = {
     "held-at-high": Play(
         speaks=_HIGH + _GOES_ON + "sleep 14",

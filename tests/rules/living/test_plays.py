@@ -13,11 +13,10 @@ from lab.states import Saved
 from reprieve.rules.living import CHECKS, SHARES, code_of
 from tests.lab.conftest import here_or_skipped
 from tests.lab.parcel import parcel
-from tests.rules.living.plays import PLAYS
+from tests.rules.living.plays import IN_OTHER_TESTS, PLAYS
 
 _LOOK = "cd /; PYTHONPATH=/opt/reprieve COLUMNS=1000 python3 -m reprieve check"
 _UNPACK = "mkdir /opt/reprieve; tar -C /opt/reprieve -xf /dev/vda\n"
-IN_OTHER_GUESTS = {"node-bound"}  # two nodes, in a guest without Python: test_nodes.py
 
 pytestmark = pytest.mark.slow
 
@@ -31,7 +30,7 @@ def guest_here(tmp_path_factory: pytest.TempPathFactory) -> tuple[Saved, Path]:
 
 
 def test_every_rule_has_a_play() -> None:
-    assert set(PLAYS) | IN_OTHER_GUESTS == set(map(code_of, (*SHARES, *CHECKS)))
+    assert set(PLAYS) | set(IN_OTHER_TESTS) == set(map(code_of, (*SHARES, *CHECKS)))
 
 
 def _prepare(guest: Guest, script: str) -> None:

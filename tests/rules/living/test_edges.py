@@ -1,0 +1,268 @@
+"""The edges of rules on the living machine, on captured machines in which a few facts were changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import pytest
+
+from reprieve.model.cgroup import Cgroup
+from reprieve.model.finding import NAME_END, NAME_START, Finding
+from reprieve.model.machine import HugePool, Machine, Segment, SwapArea, Tmpfs
+from reprieve.model.process import Process
+from reprieve.model.snapshot import Snapshot
+from reprieve.rules import SEVERITIES
+from reprieve.rules.living import check
+from reprieve.rules.living.commit import commit_limit_near, overcommit_unbounded
+from reprieve.rules.living.groups import held_at_high, limits_exceed_memory, parent_below_child
+from reprieve.rules.living.kernel import huge_pages_reserved, segments_forgotten, tmpfs_holds
+from reprieve.rules.living.order import exempt_holds, exemption_inherited, small_victim_next
+from reprieve.rules.living.settings import panic_set
+from reprieve.rules.living.shares import group_near_limit, process_holds
+from reprieve.rules.living.swap import swap_absent, swap_forbidden, swap_nearly_full, swappiness_zero
+from tests.rules.living.made import MIB, captured, crowded, with_group, with_meminfo, with_sysctls
+
+Rule = Callable[[Snapshot], Iterator[Finding]]
+V2, V1 = captured("v2-mini-6.12"), captured("v1-mini-6.1")
+NO_CACHE = (("inactive_file", 0), ("active_file", 0))
+
+
+def found(rule: Rule, machine: Machine) -> list[Finding]:
+    return list(rule(Snapshot(machine=machine)))
+
+
+def hog(**facts: object) -> Process:
+    """The large process of the captured machine, otherwise."""
+    process = next(one for one in V2.processes if one.comm == "hog")
+    return replace(process, **facts)  # type: ignore[arg-type]
+
+
+def with_hog(**facts: object) -> Machine:
+    others = tuple(one for one in V2.processes if one.comm != "hog")
+    return replace(V2, processes=(*others, hog(**facts)))
+
+
+def test_without_a_machine_nothing_is_found() -> None:
+    assert check(Snapshot()) == []
+
+
+def test_the_severest_come_first_and_names_are_marked() -> None:
+    findings = check(Snapshot(machine=crowded()))
+    assert findings == sorted(findings, key=lambda one: SEVERITIES.index(one.severity))
+    for finding in findings:
+        assert finding.claim.count(NAME_START) == finding.claim.count(NAME_END)
+        assert "None" not in finding.claim
+        assert finding.evidence
+        assert all("None" not in line.text for line in finding.evidence)
+
+
+@pytest.mark.parametrize("field", [name for name in Machine.__dataclass_fields__ if name != "processes"])
+def test_any_part_of_a_machine_may_be_absent(field: str) -> None:
+    """Nothing is claimed of what was not told, and nothing raised."""
+    whole = crowded()
+    empty = () if isinstance(getattr(whole, field), tuple) else None
+    less = replace(whole, **{field: empty})  # type: ignore[arg-type]
+    assert {one.code for one in check(Snapshot(machine=less))} <= {one.code for one in check(Snapshot(machine=whole))}
+
+
+# -- what was promised -------------------------------------------------------------------------------------------------
+
+
+def test_strict_overcommit_speaks_from_nine_tenths_on() -> None:
+    strict = with_sysctls(V2, overcommit_memory=2)
+    assert found(commit_limit_near, with_meminfo(strict, CommitLimit=100 * MIB, Committed_AS=89 * MIB)) == []
+    (near,) = found(commit_limit_near, with_meminfo(strict, CommitLimit=100 * MIB, Committed_AS=90 * MIB))
+    # (90 + 22.5 - 64) / 212.1 = 22.9 %
+    assert near.remedies[0].commands == (("sysctl", "-w", "vm.overcommit_ratio=23"),)
+    assert found(commit_limit_near, with_meminfo(V2, CommitLimit=100 * MIB, Committed_AS=90 * MIB)) == []
+
+
+def test_where_kbytes_are_set_the_ratio_is_not_advised() -> None:
+    strict = with_sysctls(V2, overcommit_memory=2, overcommit_kbytes=102400)
+    (near,) = found(commit_limit_near, with_meminfo(strict, CommitLimit=100 * MIB, Committed_AS=99 * MIB))
+    assert near.remedies == ()
+
+
+def test_promises_count_against_ram_and_swap_together() -> None:
+    always = with_sysctls(V2, overcommit_memory=1)
+    assert found(overcommit_unbounded, with_meminfo(always, Committed_AS=270 * MIB)) == []  # 212 + 64
+    assert len(found(overcommit_unbounded, with_meminfo(always, Committed_AS=280 * MIB))) == 1
+
+
+# -- swap --------------------------------------------------------------------------------------------------------------
+
+
+def test_no_swap_is_told_where_a_quarter_of_ram_would_go_there() -> None:
+    none = with_meminfo(V2, SwapTotal=0, AnonPages=40 * MIB, Shmem=10 * MIB)
+    assert found(swap_absent, none) == []
+    more = with_meminfo(none, Shmem=20 * MIB)
+    assert found(swap_absent, more)[0].remedies
+    assert found(swap_absent, replace(more, cgroup_private=True))[0].remedies == ()  # a container cannot add any
+
+
+def test_full_swap_is_a_warning_only_while_ram_is_scarce() -> None:
+    full = with_meminfo(V2, SwapFree=MIB, MemAvailable=150 * MIB)
+    assert [(one.severity, one.remedies) for one in found(swap_nearly_full, full)] == [("info", ())]
+    scarce = with_meminfo(full, MemAvailable=20 * MIB)
+    assert [one.severity for one in found(swap_nearly_full, scarce)] == ["warning"]
+
+
+def test_who_forbids_swap_is_named_though_it_is_a_group_above() -> None:
+    machine = with_group(V2, "/app", swap_max_bytes=0)
+    machine = with_group(machine, "/app/web", current_bytes=39 * MIB, stat=NO_CACHE)
+    (forbidden,) = found(swap_forbidden, machine)
+    assert forbidden.subject == "/app/web"
+    assert forbidden.remedies[0].commands[0][-1] == "/sys/fs/cgroup/app/memory.swap.max"
+
+
+def test_version_1_forbids_swap_by_a_limit_for_both() -> None:
+    facts = {"current_bytes": 23 * MIB, "stat": (("total_inactive_file", 0), ("total_active_file", 0))}
+    assert found(swap_forbidden, with_group(V1, "/app/web", **facts)) == []
+    both = with_group(V1, "/app/web", **facts, memsw_max_bytes=24 * MIB, memsw_current_bytes=23 * MIB)
+    (forbidden,) = found(swap_forbidden, both)
+    assert "memory.memsw.limit_in_bytes" in " ".join(line.text for line in forbidden.evidence)
+
+
+def test_swappiness_of_zero_matters_only_with_swap() -> None:
+    zero = with_sysctls(V2, swappiness=0)
+    assert len(found(swappiness_zero, zero)) == 1
+    assert found(swappiness_zero, with_meminfo(zero, SwapTotal=0)) == []
+    assert found(swappiness_zero, with_sysctls(V2, swappiness=1)) == []
+
+
+# -- groups ------------------------------------------------------------------------------------------------------------
+
+
+def stalled(**facts: object) -> Machine:
+    machine = crowded()
+    return with_group(machine, "/app/web", **facts)
+
+
+def test_a_group_is_stuck_at_high_only_with_nothing_to_give_back() -> None:
+    assert [one.subject for one in found(held_at_high, stalled())] == ["/app/web"]
+    cache = (("inactive_file", 4 * MIB), ("active_file", 0))
+    assert found(held_at_high, stalled(stat=cache)) == []
+    assert found(held_at_high, stalled(swap_max_bytes="max")) == []  # the machine has 64 MiB free
+    assert found(held_at_high, stalled(current_bytes=30 * MIB)) == []
+    assert found(held_at_high, stalled(high_bytes="max")) == []
+
+
+def test_without_pressure_it_is_likely_and_without_stall_it_is_not_said() -> None:
+    (finding,) = found(held_at_high, stalled(pressure=()))
+    assert finding.confidence == "likely"
+    (line, *_) = next(one for one in crowded().cgroups if one.path == "/app/web").pressure
+    assert found(held_at_high, stalled(pressure=(replace(line, avg10_percent=2.0),))) == []
+
+
+def test_an_inner_limit_above_the_outer_one_is_told_with_the_nearest_that_binds() -> None:
+    assert found(parent_below_child, V2) == []
+    (inner,) = found(parent_below_child, with_group(V2, "/app/web", max_bytes=100 * MIB))
+    assert inner.subject == "/app/web"
+    assert "64 MiB" in inner.claim
+
+
+def test_limits_are_added_up_once_for_each_topmost_group() -> None:
+    def limits(*pairs: tuple[str, int]) -> Machine:
+        groups = tuple(Cgroup(path=path, version=2, current_bytes=MIB, max_bytes=limit) for path, limit in pairs)
+        return replace(V2, cgroups=groups)
+
+    inside = limits(("/a", 200 * MIB), ("/a/b", 200 * MIB), ("/a/c", 200 * MIB))
+    assert found(limits_exceed_memory, inside) == []
+    (beside,) = found(limits_exceed_memory, limits(("/a", 200 * MIB), ("/b", 200 * MIB)))
+    assert "2 groups add up to 400 MiB" in beside.claim
+    assert found(limits_exceed_memory, limits(("/a", 4000 * MIB))) == []
+
+
+def test_a_group_counts_without_its_file_cache() -> None:
+    def near(**facts: object) -> list[Finding]:
+        return list(group_near_limit(Snapshot(machine=with_group(V2, "/app/web", **facts)), 0.8))
+
+    cache = (("inactive_file", 20 * MIB), ("active_file", 0))
+    assert near(current_bytes=39 * MIB, stat=cache) == []
+    assert [one.subject for one in near(current_bytes=39 * MIB, stat=NO_CACHE)] == ["/app/web"]
+    assert near(current_bytes=39 * MIB, stat=()) == []  # how much is cache was not told
+
+
+# -- processes ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_share_of_ram_is_sure_where_it_was_measured() -> None:
+    def holds(**facts: object) -> list[Finding]:
+        return list(process_holds(Snapshot(machine=with_hog(**facts)), 0.8))
+
+    (sure,) = holds(unique_bytes=180 * MIB)
+    assert sure.confidence == "certain"
+    (likely,) = holds(unique_bytes=None, rss_anon_bytes=180 * MIB)
+    assert likely.confidence == "likely"
+    assert holds(unique_bytes=20 * MIB, rss_bytes=200 * MIB, rss_anon_bytes=200 * MIB) == []  # shared with others
+
+
+def test_only_the_exempt_that_hold_much_are_told_of() -> None:
+    large = {"unique_bytes": 50 * MIB, "oom_score_adj": -1000}
+    assert [one.subject for one in found(exempt_holds, with_hog(**large))] == ["hog"]
+    assert found(exempt_holds, with_hog(**large | {"oom_score_adj": -999})) == []
+    assert found(exempt_holds, with_hog(**large | {"kernel_thread": True})) == []
+    assert found(exempt_holds, with_hog(**large | {"state": "Z"})) == []
+
+
+def test_an_exemption_is_inherited_from_a_parent_of_another_name() -> None:
+    exempt = next(one for one in V2.processes if one.oom_score_adj == -1000 and not one.kernel_thread)
+    child = {"ppid": exempt.pid, "oom_score_adj": -1000, "unique_bytes": 20 * MIB}
+    assert [one.subject for one in found(exemption_inherited, with_hog(**child))] == ["hog"]
+    assert found(exemption_inherited, with_hog(**child | {"oom_score_adj": 0})) == []
+    assert found(exemption_inherited, with_hog(**child | {"ppid": 1})) == []
+    assert found(exemption_inherited, with_hog(**child | {"comm": exempt.comm})) == []
+
+
+def test_both_scores_are_set_back_where_both_are_wrong() -> None:
+    facts = {"cgroup": "/plain", "oom_score_adj": 300, "rss_bytes": MIB, "rss_anon_bytes": MIB}
+    small = replace(hog(**facts), pid=500, start_ticks=9**9)
+    large = with_hog(oom_score_adj=-900, rss_bytes=100 * MIB, rss_anon_bytes=100 * MIB)
+    machine = replace(large, processes=(*large.processes, small))
+    (finding,) = found(small_victim_next, machine)
+    assert [command[2:] for command in finding.remedies[0].commands] == [
+        ("167", "--adjust", "0"),
+        ("500", "--adjust", "0"),
+    ]
+
+
+# -- the kernel --------------------------------------------------------------------------------------------------------
+
+
+def test_huge_pages_that_are_promised_are_not_idle() -> None:
+    pool = HugePool(page_bytes=2 * MIB, total=20, free=20, reserved=0)
+    (idle,) = found(huge_pages_reserved, replace(V2, huge_pools=(pool,)))
+    assert idle.remedies[0].commands[0][2] == 'echo 0 > "$0"'
+    assert found(huge_pages_reserved, replace(V2, huge_pools=(replace(pool, reserved=18),))) == []
+    assert found(huge_pages_reserved, replace(V2, huge_pools=(replace(pool, node=0),))) == []  # counted already
+
+
+def test_segments_of_somebody_are_not_forgotten() -> None:
+    segment = Segment(number=3, size_bytes=40 * MIB, creator_pid=1, attached=0, uid=0, rss_bytes=40 * MIB)
+    assert found(segments_forgotten, replace(V2, segments=(segment,)))[0].remedies[0].commands == (
+        ("ipcrm", "--shmem-id", "3"),
+    )
+    assert found(segments_forgotten, replace(V2, segments=(replace(segment, attached=1),))) == []
+    assert found(segments_forgotten, replace(V2, segments=(replace(segment, rss_bytes=0),))) == []  # never touched
+
+
+def test_a_tmpfs_is_told_with_what_was_deleted_in_it() -> None:
+    mount = Tmpfs(path="/dev/shm", size_bytes=100 * MIB, used_bytes=60 * MIB, found_bytes=10 * MIB)
+    (finding,) = found(tmpfs_holds, replace(V2, tmpfs=(mount,)))
+    assert "50 MiB are of files that were deleted and are held open still." in finding.detail
+    assert finding.remedies[1].commands == (("mount", "-o", "remount,size=60m", "/dev/shm"),)
+    assert found(tmpfs_holds, replace(V2, tmpfs=(replace(mount, used_bytes=30 * MIB),))) == []
+
+
+def test_a_panic_that_nobody_ends_is_worse() -> None:
+    reboots = with_sysctls(V2, panic_on_oom=1)
+    assert [one.severity for one in found(panic_set, reboots)] == ["notice"]
+    stays = replace(reboots, sysctls=tuple((dict(reboots.sysctls) | {"kernel.panic": "0"}).items()))
+    assert [one.severity for one in found(panic_set, stays)] == ["warning"]
+    assert [one.severity for one in found(panic_set, with_sysctls(V2, panic_on_oom=2))] == ["warning"]
+
+
+def test_swap_areas_alone_claim_nothing() -> None:
+    area = SwapArea(name="/swap", kind="file", size_bytes=MIB, used_bytes=MIB, priority=-2)
+    assert check(Snapshot(machine=replace(V2, swaps=(area,)))) == []
