@@ -219,7 +219,8 @@ def _take_down_wall(oom: OomReport, by_cpuset: bool, nodes: str) -> tuple[Remedy
                 commands=(command,),
             ),
         )
-    clear = clear_nodes(oom.workload)
+    every = sorted({zone.node for zone in oom.memory.zones if zone.node is not None}) if oom.memory else []
+    clear = open_nodes(oom.workload, ",".join(map(str, every)))
     return (
         Remedy(
             title=f"Allow more memory nodes in cpuset.mems of {quote(oom.cpuset or 'its cpuset')}",
@@ -229,10 +230,15 @@ def _take_down_wall(oom: OomReport, by_cpuset: bool, nodes: str) -> tuple[Remedy
     )
 
 
-def clear_nodes(group: Workload | None) -> tuple[str, ...] | None:
-    """The command by which a workload may use all nodes that its parent may; None where it is not known."""
-    if group is not None and group.manager == "systemd" and group.unit is not None and group.uid is None:
-        return ("systemctl", "set-property", "--", group.unit, "AllowedMemoryNodes=")
-    if group is not None and group.kind == "cgroup" and group.path.startswith("/"):
-        return ("sh", "-c", 'echo > "$1"', "sh", f"/sys/fs/cgroup{group.path}/cpuset.mems")  # empty: as its parent
+def open_nodes(group: Workload | None, nodes: str) -> tuple[str, ...] | None:
+    """The command by which a workload may use these nodes; None where it is not known.
+
+    They are named: a group with processes in it refuses to be given none, that is, those of its parent.
+    """
+    if group is None or not nodes:
+        return None
+    if group.manager == "systemd" and group.unit is not None and group.uid is None:
+        return ("systemctl", "set-property", "--", group.unit, f"AllowedMemoryNodes={nodes}")
+    if group.kind == "cgroup" and group.path.startswith("/"):
+        return ("sh", "-c", f'echo {nodes} > "$0"', f"/sys/fs/cgroup{group.path}/cpuset.mems")
     return None

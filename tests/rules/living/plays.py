@@ -50,7 +50,7 @@ _GOES_ON = _in("app", "hog --mib 40 --name app --hold -1") + " > /run/done 2>&1 
 _NEVER_DONE = "for n in $(seq 16); do grep -q has /run/done && exit 0; sleep 0.5; done; exit 1"
 _UNITS = """
 systemd-run -q --unit=web -p MemoryMax={0} -p OOMScoreAdjust=-900 sh -c '{1}sleep 900'
-systemd-run -q --unit=batch -p MemoryMax={0} sleep 900
+systemd-run -q --unit=batch -p MemoryMax=200M sleep 900
 sleep 2
 """
 _BYSTANDER = _holding("hog --mib 90 --name bystander --hold -1")
@@ -145,7 +145,8 @@ PLAYS = {
         load=_in("app", "hog --mib 20 --name late") + " && pgrep -x app",
     ),
     "process-holds": Play(
-        speaks=_holding("hog --mib 385 --name app --hold -1"),
+        speaks=_holding("hog --mib 20 --name bystander --adj 900 --hold -1")
+        + _holding("hog --mib 378 --name app --hold -1"),
         silent=(
             (
                 _holding("hog --mib 190 --name app --hold -1") + _holding("hog --mib 190 --name app --hold -1"),
@@ -153,10 +154,7 @@ PLAYS = {
             ),
             (_group("app", "memory.max=64M") + _holding(_in("app", "hog --mib 60 --hold -1")), "its group is full"),
         ),
-        load="pkill -9 -x app; "
-        + _BYSTANDER
-        + "echo 900 > /proc/$(pgrep -x bystander)/oom_score_adj\n${ADVISED:-sh -c} 'hog --mib 2000 --name app'\n"
-        "sleep 1; pgrep -x bystander",
+        load="pkill -9 -x app\nsleep 1\n${ADVISED:-sh -c} 'hog --mib 2000 --name app'\nsleep 1; pgrep -x bystander",
     ),
     "limits-exceed-memory": Play(
         speaks=_UNITS.format("400M", ""),
@@ -261,7 +259,7 @@ PLAYS = {
             (_holding("hog --mib 150 --name app --adj -900 --hold -1"), "late, but not exempt"),
             (_holding("hog --mib 10 --name app --adj -1000 --hold -1"), "exempt, and small"),
         ),
-        load="hog --mib 300 --name late --adj -900",
+        load="echo -999 > /proc/self/oom_score_adj\nhog --mib 280 --name late --adj -900",
     ),
     "exemption-inherited": Play(
         speaks="sh -c 'echo -1000 > /proc/self/oom_score_adj; hog --mib 30 --name app --hold -1' &\nsleep 5",

@@ -1,6 +1,6 @@
 """NUMA: who is kept to a node that is full while others have room."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from reprieve.model.finding import Evidence, Finding, Remedy, quote
 from reprieve.model.machine import LiveNode
@@ -9,7 +9,7 @@ from reprieve.model.process import Process
 from reprieve.model.snapshot import Snapshot
 from reprieve.oom.choose import numbers
 from reprieve.oom.groups import owner
-from reprieve.rules.host import clear_nodes
+from reprieve.rules.host import open_nodes
 from reprieve.rules.living.facts import living, named, own_bytes, process_line
 from reprieve.units import size
 
@@ -55,7 +55,7 @@ def node_bound(snapshot: Snapshot) -> Iterator[Finding]:
                 process_line(largest),
                 *(Evidence(text=f"MemFree: {_free(node) // 1024} kB", source=_path(node)) for node in machine.nodes),
             ),
-            remedies=(_open(whose, machine.cgroup_version),),
+            remedies=(_open(whose, machine.cgroup_version, every),),
         )
 
 
@@ -77,8 +77,8 @@ def _path(node: LiveNode) -> str:
     return f"/sys/devices/system/node/node{node.number}/meminfo"
 
 
-def _open(whose: Workload, version: str | None) -> Remedy:
-    clear = clear_nodes(whose) if version == "2" else None
+def _open(whose: Workload, version: str | None, nodes: Iterable[int]) -> Remedy:
+    clear = open_nodes(whose, ",".join(map(str, sorted(nodes)))) if version == "2" else None
     return Remedy(
         title="Let its cpuset use all nodes (cpuset.mems; AllowedMemoryNodes= of a unit)",
         cost="memory of another node is slower to reach",
