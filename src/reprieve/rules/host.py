@@ -219,8 +219,7 @@ def _take_down_wall(oom: OomReport, by_cpuset: bool, nodes: str) -> tuple[Remedy
                 commands=(command,),
             ),
         )
-    every = sorted({zone.node for zone in oom.memory.zones if zone.node is not None}) if oom.memory else []
-    clear = open_nodes(oom.workload, ",".join(map(str, every)))
+    clear = open_nodes(oom.workload)  # Mem-Info has the zones of those allowed alone
     return (
         Remedy(
             title=f"Allow more memory nodes in cpuset.mems of {quote(oom.cpuset or 'its cpuset')}",
@@ -230,15 +229,15 @@ def _take_down_wall(oom: OomReport, by_cpuset: bool, nodes: str) -> tuple[Remedy
     )
 
 
-def open_nodes(group: Workload | None, nodes: str) -> tuple[str, ...] | None:
-    """The command by which a workload may use these nodes; None where it is not known.
+def open_nodes(group: Workload | None, nodes: str = "") -> tuple[str, ...] | None:
+def open_nodes(group: Workload | None, nodes: str = "") -> tuple[str, ...] | None:
 
-    They are named: a group with processes in it refuses to be given none, that is, those of its parent.
+    A group takes those of its parent by name: one with processes in it refuses to be given none.
     """
-    if group is None or not nodes:
+    if group is None:
         return None
     if group.manager == "systemd" and group.unit is not None and group.uid is None:
         return ("systemctl", "set-property", "--", group.unit, f"AllowedMemoryNodes={nodes}")
     if group.kind == "cgroup" and group.path.startswith("/"):
-        return ("sh", "-c", f'echo {nodes} > "$0"', f"/sys/fs/cgroup{group.path}/cpuset.mems")
+        return ("sh", "-c", 'cat "$0/../cpuset.mems.effective" > "$0/cpuset.mems"', f"/sys/fs/cgroup{group.path}")
     return None
