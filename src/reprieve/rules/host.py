@@ -230,7 +230,7 @@ def _take_down_wall(oom: OomReport, by_cpuset: bool, nodes: str) -> tuple[Remedy
 
 
 def open_nodes(group: Workload | None, nodes: str = "") -> tuple[str, ...] | None:
-def open_nodes(group: Workload | None, nodes: str = "") -> tuple[str, ...] | None:
+    """The command by which a workload may use all nodes; None where it is not known. `nodes`: all, if they are known.
 
     A group takes those of its parent by name: one with processes in it refuses to be given none.
     """
