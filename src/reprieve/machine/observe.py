@@ -7,6 +7,7 @@ import time
 from reprieve.machine.cgroup import read_cgroups, read_hierarchy
 from reprieve.machine.containers import read_containers
 from reprieve.machine.host import Host, identify
+from reprieve.machine.jvm import read_jvms
 from reprieve.machine.killers import read_killers
 from reprieve.machine.memory import (
     read_meminfo,
@@ -20,6 +21,7 @@ from reprieve.machine.memory import (
     read_zones,
     tell_odd,
 )
+from reprieve.machine.nodejs import read_nodes_js
 from reprieve.machine.proc import measure_unique, read_processes
 from reprieve.machine.shm import find_largest, read_segments
 from reprieve.machine.sysfs import read_huge_pools, read_settings, read_zram
@@ -68,6 +70,8 @@ def observe(host: Host, gaps: list[Gap], *, unique_s: float = 0.1) -> Machine:
         containers=() if host.root else read_containers(paths, told),
         killers=read_killers(host, processes, dict(meminfo).get("MemTotal"), dict(meminfo).get("SwapTotal"), told),
         processes=tuple(sorted(measure_unique(host, processes, told, budget_s=unique_s), key=lambda one: one.pid)),
+        jvms=read_jvms(host, told, processes),
+        nodes_js=read_nodes_js(host, told, processes),
     )
     _tell_view(machine, told)
     _tell_absent(machine, told)

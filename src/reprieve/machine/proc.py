@@ -39,7 +39,7 @@ def read_processes(
     machine's page size, in which `stat` counts: without it `rss_bytes` is that of "status". A process that exits
     meanwhile is left out. What is refused or damaged is told once for all, and a hidepid that hides processes from us.
     """
-    problems: _Problems = {}
+    problems: Problems = {}
     if pids is None:
         pids = _pids(host, gaps)
         _tell_hidden(host, gaps)
@@ -51,7 +51,7 @@ def read_processes(
             continue
         if process is not None:
             processes.append(process)
-    _tell(problems, gaps)
+    tell(problems, gaps)
     return processes
 
 
@@ -67,7 +67,7 @@ def measure_unique(
 
     Of smaps_rollup (since 4.14), which is for root and the owner. One measured last may overrun by some 15 ms.
     """
-    problems: _Problems = {}
+    problems: Problems = {}
     measured: dict[int, Process] = {}
     end = clock() + budget_s
     for process in sorted(processes, key=_held_bytes, reverse=True):
@@ -84,10 +84,10 @@ def measure_unique(
             continue
         pss, clean, dirty = (_bytes(text, key) for key in ("Pss", "Private_Clean", "Private_Dirty"))
         if pss is None or clean is None or dirty is None:
-            _note(problems, "smaps_rollup", _ODD, process.pid)
+            note(problems, "smaps_rollup", _ODD, process.pid)
         else:
             measured[process.pid] = replace(process, pss_bytes=pss, unique_bytes=clean + dirty)
-    _tell(problems, gaps)
+    tell(problems, gaps)
     return [measured.get(process.pid, process) for process in processes]
 
 
@@ -127,7 +127,7 @@ _PF_KTHREAD = 0x00200000  # oom_unkillable_task() asks it too
 
 
 def _read_process(
-    host: Host, pid: int, files: Container[str], page_bytes: int | None, problems: "_Problems"
+    host: Host, pid: int, files: Container[str], page_bytes: int | None, problems: "Problems"
 ) -> Process | None:
     """None: nobody we can tell of. Raises ProcessLookupError: it has exited."""
     text = _read(host, pid, "stat", problems)
@@ -135,26 +135,26 @@ def _read_process(
         return None
     stat = _parse_stat(text)
     if stat is None:
-        _note(problems, "stat", _ODD, pid)
+        note(problems, "stat", _ODD, pid)
         return None
     status, adj, score, cgroup = _NO_STATUS, None, None, None
     if "status" in files and (text := _read(host, pid, "status", problems)) is not None:
         status = _parse_status(text) or _NO_STATUS
         if status is _NO_STATUS:
-            _note(problems, "status", _ODD, pid)
+            note(problems, "status", _ODD, pid)
     if "oom_score_adj" in files and (text := _read(host, pid, "oom_score_adj", problems)) is not None:
         adj = _signed(text)
         if adj is None or not -1000 <= adj <= 1000:
             adj = None
-            _note(problems, "oom_score_adj", _ODD, pid)
+            note(problems, "oom_score_adj", _ODD, pid)
     if "oom_score" in files and (text := _read(host, pid, "oom_score", problems)) is not None:
         score = _signed(text)
         if score is None:
-            _note(problems, "oom_score", _ODD, pid)
+            note(problems, "oom_score", _ODD, pid)
     if "cgroup" in files and (text := _read(host, pid, "cgroup", problems)) is not None:
         cgroup, known = _parse_cgroup(text)
         if not known:
-            _note(problems, "cgroup", _ODD, pid)
+            note(problems, "cgroup", _ODD, pid)
     return Process(
         pid=pid,
         start_ticks=stat.start_ticks,
@@ -296,7 +296,7 @@ def _signed(text: str) -> int | None:
 
 # -- files, and what goes wrong with them ------------------------------------------------------------------------------
 
-_Problems = dict[tuple[str, str, bool], list[int]]  # file, reason, whether root could: the processes it was so for
+Problems = dict[tuple[str, str, bool], list[int]]  # file, reason, whether root could: the processes it was so for
 _ODD = "it is not as any known kernel writes it"
 _ONCE_BYTES = 4096
 _FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -311,7 +311,7 @@ def _pids(host: Host, gaps: list[Gap]) -> list[int]:
     return [int(name) for name in names if len(name) <= 10 and name.isascii() and name.isdigit()]
 
 
-def _read(host: Host, pid: int, file: str, problems: _Problems) -> str | None:
+def _read(host: Host, pid: int, file: str, problems: Problems) -> str | None:
     """A file of a process; None if there is no such file, or nothing in it that can be used.
 
     Raises ProcessLookupError: the process has exited.
@@ -332,19 +332,21 @@ def _read(host: Host, pid: int, file: str, problems: _Problems) -> str | None:
             return None
         raise ProcessLookupError(pid) from None
     except OSError as error:
-        _note(problems, file, (error.strerror or str(error)).lower(), pid, isinstance(error, PermissionError))
+        note(problems, file, (error.strerror or str(error)).lower(), pid, isinstance(error, PermissionError))
         return None
     if not data.endswith(b"\n"):  # cut: its last figure may be too
-        _note(problems, file, _ODD, pid)
+        note(problems, file, _ODD, pid)
         return None
     return data.decode(errors="backslashreplace")
 
 
-def _note(problems: _Problems, file: str, reason: str, pid: int, refused: bool = False) -> None:
+def note(problems: Problems, file: str, reason: str, pid: int, refused: bool = False) -> None:
+    """Keep in mind that this file of a process was of no use, and why."""
     problems.setdefault((file, reason, refused), []).append(pid)
 
 
-def _tell(problems: _Problems, gaps: list[Gap]) -> None:
+def tell(problems: Problems, gaps: list[Gap]) -> None:
+    """One gap for each file and reason."""
     hint = "run it as root" if os.geteuid() else None  # root can be refused too, where it lacks a capability
     for (file, reason, refused), pids in problems.items():
         if len(pids) == 1:

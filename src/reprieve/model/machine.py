@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from reprieve.model.application import Jvm, NodeJs
 from reprieve.model.cgroup import Cgroup, Limit
 from reprieve.model.killer import Killer
 from reprieve.model.pressure import Pressure
@@ -145,3 +146,5 @@ class Machine:
     containers: tuple[Container, ...] = ()  # those of engines that could be asked
     killers: tuple[Killer, ...] = ()  # that act before the kernel must
     processes: tuple[Process, ...] = ()  # by pid
+    jvms: tuple[Jvm, ...] = ()
+    nodes_js: tuple[NodeJs, ...] = ()

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from reprieve.model.cgroup import Cgroup, Limit
-from reprieve.model.machine import Container
+from reprieve.model.machine import Container, Machine
 from reprieve.model.oom import Workload
 from reprieve.oom.paths import workload
 
@@ -56,6 +56,30 @@ def tightest(groups: Mapping[str, Cgroup], path: str) -> Bound | None:
     return min(bounds, key=lambda bound: bound.headroom_bytes, default=None)
 
 
+class Most(NamedTuple):
+    """What a group can ever hold, were it alone; in bytes."""
+
+    group: Cgroup | None  # whose limit it is, its own or one above it; None: all memory of the machine
+    memory_bytes: int
+    swap_bytes: int  # besides
+
+
+def most(machine: Machine, path: str) -> Most | None:
+    """The lowest limit that the group at `path` is under, whatever is used of it; None if there is not even RAM."""
+    ram = dict(machine.meminfo).get("MemTotal")
+    if ram is None:
+        return None
+    groups = {group.path: group for group in machine.cgroups}
+    lowest = Most(group=None, memory_bytes=ram, swap_bytes=dict(machine.meminfo).get("SwapTotal", 0))
+    for group in _upwards(groups, path):
+        if isinstance(group.max_bytes, int) and group.max_bytes < lowest.memory_bytes:
+            lowest = lowest._replace(group=group, memory_bytes=group.max_bytes)
+        swap = swap_allowed(group)
+        if isinstance(swap, int):
+            lowest = lowest._replace(swap_bytes=min(swap, lowest.swap_bytes))
+    return lowest
+
+
 def own_bound(group: Cgroup) -> Bound | None:
     """The limit of this very group; None if it has none we know."""
     cache = file_cache_bytes(group)
@@ -78,21 +102,24 @@ def by_headroom(groups: Iterable[Cgroup]) -> list[Bound]:
 
 
 def swap_room(groups: Mapping[str, Cgroup], path: str) -> Limit:
-    """How much more the group may swap out, by its own limit and those above it; "max" if none limits it.
-
-    Version 1 limits memory and swap together: what memory may not take is left to swap.
-    """
+    """How much more the group may swap out, by its own limit and those above it; "max" if none limits it."""
     room: Limit = "max"
     for group in _upwards(groups, path):
-        limit, current = group.swap_max_bytes, group.swap_current_bytes
-        if group.version == 1:
-            limit = group.memsw_max_bytes
-            if isinstance(limit, int) and isinstance(group.max_bytes, int):
-                limit = max(limit - group.max_bytes, 0)
+        limit, current = swap_allowed(group), group.swap_current_bytes
         if isinstance(limit, int) and current is not None:
             left = max(limit - current, 0)
             room = min(room, left) if isinstance(room, int) else left
     return room
+
+
+def swap_allowed(group: Cgroup) -> Limit:
+    """What its own limit leaves to swap: version 1 limits memory and swap together."""
+    limit = group.swap_max_bytes
+    if group.version == 1:
+        limit = group.memsw_max_bytes
+        if isinstance(limit, int) and isinstance(group.max_bytes, int):
+            limit = max(limit - group.max_bytes, 0)
+    return limit
 
 
 def _upwards(groups: Mapping[str, Cgroup], path: str) -> Iterator[Cgroup]:

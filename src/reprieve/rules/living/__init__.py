@@ -18,6 +18,11 @@ from reprieve.rules.living.kernel import (
 from reprieve.rules.living.killers import killer_powerless, killers_compete
 from reprieve.rules.living.nodes import node_bound
 from reprieve.rules.living.order import exempt_holds, exemption_inherited, small_victim_next
+from reprieve.rules.living.runtimes import (
+    jvm_heap_exceeds_limit,
+    jvm_settings_exceed_limit,
+    node_heap_exceeds_limit,
+)
 from reprieve.rules.living.settings import allocating_task_set, panic_set
 from reprieve.rules.living.shares import WARN_SHARE, group_near_limit, process_holds
 from reprieve.rules.living.swap import swap_absent, swap_forbidden, swap_nearly_full, swappiness_zero
@@ -34,6 +39,9 @@ CHECKS = (
     slab_holds,
     huge_pages_reserved,
     unevictable_holds,
+    jvm_heap_exceeds_limit,
+    node_heap_exceeds_limit,
+    jvm_settings_exceed_limit,
     exempt_holds,
     exemption_inherited,
     small_victim_next,
