@@ -54,12 +54,14 @@ _MAIN = ("MainThread", "node-MainThread")  # so Node names its main thread since
 def read_started(
     host: Host, process: Process, program: str | None, names: Collection[str], problems: Problems
 ) -> Started | None:
-    """Words and environment (the variables of these names) of a process; None if it has gone meanwhile."""
+    """Words and environment (the variables of these names) of a process; None if it has gone, or is not there yet.
+
+    Its new program is told of before its words are: they are set last of all (create_elf_tables() in fs/binfmt_elf.c).
+    """
     words = _read(host, process.pid, "cmdline", problems)
     environ = _read(host, process.pid, "environ", problems)
-    if not any(
-        one.start_ticks == process.start_ticks for one in read_processes(host, [], files=(), pids=[process.pid])
-    ):
+    now = [one.start_ticks for one in read_processes(host, [], files=(), pids=[process.pid])]
+    if now != [process.start_ticks] or words == b"":
         return None
     told: dict[str, str] = {}
     for line in (environ or b"").split(b"\0"):

@@ -114,6 +114,9 @@ _SIZES = (
 _SHARES = {f"{name}RAMPercentage": f"{name}RAMFraction" for name in ("Max", "Min", "Initial")}
 
 
+_COLLECTORS = tuple(f"{name}GC" for name in "G1 Serial Parallel ParallelOld ConcMarkSweep Z Shenandoah Epsilon".split())
+
+
 def _take(told: Told, words: Iterable[str], origin: str, file: _File) -> None:
     for word in words:
         if word.startswith("-XX:VMOptionsFile="):  # since 9; its options count as if they stood here
@@ -140,10 +143,10 @@ def parse_option(word: str) -> tuple[str, int | float | bool | str] | None:
         return None if size is None else (name, size)
     if not word.startswith("-XX:"):
         return None
-    if match := re.fullmatch(r"-XX:([+-])Use(\w{1,20}?)(GC|ContainerSupport)", word):
-        if word.endswith("UseContainerSupport"):
-            return "UseContainerSupport", match[1] == "+"
-        return ("UseGC", match[2]) if match[1] == "+" and match[3] == "GC" else None
+    if word[5:] == "UseContainerSupport":
+        return word[5:], word[4] == "+"
+    if word.startswith("-XX:+Use") and word[8:] in _COLLECTORS:
+        return "UseGC", word[8:].removesuffix("GC")
     name, _, value = word[4:].partition("=")
     if name in _SIZES:
         size = parse_bytes(value)

@@ -33,6 +33,10 @@ def formula(parts: Sequence[Part]) -> str:
     return " + ".join(f"{size(count)} {name}" for name, count in parts) + f" = {size(total(parts))}"
 
 
+def _share(whole: int, percentage: float) -> int:
+    return int(whole * min(max(percentage, 0.0), 100.0) / 100)
+
+
 def process_of(machine: Machine, runtime: Jvm | NodeJs) -> Process | None:
     """The process that it is."""
     pid, start = runtime.pid, runtime.start_ticks
@@ -49,7 +53,7 @@ _SERVER = 1792 * MIB  # of memory and two CPUs make it choose G1: os::is_server_
 
 
 def of_jvm(machine: Machine, jvm: Jvm) -> Heap | None:
-    """MaxHeapSize; None if it depends on memory that is not told. HotSpot rounds up to whole regions, of 1 to 32 MiB."""
+    """MaxHeapSize; None if it depends on memory that is not told. HotSpot rounds up to regions of 1 to 32 MiB."""
     if jvm.max_heap_size_bytes is not None:
         return Heap(jvm.max_heap_size_bytes, f"-Xmx of {size(jvm.max_heap_size_bytes)}", "MaxHeapSize")
     seen = jvm.max_ram_bytes or seen_by_jvm(machine, jvm)
@@ -59,9 +63,9 @@ def of_jvm(machine: Machine, jvm: Jvm) -> Heap | None:
     plain = all(one is None for one in fixed)
     seen = min(seen, _MAX_RAM) if plain else seen
     name, share = "MaxRAMPercentage", jvm.max_ram_percentage
-    heap = max(int(seen * (25.0 if share is None else share) / 100), _SMALL_HEAP)
+    heap = max(_share(seen, 25.0 if share is None else share), _SMALL_HEAP)
     how = f"the {size(heap)} that it takes at least"
-    if (small := int(seen * (jvm.min_ram_percentage or 50.0) / 100)) < _SMALL_HEAP:
+    if (small := _share(seen, jvm.min_ram_percentage or 50.0)) < _SMALL_HEAP:
         name, share, heap = "MinRAMPercentage", jvm.min_ram_percentage, small
     elif plain:
         heap = min(heap, _COMPRESSED)
@@ -99,9 +103,9 @@ def _looks(version: str | None, cgroups: int) -> bool:
 
 def _release(version: str | None) -> tuple[int, int]:
     """Feature and update release: (8, 372) of "1.8.0_372", (17, 15) of "17.0.15"; one of today if it is not known."""
-    numbers = [int(number) for number in re.findall(r"\d{1,6}", version or "17.0.0")]
-    if numbers[0] == 1 and len(numbers) > 1:
-        return numbers[1], numbers[3] if len(numbers) > 3 else 0
+    numbers = [int(number) for number in re.findall(r"[0-9]{1,6}", version or "")] or [17]
+    if numbers[0] == 1:  # "1.8.0_372"
+        numbers = [*numbers[1:2], 0, *numbers[3:4]]
     return numbers[0], numbers[2] if len(numbers) > 2 else 0
 
 
@@ -186,7 +190,7 @@ def of_node(machine: Machine, node: NodeJs) -> Heap | None:
     if node.max_old_space_size_percentage is not None:
         share = node.max_old_space_size_percentage
         how = f"{share:g} % (--max-old-space-size-percentage) of the {size(seen)} that it takes for its memory"
-        return Heap(int(seen * share / 100), how, "max-old-space-size-percentage")
+        return Heap(_share(seen, share), how, "max-old-space-size-percentage")
     return Heap(_default_old_space(seen), f"the default for the {size(seen)} that it takes for its memory", None)
 
 
@@ -203,9 +207,14 @@ def seen_by_node(machine: Machine, node: NodeJs) -> int | None:
     if ram is None or process is None:
         return ram
     own = next((group for group in machine.cgroups if group.path == process.cgroup), None)
-    if own is None or (own.version == 2 and int((node.node_version or "20").partition(".")[0]) < 18):
+    if own is None or (own.version == 2 and _looks_past(node.node_version)):
         return ram
     return min([ram, *_own_limits(own)])
+
+
+def _looks_past(version: str | None) -> bool:
+    match = re.match(r"[0-9]{1,4}(?=\.)", version or "")
+    return match is not None and int(match[0]) < 18
 
 
 def _own_limits(group: Cgroup) -> list[int]:
