@@ -34,7 +34,7 @@ def formula(parts: Sequence[Part]) -> str:
 
 
 def _share(whole: int, percentage: float) -> int:
-    return int(whole * min(max(percentage, 0.0), 100.0) / 100)
+    return int(whole * min(max(0.0, percentage), 100.0) / 100)
 
 
 def process_of(machine: Machine, runtime: Jvm | NodeJs) -> Process | None:
@@ -113,7 +113,7 @@ def _release(version: str | None) -> tuple[int, int]:
 # bitmaps are 2.0 to 4.1 % of the heap and up to 36 MiB besides, Serial's 0.3 %.
 _COLLECTOR_LEAST, _COLLECTOR_MOST = 1 / 64, 1 / 12
 _SERIAL = 1 / 256
-_ITSELF = 24 * MIB  # classes, code and threads of one that does nothing; 17 MiB of it anonymous from the start
+_ITSELF = 16 * MIB  # classes, code and threads of one that does nothing
 _CODE_CACHE = 240 * MIB  # ReservedCodeCacheSize, with tiered compilation
 _STACK = MIB  # ThreadStackSize on 64-bit Linux
 
