@@ -38,9 +38,11 @@ def running(host: Host, processes: Collection[Process], names: Collection[str]) 
         try:
             program = os.readlink(os.fsencode(f"{host.root}/proc/{process.pid}/exe"))
         except OSError:  # it may not be told to us, or was not captured
+            if process.comm not in names and process.comm not in _MAIN:
+                continue
             words = _read(host, process.pid, "cmdline", {})
             called = (words or b"").partition(b"\0")[0].rpartition(b"/")[2].decode(errors="backslashreplace")
-            if called in names and (process.comm in names or process.comm in _MAIN):
+            if called in names:
                 yield process, None
             continue
         path = program.decode(errors="backslashreplace").removesuffix(" (deleted)")

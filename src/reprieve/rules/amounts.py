@@ -64,18 +64,18 @@ def heap_limit(limit_bytes: int) -> Amount:
 
 
 def heap_beside(limit_bytes: int, beside_bytes: int) -> Amount | None:
-    """A heap that leaves what `heap_limit` does, and what settings allow beside it; None if that is all there is."""
+    """A heap that leaves what `heap_limit` does, and the space for what comes beside it; None if that is all."""
     heap, left = heap_limit(limit_bytes), (limit_bytes - beside_bytes) // MIB * MIB
     if heap.count_bytes <= left:
         return heap
     if left < _STEP:
         return None
-    formula = f"{size(limit_bytes)} less the {size(beside_bytes)} that its other settings allow = {size(left)}"
+    formula = f"{size(limit_bytes)} less the {size(beside_bytes)} for what comes beside it = {size(left)}"
     return Amount(count_bytes=left, formula=formula)
 
 
 def limit_for_heap(heap_bytes: int, beside_bytes: int) -> Amount:
-    """A limit under which such a heap fits: a third more, 96 MiB at least, or what the settings allow beside it."""
+    """A limit under which such a heap fits: a third more, 96 MiB at least, or what comes beside it."""
     rest = max(heap_bytes // 3, 96 * MIB, beside_bytes)
     proposed = _round_up(heap_bytes + rest)
     formula = f"{size(heap_bytes)} heap + {size(rest)} for all that is no heap, in steps of 16 MiB: {size(proposed)}"

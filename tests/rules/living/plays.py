@@ -71,7 +71,13 @@ _MAPS = "python3 -c 'import mmap, time; m = mmap.mmap(-1, 1 << 30); print(\"has\
 _AVAILABLE = "awk '/^MemAvailable/ {print int($2 / 1024)}' /proc/meminfo"
 
 # What no such guest has, by the test that has it.
-IN_OTHER_TESTS = {"node-bound": "two memory nodes: tests/rules/living/test_nodes.py"}
+_RUNTIMES = "real ones, under limits they fit or not: tests/rules/living/test_runtimes.py"
+IN_OTHER_TESTS = {
+    "node-bound": "two memory nodes: tests/rules/living/test_nodes.py",
+    "jvm-heap-exceeds-limit": _RUNTIMES,
+    "jvm-settings-exceed-limit": _RUNTIMES,
+    "node-heap-exceeds-limit": _RUNTIMES,
+}
 
 PLAYS = {
     "held-at-high": Play(

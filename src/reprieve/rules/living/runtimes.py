@@ -13,6 +13,7 @@ from reprieve.rules.amounts import heap_beside, limit_for_heap
 from reprieve.rules.limits import set_limit
 from reprieve.rules.living.facts import group_lines, meminfo_lines, named, process_line
 from reprieve.rules.living.heaps import (
+    COLLECTOR,
     Heap,
     Part,
     formula,
@@ -63,15 +64,14 @@ def jvm_heap_exceeds_limit(snapshot: Snapshot) -> Iterator[Finding]:
         least = least_of_jvm(case.machine, jvm, case.heap)
         if total(least) <= case.room_bytes:
             continue
-        why = f"{case.heap.how} makes it so" if case.heap.told else f"No -Xmx was told: it is {case.heap.how}"
         seen = None if case.heap.told == "MaxHeapSize" else seen_by_jvm(case.machine, jvm)
         yield _finding(
             "jvm-heap-exceeds-limit",
             case,
-            claim=f"The heap of {_named(case)} may grow to {size(case.heap.count_bytes)}",
-            least=least,
+            claim=f"{_named(case)} needs {size(total(least))} or more once its heap is full",
+            parts=least,
             detail=(
-                f"{why}.",
+                f"Its heap may become {size(case.heap.count_bytes)}, {case.heap.how}; full, that is {formula(least)}.",
                 *_overlooked(case, seen),
                 f"With all that its settings and defaults allow: {_most_of(case, jvm)}.",
             ),
@@ -96,8 +96,11 @@ def jvm_settings_exceed_limit(snapshot: Snapshot) -> Iterator[Finding]:
             "jvm-settings-exceed-limit",
             case,
             claim=f"{_named(case)} was told that it may hold {size(total(parts))}",
-            least=parts,
-            detail=(f"With what was not told, by its defaults: {_most_of(case, jvm)}.",),
+            parts=parts,
+            detail=(
+                f"That is {formula(parts)}.",
+                f"With what was not told, by its defaults: {_most_of(case, jvm)}.",
+            ),
             severity="notice",
         )
 
@@ -118,15 +121,16 @@ def node_heap_exceeds_limit(snapshot: Snapshot) -> Iterator[Finding]:
         least = least_of_node(case.machine, node, case.heap)
         if total(least) <= case.room_bytes:
             continue
-        why = f"No option bounds its old space: it is {case.heap.how}"
-        if case.heap.told:
-            why = f"{case.heap.how} makes it so"
         yield _finding(
             "node-heap-exceeds-limit",
             case,
-            claim=f"The heap of {_named(case)} may grow to {size(total(least[:2]))}",
-            least=least,
-            detail=(f"{why}.", *_overlooked(case, None if case.heap.told else seen_by_node(case.machine, node))),
+            claim=f"{_named(case)} needs {size(total(least))} or more once its heap is full",
+            parts=least,
+            detail=(
+                f"Its old space may become {size(case.heap.count_bytes)}, {case.heap.how}; full, that is "
+                f"{formula(least)}.",
+                *_overlooked(case, None if case.heap.told else seen_by_node(case.machine, node)),
+            ),
         )
 
 
@@ -160,7 +164,7 @@ def _each(
 
 
 def _named(case: _Case) -> str:
-    return named(case.process) + (f", and of {case.alike} more like it," if case.alike else "")
+    return named(case.process) + (f", one of {case.alike + 1} alike," if case.alike else "")
 
 
 def _finding(
@@ -168,27 +172,30 @@ def _finding(
     case: _Case,
     *,
     claim: str,
-    least: Sequence[Part],
+    parts: Sequence[Part],
     detail: tuple[str, ...],
     severity: str = "warning",
 ) -> Finding:
-    path, group, unseen = case.process.cgroup or "/", case.bound.group, " and the ".join(case.runtime.unseen)
+    path, group, unseen = (
+        case.process.cgroup or "/",
+        case.bound.group,
+        " and the ".join(map(_plain, case.runtime.unseen)),
+    )
     if unseen:
         detail += (f"The {unseen} of the process could not be read: what is told there may make it otherwise.",)
     shown = meminfo_lines(case.machine, "MemTotal", "SwapTotal")
     if group is not None:
         shown = group_lines(group, "memory.max", "memory.swap.max", "memory.memsw.limit_in_bytes")
-    beside = total(least) - case.heap.count_bytes
     return Finding(
         code=code,
         severity=severity,
         confidence="possible" if unseen else "likely",
         claim=f"{claim}, and {_can_have(case)}",
-        detail=(f"When all of it is used: {formula(least)} at least.", *detail),
+        detail=detail,
         about=owner(path, case.machine.containers),
         subject=f"{path} {case.process.comm or case.process.pid}",
         evidence=(process_line(case.process), *_told_lines(case.runtime), *shown),
-        remedies=(*_lower(case, beside), *_raise(case, beside)),
+        remedies=(*_lower(case, parts), *_raise(case, total(parts) - case.heap.count_bytes)),
     )
 
 
@@ -229,6 +236,14 @@ _FIELDS = {
 }
 
 
+_PLACES = ("command line", "JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS", "NODE_OPTIONS", "environment")
+
+
+def _plain(place: str) -> str:
+    """Where something is told: a snapshot may name another place than we do."""
+    return place if place in (*_PLACES, "option file") else quote(place)
+
+
 def _told_lines(runtime: Jvm | NodeJs) -> Iterator[Evidence]:
     for name, origin in runtime.origins:
         value = getattr(runtime, _FIELDS.get(name, ""), None)
@@ -236,19 +251,22 @@ def _told_lines(runtime: Jvm | NodeJs) -> Iterator[Evidence]:
             yield Evidence(text=f"{name} = {value} ({origin})", source=f"/proc/{runtime.pid}")
 
 
-def _lower(case: _Case, beside: int) -> tuple[Remedy, ...]:
-    """A heap that fits; none where nothing would."""
-    fitting = heap_beside(case.bound.memory_bytes, beside)
+def _lower(case: _Case, parts: Sequence[Part]) -> tuple[Remedy, ...]:
+    """A heap that fits; none where nothing would. What its collector takes follows the heap."""
+    limit, collector = case.bound.memory_bytes, dict(parts).get(COLLECTOR, 0)
+    beside = total(parts) - case.heap.count_bytes - collector
+    fitting = heap_beside(limit, beside + (limit // 64 if collector else 0))
     if fitting is None or fitting.count_bytes >= case.heap.count_bytes:
         return ()
     mib = fitting.count_bytes // MIB
-    option, variable = f"-Xmx{mib}m", "JAVA_TOOL_OPTIONS"
+    option, where = f"-Xmx{mib}m", "in JAVA_TOOL_OPTIONS, or before the main class"
     cost = "more collections; where it was killed it throws OutOfMemoryError, which can write a heap dump"
     if isinstance(case.runtime, NodeJs):
-        option, variable = f"--max-old-space-size={mib}", "NODE_OPTIONS"
+        option, where = f"--max-old-space-size={mib}", "in NODE_OPTIONS, or before the script"
         cost = "it ends itself with a stack trace (exit 134) where it was killed; buffers are outside this bound"
     origin = dict(case.runtime.origins).get(case.heap.told or "")
-    where = f"in {variable}, or before the program" if origin is None else f"instead of {case.heap.told} ({origin})"
+    if origin is not None:
+        where = f"instead of {case.heap.told} ({_plain(origin)})"
     title = f"Bound the heap below the limit: {option}, {where}"
     return (Remedy(title=title, cost=cost, amount=fitting.formula),)
 
