@@ -56,7 +56,7 @@ def jvm_heap_exceeds_limit(snapshot: Snapshot) -> Iterator[Finding]:
     smallest; it looks for that once, at its start, and it may look past a limit: with -XX:-UseContainerSupport, before
     8u191 and 10 (cgroups of version 2: 8u372, 11.0.16, 15), and on version 2 before 24 at the limit of a group above
     its own. What is no heap, classes, code, stacks, buffers, tables of the collector, comes on top. Silent where the
-    full heap and a bare JVM fit: an application that needs more beside its heap is not seen.
+    full heap and a bare JVM fit, with the swap that it may use: what an application needs beside its heap is not seen.
 
     Source: Arguments::set_heap_size() in src/hotspot/share/runtime/arguments.cpp; JDK-8146115, 8230305 and 8322420.
     """
