@@ -104,6 +104,7 @@ class Foretold(msgspec.Struct, frozen=True, kw_only=True, tag="prediction", tag_
     group: str | None  # all of whom die together
     killed: tuple[int, ...]  # pids, the chosen one first
     freed_bytes: int
+    stopped: tuple[int, ...] = ()  # pids: the rest of the victim's unit, which systemd stops then (OOMPolicy=stop)
     uncounted: int  # processes that could not be weighed
     ranking: tuple[Ranked, ...]  # the chosen one first
 

@@ -6,6 +6,7 @@ import tarfile
 from pathlib import Path
 
 import click
+import jeepney
 
 import reprieve
 
@@ -13,7 +14,7 @@ import reprieve
 def parcel(path: Path) -> Path:
     """A tar archive for the guest's spare disk; compiled already, which the guest's Python believes if it is alike."""
     with tarfile.open(path, "w") as archive:
-        for package in (reprieve, click):
+        for package in (reprieve, click, jeepney):
             folder = Path(package.__path__[0])
             archive.add(folder, folder.name)
     return path

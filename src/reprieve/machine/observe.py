@@ -25,6 +25,7 @@ from reprieve.machine.nodejs import read_nodes_js
 from reprieve.machine.proc import measure_unique, read_processes
 from reprieve.machine.shm import find_largest, read_segments
 from reprieve.machine.sysfs import read_huge_pools, read_settings, read_zram
+from reprieve.machine.systemd import read_units
 from reprieve.model.finding import Gap
 from reprieve.model.machine import Figures, LiveZone, Machine
 
@@ -41,7 +42,8 @@ def observe(host: Host, gaps: list[Gap], *, unique_s: float = 0.1) -> Machine:
     processes = read_processes(host, told, page_bytes=page_bytes)
     hierarchy = read_hierarchy(host, told)
     cgroups = () if hierarchy is None else read_cgroups(host, told, hierarchy)
-    paths = [group.path for group in cgroups] + [process.cgroup or "/" for process in processes]
+    homes = [process.cgroup or "/" for process in processes]
+    paths = [group.path for group in cgroups] + homes
     uptime_s = _uptime_s(host, told)
     machine = Machine(
         machine_id=_identifier(told, "/etc/machine-id", identity.machine_id),
@@ -68,6 +70,7 @@ def observe(host: Host, gaps: list[Gap], *, unique_s: float = 0.1) -> Machine:
         cgroup_private=None if hierarchy is None else hierarchy.private,
         cgroups=cgroups,
         containers=() if host.root else read_containers(paths, told),
+        units=read_units(host, told, homes),
         killers=read_killers(host, processes, dict(meminfo).get("MemTotal"), dict(meminfo).get("SwapTotal"), told),
         processes=tuple(sorted(measure_unique(host, processes, told, budget_s=unique_s), key=lambda one: one.pid)),
         jvms=read_jvms(host, told, processes),

@@ -7,6 +7,7 @@ from reprieve.model.cgroup import Cgroup, Limit
 from reprieve.model.killer import Killer
 from reprieve.model.pressure import Pressure
 from reprieve.model.process import Process
+from reprieve.model.unit import Unit
 
 Figures = tuple[tuple[str, int], ...]  # the kernel's own names, in its order
 
@@ -145,6 +146,7 @@ class Machine:
     cgroups: tuple[Cgroup, ...] = ()  # parents before children; all with a memory controller
     containers: tuple[Container, ...] = ()  # those of engines that could be asked
     killers: tuple[Killer, ...] = ()  # that act before the kernel must
+    units: tuple[Unit, ...] = ()  # of systemd; those that run, or say something about memory
     processes: tuple[Process, ...] = ()  # by pid
     jvms: tuple[Jvm, ...] = ()
     nodes_js: tuple[NodeJs, ...] = ()

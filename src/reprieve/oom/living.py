@@ -8,6 +8,7 @@ from reprieve.model.cgroup import Cgroup, Limit
 from reprieve.model.machine import Container, Machine
 from reprieve.model.oom import OOM_SCORE_ADJ_MIN
 from reprieve.model.process import Process
+from reprieve.model.unit import Unit
 from reprieve.oom.choose import Candidate, Choice, choose, numbers
 from reprieve.oom.groups import ancestors
 
@@ -31,6 +32,8 @@ class Prediction:
     processes: Mapping[int, Process]  # those of the ranking, by pid
     group: str | None = None  # whose memory.oom.group makes all in it die with the victim
     killed: tuple[Process, ...] = ()  # all who die, the victim first
+    unit: Unit | None = None  # of systemd, whose process the victim is
+    stopped: tuple[Process, ...] = ()  # the rest of the unit, which systemd stops then, as its OOMPolicy= wants it
     instead: str | None = None  # what happens in place of a choice: "panic", "allocating-task", "waits"
     uncounted: int = 0  # processes of which the kernel knows more than could be read: they are not in the ranking
     containers: tuple[Container, ...] = ()  # by whose names people know them
@@ -127,6 +130,8 @@ def predict(machine: Machine, domain: Domain, gone: Iterable[int] = ()) -> Predi
     instead = _instead(machine, domain)
     group = None
     killed: tuple[Process, ...] = ()
+    unit: Unit | None = None
+    stopped: tuple[Process, ...] = ()
     if choice.chosen is not None and instead is None:
         victim = processes[choice.chosen.pid]
         group = _killing_group(machine, domain, victim)
@@ -139,12 +144,17 @@ def predict(machine: Machine, domain: Domain, gone: Iterable[int] = ()) -> Predi
                 if other.pid not in (victim.pid, *absent) and other.oom_score_adj != OOM_SCORE_ADJ_MIN
             ),
         )
+        unit = _unit(machine, victim)
+        ended = absent | {process.pid for process in killed}
+        stopped = tuple(other for other in _stopped(machine, unit) if other.pid not in ended)
     return Prediction(
         domain=domain,
         choice=choice,
         processes=processes,
         group=group,
         killed=killed,
+        unit=unit,
+        stopped=stopped,
         instead=instead,
         uncounted=uncounted,
         containers=machine.containers,
@@ -222,6 +232,26 @@ def _killing_group(machine: Machine, domain: Domain, victim: Process) -> str | N
         if path == domain.cgroup:
             break
     return found
+
+
+def _unit(machine: Machine, process: Process) -> Unit | None:
+    """The nearest unit that a process is in, as the system's manager knows it."""
+    units = {unit.cgroup: unit for unit in machine.units if unit.cgroup not in (None, "/")}
+    path = process.cgroup or "/"
+    return next((units[group] for group in (path, *ancestors(path)) if group in units), None)
+
+
+def _stopped(machine: Machine, unit: Unit | None) -> Iterator[Process]:
+    """All in a unit that systemd stops when one of its processes was killed for memory.
+
+    systemd sees that in memory.events, which version 1 has not: unit_check_oom() in src/core/unit.c.
+    """
+    if unit is None or unit.oom_policy != "stop" or machine.cgroup_version != "2":
+        return
+    for process in machine.processes:
+        path = process.cgroup or "/"
+        if unit.cgroup in (path, *ancestors(path)):
+            yield process
 
 
 def _instead(machine: Machine, domain: Domain) -> str | None:

@@ -50,6 +50,7 @@ def _foretold(step: Prediction) -> codec.Foretold:
         group=step.group,
         killed=tuple(process.pid for process in step.killed),
         freed_bytes=step.freed_bytes,
+        stopped=tuple(process.pid for process in step.stopped),
         uncounted=step.uncounted,
         ranking=tuple(
             codec.Ranked(

@@ -44,6 +44,8 @@ def foretell(
         yield from page.say("Frees", _frees(first))
         if len(first.killed) > 1:
             yield from page.say("With it", _with_it(first))
+        if first.stopped:
+            yield from page.say("Then", _then(first))
         if largest := _spared(machine, first):
             yield from page.say("Not", largest, "warning")
         if close := _close(first):
@@ -112,9 +114,22 @@ def _frees(prediction: Prediction) -> str:
 
 def _with_it(prediction: Prediction) -> str:
     assert prediction.group is not None
-    others = [answer.process(process.comm, process.pid) for process in prediction.killed[1:]]
-    shown = ", ".join(others[:3]) + (f" and {len(others) - 3} others" if len(others) > 3 else "")
-    return f"{shown}: memory.oom.group of {quote(owner(prediction.group, prediction.containers).name)} is set"
+    unit = prediction.unit
+    said = f"memory.oom.group of {quote(owner(prediction.group, prediction.containers).name)} is set"
+    by = " (its OOMPolicy is kill)" if unit and unit.cgroup == prediction.group and unit.oom_policy == "kill" else ""
+    return f"{_several(prediction.killed[1:])}: {said}{by}"
+
+
+def _then(prediction: Prediction) -> str:
+    """Whom systemd ends when it hears of the kill."""
+    assert prediction.unit is not None
+    said = f"systemd stops the rest of {quote(prediction.unit.name)} (its OOMPolicy is stop)"
+    return f"{said}: {_several(prediction.stopped)}"
+
+
+def _several(processes: Sequence[Process]) -> str:
+    shown = ", ".join(answer.process(process.comm, process.pid) for process in processes[:3])
+    return shown + (f" and {len(processes) - 3} others" if len(processes) > 3 else "")
 
 
 def _spared(machine: Machine, prediction: Prediction) -> str | None:

@@ -26,6 +26,7 @@ from reprieve.rules.living.runtimes import (
 from reprieve.rules.living.settings import allocating_task_set, panic_set
 from reprieve.rules.living.shares import WARN_SHARE, group_near_limit, process_holds
 from reprieve.rules.living.swap import swap_absent, swap_forbidden, swap_nearly_full, swappiness_zero
+from reprieve.rules.living.units import unit_adj_differs, unit_setting_ignored
 
 # What stands still already, what will soon run out, what makes it worse when it does. The code of a finding is the name
 # of its rule with dashes. Those of SHARES are told besides from which share on they speak.
@@ -49,6 +50,8 @@ CHECKS = (
     limits_exceed_memory,
     killer_powerless,
     killers_compete,
+    unit_setting_ignored,
+    unit_adj_differs,
     swap_forbidden,
     swap_absent,
     swappiness_zero,
