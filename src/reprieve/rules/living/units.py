@@ -283,19 +283,19 @@ def _denied(denied: list[_Other]) -> Finding:
     """One for all of a container: what it lacks, it lacks for all."""
     names = ", ".join(quote(one.unit.name) for one in denied[:_NAMED])
     more = f" and {len(denied) - _NAMED} others" if len(denied) > _NAMED else ""
-    are = "are" if len(denied) > 1 else "is"
+    are, have = ("are", "they have") if len(denied) > 1 else ("is", "it has")
     return Finding(
         code="unit-adj-differs",
         severity="notice",
         confidence="likely",
-        claim=f"{names}{more} {are} to run with a lower oom_score_adj than they have: in this container systemd may "
+        claim=f"{names}{more} {are} to run with a lower oom_score_adj than {have}: in this container systemd may "
         "not lower it",
         subject="container",
         evidence=tuple(shown for one in denied[:_NAMED] for shown in (_line(one.line), process_line(one.process))),
         remedies=(
             Remedy(
-                title="Start the container with CAP_SYS_RESOURCE (--cap-add SYS_RESOURCE), or itself with a lower value "
-                "(--oom-score-adj)",
+                title="Start the container with CAP_SYS_RESOURCE (--cap-add SYS_RESOURCE), or with a lower value of "
+                "its own (--oom-score-adj)",
                 cost="with that capability it may raise its own limits too",
             ),
         ),
