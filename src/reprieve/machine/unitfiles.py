@@ -145,10 +145,10 @@ def _parts(name: str) -> Iterator[str]:
     if template := _template(name):
         yield from _parts(template)
     stem, dot, kind = name.rpartition(".")
-    prefix, at, instance = stem.partition("@")
+    prefix, _, instance = stem.partition("@")
     shorter = prefix.removesuffix("-").rpartition("-")[0]
     if shorter:
-        yield from _parts(f"{shorter}-{at}{instance}{dot}{kind}")
+        yield from _parts(f"{shorter}-{'@' if instance else ''}{instance}{dot}{kind}")  # of a template's: no template's
 
 
 def _note(gaps: list[Gap], path: str, error: OSError) -> None:
