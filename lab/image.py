@@ -96,13 +96,13 @@ def root_image() -> Path:
             _remove_all(f"root-{ROOT_SUITE}-*.ext4")
             root = Path(name) / "root"
             root.mkdir()
-            call(("tar", "-C", root, "-xf", debian_tar()))
+            call(("tar", "-C", root, "-xf", _debian_tar()))
             _furnish(root)
             _make_disk(root, built)
     return built
 
 
-def debian_tar() -> Path:
+def _debian_tar() -> Path:
     packages = ",".join(ROOT_PACKAGES)
     tar = folder() / f"debian-{ROOT_SUITE}-{_digest([packages.encode()])}.tar"
     if not tar.exists():

@@ -12,6 +12,7 @@ from reprieve.machine.observe import observe
 from reprieve.model.cgroup import Cgroup
 from reprieve.model.machine import Machine
 from reprieve.model.process import Process
+from reprieve.model.unit import Unit
 from reprieve.oom.choose import oom_score
 from reprieve.oom.living import one_cgroup, predict, sequence, some_nodes, whole_machine
 
@@ -164,3 +165,39 @@ def test_one_after_the_other_until_enough_is_free() -> None:
     assert domain is not None
     assert [one.killed[0].pid for one in sequence(machine, domain, 50 * MIB)] == [19, 18, 17]
     assert len(list(sequence(machine, domain, 900 * MIB))) == 10
+
+
+def _stopped(policy: str | None, version: str = "2", victim_in: str = "/system.slice/web.service/worker") -> list[int]:
+    unit = Unit(name="web.service", cgroup="/system.slice/web.service", oom_policy=policy)
+    outer = Unit(name="system.slice", cgroup="/system.slice")
+    processes = (
+        _process(5, 30, cgroup=victim_in),
+        _process(6, 1, cgroup="/system.slice/web.service"),
+        _process(7, 1, adj=-1000, cgroup="/system.slice/web.service/other"),
+        _process(8, 1, cgroup="/system.slice/web.service-not"),
+    )
+    machine = _machine(*processes, units=(outer, unit), cgroup_version=version)
+    domain = whole_machine(machine)
+    assert domain is not None
+    prediction = predict(machine, domain)
+    assert [process.pid for process in prediction.killed] == [5]
+    return [process.pid for process in prediction.stopped]
+
+
+@pytest.mark.parametrize("policy", ["continue", "kill", None])
+def test_without_the_policy_systemd_stops_nobody(policy: str | None) -> None:
+    assert _stopped(policy) == []
+
+
+def test_on_version_1_systemd_hears_of_no_kill() -> None:
+    assert _stopped("stop", version="1") == []
+    assert _stopped("stop", version="hybrid") == []
+
+
+def test_a_victim_of_another_unit_stops_nobody() -> None:
+    assert _stopped("stop", victim_in="/system.slice/other.service") == []
+    assert _stopped("stop", victim_in="/") == []
+
+
+def test_systemd_stops_the_rest_of_the_unit_the_exempt_too() -> None:
+    assert _stopped("stop") == [6, 7]

@@ -15,6 +15,7 @@ from reprieve.model.finding import Gap
 from reprieve.model.killer import Killer
 from reprieve.model.machine import Machine
 from reprieve.model.process import Process
+from reprieve.model.unit import Unit
 from reprieve.oom.living import one_cgroup, predict, whole_machine
 from reprieve.show import escape, jsonl
 from reprieve.show.prediction import foretell
@@ -48,6 +49,24 @@ def test_the_first_line_says_who_and_the_others_why_he() -> None:
     assert "its oom_score_adj of 200 adds 200 MiB" in words
     assert "java (pid 7): memory.oom.group of /a/java is set" in words
     assert "Not java (pid 9), which holds 600 MiB: its oom_score_adj is -1000" in words
+
+
+def test_what_systemd_does_then_is_told_and_that_a_group_dies_by_its_wish() -> None:
+    alone = (replace(machine().cgroups[0], oom_group=False),)
+    stop = Unit(name="java.service", cgroup="/a/java", oom_policy="stop")
+    known = machine(units=(stop,), cgroups=alone, cgroup_version="2")
+    said = " ".join(" ".join(told(known)).split())
+    assert "Then systemd stops the rest of java.service (its OOMPolicy is stop): java (pid 7)" in said
+    domain = whole_machine(known)
+    assert domain is not None
+    (line,) = jsonl.foretold([predict(known, domain)], [])
+    assert (json.loads(line)["killed"], json.loads(line)["stopped"]) == ([8], [7])
+
+    said = " ".join(" ".join(told(machine(units=(replace(stop, oom_policy="kill"),), cgroup_version="2"))).split())
+    assert "memory.oom.group of /a/java is set (its OOMPolicy is kill)" in said
+    assert "systemd stops" not in said
+    said = " ".join(" ".join(told(machine(units=(stop,), cgroup_version="2"))).split())
+    assert "systemd stops" not in said  # all are dead already
 
 
 def test_in_a_cgroup_the_others_of_the_machine_are_not_spoken_of() -> None:

@@ -79,6 +79,18 @@ IN_OTHER_TESTS = {
     "node-heap-exceeds-limit": _RUNTIMES,
 }
 
+# A service with this file; what stands in it about memory, and what it runs.
+_SERVICE = """
+printf '[Service]\\nExecStart={1}\\n{0}\\n' > /etc/systemd/system/web.service
+systemctl daemon-reload; systemctl start web; sleep 2
+"""
+_GROWS_IN_WEB = (
+    _BYSTANDER
+    + "sh -c 'echo $$ > /sys/fs/cgroup/system.slice/web.service/cgroup.procs; "
+    + "exec hog --mib 380 --name leak --adj -900'\nsleep 1; killall -0 bystander"
+)
+_SETS_OWN = 'sh -c "echo 300 > /proc/self/oom_score_adj; exec hog --mib 60 --name app --hold -1"'
+
 PLAYS = {
     "held-at-high": Play(
         speaks=_HIGH + _GOES_ON + "sleep 14",
@@ -285,5 +297,24 @@ PLAYS = {
             ),
         ),
         load=_SYSRQ + "pgrep -x small",
+    ),
+    "unit-setting-ignored": Play(
+        speaks=_SERVICE.format("MemoryMax=80M # the limit\\nOOMPolicy=continue", "sleep 900"),
+        silent=(
+            (_SERVICE.format("# the limit\\nMemoryMax=80M", "sleep 900"), "the comment is a line of its own"),
+            (
+                _SERVICE.format("MemoryMax=80M # the limit\\nMemoryMax=80M", "sleep 900"),
+                "a later line says it again",
+            ),
+        ),
+        load=_GROWS_IN_WEB,
+    ),
+    "unit-adj-differs": Play(
+        speaks=_SERVICE.format("OOMScoreAdjust=-500", _SETS_OWN),
+        silent=(
+            (_SERVICE.format("OOMScoreAdjust=-500", "hog --mib 60 --name app --hold -1"), "it is so"),
+            (_SERVICE.format("OOMPolicy=continue", _SETS_OWN), "the unit wants nothing"),
+        ),
+        load=_holding("hog --mib 30 --name other --hold -1") + _SYSRQ + "killall -q -0 app",
     ),
 }
