@@ -26,6 +26,7 @@ EXAMPLES = (
     ("reprieve why --all --html kills.html kern.log", "All of them as one page."),
     ("kubectl describe pod web | reprieve why", "What the status proves, and where to look next."),
     ("reprieve why --follow --json", "A document for each kill, when it happens."),
+    ("reprieve top --pid 4711 --every 30 --csv", "How much it holds and how fast that grows, until it ends."),
     ("reprieve next --unit web --set worker=500", "Who dies if web reaches its limit, were the workers volunteers."),
 )
 

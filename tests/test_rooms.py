@@ -15,7 +15,7 @@ MAY_IMPORT = {
     "show": {"model", "units", "oom", "rules", "codec"},
     "machine": {"model", "units", "oom"},
 }
-DOORS = {"check", "cli", "why", "next", "demo", "snapshot", "__init__", "__main__"}
+DOORS = {"check", "cli", "why", "next", "demo", "snapshot", "top", "tui", "__init__", "__main__"}
 PURE = {"model", "units", "codec", "oom", "rules", "show"}
 WORLD = set(
     "asyncio ctypes datetime fcntl glob io mmap multiprocessing os pathlib random select shutil signal socket "

@@ -301,6 +301,48 @@ def check(**options: object) -> None:
     sys.exit(perform(Request(**options)))  # type: ignore[arg-type]
 
 
+def _seconds(_context: click.Context, _option: click.Parameter, seconds: float | None) -> float | None:
+    if seconds is not None and not 0.1 <= seconds <= 86400:  # nan is not either
+        raise click.BadParameter("between a tenth of a second and a day")
+    return seconds
+
+
+@cli.command()
+@click.option("--once", is_flag=True, help="One look, as text.")
+@click.option("--batch", is_flag=True, help="Look after look, a JSON document each.")
+@click.option("--csv", is_flag=True, help="Lines of CSV instead of JSON.")
+@click.option("--pid", type=click.IntRange(1), metavar="PID", help="This process alone, until it ends; JSON lines.")
+@click.option(
+    *("--every", "every_s"), type=float, callback=_seconds, metavar="SECONDS", help="Between two looks; 1 if not told."
+)
+@click.option("-n", "--count", type=click.IntRange(1), metavar="N", help="End after that many looks.")
+@click.option("--rows", type=click.IntRange(1), metavar="N", help="So many processes and cgroups in a look; 20.")
+@click.option(
+    "--from",
+    "origin",
+    type=click.Path(readable=False),
+    metavar="FILE",
+    help="One look at a snapshot, or a captured root.",
+)
+def top(**options: object) -> None:
+    """Watch who holds memory, who grows, and when it runs out.
+
+    Where memory runs out first and when, at the present pace; the processes by what they hold of their own, the next
+    victim marked; the cgroups and their limits; kills as they happen. `?` in the live view tells the keys.
+    """
+    from reprieve.top import Request, perform
+
+    request = Request(**options)  # type: ignore[arg-type]
+    ways = [f"--{way}" for way in ("once", "batch", "pid") if options[way]]
+    if len(ways) > 1:
+        raise click.UsageError(f"{' and '.join(ways)} exclude each other")
+    if request.origin is not None and (request.batch or request.pid):
+        raise click.UsageError("--from is one look: --once")
+    if request.csv and not (request.batch or request.pid):
+        raise click.UsageError("--csv is for --batch or --pid")
+    sys.exit(perform(request))
+
+
 @cli.command()
 @click.option("-o", "--output", required=True, type=click.Path(readable=False), metavar="FILE", help="`-` for a pipe.")
 @click.option("--from", "root", default="/", metavar="DIR", help="A captured machine: an unpacked sosreport, a root.")

@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+from collections.abc import Container
 from typing import NamedTuple
 
 from reprieve.machine.host import READ_BYTES, Host
@@ -39,9 +40,12 @@ def read_hierarchy(host: Host, gaps: list[Gap]) -> Hierarchy | None:
     return None
 
 
-def read_cgroups(host: Host, gaps: list[Gap], hierarchy: Hierarchy) -> tuple[Cgroup, ...]:
+def read_cgroups(
+    host: Host, gaps: list[Gap], hierarchy: Hierarchy, *, files: Container[str] | None = None
+) -> tuple[Cgroup, ...]:
     """All groups with a memory controller, parents before children, each level by name; at most `GROUPS`.
 
+    Of each, `files` are read, as the kernel names them, or all: what is not read is None, or empty.
     A group that is removed meanwhile is left out; what is refused or makes no sense is None, and a gap.
     """
     reader = _Reader(host, version=2 if hierarchy.version == "2" else 1)
@@ -52,13 +56,14 @@ def read_cgroups(host: Host, gaps: list[Gap], hierarchy: Hierarchy) -> tuple[Cgr
         listed = reader.list(hierarchy.folder + below)
         if listed is None:
             continue
-        files, folders = listed
-        if below and reader.usage_file not in files:  # its parent keeps the controller from it, and all below it
+        there, folders = listed
+        if below and reader.usage_file not in there:  # its parent keeps the controller from it, and all below it
             continue
         waiting += [f"{below}/{name}" for name in folders]
+        wanted = there if files is None else frozenset(file for file in there if file in files)
         if len(groups) >= GROUPS:
             left_out += 1
-        elif (group := reader.group(hierarchy.folder + below, files, _path(hierarchy.top, below))) is not None:
+        elif (group := reader.group(hierarchy.folder + below, wanted, _path(hierarchy.top, below))) is not None:
             groups.append(group)
     gaps += reader.gaps()
     if left_out:

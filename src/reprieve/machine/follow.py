@@ -21,7 +21,7 @@ _LINE_BYTES = 64 * 1024  # a line longer than that is given in pieces
 _READ_BYTES = 64 * 1024
 
 # Waits for a descriptor, or for none, so many seconds: True if it can be read, False if not, None if we are to end.
-_Wait = Callable[[int | None, float], bool | None]
+Wait = Callable[[int | None, float], bool | None]
 
 
 def follow(path: str | None, gaps: list[Gap]) -> Iterator[str | None]:
@@ -31,11 +31,16 @@ def follow(path: str | None, gaps: list[Gap]) -> Iterator[str | None]:
     Ends when a pipe does, and at SIGINT or SIGTERM, which raise nothing meanwhile; a second one acts as ever.
     What cannot be read, or was lost, is added to `gaps`. Raises Failure if there is nothing to follow.
     """
-    with _told_to_end() as wait:
+    with told_to_end() as wait:
         yield from _lines(_arriving(path, wait, gaps))
 
 
-def _arriving(path: str | None, wait: _Wait, gaps: list[Gap]) -> Iterator[bytes | None]:
+def follow_kernel(told: int, gaps: list[Gap]) -> Iterator[str | None]:
+    """As `follow` of this machine's kernel, in a thread: it ends when SIGTERM, as a byte, is written to `told`."""
+    yield from _lines(_arriving(None, partial(_wait, told), gaps))
+
+
+def _arriving(path: str | None, wait: Wait, gaps: list[Gap]) -> Iterator[bytes | None]:
     if path is None or path == "/dev/kmsg":
         return _kernel(wait, gaps, or_journal=path is None)
     if path == "-":
@@ -53,7 +58,7 @@ def _arriving(path: str | None, wait: _Wait, gaps: list[Gap]) -> Iterator[bytes 
     raise Failure(f"{shown(path)}: is no log that grows", hint=_ANOTHER)
 
 
-def _kernel(wait: _Wait, gaps: list[Gap], *, or_journal: bool) -> Iterator[bytes | None]:
+def _kernel(wait: Wait, gaps: list[Gap], *, or_journal: bool) -> Iterator[bytes | None]:
     from reprieve.machine.kmsg import Records, open_kmsg
 
     descriptor = open_kmsg(gaps)
@@ -80,7 +85,7 @@ def _kernel(wait: _Wait, gaps: list[Gap], *, or_journal: bool) -> Iterator[bytes
         os.close(descriptor)
 
 
-def _journal(wait: _Wait, gaps: list[Gap]) -> Iterator[bytes | None]:
+def _journal(wait: Wait, gaps: list[Gap]) -> Iterator[bytes | None]:
     from reprieve.machine.journal import environment, follow_argv
 
     if not room_for_a_process():
@@ -111,7 +116,7 @@ def _journal(wait: _Wait, gaps: list[Gap]) -> Iterator[bytes | None]:
         os.close(said)
 
 
-def _pipe(descriptor: int, wait: _Wait) -> Generator[bytes | None, None, bool]:
+def _pipe(descriptor: int, wait: Wait) -> Generator[bytes | None, None, bool]:
     """Returns whether the pipe has ended; else we are to."""
     try:
         while (ready := wait(descriptor, QUIET_S)) is not None:
@@ -127,7 +132,7 @@ def _pipe(descriptor: int, wait: _Wait) -> Generator[bytes | None, None, bool]:
             os.close(descriptor)
 
 
-def _file(path: str, wait: _Wait, gaps: list[Gap]) -> Iterator[bytes | None]:
+def _file(path: str, wait: Wait, gaps: list[Gap]) -> Iterator[bytes | None]:
     """As `tail -F` does: from its end, through renames (logrotate) and emptying (copytruncate)."""
     file = open_quietly(path)
     successor: FileIO | None = None
@@ -197,7 +202,7 @@ def _lines(chunks: Iterable[bytes | None]) -> Iterator[str | None]:
 
 
 @contextmanager
-def _told_to_end() -> Iterator[_Wait]:
+def told_to_end() -> Iterator[Wait]:
     """SIGINT and SIGTERM end the waiting instead of raising, so no line is lost half explained."""
     told, teller = os.pipe()
     os.set_blocking(told, False)

@@ -41,7 +41,7 @@ def read_processes(
     """
     problems: Problems = {}
     if pids is None:
-        pids = _pids(host, gaps)
+        pids = list_pids(host, gaps)
         _tell_hidden(host, gaps)
     processes = []
     for pid in pids:
@@ -89,6 +89,34 @@ def measure_unique(
             measured[process.pid] = replace(process, pss_bytes=pss, unique_bytes=clean + dirty)
     tell(problems, gaps)
     return [measured.get(process.pid, process) for process in processes]
+
+
+class Glance(NamedTuple):
+    """What tells, at the price of one file, whether a process has to be read again."""
+
+    text: bytes  # its stat, whole: the same again means that it did nothing and nothing was taken from it
+    start_ticks: int
+    comm: str
+    zombie: bool
+    rss_pages: int
+
+
+def glance(host: Host, pid: int, earlier: Glance | None) -> Glance | None:
+    """The stat of a process now, `earlier` itself if it did not change; None: it has exited, or cannot be read."""
+    try:
+        descriptor = os.open(host.at(f"/proc/{pid}/stat"), _FLAGS)
+        try:
+            text = os.read(descriptor, _ONCE_BYTES)
+        finally:
+            os.close(descriptor)
+    except OSError:  # why, the first look at all of it has told
+        return None
+    if earlier is not None and text == earlier.text:
+        return earlier
+    stat = _parse_stat(text.decode(errors="backslashreplace"))
+    if stat is None:
+        return None
+    return Glance(text, stat.start_ticks, stat.comm, stat.state in ("Z", "X"), stat.rss_pages)
 
 
 # -- one process -------------------------------------------------------------------------------------------------------
@@ -302,7 +330,8 @@ _ONCE_BYTES = 4096
 _FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
-def _pids(host: Host, gaps: list[Gap]) -> list[int]:
+def list_pids(host: Host, gaps: list[Gap]) -> list[int]:
+    """The processes that can be seen, in the order of /proc."""
     try:
         names = host.names("/proc")
     except OSError as error:

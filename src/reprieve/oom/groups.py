@@ -101,6 +101,28 @@ def by_headroom(groups: Iterable[Cgroup]) -> list[Bound]:
     return sorted(bounds, key=lambda bound: bound.headroom_bytes)
 
 
+class Room(NamedTuple):
+    """A place where memory runs out, and what may still be taken there until it does; in bytes."""
+
+    path: str | None  # the group whose limit it is; None: the machine and its swap
+    limit_bytes: int
+    left_bytes: int
+
+
+def rooms(machine: Machine) -> list[Room]:
+    """Where memory runs out first, by how much is left there: the machine, and the limits of its groups."""
+    found = [
+        Room(bound.group.path, bound.limit_bytes, bound.headroom_bytes)
+        for bound in by_headroom(machine.cgroups)
+        if bound.group.path != "/"
+    ]
+    facts = dict(machine.meminfo)
+    total, available = facts.get("MemTotal"), facts.get("MemAvailable")
+    if total is not None and available is not None:
+        found.append(Room(None, total + facts.get("SwapTotal", 0), available + facts.get("SwapFree", 0)))
+    return sorted(found, key=lambda room: room.left_bytes)
+
+
 def swap_room(groups: Mapping[str, Cgroup], path: str) -> Limit:
     """How much more the group may swap out, by its own limit and those above it; "max" if none limits it."""
     room: Limit = "max"

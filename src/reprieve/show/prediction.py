@@ -8,7 +8,7 @@ from reprieve.model.killer import Killer
 from reprieve.model.machine import Machine
 from reprieve.model.process import Process
 from reprieve.oom.choose import Candidate
-from reprieve.oom.groups import by_headroom, owner
+from reprieve.oom.groups import Room, owner, rooms
 from reprieve.oom.living import Prediction, freed_bytes, spared
 from reprieve.show import answer, escape
 from reprieve.show.text import Page, colours, plain_paint
@@ -36,7 +36,7 @@ def foretell(
     """The first of `steps` as lines; if there are more, each kill until enough is free."""
     page = Page(width=width, paint=colours() if colour else plain_paint)
     first = steps[0]
-    yield page.headline("Next", _who(first), "strong")
+    yield page.headline("Next", foretold_who(first), "strong")
     yield from page.say("Where", _where(first))
     victim = first.victim
     if victim is not None and first.instead is None:
@@ -67,7 +67,8 @@ def foretell(
         yield from page.say("Not seen", answer.unseen(gap), "warning")
 
 
-def _who(prediction: Prediction) -> tuple[str, ...]:
+def foretold_who(prediction: Prediction) -> tuple[str, ...]:
+    """Who would be killed, or what happens instead: a sentence in pieces, of which only the first must have room."""
     if prediction.instead is not None:
         return (_INSTEAD[prediction.instead],)
     victim = prediction.victim
@@ -163,21 +164,14 @@ _STEP_PAGES = 64  # that a thread or a processor keeps uncounted, at least
 
 def _nearest(machine: Machine) -> str:
     """Where memory runs out first, by how much is left there: the limits of groups, and the machine."""
-    rooms = [
-        (
-            bound.headroom_bytes,
-            f"{quote(owner(bound.group.path, machine.containers).name)}, limit {size(bound.limit_bytes)}",
-        )
-        for bound in by_headroom(machine.cgroups)
-        if bound.group.path != "/"
-    ]
-    facts = dict(machine.meminfo)
-    available = facts.get("MemAvailable")
-    if available is not None:
-        rooms.append((available + facts.get("SwapFree", 0), "the machine and its swap"))
-    rooms.sort(key=lambda room: room[0])
-    said = [f"{size(left)} left in {of}" for left, of in rooms[:_NEAREST]]
+    said = [f"{size(room.left_bytes)} left in {_room(machine, room)}" for room in rooms(machine)[:_NEAREST]]
     return "; ".join(said) or "how much is left was not told"
+
+
+def _room(machine: Machine, room: Room) -> str:
+    if room.path is None:
+        return "the machine and its swap"
+    return f"{quote(owner(room.path, machine.containers).name)}, limit {size(room.limit_bytes)}"
 
 
 def _killers(machine: Machine) -> str | None:
@@ -211,7 +205,7 @@ def _sequence(page: Page, steps: Sequence[Prediction], need_bytes: int) -> Itera
     freed = 0
     for number, step in enumerate(steps, start=1):
         freed += step.freed_bytes
-        said = f"{number}. {''.join(_who(step))}: {size(freed)} free"
+        said = f"{number}. {''.join(foretold_who(step))}: {size(freed)} free"
         yield from page.say("Kills" if number == 1 else "", said)
     if freed < need_bytes:
         yield from page.say("Short", f"nobody is left then, and {size(need_bytes)} are never free", "warning")

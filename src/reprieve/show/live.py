@@ -1,0 +1,328 @@
+"""Surveys → lines for a terminal: where memory runs out and when, who is next, and rows of processes and cgroups.
+
+Everything here is safe to show: names of strangers were made so, and no line is wider than it was asked to be.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from reprieve.model.finding import Gap, quote
+from reprieve.model.machine import Machine
+from reprieve.model.oom import Workload
+from reprieve.oom.groups import Room, file_cache_bytes, owner
+from reprieve.rules.survey import Charged, Held, Survey
+from reprieve.rules.trend import BLOCK_S, LEAST, Trend
+from reprieve.show import answer, escape
+from reprieve.show.prediction import foretold_who
+from reprieve.show.text import Page, Paint, colours, plain_paint
+from reprieve.units import duration, percent, size
+
+NEXT = "»"  # who is killed next
+_BAR = 24  # columns
+_LABEL = 10
+_WIDE = 100  # columns, from which on there is room for more than what matters most
+_FELT = 64 * 1024  # bytes a minute: less is nothing
+_LEVELS = " ▁▂▃▄▅▆▇█"
+
+
+class Said(NamedTuple):
+    """A line: a word for what it tells, the text, and its role."""
+
+    label: str
+    text: str
+    role: str = ""
+
+
+# -- the head ----------------------------------------------------------------------------------------------------------
+
+
+def head(survey: Survey, *, width: int, clock: str = "") -> list[Said]:
+    """What is to be known first: seven lines, whatever the machine. `clock` is the time as people read it."""
+    room = width - _LABEL
+    machine = survey.machine
+    said = [
+        Said("Machine", _apart(_machine(machine), clock, room)),
+        Said("Memory", _memory(machine, room), "bar"),
+        Said("Pressure", _drawn(_pressure(survey), survey.stalls, 100.0, room), _alarm(survey)),
+        Said("Left", _drawn(_left(survey), survey.lefts, _total(survey), room)),
+        Said("Time left", _time_left(survey), "critical" if survey.ends_first else ""),
+        Said("Next", _next(survey), "strong"),
+        Said("Frees", _frees(survey)),
+    ]
+    return [Said(label, escape.cut(text, room), role) for label, text, role in said]
+
+
+def _machine(machine: Machine) -> str:
+    name = "this machine" if machine.hostname is None else escape.name(machine.hostname)
+    kernel = "" if machine.kernel is None else f", Linux {escape.visible(machine.kernel)}"
+    up = "" if machine.taken_uptime_s is None else f", up {duration(machine.taken_uptime_s)}"
+    return name + kernel + up
+
+
+def _memory(machine: Machine, room: int) -> str:
+    facts = dict(machine.meminfo)
+    total, available, free = (facts.get(key) for key in ("MemTotal", "MemAvailable", "MemFree"))
+    if not total or available is None:
+        return "how much there is was not told"
+    taken = max(total - available, 0)
+    cache = max(available - (available if free is None else free), 0)
+    text = f"{meter(taken, cache, total, _BAR)} {size(taken)} of {size(total)} taken"
+    swap = facts.get("SwapTotal")
+    if swap:
+        return f"{text}, {size(swap - facts.get('SwapFree', 0))} of {size(swap)} swap"
+    return text if swap is None else f"{text}, no swap"
+
+
+def _pressure(survey: Survey) -> str:
+    lines = {line.kind: line for line in survey.machine.pressure}
+    some, full = lines.get("some"), lines.get("full")
+    if some is None:
+        return "not told by this kernel"
+    now = f"{survey.stalls[-1]:.0f} % now, " if survey.stalls else ""
+    all_waited = "" if full is None else f", all {full.avg10_percent:.1f}"
+    return f"{now}{some.avg10_percent:.1f} % in 10 s{all_waited}, {some.avg60_percent:.1f} in 1 min"
+
+
+def _alarm(survey: Survey) -> str:
+    """Above a tenth of the time people feel it."""
+    some = next((line.avg10_percent for line in survey.machine.pressure if line.kind == "some"), 0.0)
+    return "critical" if some >= 10 else ""
+
+
+def _left(survey: Survey) -> str:
+    if not survey.places:
+        return "how much is left was not told"
+    nearest = survey.places[0].room
+    said = f"{size(nearest.left_bytes)} in {_where(survey.machine, nearest)}"
+    whole = next((place.room for place in survey.places if place.room.path is None), None)
+    if whole is None or whole is nearest:
+        return said
+    return f"{said}; {size(whole.left_bytes)} in the machine"
+
+
+def _total(survey: Survey) -> float:
+    return float(next((place.room.limit_bytes for place in survey.places if place.room.path is None), 0))
+
+
+def _where(machine: Machine, room: Room) -> str:
+    if room.path is None:
+        return "the machine and its swap"
+    return escape.plain(quote(owner(room.path, machine.containers).name))
+
+
+def _time_left(survey: Survey) -> str:
+    """When which place is full, if all goes on as it does; or why that is not told."""
+    first = survey.ends_first
+    if first is not None:
+        left, horizon = first.left, first.left.horizon_s or 0
+        assert left.seconds is not None
+        assert left.least_s is not None
+        said, soonest = duration(left.seconds), duration(left.least_s)
+        if left.most_s is None or left.most_s > horizon:
+            said += f" ({soonest} at the soonest)"
+        elif (latest := duration(left.most_s)) != soonest:
+            said += f" ({soonest} to {latest})"
+        pace = "" if first.growth is None else f", +{size(round(first.growth.slope))}/min"
+        return f"{said} in {_where(survey.machine, first.room)}{pace}"
+    known = [place for place in survey.places if place.left.verdict != "looking"]
+    if not known:
+        return f"not known yet: growth is told after {LEAST * BLOCK_S:.0f} s" if survey.places else "not known"
+    unsure = [place for place in known if place.left.verdict == "unsure"]
+    if unsure:
+        soonest = min(unsure, key=lambda place: place.left.least_s or 0)
+        where, least_s = _where(survey.machine, soonest.room), soonest.left.least_s or 0
+        return f"not sure: {where} could be full in {duration(least_s)}, or never"
+    horizon = min(place.left.horizon_s or 0 for place in known)
+    return f"nothing grows that would be full within {duration(horizon)}"
+
+
+def _next(survey: Survey) -> str:
+    if survey.prediction is None:
+        return "how much memory there is was not told"
+    return "".join(map(escape.plain, foretold_who(survey.prediction)))
+
+
+def _frees(survey: Survey) -> str:
+    prediction = survey.prediction
+    if prediction is None or not prediction.killed:
+        return "nothing"
+    total = prediction.domain.total_pages * prediction.domain.page_bytes
+    freed = prediction.freed_bytes
+    return f"{size(freed)}, {percent(freed, total)} of memory and swap" if total else size(freed)
+
+
+# -- the rows ----------------------------------------------------------------------------------------------------------
+
+
+def process_titles(width: int) -> str:
+    """The words above the rows of processes."""
+    more = f"{'SWAP':>10}{'SHMEM':>10}" if width >= _WIDE else ""
+    return escape.cut(f"  {'OWN':>8}{'PER MIN':>11}{'RANK':>6}{'ADJ':>6}{more}{'PID':>9}  {'NAME':<16} OF", width)
+
+
+def process_row(held: Held, survey: Survey, width: int) -> str:
+    """What a process holds of its own, how that grows, its place in the kernel's order, who it is and whose."""
+    process = held.process
+    mark = NEXT if _dies_next(held, survey) else " "
+    rank = "" if held.place is None else str(held.place)
+    adj = "" if process.oom_score_adj is None else str(process.oom_score_adj)
+    more = f"{_size(process.swap_bytes):>10}{_size(process.rss_shmem_bytes):>10}" if width >= _WIDE else ""
+    name = _fit(escape.name(process.comm or "?"), 16)
+    figures = f"{mark} {size(held.bytes):>8}{growth(held.growth):>11}{rank:>6}{adj:>6}{more}{process.pid:>9}"
+    line = f"{figures}  {name} "
+    return escape.cut(line + _whose(held.owner, width - escape.columns(line)), width)
+
+
+def _dies_next(held: Held, survey: Survey) -> bool:
+    prediction = survey.prediction
+    return prediction is not None and any(one.pid == held.process.pid for one in prediction.killed)
+
+
+def group_titles(width: int) -> str:
+    """The words above the rows of cgroups."""
+    titles = f"  {'TAKEN':>8}{'PER MIN':>11}{'LIMIT':>10}{'LEFT':>9}{'FULL IN':>11}  {'':<12}  NAME"
+    return escape.cut(titles, width)
+
+
+def group_row(charged: Charged, width: int) -> str:
+    """What a cgroup holds that cannot be dropped, how that grows, its limit as a bar, when that is met, whose it is."""
+    place = charged.place
+    limit = left = full = drawn = ""
+    if place is not None:
+        limit, left = size(place.room.limit_bytes), size(place.room.left_bytes)
+        full = _full_in(place.left.verdict, place.left.seconds, place.left.least_s)
+        cache = file_cache_bytes(charged.group) or 0
+        drawn = meter(charged.bytes, cache, place.room.limit_bytes, 12)
+    figures = f"  {size(charged.bytes):>8}{growth(charged.growth):>11}{limit:>10}{left:>9}{full:>11}  {drawn:<12}"
+    return escape.cut(f"{figures}  {_whose(charged.owner, width - len(figures) - 2)}", width)
+
+
+def _full_in(verdict: str, seconds: float | None, least_s: float | None) -> str:
+    match verdict:
+        case "growing" if seconds is not None:
+            return duration(seconds)
+        case "unsure" if least_s is not None:
+            return f"{duration(least_s)}?"
+        case _:
+            return ""
+
+
+def growth(trend: Trend | None) -> str:
+    """Bytes a minute, `?` where it is not sure which way it goes; empty where nothing is known yet.
+
+    >>> growth(Trend(36700160, 30000000, 40000000, 120)), growth(Trend(1048576, -9, 2000000, 120))
+    ('+35 MiB', '+1 MiB?')
+    """
+    if trend is None:
+        return ""
+    if abs(trend.slope) < _FELT:
+        return "0"
+    sure = "" if trend.least > 0 or trend.most < 0 else "?"
+    return f"{'+' if trend.slope > 0 else ''}{size(round(trend.slope))}{sure}"
+
+
+def meter(taken: int, cache: int, whole: int, width: int) -> str:
+    """A bar for a limit: what is taken, what of the rest is cache that can be dropped, and what is free.
+
+    >>> meter(1, 1, 4, 8)
+    '██▒▒····'
+    """
+    full = min(round(width * taken / whole), width) if whole else width
+    full = max(full, 1) if taken else full
+    dropped = min(round(width * (taken + cache) / whole), width) - full if whole else 0
+    return "█" * full + "▒" * max(dropped, 0) + "·" * (width - full - max(dropped, 0))
+
+
+def spark(values: Sequence[float], most: float, width: int) -> str:
+    """The newest values, one a column, each as high as its share of `most`; what is not 0 is seen.
+
+    >>> spark([0, 1, 50, 100], 100, 8)
+    ' ▁▄█'
+    """
+    steps = len(_LEVELS) - 1
+    return "".join(
+        _LEVELS[max(round(steps * min(value / most, 1)), int(value > 0))] if most > 0 else _LEVELS[0]
+        for value in values[-width:]
+    )
+
+
+def _drawn(text: str, values: Sequence[float], most: float, room: int) -> str:
+    """Text, and at the right what it was before, as far as there is room for it."""
+    left = room - escape.columns(text) - 2
+    if left < 8 or len(values) < 2:
+        return text
+    return _apart(text, spark(values, most, min(left, 40)), room)
+
+
+def _apart(text: str, right: str, room: int) -> str:
+    gap = room - escape.columns(text) - escape.columns(right)
+    return f"{text}{' ' * gap}{right}" if gap >= 2 else text
+
+
+def _whose(workload: Workload, room: int) -> str:
+    """The name of a workload; of a path without room for all its end, which tells it from its neighbours."""
+    if workload.kind == "root":
+        return "-"
+    name = escape.plain(quote(workload.name))
+    if workload.kind != "cgroup" or escape.columns(name) <= room or room < 2:
+        return name
+    while escape.columns(name) > room - 1:
+        name = name[1:]
+    return f"…{name}"
+
+
+def _size(count_bytes: int | None) -> str:
+    return "" if count_bytes is None else size(count_bytes)
+
+
+def _fit(text: str, width: int) -> str:
+    shown = escape.cut(text, width)
+    return shown + " " * (width - escape.columns(shown))
+
+
+# -- one screenful -----------------------------------------------------------------------------------------------------
+
+
+def screenful(
+    survey: Survey,
+    *,
+    width: int = 80,
+    height: int = 24,
+    colour: bool = False,
+    clock: str = "",
+    gaps: Sequence[Gap] = (),
+) -> Iterator[str]:
+    """One look as lines: the head, the largest processes, the cgroups whose limits are met first.
+
+    What could not be seen comes below, and does not count in `height`.
+    """
+    paint = colours() if colour else plain_paint
+    page = Page(width=width, paint=paint)
+    for label, text, role in _once(head(survey, width=width, clock=clock)):
+        yield page.raw(label, escape.cut(text, page.room), role)
+    limited = [one for one in survey.groups if one.place is not None]
+    limited.sort(key=lambda one: one.place.room.left_bytes if one.place else 0)
+    others = [one for one in survey.groups if one.place is None]
+    room = height - 7 - 2 - 2  # heads, blank lines
+    below = min(len(survey.groups), room // 3)
+    yield ""
+    yield from _rows(
+        paint, process_titles(width), [process_row(one, survey, width) for one in survey.processes], room - below
+    )
+    if below:
+        yield ""
+        yield from _rows(paint, group_titles(width), [group_row(one, width) for one in (*limited, *others)], below)
+    for gap in gaps:
+        yield from page.say("Not seen", answer.unseen(gap), "warning")
+
+
+def _once(lines: list[Said]) -> list[Said]:
+    """One look shows no growth, and says so."""
+    said = "one look tells no growth: reprieve top, or top --batch"
+    return [Said(line.label, said, "dim") if line.label == "Time left" else line for line in lines]
+
+
+def _rows(paint: Paint, titles: str, rows: Sequence[str], most: int) -> Iterator[str]:
+    yield paint(titles, "dim")
+    for row in rows[:most]:
+        yield paint(row, "strong") if row.startswith(NEXT) else row

@@ -1,0 +1,246 @@
+"""`reprieve top`: the machine as it lives, look after look: on a screen, as text, as JSON or CSV lines."""
+
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import NamedTuple
+
+from reprieve.machine.cgroup import read_cgroups, read_hierarchy
+from reprieve.machine.follow import told_to_end
+from reprieve.machine.host import Host, become_expendable, identify
+from reprieve.machine.kills import Kills
+from reprieve.machine.memory import read_meminfo
+from reprieve.machine.observe import observe
+from reprieve.machine.proc import measure_unique, read_processes
+from reprieve.machine.sampler import Sampler
+from reprieve.machine.source import shown
+from reprieve.model.finding import Failure, Gap
+from reprieve.model.machine import Machine
+from reprieve.model.oom import OomReport
+from reprieve.model.snapshot import Snapshot
+from reprieve.oom.groups import ancestors
+from reprieve.rules import diagnose
+from reprieve.rules.survey import Surveyor
+from reprieve.snapshot import load
+from reprieve.why import INCOMPLETE, colour, width
+
+_ROWS = 20
+_LINES = 24
+
+
+class Request(NamedTuple):
+    """What was asked for, as on the command line."""
+
+    once: bool = False
+    batch: bool = False
+    csv: bool = False
+    pid: int | None = None
+    every_s: float | None = None
+    count: int | None = None
+    rows: int | None = None
+    origin: str | None = None
+
+
+def perform(request: Request) -> int:
+    """Look, and tell; the exit status. Raises Failure."""
+    become_expendable()
+    if request.pid is not None:
+        return _one_process(request, request.pid)
+    if request.batch:
+        return _batch(request)
+    if request.once or request.origin is not None:
+        return _once(request)
+    return _live(request)
+
+
+def clock(machine: Machine) -> str:
+    """When the machine was looked at, in the time of this one."""
+    taken = machine.taken_wall_s
+    return "" if taken is None else time.strftime("%H:%M:%S", time.localtime(taken))
+
+
+def _live(request: Request) -> int:
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise Failure("the live view needs a terminal", hint="reprieve top --once, or --batch")
+    try:
+        import textual  # noqa: F401  # an extra: what it needs itself may be missing too
+    except ModuleNotFoundError as missing:
+        raise Failure(
+            f"the live view needs Textual, and {missing.name} is not installed",
+            hint="pip install 'reprieve[top]'; --once and --batch need nothing",
+        ) from missing
+    from reprieve.tui import run
+
+    return run(every_s=request.every_s or 1.0)
+
+
+def _once(request: Request) -> int:
+    from reprieve.show.live import screenful
+
+    gaps: list[Gap] = []
+    machine = _machine(request.origin, gaps)
+    survey = Surveyor().survey(machine)
+    rows = request.rows
+    _say(
+        screenful(
+            survey,
+            width=width(),
+            height=_height() if rows is None else rows * 2 + 11,
+            colour=colour(),
+            clock=clock(machine),
+            gaps=gaps,
+        )
+    )
+    return INCOMPLETE if gaps else 0
+
+
+def _machine(origin: str | None, gaps: list[Gap]) -> Machine:
+    """As it lives, without this process; or as it was captured."""
+    if origin is None:
+        sampler = Sampler(leave_out=frozenset({os.getpid()}))
+        gaps += sampler.gaps
+        return sampler.look()
+    if os.path.isdir(origin):
+        return observe(Host(origin), gaps, unique_s=0)
+    snapshot = load(origin)
+    if snapshot.machine is None:
+        raise Failure(f"{shown(origin)} tells of no machine", hint="reprieve snapshot -o FILE makes one that does")
+    gaps += snapshot.gaps
+    return snapshot.machine
+
+
+def _batch(request: Request) -> int:
+    from reprieve.show import jsonl, looks
+
+    every_s, rows = request.every_s or 1.0, request.rows or _ROWS
+    sampler = Sampler(leave_out=frozenset({os.getpid()}))
+    surveyor, told, seen = Surveyor(every_s=every_s), list[Gap](), 0
+    open_to_reader = _say([looks.csv_head()]) if request.csv else True
+    with Kills(identify().boot_id) as kills:
+        for _ in _looks(every_s, request.count):
+            survey = surveyor.survey(sampler.look())
+            new = kills.new()
+            unseen = [gap for gap in (*sampler.gaps, *kills.gaps) if gap not in told]
+            told += unseen
+            lines: Iterator[str]
+            if request.csv:
+                lines = iter((*looks.csv_look(survey, rows), *looks.csv_kills(survey.machine.taken_wall_s, new)))
+                _complain(unseen)
+            else:
+                lines = iter((looks.look(survey, rows), *_explained(new, unseen)))
+            seen += 1
+            if not open_to_reader or not _say(lines):
+                return 0
+    status = INCOMPLETE if told else 0
+    if not request.csv:
+        _say([jsonl.end(events=seen, exit_status=status)])
+    return status
+
+
+def _explained(kills: Iterable[OomReport], gaps: Iterable[Gap]) -> Iterator[str]:
+    from reprieve.show import jsonl
+
+    snapshot = Snapshot(ooms=tuple(kills), gaps=tuple(gaps))
+    yield from jsonl.render(snapshot, diagnose(snapshot))
+
+
+def _one_process(request: Request, pid: int) -> int:
+    from reprieve.show import jsonl, looks
+
+    host, gaps = Host(), list[Gap]()
+    surveyor = Surveyor(every_s=request.every_s or 1.0)
+    first = machine = _around(host, pid, gaps)
+    if first is None:
+        raise Failure(f"there is no process {pid}", hint="its pid, as ps tells it")
+    if first.processes[0].rss_bytes in (None, 0):
+        raise Failure(f"process {pid} holds no memory of its own", hint="it is the kernel's, or has ended")
+    if request.csv:
+        _say([looks.csv_head()])
+        _complain(gaps)
+    seen = 0
+    for _ in _looks(request.every_s or 1.0, request.count):
+        if seen:
+            machine = _around(host, pid, [])
+        if machine is None or machine.processes[0].start_ticks != first.processes[0].start_ticks:
+            break
+        survey = surveyor.survey(machine)
+        # Alone it would be the first of all.
+        survey = survey._replace(processes=tuple(held._replace(place=None) for held in survey.processes))
+        if not survey.processes:  # a zombie: it has ended, and nobody has asked how
+            break
+        seen += 1
+        if not _say(looks.csv_sample(survey) if request.csv else [looks.sample(survey)]):
+            return 0
+    status = INCOMPLETE if gaps else 0
+    if not request.csv:
+        _say(_explained((), gaps))
+        _say([jsonl.end(events=seen, exit_status=status)])
+    return status
+
+
+def _around(host: Host, pid: int, gaps: list[Gap]) -> Machine | None:
+    """A machine of this one process, and of the groups whose limits it lives under; None: it is not there."""
+    page_bytes = os.sysconf("SC_PAGE_SIZE")
+    found = read_processes(host, gaps, pids=(pid,), page_bytes=page_bytes)
+    if not found:
+        return None
+    (process,) = measure_unique(host, found, gaps)
+    hierarchy = read_hierarchy(host, gaps)
+    path = process.cgroup or "/"
+    above = {path, *ancestors(path)}
+    groups = () if hierarchy is None else read_cgroups(host, gaps, hierarchy)
+    return Machine(
+        taken_wall_s=time.time(),
+        taken_uptime_s=time.clock_gettime(time.CLOCK_BOOTTIME),
+        page_bytes=page_bytes,
+        meminfo=read_meminfo(host, gaps),
+        cgroups=tuple(replace(group, pids=()) for group in groups if group.path in above),
+        processes=(process,),
+    )
+
+
+def _looks(every_s: float, count: int | None) -> Iterator[int]:
+    """A number for each look, in time for it, until `count` or until we are told to end. What is late is left out."""
+    with told_to_end() as wait:
+        begun, turn, number = time.monotonic(), 0, 0
+        while True:
+            yield number
+            number += 1
+            if number == count:
+                return
+            turn = max(turn + 1, int((time.monotonic() - begun) / every_s))
+            if wait(None, max(begun + turn * every_s - time.monotonic(), 0)) is None:
+                return
+
+
+def _height() -> int:
+    try:
+        return max(os.get_terminal_size(1).lines - 1, _LINES)
+    except OSError:
+        return _LINES
+
+
+def _complain(gaps: Iterable[Gap]) -> None:
+    """Where lines are for a spreadsheet, what was not seen is said beside them."""
+    from reprieve.show.escape import visible
+
+    for gap in gaps:
+        hint = f" ({gap.hint})" if gap.hint else ""
+        print(visible(f"reprieve: {gap.place}: {gap.reason}{hint}"), file=sys.stderr)
+
+
+def _say(lines: Iterable[str]) -> bool:
+    """Write the lines; False if the reader has left."""
+    try:
+        sys.stdout.writelines(f"{line}\n" for line in lines)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still in the buffer goes there at the end
+        return False
+    except OSError as error:
+        raise Failure(
+            f"the answer could not be written: {error.strerror}", hint="write it where there is room"
+        ) from error
+    return True

@@ -1,0 +1,45 @@
+"""Kills as they happen: real ones, heard while something else is done."""
+
+from __future__ import annotations
+
+import time
+
+from reprieve.machine.demo import kill_a_leak
+from reprieve.machine.host import identify
+from reprieve.machine.kills import Kills
+from reprieve.model.finding import Failure
+from reprieve.model.oom import OomReport
+from tests.machine.real import missing
+
+
+def heard(kills: Kills, seconds: float = 30) -> list[OomReport]:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if new := kills.new():
+            return new
+        time.sleep(0.05)
+    return []
+
+
+def test_a_kill_is_heard_once_with_all_that_the_kernel_said_of_it(real_kill: str) -> None:
+    boot = identify().boot_id
+    with Kills(boot) as kills:
+        assert kills.new() == []
+        try:
+            said = kill_a_leak().decode()
+        except Failure as failure:
+            missing(f"a kill of its own: {failure.message}")
+        (oom,) = heard(kills)
+        assert kills.new() == []
+    assert f"Killed process {oom.kills[0].pid} " in said
+    assert oom.boot_id == boot
+    assert oom.tasks
+    assert kills.gaps == []
+
+
+def test_to_stop_listening_takes_no_kill() -> None:
+    begun = time.monotonic()
+    for _ in range(20):
+        with Kills(None):
+            pass
+    assert time.monotonic() - begun < 60  # a second each would be one that waits until it is quiet

@@ -1,0 +1,153 @@
+"""Surveys as lines: of captured machines, with hostile names, in every width."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from math import inf
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reprieve.model.cgroup import Cgroup
+from reprieve.model.machine import Machine
+from reprieve.model.process import Process
+from reprieve.rules.survey import Survey, Surveyor
+from reprieve.rules.trend import TimeLeft, Trend
+from reprieve.show import escape, live, looks
+from tests.rules.test_survey import MIB, growing, last
+
+PAGES = Path(__file__).parent.parent / "pages"
+
+
+def golden(name: str, lines: list[str]) -> None:
+    text = "".join(f"{line.rstrip()}\n" for line in lines)
+    path = PAGES / name
+    if os.environ.get("REPRIEVE_UPDATE_GOLDENS"):
+        path.write_text(text, encoding="utf-8")
+    assert path.read_text(encoding="utf-8") == text
+
+
+def captured(host: str = "v2-mini-6.12") -> Survey:
+    return last(growing(host, 1, pid=None, group=None, step=0))
+
+
+@pytest.mark.parametrize("host", ["v2-systemd-252", "v1-mini-6.1"])
+def test_one_look_fills_a_screen_of_80_by_24(host: str) -> None:
+    lines = list(live.screenful(captured(host), clock="14:08:22"))
+    assert len(lines) <= 24
+    golden(f"top-{host}.txt", lines)
+
+
+def heads(survey: Survey, width: int = 80) -> dict[str, str]:
+    return {line.label: line.text for line in live.head(survey, width=width)}
+
+
+def test_the_time_left_is_told_with_its_bounds() -> None:
+    survey = last(growing("v2-mini-6.12", 60, pid=167, group="/app/web", step=MIB // 16))
+    assert heads(survey)["Time left"] == "4 min 18 s in /app/web, +3.8 MiB/min"
+
+
+@pytest.mark.parametrize(
+    ("left", "said"),
+    [
+        (TimeLeft("looking"), "not known yet"),
+        (TimeLeft("steady", horizon_s=3600), "nothing grows that would be full within 1 h"),
+        (TimeLeft("unsure", least_s=600, horizon_s=3600), "could be full in 10 min, or never"),
+        (TimeLeft("growing", 900, 600, 1200, 3600), "15 min (10 min to 20 min) in"),
+        (TimeLeft("growing", 900, 600, 90000, 3600), "15 min (10 min at the soonest) in"),
+    ],
+)
+def test_what_is_not_sure_is_not_told_as_if_it_were(left: TimeLeft, said: str) -> None:
+    survey = captured()
+    survey = survey._replace(places=(survey.places[0]._replace(left=left),))
+    assert said in heads(survey)["Time left"]
+
+
+def test_one_look_does_not_speak_of_time() -> None:
+    (said,) = (line for line in live.screenful(captured()) if line.startswith("Time left"))
+    assert "one look tells no growth" in said
+
+
+def hostile(name: str) -> Survey:
+    path = f"/user/{name}".replace("\0", "")
+    process = Process(pid=7, start_ticks=7, comm=name, rss_bytes=MIB, oom_score_adj=0, cgroup=path)
+    group = Cgroup(path=path, version=2, current_bytes=MIB, max_bytes=2 * MIB)
+    facts = (("MemTotal", 100 * MIB), ("MemAvailable", 50 * MIB))
+    machine = Machine(
+        hostname=name, kernel=name, page_bytes=4096, meminfo=facts, processes=(process,), cgroups=(group,)
+    )
+    return Surveyor().survey(machine)
+
+
+@given(st.text(max_size=40), st.integers(60, 200))
+def test_no_name_acts_or_makes_a_line_wider(name: str, width: int) -> None:
+    survey = hostile(name)
+    lines = list(live.screenful(survey, width=width))
+    rows = [live.process_row(survey.processes[0], survey, width), live.group_row(survey.groups[0], width)]
+    for line in (*lines, *rows):
+        assert line == escape.visible(line)
+    for line in (*lines[:7], *rows):
+        assert escape.columns(line) <= width
+
+
+@given(st.text(max_size=40))
+def test_no_name_makes_a_cell_or_a_formula(name: str) -> None:
+    survey = hostile(name)
+    for line in looks.csv_look(survey, 5):
+        assert line == escape.visible(line)
+        cells = _cells(line)
+        assert len(cells) == len(looks.COLUMNS)
+        assert not any(cell.startswith(("=", "+", "-", "@")) for cell in cells)
+
+
+def _cells(line: str) -> list[str]:
+    import csv
+
+    (cells,) = csv.reader([line])
+    return cells
+
+
+@given(st.integers(0, 1 << 50), st.integers(0, 1 << 50), st.integers(0, 1 << 50), st.integers(1, 60))
+def test_a_meter_is_as_wide_as_it_was_asked_to_be(taken: int, cache: int, whole: int, width: int) -> None:
+    drawn = live.meter(taken, cache, whole, width)
+    assert len(drawn) == width
+    assert (taken > 0) == drawn.startswith("█") or whole == 0
+
+
+@given(st.lists(st.floats(0, 1e12), max_size=300), st.floats(0, 1e12), st.integers(1, 80))
+def test_a_drawing_is_not_wider_than_it_may_be_and_shows_whatever_is_there(
+    values: list[float], most: float, width: int
+) -> None:
+    drawn = live.spark(values, most, width)
+    assert len(drawn) == min(len(values), width)
+    assert most == 0 or [char != " " for char in drawn] == [value > 0 for value in values[-width:]]
+
+
+def test_a_growth_without_bounds_is_told_as_unsure_and_is_json() -> None:
+    assert live.growth(Trend(4.0 * MIB, -inf, inf, 15.0)) == "+4 MiB?"
+    survey = captured()
+    endless = survey.processes[0]._replace(growth=Trend(4.0 * MIB, -inf, inf, 15.0))
+    line = looks.look(survey._replace(processes=(endless,)), 5)
+    assert '"growth":{"bytes_per_minute":4194304.0,"least":null,"most":null,"seen_s":15.0}' in line
+
+
+def rows(width: int) -> Iterator[str]:
+    survey = captured("v2-systemd-252")
+    yield live.process_titles(width)
+    yield from (live.process_row(held, survey, width) for held in survey.processes)
+
+
+def test_a_wide_screen_shows_swap_and_shared_memory_too() -> None:
+    assert "SHMEM" not in next(rows(80))
+    assert "SHMEM" in next(rows(120))
+
+
+def test_a_path_without_room_keeps_its_end() -> None:
+    survey = captured()
+    held = survey.processes[0]
+    owner = replace(held.owner, kind="cgroup", name="/a/very/long/path/of/groups/that/ends/in/web")
+    assert live.process_row(held._replace(owner=owner), survey, 80).endswith("ends/in/web")
