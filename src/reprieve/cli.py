@@ -315,7 +315,7 @@ def _seconds(_context: click.Context, _option: click.Parameter, seconds: float |
 @click.option(
     *("--every", "every_s"), type=float, callback=_seconds, metavar="SECONDS", help="Between two looks; 1 if not told."
 )
-@click.option("-n", "--count", type=click.IntRange(1), metavar="N", help="End after that many looks.")
+@click.option(*("-n", "--count", "looks"), type=click.IntRange(1), metavar="N", help="End after that many looks.")
 @click.option("--rows", type=click.IntRange(1), metavar="N", help="So many processes and cgroups in a look; 20.")
 @click.option(
     "--from",

@@ -3,11 +3,12 @@
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 from reprieve.machine.cgroup import read_cgroups, read_hierarchy
+from reprieve.machine.events import summarise
 from reprieve.machine.follow import told_to_end
 from reprieve.machine.host import Host, become_expendable, identify
 from reprieve.machine.kills import Kills
@@ -22,7 +23,7 @@ from reprieve.model.oom import OomReport
 from reprieve.model.snapshot import Snapshot
 from reprieve.oom.groups import ancestors
 from reprieve.rules import diagnose
-from reprieve.rules.survey import Surveyor
+from reprieve.rules.survey import Survey, Surveyor
 from reprieve.snapshot import load
 from reprieve.why import INCOMPLETE, colour, width
 
@@ -38,7 +39,7 @@ class Request(NamedTuple):
     csv: bool = False
     pid: int | None = None
     every_s: float | None = None
-    count: int | None = None
+    looks: int | None = None
     rows: int | None = None
     origin: str | None = None
 
@@ -55,6 +56,36 @@ def perform(request: Request) -> int:
     return _live(request)
 
 
+def export(path: str, survey: Survey, kills: Sequence[OomReport]) -> None:
+    """Write what is seen to a new file of the user's own alone: as text, JSON or CSV by the end of its name, else a
+    snapshot, which `why`, `next` and `top` take by --from. Raises Failure.
+    """
+    from reprieve.codec import pack
+    from reprieve.show import live, looks
+
+    rows = max(len(survey.processes), len(survey.groups))
+    if path.endswith(".txt"):
+        data = _text(live.screenful(survey, height=3 * rows + 11, clock=clock(survey.machine)))
+    elif path.endswith((".json", ".jsonl")):
+        data = _text((looks.look(survey, rows), *_explained(kills, ())))
+    elif path.endswith(".csv"):
+        killed = looks.csv_kills(survey.machine.taken_wall_s, kills)
+        data = _text((looks.csv_head(), *looks.csv_look(survey, rows), *killed))
+    else:
+        data = pack(Snapshot(machine=survey.machine, ooms=tuple(kills), history=tuple(map(summarise, kills))))
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with open(descriptor, "wb") as file:
+            file.write(data)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        said = error.strerror if isinstance(error, OSError) else str(error)
+        raise Failure(f"{shown(path)}: {said}", hint="name a file that is not there yet") from error
+
+
+def _text(lines: Iterable[str]) -> bytes:
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
 def clock(machine: Machine) -> str:
     """When the machine was looked at, in the time of this one."""
     taken = machine.taken_wall_s
@@ -62,7 +93,7 @@ def clock(machine: Machine) -> str:
 
 
 def _live(request: Request) -> int:
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+    if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):  # Textual writes to the last
         raise Failure("the live view needs a terminal", hint="reprieve top --once, or --batch")
     try:
         import textual  # noqa: F401  # an extra: what it needs itself may be missing too
@@ -119,7 +150,7 @@ def _batch(request: Request) -> int:
     surveyor, told, seen = Surveyor(every_s=every_s), list[Gap](), 0
     open_to_reader = _say([looks.csv_head()]) if request.csv else True
     with Kills(identify().boot_id) as kills:
-        for _ in _looks(every_s, request.count):
+        for _ in _looks(every_s, request.looks):
             survey = surveyor.survey(sampler.look())
             new = kills.new()
             unseen = [gap for gap in (*sampler.gaps, *kills.gaps) if gap not in told]
@@ -160,7 +191,7 @@ def _one_process(request: Request, pid: int) -> int:
         _say([looks.csv_head()])
         _complain(gaps)
     seen = 0
-    for _ in _looks(request.every_s or 1.0, request.count):
+    for _ in _looks(request.every_s or 1.0, request.looks):
         if seen:
             machine = _around(host, pid, [])
         if machine is None or machine.processes[0].start_ticks != first.processes[0].start_ticks:

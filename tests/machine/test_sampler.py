@@ -111,10 +111,10 @@ def test_what_is_not_read_again_is_as_if_it_were() -> None:
             machine = sampler.look()
         files = ("status", "oom_score_adj", "oom_score", "cgroup")
         pids = [process.pid for process in children]
-        for process in read_processes(Host(), [], files=files, pids=pids, page_bytes=machine.page_bytes):
-            seen = one(machine, process.pid)
+        for found in read_processes(Host(), [], files=files, pids=pids, page_bytes=machine.page_bytes):
+            seen = one(machine, found.pid)
             for name in ("start_ticks", "comm", "oom_score_adj", "rss_bytes", "rss_anon_bytes", "swap_bytes", "cgroup"):
-                assert getattr(seen, name) == getattr(process, name), name
+                assert getattr(seen, name) == getattr(found, name), name
     finally:
         for process in children:
             process.kill()

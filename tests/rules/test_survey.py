@@ -118,5 +118,5 @@ def test_every_captured_machine_can_be_surveyed(host: str) -> None:
 
 def test_nothing_told_is_no_failure() -> None:
     survey = Surveyor().survey(Machine())
-    assert survey.places == survey.processes == survey.groups == ()
+    assert (survey.places, survey.processes, survey.groups) == ((), (), ())
     assert survey.prediction is None

@@ -4,17 +4,18 @@ Everything here is safe to show: names of strangers were made so, and no line is
 """
 
 from collections.abc import Iterator, Sequence
+from math import isfinite
 from typing import NamedTuple
 
 from reprieve.model.finding import Gap, quote
 from reprieve.model.machine import Machine
 from reprieve.model.oom import Workload
-from reprieve.oom.groups import Room, file_cache_bytes, owner
+from reprieve.oom.groups import Room, ancestors, file_cache_bytes, owner
 from reprieve.rules.survey import Charged, Held, Survey
 from reprieve.rules.trend import BLOCK_S, LEAST, Trend
 from reprieve.show import answer, escape
 from reprieve.show.prediction import foretold_who
-from reprieve.show.text import Page, Paint, colours, plain_paint
+from reprieve.show.text import Page, Paint, colours, plain_paint, wrap
 from reprieve.units import duration, percent, size
 
 NEXT = "»"  # who is killed next
@@ -106,7 +107,7 @@ def _total(survey: Survey) -> float:
 
 def _where(machine: Machine, room: Room) -> str:
     if room.path is None:
-        return "the machine and its swap"
+        return "the machine and its swap" if dict(machine.meminfo).get("SwapTotal") else "the machine"
     return escape.plain(quote(owner(room.path, machine.containers).name))
 
 
@@ -127,13 +128,12 @@ def _time_left(survey: Survey) -> str:
     known = [place for place in survey.places if place.left.verdict != "looking"]
     if not known:
         return f"not known yet: growth is told after {LEAST * BLOCK_S:.0f} s" if survey.places else "not known"
-    unsure = [place for place in known if place.left.verdict == "unsure"]
+    unsure = [(place.left.least_s or 0, place.room) for place in known if place.left.verdict == "unsure"]
     if unsure:
-        soonest = min(unsure, key=lambda place: place.left.least_s or 0)
-        where, least_s = _where(survey.machine, soonest.room), soonest.left.least_s or 0
-        return f"not sure: {where} could be full in {duration(least_s)}, or never"
+        least_s, room = min(unsure, key=lambda one: one[0])
+        return f"not sure: {_where(survey.machine, room)} could be full in {duration(least_s)}, or never"
     horizon = min(place.left.horizon_s or 0 for place in known)
-    return f"nothing grows that would be full within {duration(horizon)}"
+    return f"nothing grows that would be full within {duration(horizon // 60 * 60)}"
 
 
 def _next(survey: Survey) -> str:
@@ -278,6 +278,73 @@ def _size(count_bytes: int | None) -> str:
 def _fit(text: str, width: int) -> str:
     shown = escape.cut(text, width)
     return shown + " " * (width - escape.columns(shown))
+
+
+# -- one of them, at length --------------------------------------------------------------------------------------------
+
+
+def details(held: Held, survey: Survey, width: int) -> list[Said]:
+    """All that is known of a process; what would be free without it, where that was measured."""
+    process, machine = held.process, survey.machine
+    room = width - _LABEL
+    uid = "" if process.uid is None else f", uid {process.uid}"
+    threads = f", {process.threads} threads" if (process.threads or 1) > 1 else ""
+    parts = [
+        f"{what} {size(part)}"
+        for what, part in (
+            ("private", process.rss_anon_bytes),
+            ("files", process.rss_file_bytes),
+            ("shared", process.rss_shmem_bytes),
+            ("in swap", process.swap_bytes),
+            ("page tables", process.pgtables_bytes),
+        )
+        if part is not None
+    ]
+    said = [
+        Said(
+            "Process",
+            f"{escape.name(process.comm or '?')} (pid {process.pid}){uid}{threads}",
+            "strong",
+        ),
+        Said("Of", _whose(held.owner, room)),
+        Said("Cgroup", escape.visible(process.cgroup or "not told")),
+        Said("Holds", ", ".join(parts) or "not told"),
+    ]
+    if process.unique_bytes is not None and process.pss_bytes is not None:
+        shared = f"{size(process.pss_bytes)} with its share of what is shared"
+        said.append(Said("Measured", f"{size(process.unique_bytes)} would be free if it ended alone; {shared}"))
+    said.append(Said("Grows", _bounds(held.growth)))
+    said.append(Said("Rank", _rank(held, survey)))
+    above = {process.cgroup, *ancestors(process.cgroup or "/"), None}
+    for place in survey.places:
+        if place.room.path in above:
+            left, limit = size(place.room.left_bytes), size(place.room.limit_bytes)
+            full = _full_in(place.left.verdict, place.left.seconds, place.left.least_s)
+            when = f", full in {full}" if full else ""
+            said.append(Said("Limit", f"{left} of {limit} left in {_where(machine, place.room)}{when}"))
+    return [
+        Said(line.label if at == 0 else "", part, line.role)
+        for line in said
+        for at, part in enumerate(wrap(line.text, room))
+    ]
+
+
+def _bounds(trend: Trend | None) -> str:
+    if trend is None:
+        return "not known yet"
+    if not (isfinite(trend.least) and isfinite(trend.most)):
+        return f"{growth(trend)} a minute; how sure that is cannot be told yet"
+    least, most = size(round(trend.least)), size(round(trend.most))
+    return (
+        f"{growth(trend)} a minute, between {least} and {most} with 95 % confidence; seen for {duration(trend.seconds)}"
+    )
+
+
+def _rank(held: Held, survey: Survey) -> str:
+    if held.place is None or survey.prediction is None:
+        return "the kernel does not choose it"
+    said = f"{held.place} of {len(survey.prediction.choice.ranking)}, its oom_score_adj is {held.process.oom_score_adj}"
+    return f"{said}; it would be killed next" if _dies_next(held, survey) else said
 
 
 # -- one screenful -----------------------------------------------------------------------------------------------------

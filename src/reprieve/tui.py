@@ -1,0 +1,565 @@
+"""The live view: a screen of a terminal, made with Textual, of what `show.live` says of each look.
+
+What strangers chose reaches the screen as plain segments of text that were made visible: never as markup.
+"""
+
+import concurrent.futures.thread  # noqa: F401  # here, not at its first use: a disk may not answer then
+import os
+import shlex  # noqa: F401
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import ClassVar, NamedTuple
+
+from rich.segment import Segment
+from rich.style import Style
+from rich.text import Text
+from textual.app import App, ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.strip import Strip
+from textual.widget import Widget
+from textual.widgets import Input, Static
+
+from reprieve.machine.events import summarise
+from reprieve.machine.handle import Handle
+from reprieve.machine.host import Host, identify
+from reprieve.machine.kills import Kills
+from reprieve.machine.proc import measure_unique
+from reprieve.machine.sampler import Sampler
+from reprieve.model.finding import Failure, Gap
+from reprieve.model.machine import Machine
+from reprieve.model.oom import OomReport
+from reprieve.model.snapshot import Snapshot
+from reprieve.rules import diagnose
+from reprieve.rules.survey import Charged, Held, Survey, Surveyor
+from reprieve.show import answer, escape, live
+from reprieve.show.text import explain, wrap
+from reprieve.top import clock, export
+from reprieve.units import size
+
+_KILLS = 100  # that are kept
+_SAID_S = 6.0  # that an answer stays
+_KEYS = "s sort  / find  f filter  space freeze  ↵ more  k kill  e export  ? help  q quit"
+_HELP = (
+    "1 2 3, tab    processes, cgroups, kills",
+    "up down, page up, page down, home, end    which row; another than the first moves with who is in it",
+    "s    sort by the next column",
+    "/ n  find a name, an owner, a pid; the next one",
+    "f    show only rows that hold a text; escape shows all again",
+    "space    freeze the screen; what happens meanwhile is kept",
+    "enter    all about the process; in the kills, why the kernel killed",
+    "w    why the kernel killed: the kill that is chosen, or the newest",
+    "k    end a process: what to send is typed, with its pid",
+    "e    write what is seen to a file: .txt, .jsonl, .csv, else a snapshot for --from",
+    "r    look now",
+    "q    leave",
+    "",
+    "OWN is private memory and swap. PER MIN is the median slope of the last two minutes, with ? where it is not sure "
+    "which way it goes. RANK is the kernel's order, and » whom it would kill next. TAKEN leaves out file cache that "
+    "can be dropped, which is ▒ in a bar. Time left is told with bounds that hold 95 %, if the pace stays, and not "
+    "further than 30 times as long as was seen.",
+)
+_STYLES = {
+    "strong": Style(bold=True),
+    "label": Style(bold=True),
+    "critical": Style(color="red", bold=True),
+    "warning": Style(color="yellow"),
+    "bar": Style(color="cyan"),
+    "dim": Style(dim=True),
+    "": Style(),
+}
+
+
+def run(*, every_s: float) -> int:
+    """Show this machine until the user leaves; the exit status."""
+    sampler = Sampler(leave_out=frozenset({os.getpid()}))
+    with Kills(identify().boot_id) as kills:
+        app = Top(look=sampler.look, new_kills=kills.new, unseen=lambda: (*sampler.gaps, *kills.gaps), every_s=every_s)
+        app.run(mouse=False)  # so that the terminal's own selection works
+    return app.return_code or 0
+
+
+class Row(NamedTuple):
+    """A row of a table: whose it is, how it is drawn for a width, what is searched in it."""
+
+    key: Hashable
+    draw: Callable[[int], str]
+    words: str = ""
+    role: str = ""
+
+
+class Rows(Widget, can_focus=True):
+    """Rows of which one is chosen, or a text that can be moved. Only what is seen is drawn."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up", "move(-1)"),
+        Binding("down", "move(1)"),
+        Binding("pageup", "page(-1)"),
+        Binding("pagedown", "page(1)"),
+        Binding("home", "move(-1000000)"),
+        Binding("end", "move(1000000)"),
+    ]
+
+    def __init__(self, rows: Sequence[Row] = (), *, choose: bool = True) -> None:
+        super().__init__()
+        self._choose = choose
+        self._rows = rows
+        self._at = self._first = 0
+        self._key: Hashable = None
+
+    @property
+    def chosen(self) -> Row | None:
+        return self._rows[self._at] if self._choose and self._rows else None
+
+    def put(self, rows: Sequence[Row]) -> None:
+        """Other rows: the chosen one is the same as before, unless it was the first, or is gone."""
+        self._rows = rows
+        if self._key is not None:
+            self._at = next((at for at, row in enumerate(rows) if row.key == self._key), self._at)
+        self.action_move(0)
+
+    def find(self, text: str, after: int) -> bool:
+        """Choose the next row that holds a text, from so many behind the chosen one; False: there is none."""
+        order = [*range(self._at + after, len(self._rows)), *range(min(self._at + after, len(self._rows)))]
+        found = next((at for at in order if text in self._rows[at].words), None)
+        if found is not None:
+            self.action_move(found - self._at)
+        return found is not None
+
+    def action_move(self, by: int) -> None:
+        height = max(self.size.height, 1)
+        if self._choose:
+            self._at = max(min(self._at + by, len(self._rows) - 1), 0)
+            self._key = self._rows[self._at].key if self._rows and self._at else None
+            self._first = max(min(self._first, self._at), self._at - height + 1)
+        else:
+            self._first += by
+        self._first = max(min(self._first, len(self._rows) - height), 0)
+        self.refresh()
+
+    def action_page(self, by: int) -> None:
+        self.action_move(by * max(self.size.height - 1, 1))
+
+    def render_line(self, y: int) -> Strip:
+        at, width = self._first + y, self.size.width
+        if at >= len(self._rows):
+            return Strip.blank(width)
+        row = self._rows[at]
+        style = _STYLES.get(row.role, _STYLES[""])
+        if self._choose and at == self._at:
+            style += Style(reverse=True)
+        return Strip([Segment(row.draw(width), style)]).adjust_cell_length(width, style)
+
+
+class Pager(ModalScreen[None]):
+    """A text over the whole screen."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,enter", "dismiss")]
+
+    def __init__(self, title: str, lines: Iterable[tuple[str, str]]) -> None:
+        super().__init__()
+        self._title = title
+        self._lines = list(lines)
+
+    def compose(self) -> ComposeResult:
+        rows = [Row(at, _cutter(line), role=role) for at, (line, role) in enumerate(self._lines)]
+        yield Static(_styled(self._title, "strong"), classes="line")
+        yield Rows(rows, choose=False)
+        yield Static(_styled(" up, down, page up, page down; escape goes back", "dim"), classes="line")
+
+    def on_mount(self) -> None:
+        self.query_one(Rows).focus()
+
+
+class Ask(ModalScreen[str | None]):
+    """A question below some lines; what was typed, or None."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss")]
+
+    def __init__(self, lines: Sequence[str], typed: str = "") -> None:
+        super().__init__()
+        self._lines = lines
+        self._typed = typed
+
+    def compose(self) -> ComposeResult:
+        with Vertical(id="ask"):
+            for line in self._lines:
+                yield Static(_styled(line, ""), classes="said")
+            yield Input(self._typed, select_on_focus=False, compact=True)
+
+    def on_mount(self) -> None:
+        self.query_one(Input).focus()
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        self.dismiss(event.value.strip())
+
+
+class View(NamedTuple):
+    """One of the tables: what it is called, and the columns it can be sorted by."""
+
+    name: str
+    orders: tuple[str, ...]
+
+
+_VIEWS = (
+    View("Processes", ("own memory", "growth", "rank", "swap", "pid")),
+    View("Cgroups", ("least left", "taken", "growth")),
+    View("Kills", ("time",)),
+)
+
+
+class Top(App[None]):
+    """The screen. `look` gives the machine now; it is called in a thread, once at a time."""
+
+    ENABLE_COMMAND_PALETTE = False
+    CSS = """
+    Screen, Pager { background: ansi_default; }
+    Static { height: 1; text-wrap: nowrap; text-overflow: ellipsis; }
+    #head { height: 7; }
+    Rows { height: 1fr; }
+    Ask { align: left bottom; background: transparent; }
+    #ask { height: auto; max-height: 100%; border-top: solid ansi_default; background: ansi_default; }
+    .said { height: auto; text-wrap: wrap; }
+    Input { background: ansi_default; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("1", "view(0)"),
+        Binding("2", "view(1)"),
+        Binding("3", "view(2)"),
+        Binding("tab", "next_view", priority=True),
+        Binding("s", "sort"),
+        Binding("slash", "search"),
+        Binding("n", "search_again"),
+        Binding("f", "filter"),
+        Binding("escape", "unfilter"),
+        Binding("space", "freeze"),
+        Binding("enter", "more"),
+        Binding("w", "why"),
+        Binding("k", "kill"),
+        Binding("e", "export"),
+        Binding("r", "look_now"),
+        Binding("question_mark", "help"),
+        Binding("q,ctrl+c", "quit"),
+    ]
+
+    def __init__(
+        self,
+        *,
+        look: Callable[[], Machine],
+        new_kills: Callable[[], Sequence[OomReport]] = tuple,
+        unseen: Callable[[], Sequence[Gap]] = tuple,
+        every_s: float = 1.0,
+        surveyor: Surveyor | None = None,
+    ) -> None:
+        super().__init__(ansi_color=True)  # the terminal's own, also where NO_COLOR takes them away
+        self._look = look
+        self._new_kills = new_kills
+        self._unseen = unseen
+        self._every_s = every_s
+        self._surveyor = surveyor or Surveyor(every_s=every_s)
+        self._survey = self._surveyor.survey(look())  # before the screen is taken: what fails now is told in words
+        self._kills: deque[tuple[int, OomReport]] = deque(maxlen=_KILLS)  # numbered; the newest first
+        self._view = 0
+        self._orders = [0] * len(_VIEWS)
+        self._sought = self._filter = ""
+        self._frozen: Survey | None = None
+        self._said: tuple[float, str, str] | None = None  # until when, what, its role
+
+    def compose(self) -> ComposeResult:
+        yield Static(id="head")
+        yield Static(id="tabs")
+        yield Static(id="titles")
+        yield Rows()
+        yield Static(id="keys")
+
+    def on_mount(self) -> None:
+        self.theme = "ansi-dark"
+        self.query_one(Rows).focus()
+        self.set_interval(self._every_s, self.action_look_now)
+
+    def on_resize(self) -> None:
+        self.call_after_refresh(self._draw)
+
+    # -- looks ---------------------------------------------------------------------------------------------------------
+
+    def action_look_now(self) -> None:
+        """Look in a thread: a file of /proc may take its time where memory is short, and keys are to be heard."""
+        if not any(worker.is_running for worker in self.workers):
+            self.run_worker(self._look_once, thread=True)
+
+    def _look_once(self) -> None:
+        survey, kills = self._surveyor.survey(self._look()), self._new_kills()
+        self.call_from_thread(self._take, survey, kills)
+
+    def _take(self, survey: Survey, kills: Sequence[OomReport]) -> None:
+        self._survey = survey
+        for oom in kills:
+            self._kills.appendleft((self._kills[0][0] + 1 if self._kills else 1, oom))
+        if kills and not self._frozen:
+            self._say(f"killed: {escape.plain(''.join(answer.who(kills[-1])[:2]))}; w tells why", "critical")
+        if not self._frozen:
+            self._draw()
+
+    @property
+    def _shown(self) -> Survey:
+        return self._frozen or self._survey
+
+    # -- what is drawn -------------------------------------------------------------------------------------------------
+
+    def _draw(self) -> None:
+        width, survey = self.screen_stack[0].size.width, self._shown
+        head = Text(no_wrap=True)
+        for line in live.head(survey, width=width, clock=clock(survey.machine)):
+            head.append(f"{line.label:<10}", _STYLES["label"]).append(f"{line.text}\n", _STYLES.get(line.role, ""))
+        head.right_crop(1)
+        rows = [row for row in self._rows(survey) if self._filter in row.words]
+        titles = (
+            live.process_titles(width),
+            live.group_titles(width),
+            "  WHO WAS KILLED, WHAT IT HELD, WHEN; WHOSE LIMIT",
+        )[self._view]
+        base = self.screen_stack[0]
+        base.query_one("#head", Static).update(head)
+        base.query_one("#tabs", Static).update(self._tabs(survey, len(rows)))
+        base.query_one("#titles", Static).update(_styled(titles, "dim"))
+        base.query_one(Rows).put(rows)
+        if self._said is not None and self._said[0] < time.monotonic():
+            self._said = None
+        _, said, role = self._said or (0, _KEYS, "dim")
+        base.query_one("#keys", Static).update(_styled(escape.cut(said, width), role))
+
+    def _tabs(self, survey: Survey, shown: int) -> Text:
+        tabs = Text(no_wrap=True)
+        for at, (view, count) in enumerate(
+            zip(_VIEWS, (len(survey.processes), len(survey.groups), len(self._kills)), strict=True)
+        ):
+            style = Style(bold=True, underline=True) if at == self._view else Style(dim=True)
+            tabs.append(" ").append(f"{at + 1} {view.name} {count}", style).append(" ")
+        tabs.append(f"  by {_VIEWS[self._view].orders[self._orders[self._view]]}")
+        if self._filter:
+            tabs.append(f"  {shown} with “{escape.visible(self._filter)}”")
+        if self._frozen:
+            tabs.append("  ").append("FROZEN", Style(reverse=True))
+        if unseen := len(self._unseen()):
+            tabs.append(f"  {unseen} not seen: ?", _STYLES["warning"])
+        return tabs
+
+    def _rows(self, survey: Survey) -> list[Row]:
+        order = _VIEWS[self._view].orders[self._orders[self._view]]
+        match self._view:
+            case 0:
+                return [_process(held, survey) for held in sorted(survey.processes, key=_process_order(order))]
+            case 1:
+                return [_group(charged) for charged in sorted(survey.groups, key=_group_order(order))]
+            case _:
+                return [_kill(number, oom) for number, oom in self._kills]
+
+    def _say(self, text: str, role: str = "strong") -> None:
+        self._said = time.monotonic() + _SAID_S, f" {text}", role
+        self._draw()
+
+    # -- keys ----------------------------------------------------------------------------------------------------------
+
+    def action_view(self, view: int) -> None:
+        self._view = view
+        self.query_one(Rows).action_move(-len(self._rows(self._shown)))
+        self._draw()
+
+    def action_next_view(self) -> None:
+        if len(self.screen_stack) == 1:
+            self.action_view((self._view + 1) % len(_VIEWS))
+
+    def action_sort(self) -> None:
+        self._orders[self._view] = (self._orders[self._view] + 1) % len(_VIEWS[self._view].orders)
+        self._draw()
+
+    def action_freeze(self) -> None:
+        self._frozen = None if self._frozen else self._survey
+        self._draw()
+
+    def action_search(self) -> None:
+        def found(typed: str | None) -> None:
+            if typed:
+                self._sought = typed.casefold()
+                self._find(0)
+
+        self.push_screen(Ask(("Find a name, an owner or a pid:",)), found)
+
+    def action_search_again(self) -> None:
+        if self._sought:
+            self._find(1)
+
+    def _find(self, after: int) -> None:
+        if not self.query_one(Rows).find(self._sought, after):
+            self._say(f"no row holds “{escape.visible(self._sought)}”", "warning")
+
+    def action_filter(self) -> None:
+        def told(typed: str | None) -> None:
+            if typed is not None:
+                self._filter = typed.casefold()
+                self._draw()
+
+        self.push_screen(Ask(("Show only rows that hold:",), self._filter), told)
+
+    def action_unfilter(self) -> None:
+        self._filter = ""
+        self._draw()
+
+    def action_help(self) -> None:
+        width = self.size.width
+        lines = [(line, "") for text in _HELP for line in _wrapped(text, width)]
+        for gap in self._unseen():
+            lines += [(line, "warning") for line in _wrapped(f"Not seen: {escape.plain(answer.unseen(gap))}", width)]
+        self.push_screen(Pager("Keys, and what is shown", lines))
+
+    def action_more(self) -> None:
+        chosen = self.query_one(Rows).chosen
+        if chosen is None:
+            return
+        if self._view == 2:
+            self.action_why()
+        elif self._view == 0 and (held := self._held(chosen.key)) is not None:
+            self._details(held)
+
+    def _held(self, key: Hashable) -> Held | None:
+        return next((held for held in self._shown.processes if _key(held) == key), None)
+
+    def _details(self, held: Held) -> None:
+        """Its memory added up mapping by mapping, which is done for one process alone, when it is asked for."""
+        (measured,) = measure_unique(Host(), [held.process], [])
+        lines = live.details(held._replace(process=measured), self._shown, self.size.width)
+        self.push_screen(Pager("A process", ((f"{line.label:<10}{line.text}", line.role) for line in lines)))
+
+    def action_why(self) -> None:
+        if not self._kills:
+            self._say("the kernel has killed nobody since this began; reprieve why tells of before", "dim")
+            return
+        chosen = self.query_one(Rows).chosen if self._view == 2 else None
+        oom = next(
+            (oom for number, oom in self._kills if chosen is not None and number == chosen.key), self._kills[0][1]
+        )
+        history = tuple(summarise(one) for _, one in reversed(self._kills))
+        snapshot = Snapshot(ooms=(oom,), history=history)
+        width = min(self.size.width, 120)
+        lines = explain(snapshot, diagnose(snapshot), width=width, verbose=True)
+        self.push_screen(Pager("Why the kernel killed", ((line, "") for line in lines)))
+
+    def action_kill(self) -> None:
+        chosen = self.query_one(Rows).chosen
+        held = self._held(chosen.key) if chosen is not None and self._view == 0 else None
+        if held is None:
+            return
+        process = held.process
+        try:
+            handle = Handle(process.pid, process.start_ticks)
+        except Failure as failure:
+            self._say(failure.message, "warning")
+            return
+        name = escape.plain("".join((answer.process(process.comm, process.pid), answer.of_workload(held.owner))))
+        lines = (
+            f"End {name}, which holds {size(held.bytes)} of its own?",
+            "What it has not saved is lost, and who runs it may start it again.",
+            f"Type  term {process.pid}  to ask it to end,  kill {process.pid}  to end it at once; escape leaves it:",
+        )
+
+        def confirmed(typed: str | None) -> None:
+            with handle:
+                self._end(handle, typed)
+
+        self.push_screen(Ask(lines), confirmed)
+
+    def _end(self, handle: Handle, typed: str | None) -> None:
+        numbers = {f"term {handle.pid}": signal.SIGTERM, f"kill {handle.pid}": signal.SIGKILL}
+        number = numbers.get(typed or "")
+        if number is None:
+            self._say("nothing was sent", "dim")
+            return
+        try:
+            handle.send(number)
+        except Failure as failure:
+            self._say(failure.message, "warning")
+        else:
+            self._say(f"{number.name} was sent to process {handle.pid}")
+
+    def action_export(self) -> None:
+        def told(path: str | None) -> None:
+            if not path:
+                return
+            try:
+                export(path, self._shown, [oom for _, oom in reversed(self._kills)])
+            except Failure as failure:
+                self._say(escape.visible(failure.message), "warning")
+            else:
+                self._say(f"written: {escape.visible(path)}")
+
+        name = time.strftime("reprieve-top-%Y%m%d-%H%M%S.gz")
+        self.push_screen(Ask(("Write what is seen to (.txt, .jsonl, .csv; else a snapshot for --from):",), name), told)
+
+
+def _key(held: Held) -> Hashable:
+    return held.process.pid, held.process.start_ticks
+
+
+def _process(held: Held, survey: Survey) -> Row:
+    doomed = survey.prediction is not None and any(one.pid == held.process.pid for one in survey.prediction.killed)
+    return Row(
+        key=_key(held),
+        draw=lambda width: live.process_row(held, survey, width),
+        words=f"{held.process.comm or ''} {held.process.pid} {held.owner.name}".casefold(),
+        role="strong" if doomed else "",
+    )
+
+
+def _process_order(order: str) -> Callable[[Held], float]:
+    match order:
+        case "growth":
+            return lambda held: -held.growth.slope if held.growth else 0.0
+        case "rank":
+            return lambda held: held.place or 1e9
+        case "swap":
+            return lambda held: -(held.process.swap_bytes or 0)
+        case "pid":
+            return lambda held: held.process.pid
+        case _:
+            return lambda held: -held.bytes
+
+
+def _group(charged: Charged) -> Row:
+    growing = charged.place is not None and charged.place.left.verdict == "growing"
+    return Row(
+        key=charged.group.path,
+        draw=lambda width: live.group_row(charged, width),
+        words=f"{charged.group.path} {charged.owner.name}".casefold(),
+        role="critical" if growing else "",
+    )
+
+
+def _group_order(order: str) -> Callable[[Charged], float]:
+    match order:
+        case "growth":
+            return lambda charged: -charged.growth.slope if charged.growth else 0.0
+        case "taken":
+            return lambda charged: -charged.bytes
+        case _:
+            return lambda charged: charged.place.room.left_bytes if charged.place else 1e18 - charged.bytes
+
+
+def _kill(number: int, oom: OomReport) -> Row:
+    said = escape.plain("".join(answer.who(oom)))
+    limit = escape.plain("".join(answer.limit(oom)))
+    return Row(key=number, draw=_cutter(f"  {said}; {limit}"), words=said.casefold())
+
+
+def _cutter(line: str) -> Callable[[int], str]:
+    return lambda width: escape.cut(line, width)
+
+
+def _styled(text: str, role: str) -> Text:
+    return Text(text, _STYLES.get(role, ""))
+
+
+def _wrapped(text: str, width: int) -> Iterable[str]:
+    return wrap(text, width) if text else ("",)
