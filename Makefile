@@ -51,6 +51,10 @@ SLOW_PACKAGES := systemd-container chromium fonts-dejavu-core default-jdk-headle
 	@$(INSTALL) $(SLOW_PACKAGES) >/dev/null
 	@touch $@
 
+# What `top` is measured beside, apart from what we depend on.
+.build/glances/bin/glances: .build/python
+	@$(PYTHON) -m venv .build/glances && .build/glances/bin/pip -q install glances
+
 # The saved guest. Where it cannot be had, its tests are skipped, unless CI=true.
 .build/guest: .build/dev
 	@$(BIN)/python -m lab setup || [ "$$CI" != true ]
@@ -82,7 +86,7 @@ test-matrix: .build/slow-packages .build/dev .build/guests
 	@echo "make test-matrix: all kernels and scenarios, an hour of fuzzing; by hand"
 	@$(BIN)/python -m pytest -q -m matrix
 
-bench: .build/test-packages .build/dev
+bench: .build/test-packages .build/dev .build/glances/bin/glances
 	@$(INSTALL) procps smem >/dev/null
 	@echo "make bench: side by side with what people use today; budget 40 minutes"
 	@$(BIN)/python -m bench

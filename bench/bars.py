@@ -118,6 +118,7 @@ def living(_folder: Path) -> Iterator[Bar]:
         one_ps = Command(argv=("ps", "aux", "--sort=-%mem"))
         yield Bar(what="the whole of `next`", ours=whole, theirs=one_ps, figure=cpu_ratio, unit="×", at_most=None)
         yield Bar(what="memory for it", ours=whole, figure=rss_mib, unit="MiB", at_most=60, runs=1)
+        yield from _watched()
         with contextlib.ExitStack() as made:
             for number in range(_GROUPS):
                 made.enter_context(small_cgroup(f"reprieve-bench-{number}", 1 << 30))
@@ -135,6 +136,33 @@ def living(_folder: Path) -> Iterator[Bar]:
 
 
 _SLEEPERS, _LOOKS, _GROUPS = 2_000, 30, 200
+
+
+def _watched() -> Iterator[Bar]:
+    """The live view on a terminal, thirty looks, one a second; and ten a second, as many as an hour has.
+
+    These beside the first 1,500, after which every window is full.
+    """
+    watch = (_PYTHON, str(Path(__file__).parent / "terminal.py"))
+    top = Command(argv=(*watch, "90", _REPRIEVE, "top", "--every", "1", "-n", "30"))
+    glances = Command(argv=(*watch, "90", str(_GLANCES), "-t", "1", "--stop-after", "30", "--disable-check-update"))
+    yield Bar(what="thirty looks of `top`", ours=top, theirs=glances, figure=cpu_ratio, unit="×", at_most=0.5, runs=3)
+    yield Bar(what="memory for it", ours=top, figure=rss_mib, unit="MiB", at_most=60, runs=1)
+    hour, full = (
+        Command(argv=(*watch, "1200", _REPRIEVE, "top", "--every", "0.1", "-n", looks)) for looks in ("3600", "1500")
+    )
+    yield Bar(
+        what="more memory for the looks of an hour",
+        ours=hour,
+        theirs=full,
+        figure=lambda ours, theirs: rss_mib(ours, ()) - rss_mib(theirs, ()),
+        unit="MiB",
+        at_most=2,
+        runs=1,
+    )
+
+
+_GLANCES = Path(__file__).parent.parent / ".build" / "glances" / "bin" / "glances"
 
 
 def start(folder: Path) -> Sequence[Bar]:

@@ -65,6 +65,14 @@ def test_a_snapshot_gives_the_look_at_the_machine_it_was_taken_of(reprieve: Run,
     assert "web.service" in told
 
 
+def test_without_rights_it_shows_what_is_visible_and_says_what_is_not(as_nobody: Run) -> None:
+    said = as_nobody("top", "--once")
+    assert said.returncode in (0, 5)
+    assert said.stderr == ""
+    assert said.stdout.startswith("Machine")
+    assert (said.returncode == 5) == ("Not seen" in said.stdout)
+
+
 def test_look_after_look_is_a_document_each_that_fits_the_published_schema(reprieve: Run) -> None:
     said = reprieve("top", "--batch", "--every", "0.2", "-n", "3", "--rows", "2")
     lines = [json.loads(line) for line in said.stdout.splitlines()]

@@ -32,6 +32,7 @@ from tests.logs_of import LOGS
 from tests.machine.test_sampler import MIB, Child
 from tests.rules.test_survey import growing
 from tests.show.test_live import golden, hostile
+from tests.test_why import on_a_terminal
 
 Use = Callable[[Pilot[None]], Awaitable[None]]
 UNIT = LOGS / "lab" / "6.1.0-56-cloud-amd64__systemd-unit-memorymax.txt"
@@ -102,7 +103,7 @@ def test_the_screens_are_the_pages(utc: None) -> None:
     use(web(), do, KILLS)
 
 
-@pytest.mark.parametrize("size", [(60, 12), (80, 24), (200, 60)])
+@pytest.mark.parametrize("size", [(40, 12), (80, 24), (200, 60)])
 def test_every_size_is_filled_and_not_overrun(size: tuple[int, int]) -> None:
     async def do(pilot: Pilot[None]) -> None:
         for key in "1 2 3 question_mark escape 1 enter".split():
@@ -338,6 +339,12 @@ def test_on_a_terminal_it_shows_this_machine_and_leaves_it_as_it_was() -> None:
     assert "Cgroups" in received
     assert "\x1b[?1049l" in received  # the screen of before is back
     assert COLOUR.search(received)
+
+
+def test_after_so_many_looks_it_leaves_by_itself() -> None:
+    received = on_a_terminal("top", "--every", "0.1", "-n", "3")
+    assert "Time left" in received
+    assert "\x1b[?1049l" in received
 
 
 def test_without_colours_it_shows_the_same() -> None:

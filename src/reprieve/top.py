@@ -1,5 +1,6 @@
 """`reprieve top`: the machine as it lives, look after look: on a screen, as text, as JSON or CSV lines."""
 
+import gc
 import os
 import sys
 import time
@@ -47,6 +48,7 @@ class Request(NamedTuple):
 def perform(request: Request) -> int:
     """Look, and tell; the exit status. Raises Failure."""
     become_expendable()
+    _live_long()
     if request.pid is not None:
         return _one_process(request, request.pid)
     if request.batch:
@@ -86,6 +88,12 @@ def _text(lines: Iterable[str]) -> bytes:
     return "".join(f"{line}\n" for line in lines).encode()
 
 
+def _live_long() -> None:
+    """Take garbage away as it comes: who answers once lets it lie (`__main__`), and we stay for hours."""
+    gc.freeze()
+    gc.set_threshold(2_000, 10, 10)
+
+
 def clock(machine: Machine) -> str:
     """When the machine was looked at, in the time of this one."""
     taken = machine.taken_wall_s
@@ -104,7 +112,7 @@ def _live(request: Request) -> int:
         ) from missing
     from reprieve.tui import run
 
-    return run(every_s=request.every_s or 1.0)
+    return run(every_s=request.every_s or 1.0, looks=request.looks)
 
 
 def _once(request: Request) -> int:

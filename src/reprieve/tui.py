@@ -4,13 +4,14 @@ What strangers chose reaches the screen as plain segments of text that were made
 """
 
 import concurrent.futures.thread  # noqa: F401  # here, not at its first use: a disk may not answer then
+import gc
 import os
 import shlex  # noqa: F401
 import signal
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from rich.segment import Segment
 from rich.style import Style
@@ -73,22 +74,29 @@ _STYLES = {
 }
 
 
-def run(*, every_s: float) -> int:
-    """Show this machine until the user leaves; the exit status."""
+def run(*, every_s: float, looks: int | None = None) -> int:
+    """Show this machine until the user leaves, or after so many looks; the exit status."""
     sampler = Sampler(leave_out=frozenset({os.getpid()}))
     with Kills(identify().boot_id) as kills:
-        app = Top(look=sampler.look, new_kills=kills.new, unseen=lambda: (*sampler.gaps, *kills.gaps), every_s=every_s)
+        app = Top(
+            look=sampler.look,
+            new_kills=kills.new,
+            unseen=lambda: (*sampler.gaps, *kills.gaps),
+            every_s=every_s,
+            looks=looks,
+        )
+        gc.freeze()  # what was loaded stays
         app.run(mouse=False)  # so that the terminal's own selection works
     return app.return_code or 0
 
 
-class Row(NamedTuple):
-    """A row of a table: whose it is, how it is drawn for a width, what is searched in it."""
+class Kind(NamedTuple):
+    """What a table does with its rows, each at the time when it is needed: most are never seen."""
 
-    key: Hashable
-    draw: Callable[[int], str]
-    words: str = ""
-    role: str = ""
+    key: Callable[[Any], Hashable]  # whose a row is
+    draw: Callable[[Any, int], str]  # for a width
+    words: Callable[[Any], str]  # what is searched in it
+    role: Callable[[Any], str]
 
 
 class Rows(Widget, can_focus=True):
@@ -103,28 +111,30 @@ class Rows(Widget, can_focus=True):
         Binding("end", "move(1000000)"),
     ]
 
-    def __init__(self, rows: Sequence[Row] = (), *, choose: bool = True) -> None:
+    def __init__(self, kind: Kind, rows: Sequence[Any] = (), *, choose: bool = True) -> None:
         super().__init__()
         self._choose = choose
+        self._kind = kind
         self._rows = rows
         self._at = self._first = 0
         self._key: Hashable = None
 
     @property
-    def chosen(self) -> Row | None:
+    def chosen(self) -> Any:
+        """The row, None if there is none."""
         return self._rows[self._at] if self._choose and self._rows else None
 
-    def put(self, rows: Sequence[Row]) -> None:
+    def put(self, kind: Kind, rows: Sequence[Any]) -> None:
         """Other rows: the chosen one is the same as before, unless it was the first, or is gone."""
-        self._rows = rows
+        self._kind, self._rows = kind, rows
         if self._key is not None:
-            self._at = next((at for at, row in enumerate(rows) if row.key == self._key), self._at)
+            self._at = next((at for at, row in enumerate(rows) if kind.key(row) == self._key), self._at)
         self.action_move(0)
 
     def find(self, text: str, after: int) -> bool:
         """Choose the next row that holds a text, from so many behind the chosen one; False: there is none."""
         order = [*range(self._at + after, len(self._rows)), *range(min(self._at + after, len(self._rows)))]
-        found = next((at for at in order if text in self._rows[at].words), None)
+        found = next((at for at in order if text in self._kind.words(self._rows[at])), None)
         if found is not None:
             self.action_move(found - self._at)
         return found is not None
@@ -133,7 +143,7 @@ class Rows(Widget, can_focus=True):
         height = max(self.size.height, 1)
         if self._choose:
             self._at = max(min(self._at + by, len(self._rows) - 1), 0)
-            self._key = self._rows[self._at].key if self._rows and self._at else None
+            self._key = self._kind.key(self._rows[self._at]) if self._rows and self._at else None
             self._first = max(min(self._first, self._at), self._at - height + 1)
         else:
             self._first += by
@@ -148,10 +158,10 @@ class Rows(Widget, can_focus=True):
         if at >= len(self._rows):
             return Strip.blank(width)
         row = self._rows[at]
-        style = _STYLES.get(row.role, _STYLES[""])
+        style = _STYLES.get(self._kind.role(row), _STYLES[""])
         if self._choose and at == self._at:
             style += Style(reverse=True)
-        return Strip([Segment(row.draw(width), style)]).adjust_cell_length(width, style)
+        return Strip([Segment(self._kind.draw(row, width), style)]).adjust_cell_length(width, style)
 
 
 class Pager(ModalScreen[None]):
@@ -165,10 +175,9 @@ class Pager(ModalScreen[None]):
         self._lines = list(lines)
 
     def compose(self) -> ComposeResult:
-        rows = [Row(at, _cutter(line), role=role) for at, (line, role) in enumerate(self._lines)]
-        yield Static(_styled(self._title, "strong"), classes="line")
-        yield Rows(rows, choose=False)
-        yield Static(_styled(" up, down, page up, page down; escape goes back", "dim"), classes="line")
+        yield Static(_styled(self._title, "strong"))
+        yield Rows(_LINES, self._lines, choose=False)
+        yield Static(_styled(" up, down, page up, page down; escape goes back", "dim"))
 
     def on_mount(self) -> None:
         self.query_one(Rows).focus()
@@ -253,12 +262,14 @@ class Top(App[None]):
         unseen: Callable[[], Sequence[Gap]] = tuple,
         every_s: float = 1.0,
         surveyor: Surveyor | None = None,
+        looks: int | None = None,
     ) -> None:
         super().__init__(ansi_color=True)  # the terminal's own, also where NO_COLOR takes them away
         self._look = look
         self._new_kills = new_kills
         self._unseen = unseen
         self._every_s = every_s
+        self._looks_left = looks
         self._surveyor = surveyor or Surveyor(every_s=every_s)
         self._survey = self._surveyor.survey(look())  # before the screen is taken: what fails now is told in words
         self._kills: deque[tuple[int, OomReport]] = deque(maxlen=_KILLS)  # numbered; the newest first
@@ -272,7 +283,7 @@ class Top(App[None]):
         yield Static(id="head")
         yield Static(id="tabs")
         yield Static(id="titles")
-        yield Rows()
+        yield Rows(_LINES)
         yield Static(id="keys")
 
     def on_mount(self) -> None:
@@ -302,6 +313,10 @@ class Top(App[None]):
             self._say(f"killed: {escape.plain(''.join(answer.who(kills[-1])[:2]))}; w tells why", "critical")
         if not self._frozen:
             self._draw()
+        if self._looks_left is not None:
+            self._looks_left -= 1
+            if self._looks_left <= 0:
+                self.exit()
 
     @property
     def _shown(self) -> Survey:
@@ -315,7 +330,9 @@ class Top(App[None]):
         for line in live.head(survey, width=width, clock=clock(survey.machine)):
             head.append(f"{line.label:<10}", _STYLES["label"]).append(f"{line.text}\n", _STYLES.get(line.role, ""))
         head.right_crop(1)
-        rows = [row for row in self._rows(survey) if self._filter in row.words]
+        kind, rows = self._rows(survey)
+        if self._filter:
+            rows = [row for row in rows if self._filter in kind.words(row)]
         titles = (
             live.process_titles(width),
             live.group_titles(width),
@@ -325,7 +342,7 @@ class Top(App[None]):
         base.query_one("#head", Static).update(head)
         base.query_one("#tabs", Static).update(self._tabs(survey, len(rows)))
         base.query_one("#titles", Static).update(_styled(titles, "dim"))
-        base.query_one(Rows).put(rows)
+        base.query_one(Rows).put(kind, rows)
         if self._said is not None and self._said[0] < time.monotonic():
             self._said = None
         _, said, role = self._said or (0, _KEYS, "dim")
@@ -347,15 +364,15 @@ class Top(App[None]):
             tabs.append(f"  {unseen} not seen: ?", _STYLES["warning"])
         return tabs
 
-    def _rows(self, survey: Survey) -> list[Row]:
+    def _rows(self, survey: Survey) -> tuple[Kind, Sequence[Any]]:
         order = _VIEWS[self._view].orders[self._orders[self._view]]
         match self._view:
             case 0:
-                return [_process(held, survey) for held in sorted(survey.processes, key=_process_order(order))]
+                return _processes(survey), sorted(survey.processes, key=_process_order(order))
             case 1:
-                return [_group(charged) for charged in sorted(survey.groups, key=_group_order(order))]
+                return _GROUPS, sorted(survey.groups, key=_group_order(order))
             case _:
-                return [_kill(number, oom) for number, oom in self._kills]
+                return _KILLED, tuple(self._kills)
 
     def _say(self, text: str, role: str = "strong") -> None:
         self._said = time.monotonic() + _SAID_S, f" {text}", role
@@ -365,7 +382,7 @@ class Top(App[None]):
 
     def action_view(self, view: int) -> None:
         self._view = view
-        self.query_one(Rows).action_move(-len(self._rows(self._shown)))
+        self.query_one(Rows).action_move(-1_000_000)
         self._draw()
 
     def action_next_view(self) -> None:
@@ -417,15 +434,10 @@ class Top(App[None]):
 
     def action_more(self) -> None:
         chosen = self.query_one(Rows).chosen
-        if chosen is None:
-            return
-        if self._view == 2:
+        if isinstance(chosen, Held):
+            self._details(chosen)
+        elif self._view == 2:
             self.action_why()
-        elif self._view == 0 and (held := self._held(chosen.key)) is not None:
-            self._details(held)
-
-    def _held(self, key: Hashable) -> Held | None:
-        return next((held for held in self._shown.processes if _key(held) == key), None)
 
     def _details(self, held: Held) -> None:
         """Its memory added up mapping by mapping, which is done for one process alone, when it is asked for."""
@@ -437,10 +449,7 @@ class Top(App[None]):
         if not self._kills:
             self._say("the kernel has killed nobody since this began; reprieve why tells of before", "dim")
             return
-        chosen = self.query_one(Rows).chosen if self._view == 2 else None
-        oom = next(
-            (oom for number, oom in self._kills if chosen is not None and number == chosen.key), self._kills[0][1]
-        )
+        _, oom = (self.query_one(Rows).chosen if self._view == 2 else None) or self._kills[0]
         history = tuple(summarise(one) for _, one in reversed(self._kills))
         snapshot = Snapshot(ooms=(oom,), history=history)
         width = min(self.size.width, 120)
@@ -448,9 +457,8 @@ class Top(App[None]):
         self.push_screen(Pager("Why the kernel killed", ((line, "") for line in lines)))
 
     def action_kill(self) -> None:
-        chosen = self.query_one(Rows).chosen
-        held = self._held(chosen.key) if chosen is not None and self._view == 0 else None
-        if held is None:
+        held = self.query_one(Rows).chosen
+        if not isinstance(held, Held):
             return
         process = held.process
         try:
@@ -499,17 +507,12 @@ class Top(App[None]):
         self.push_screen(Ask(("Write what is seen to (.txt, .jsonl, .csv; else a snapshot for --from):",), name), told)
 
 
-def _key(held: Held) -> Hashable:
-    return held.process.pid, held.process.start_ticks
-
-
-def _process(held: Held, survey: Survey) -> Row:
-    doomed = survey.prediction is not None and any(one.pid == held.process.pid for one in survey.prediction.killed)
-    return Row(
-        key=_key(held),
-        draw=lambda width: live.process_row(held, survey, width),
-        words=f"{held.process.comm or ''} {held.process.pid} {held.owner.name}".casefold(),
-        role="strong" if doomed else "",
+def _processes(survey: Survey) -> Kind:
+    return Kind(
+        key=lambda held: (held.process.pid, held.process.start_ticks),
+        draw=lambda held, width: live.process_row(held, survey, width),
+        words=lambda held: f"{held.process.comm or ''} {held.process.pid} {held.owner.name}".casefold(),
+        role=lambda held: "strong" if live.dies_next(held, survey) else "",
     )
 
 
@@ -527,14 +530,8 @@ def _process_order(order: str) -> Callable[[Held], float]:
             return lambda held: -held.bytes
 
 
-def _group(charged: Charged) -> Row:
-    growing = charged.place is not None and charged.place.left.verdict == "growing"
-    return Row(
-        key=charged.group.path,
-        draw=lambda width: live.group_row(charged, width),
-        words=f"{charged.group.path} {charged.owner.name}".casefold(),
-        role="critical" if growing else "",
-    )
+def _growing(charged: Charged) -> str:
+    return "critical" if charged.place is not None and charged.place.left.verdict == "growing" else ""
 
 
 def _group_order(order: str) -> Callable[[Charged], float]:
@@ -547,14 +544,28 @@ def _group_order(order: str) -> Callable[[Charged], float]:
             return lambda charged: charged.place.room.left_bytes if charged.place else 1e18 - charged.bytes
 
 
-def _kill(number: int, oom: OomReport) -> Row:
-    said = escape.plain("".join(answer.who(oom)))
-    limit = escape.plain("".join(answer.limit(oom)))
-    return Row(key=number, draw=_cutter(f"  {said}; {limit}"), words=said.casefold())
+def _killed(kill: tuple[int, OomReport]) -> str:
+    return f"  {escape.plain(''.join(answer.who(kill[1])))}; {escape.plain(''.join(answer.limit(kill[1])))}"
 
 
-def _cutter(line: str) -> Callable[[int], str]:
-    return lambda width: escape.cut(line, width)
+_GROUPS = Kind(
+    key=lambda charged: charged.group.path,
+    draw=live.group_row,
+    words=lambda charged: f"{charged.group.path} {charged.owner.name}".casefold(),
+    role=_growing,
+)
+_KILLED = Kind(
+    key=lambda kill: kill[0],
+    draw=lambda kill, width: escape.cut(_killed(kill), width),
+    words=lambda kill: _killed(kill).casefold(),
+    role=lambda kill: "",
+)
+_LINES = Kind(
+    key=lambda line: None,
+    draw=lambda line, width: escape.cut(line[0], width),
+    words=lambda line: line[0],
+    role=lambda line: line[1],
+)
 
 
 def _styled(text: str, role: str) -> Text:

@@ -28,6 +28,7 @@ awk '/^MemAvailable/ {print int($2 / 1024)}' /proc/meminfo
         ("why", "Killed    leaky (pid "),
         ("next", "Next      innocent (pid "),
         ("check", "Machine   "),
+        ("top --once", "Machine   "),
     ],
 )
 def test_with_40_mib_left_it_answers_and_the_large_innocent_lives(command: str, said: str, tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def test_memory_that_was_taken_is_seen_by_the_next_look(child: Child) -> None:
 
 
 def test_who_came_is_there_and_who_ended_is_not(child: Child) -> None:
-    sampler = Sampler(leave_out=frozenset({os.getpid()}))
+    sampler = Sampler()
     first = sampler.look()
     later = Child()
     assert later.pid not in {process.pid for process in first.processes}
@@ -84,7 +84,14 @@ def test_who_came_is_there_and_who_ended_is_not(child: Child) -> None:
     pids = {process.pid for process in sampler.look().processes}
     assert later.pid not in pids
     assert child.pid in pids
-    assert os.getpid() not in pids
+
+
+def test_the_tool_itself_is_not_told_of_nor_what_it_started(child: Child) -> None:
+    sampler = Sampler(leave_out=frozenset({os.getpid()}))
+    for _ in range(2):
+        pids = {process.pid for process in sampler.look().processes}
+        assert not pids & {os.getpid(), child.pid}
+        assert os.getppid() in pids
 
 
 def test_another_name_is_seen_by_the_next_look(child: Child) -> None:

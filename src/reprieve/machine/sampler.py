@@ -21,7 +21,7 @@ from reprieve.model.machine import Container, Machine
 from reprieve.model.process import Process
 from reprieve.oom.paths import workload
 
-TURNS = 10  # looks until each process, and each setting, was read again whatever it did
+TURNS = 20  # looks until each process, and each setting, was read again whatever it did
 _FILES = ("status", "oom_score_adj", "cgroup")
 _GROUP_FILES = (
     *("memory.current", "memory.swap.current", "memory.stat", "memory.pressure"),
@@ -33,7 +33,8 @@ _ENGINES_S = 60.0  # between two questions to an engine that may hang until its 
 class Sampler:
     """Looks at this machine; `gaps` is what the first look, which is a whole one, could not see.
 
-    `leave_out` are pids that are not told of: of this process, which ends before anybody is chosen.
+    `leave_out` are pids that are not told of, nor their children: this process ends before anybody is chosen, and what
+    it started to listen to the journal with it.
     """
 
     def __init__(self, *, leave_out: frozenset[int] = frozenset()) -> None:
@@ -74,7 +75,10 @@ class Sampler:
     def _first(self) -> Machine:
         machine = observe(self._host, self.gaps, unique_s=0)
         self._known = {process.pid: process for process in machine.processes if process.pid not in self._leave_out}
-        return replace(machine, processes=tuple(self._known.values()))
+        return replace(machine, processes=self._told())
+
+    def _told(self) -> tuple[Process, ...]:
+        return tuple(process for _, process in sorted(self._known.items()) if process.ppid not in self._leave_out)
 
     def _processes(self) -> tuple[Process, ...]:
         host, known, unseen = self._host, self._known, list[Gap]()
@@ -101,7 +105,7 @@ class Sampler:
         self._glances = glances
         for process in read_processes(host, unseen, files=_FILES, pids=wanted, page_bytes=page_bytes):
             known[process.pid] = process
-        return tuple(known[pid] for pid in sorted(known))
+        return self._told()
 
     def _cgroups(self, *, whole: bool) -> tuple[Cgroup, ...]:
         if self._hierarchy is None:

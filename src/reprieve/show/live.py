@@ -163,7 +163,7 @@ def process_titles(width: int) -> str:
 def process_row(held: Held, survey: Survey, width: int) -> str:
     """What a process holds of its own, how that grows, its place in the kernel's order, who it is and whose."""
     process = held.process
-    mark = NEXT if _dies_next(held, survey) else " "
+    mark = NEXT if dies_next(held, survey) else " "
     rank = "" if held.place is None else str(held.place)
     adj = "" if process.oom_score_adj is None else str(process.oom_score_adj)
     more = f"{_size(process.swap_bytes):>10}{_size(process.rss_shmem_bytes):>10}" if width >= _WIDE else ""
@@ -173,7 +173,8 @@ def process_row(held: Held, survey: Survey, width: int) -> str:
     return escape.cut(line + _whose(held.owner, width - escape.columns(line)), width)
 
 
-def _dies_next(held: Held, survey: Survey) -> bool:
+def dies_next(held: Held, survey: Survey) -> bool:
+    """Is it of those whom the kernel would kill now?"""
     prediction = survey.prediction
     return prediction is not None and any(one.pid == held.process.pid for one in prediction.killed)
 
@@ -344,7 +345,7 @@ def _rank(held: Held, survey: Survey) -> str:
     if held.place is None or survey.prediction is None:
         return "the kernel does not choose it"
     said = f"{held.place} of {len(survey.prediction.choice.ranking)}, its oom_score_adj is {held.process.oom_score_adj}"
-    return f"{said}; it would be killed next" if _dies_next(held, survey) else said
+    return f"{said}; it would be killed next" if dies_next(held, survey) else said
 
 
 # -- one screenful -----------------------------------------------------------------------------------------------------
