@@ -190,7 +190,10 @@ def test_a_line_that_only_looks_like_a_kill_makes_nothing_incomplete(
     done = reprieve("snapshot", "--from", captured, "-o", "file")
     assert done.returncode == 0
     assert len(done.stdout.splitlines()) == 1
-    assert [gap.reason for gap in read(tmp_path / "file")[0].gaps] == ["looks like a kill, but a program wrote it"]
+    (gap,) = read(tmp_path / "file")[0].gaps
+    assert (gap.reason, gap.hides) == ("looks like a kill, but a program wrote it", False)
+    for verb in ("why", "next", "check"):
+        assert reprieve(verb, "--from", "file").returncode == 0
 
 
 # -- without rights ----------------------------------------------------------------------------------------------------

@@ -248,7 +248,7 @@ def test_what_a_program_wrote_into_the_kernels_log_is_no_kill_and_is_told_of(rep
     done = reprieve("why", "-", stdin=faked + "\n")
     assert done.stdout.splitlines() == [
         "No OOM kill by the kernel in stdin.",
-        "Note      Not from the kernel: stdin:1 looks like a kill, but a program wrote it",
+        "Note      stdin:1: looks like a kill, but a program wrote it",
     ]
 
 

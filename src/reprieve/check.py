@@ -110,7 +110,7 @@ def _status(request: Request, told: list[Finding], gaps: list[Gap]) -> int:
         worst = SEVERITIES.index(request.fail_on)
         if any(SEVERITIES.index(finding.severity) <= worst for finding in told):
             return FOUND
-    return INCOMPLETE if gaps else 0
+    return INCOMPLETE if any(gap.hides for gap in gaps) else 0
 
 
 def _tell(

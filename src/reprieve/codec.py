@@ -65,7 +65,7 @@ class General(msgspec.Struct, frozen=True, kw_only=True, tag="finding", tag_fiel
 
 
 class Unseen(msgspec.Struct, frozen=True, kw_only=True, tag="gap", tag_field="kind"):
-    """What could not be looked at: without one of these, everything was."""
+    """What could not be looked at, or a note where it `hides` nothing: without one that does, everything was seen."""
 
     version: Literal[1] = VERSION
     gap: Gap

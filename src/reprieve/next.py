@@ -44,7 +44,7 @@ def perform(request: Request) -> int:
     steps = [predict(machine, domain)]
     if request.need is not None:
         steps = list(islice(sequence(machine, domain, request.need), _MOST_KILLS)) or steps
-    status = INCOMPLETE if gaps else 0
+    status = INCOMPLETE if any(gap.hides for gap in gaps) else 0
     lines: Iterable[str]
     if request.as_json:
         from reprieve.show import jsonl

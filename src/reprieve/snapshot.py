@@ -18,7 +18,6 @@ from reprieve.show.escape import visible
 from reprieve.units import size
 from reprieve.why import INCOMPLETE
 
-_FORGED = "looks like a kill"  # anybody may write such a line: it is in the file, and makes nothing incomplete
 REPORTS = 16  # the newest events that are told whole, with their lines; of the others a summary
 LINES = 50_000  # in them together, but for the newest: a report has one for each process of its machine
 
@@ -31,7 +30,7 @@ def perform(*, output: str, root: str) -> int:
     snapshot = take(root)
     data = pack(snapshot)
     _write(output, data)
-    unseen = [gap for gap in snapshot.gaps if not gap.reason.startswith(_FORGED)]
+    unseen = [gap for gap in snapshot.gaps if gap.hides]
     said = sys.stderr if output == "-" else sys.stdout
     print(f"written: {visible(shown(output))}: {_summary(snapshot)}, {size(len(data))}", file=said)
     for gap in unseen:

@@ -12,7 +12,7 @@ from reprieve.machine.host import Identity, become_expendable, identify, room_fo
 from reprieve.machine.reader import Event
 from reprieve.machine.source import Block, Source, shown
 from reprieve.model.ending import Ending
-from reprieve.model.finding import Failure, Gap, quote
+from reprieve.model.finding import Failure, Gap
 from reprieve.model.oom import AllocationFailure, OomReport, OomSummary
 from reprieve.model.snapshot import Snapshot
 from reprieve.rules import diagnose
@@ -84,7 +84,7 @@ def perform(request: Request) -> int:
         lines = _explanation(request, snapshot)
     else:
         lines = chain(_nothing(request, told, places), _explanation(request, snapshot))
-    if any(gap.reason == _EMPTY for gap in told.gaps) and not (request.as_json or request.listed):
+    if _EMPTY in told.gaps and not (request.as_json or request.listed):
         lines = chain(("Standard input is empty. This is of the machine itself:", ""), lines)
     _print(request, chain(lines, _end(request, len(found), status)))
     return status
@@ -121,7 +121,7 @@ def _sources(request: Request, identity: Identity) -> tuple[list[Source], list[G
     else:
         sources, gaps = of_this_machine(identity)
         if _is_given():  # read to its end, and empty: what should have written there may have failed
-            gaps.append(Gap(place="stdin", reason=_EMPTY))
+            gaps.append(_EMPTY)
     if os.isatty(2):
         sources = [source._replace(blocks=_with_progress(source)) for source in sources]
     return sources, gaps
@@ -284,7 +284,7 @@ def _undated(request: Request, count: int) -> tuple[Gap, ...]:
         option for option, given in (("--since", request.since), ("--until", request.until)) if given is not None
     )
     events = "1 event has" if count == 1 else f"{count} events have"
-    return (Gap(place=asked, reason=f"{events} {_UNDATED}"),)
+    return (Gap(place=asked, reason=f"{events} no date, and may be of another time", hides=False),)
 
 
 def _hiding(request: Request) -> Callable[[Snapshot], Snapshot]:
@@ -316,9 +316,8 @@ def _explanation(request: Request, snapshot: Snapshot) -> Iterator[str]:
         from reprieve.show import text
 
         yield from text.explain(
-            replace(snapshot, gaps=tuple(filter(_hides, snapshot.gaps))),
+            snapshot,
             findings,
-            notes=[_note(gap) for gap in snapshot.gaps if not _hides(gap)],
             width=width(),
             colour=colour(),
             verbose=request.verbose,
@@ -337,7 +336,7 @@ def _nothing(request: Request, told: Snapshot, places: Sequence[str]) -> Iterato
     else:
         from reprieve.show.escape import name
 
-        unseen = {gap.place for gap in told.gaps if _hides(gap)}
+        unseen = {gap.place for gap in told.gaps if gap.hides}
         looked = [place for place in places if place not in unseen]
         if not looked:
             yield "No log could be read: whether the kernel killed is not known."
@@ -519,20 +518,7 @@ def colour() -> bool:
 def _status(request: Request, found: bool, gaps: Sequence[Gap]) -> int:
     if found and request.fail_on_kill:
         return FOUND
-    return INCOMPLETE if any(map(_hides, gaps)) else 0
+    return INCOMPLETE if any(gap.hides for gap in gaps) else 0
 
 
-def _hides(gap: Gap) -> bool:
-    """May a kill be behind it? Anybody may write lines that look like one: they must not make a healthy answer sick."""
-    return not gap.reason.startswith(_FORGED) and not gap.reason.endswith(_UNDATED) and gap.reason != _EMPTY
-
-
-_FORGED = "looks like a kill, but a program wrote it"
-_EMPTY = "is empty; this machine was looked at"
-_UNDATED = "no date, and may be of another time"
-
-
-def _note(gap: Gap) -> str:
-    if gap.reason.startswith(_FORGED):
-        return f"Not from the kernel: {quote(gap.place)} {gap.reason}"
-    return f"{gap.place}: {gap.reason}"
+_EMPTY = Gap(place="stdin", reason="is empty; this machine was looked at", hides=False)

@@ -209,9 +209,7 @@ def explained(text: str, seed: int) -> list[Event]:
         events = read(text)
         for event in events:
             known = Snapshot(ooms=(event,)) if isinstance(event, OomReport) else Snapshot(allocation_failures=(event,))
-            assert "".join(
-                page.explain(known, diagnose(known), notes=[], width=80, colour=False, verbose=True, hints=True)
-            )
+            assert "".join(page.explain(known, diagnose(known), width=80, colour=False, verbose=True, hints=True))
     except Exception as error:
         error.add_note(f"seed {seed}")
         raise

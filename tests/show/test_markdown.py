@@ -5,6 +5,7 @@ from html.parser import HTMLParser
 from hypothesis import example, given, settings
 from markdown_it import MarkdownIt
 
+from reprieve.model.finding import Gap
 from reprieve.model.oom import OomReport
 from reprieve.model.snapshot import Snapshot
 from reprieve.show import markdown
@@ -44,6 +45,12 @@ def test_of_nothing_nothing_is_said() -> None:
 def test_an_empty_report_has_no_empty_sections() -> None:
     lines = list(markdown.render(Snapshot(ooms=(OomReport(),)), []))
     assert not [line for line in lines if line.startswith("###")]
+
+
+def test_what_hides_nothing_is_not_among_what_was_not_seen() -> None:
+    notes = (Gap(place="stdin:1", reason="is forged", hides=False), Gap(place="kern.log", reason="is gone"))
+    said = "\n".join(markdown.render(Snapshot(gaps=notes), []))
+    assert said.split("### ")[1:] == ["Not seen\n\n- `kern.log`: is gone\n\n", "Notes\n\n- `stdin:1`: is forged\n"]
 
 
 def test_the_first_lines_answer_who_whose_limit_what_now() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given, settings
 
+from reprieve.model.finding import Gap
 from reprieve.model.oom import OomReport, Stamp
 from reprieve.model.snapshot import Snapshot
 from reprieve.show import page
@@ -59,6 +60,12 @@ def test_of_nothing_there_is_a_page_that_holds_nothing() -> None:
 def test_an_empty_report_has_no_empty_sections() -> None:
     html = page.render(Snapshot(ooms=(OomReport(),)), [])
     assert html.count("<h2>") == 1  # the report itself
+
+
+def test_what_hides_nothing_is_not_among_what_was_not_seen() -> None:
+    html = page.render(Snapshot(gaps=(Gap(place="stdin:1", reason="is forged", hides=False),)), [])
+    assert "<h2>Notes</h2>" in html
+    assert "<h2>Not seen</h2>" not in html
 
 
 def test_no_name_becomes_an_element_or_an_attribute() -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from reprieve.model.finding import Remedy
+from reprieve.model.finding import Gap, Remedy
 from reprieve.model.oom import OomReport, Stamp, Workload
 from reprieve.model.snapshot import Snapshot
 from reprieve.show import escape, text
@@ -74,6 +74,12 @@ def test_the_first_three_lines_fit_whatever_the_names(name: str, width: int) -> 
     said = lines(name, width=width)
     assert [line[:9].rstrip() for line in said[:3]] == ["Killed", "Limit", "What now"]
     assert all(escape.columns(line) <= width for line in said[:3])
+
+
+def test_what_hides_nothing_is_a_note_and_comes_last() -> None:
+    notes = (Gap(place="stdin:1", reason="is forged", hides=False), Gap(place="kern.log", reason="is gone"))
+    said = list(text.explain(Snapshot(gaps=notes), []))
+    assert said == ["Not seen  kern.log: is gone", "Note      stdin:1: is forged"]
 
 
 def test_colours_come_only_when_told() -> None:

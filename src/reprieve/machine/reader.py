@@ -261,9 +261,12 @@ def is_forged(line: Line) -> bool:
 
 
 def forgery(place: str, *, others: int = 0) -> Gap:
-    """The gap that forged lines leave, the first of them at that place."""
+    """The note that forged lines leave, the first of them at that place.
+
+    Anybody may write such lines: they must not make a healthy answer sick.
+    """
     more = f", and so do {others} others" if others else ""
-    return Gap(place=place, reason=f"looks like a kill, but a program wrote it{more}")
+    return Gap(place=place, reason=f"looks like a kill, but a program wrote it{more}", hides=False)
 
 
 class _LineCounter:

@@ -76,6 +76,7 @@ class Gap:
     place: str
     reason: str
     hint: str | None = None
+    hides: bool = True  # may anything be behind it? Else it is a note, which makes no answer incomplete
 
 
 class Failure(Exception):

@@ -272,7 +272,7 @@ def refused(failure: AllocationFailure) -> str:
 
 
 def unseen(gap: Gap) -> str:
-    """What could not be seen, why, and what to do to see it."""
+    """What could not be seen, why, and what to do to see it; or what is to be noted."""
     hint = "" if gap.hint is None else f" ({gap.hint})"
     return f"{quote(gap.place)}: {gap.reason}{hint}"
 

@@ -64,8 +64,7 @@ def render(
         yield page.headline("More", ("-v: why, all that can be done, the evidence",), "dim")
     for note in notes:
         yield from page.say("Note", note)
-    for gap in gaps:
-        yield from page.say("Not seen", answer.unseen(gap), "warning")
+    yield from page.unseen(gaps)
 
 
 def _machine(machine: Machine) -> tuple[str, ...]:

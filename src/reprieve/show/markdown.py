@@ -24,10 +24,10 @@ def render(snapshot: Snapshot, findings: Sequence[Finding]) -> Iterator[str]:
         shown = (f"{answer.place(line)}  {line.text}" for line in answer.evidence(others))
         yield from _headed("Evidence", escape.fence(shown))
     yield from _items("Refused memory, with nobody killed", map(answer.refused, snapshot.allocation_failures))
-    yield from _items("Not seen", map(answer.unseen, snapshot.gaps))
+    yield from _unseen(snapshot.gaps)
 
 
-def checked(machine: Machine, findings: Sequence[Finding], gaps: Iterable[Gap]) -> Iterator[str]:
+def checked(machine: Machine, findings: Sequence[Finding], gaps: Sequence[Gap]) -> Iterator[str]:
     """What leads to the next kill, each finding with what to do; then what could not be seen."""
     yield f"## What leads to the next kill: {escape.markdown(quote(machine.hostname or 'this machine'))}"
     yield ""
@@ -45,7 +45,7 @@ def checked(machine: Machine, findings: Sequence[Finding], gaps: Iterable[Gap]) 
         yield ""
         yield from escape.fence(shown)
         yield ""
-    yield from _items("Not seen", map(answer.unseen, gaps))
+    yield from _unseen(gaps)
 
 
 def listing(history: Iterable[OomSummary]) -> Iterator[str]:
@@ -89,6 +89,11 @@ def _items(title: str, marked: Iterable[str]) -> Iterator[str]:
     items = [f"- {escape.markdown(item)}" for item in marked]
     if items:
         yield from _headed(title, items)
+
+
+def _unseen(gaps: Sequence[Gap]) -> Iterator[str]:
+    yield from _items("Not seen", (answer.unseen(gap) for gap in gaps if gap.hides))
+    yield from _items("Notes", (answer.unseen(gap) for gap in gaps if not gap.hides))
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:

@@ -63,8 +63,7 @@ def foretell(
     if first.uncounted:
         of = f"{first.uncounted} processes" if first.uncounted > 1 else "a process"
         yield from page.say("Not seen", f"the memory or the oom_score_adj of {of}: not in the ranking", "warning")
-    for gap in gaps:
-        yield from page.say("Not seen", answer.unseen(gap), "warning")
+    yield from page.unseen(gaps)
 
 
 def foretold_who(prediction: Prediction) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from reprieve.model.finding import Evidence, Finding, Remedy, quote
+from reprieve.model.finding import Evidence, Finding, Gap, Remedy, quote
 from reprieve.model.oom import OomReport, OomSummary
 from reprieve.model.snapshot import Snapshot
 from reprieve.rules.account import where
@@ -19,15 +19,14 @@ def explain(
     snapshot: Snapshot,
     findings: Sequence[Finding],
     *,
-    notes: Sequence[str] = (),
     width: int = 80,
     colour: bool = False,
     verbose: bool = False,
     hints: bool = True,
 ) -> Iterator[str]:
-    """Each event of the snapshot, in its order, as lines without their ends; then what could not be seen, and `notes`.
+    """Each event of the snapshot, in its order, as lines without their ends; then what could not be seen.
 
-    Names in a note are marked by `quote`. With `hints` a line says which options show more.
+    With `hints` a line says which options show more.
     """
     paint = colours() if colour else plain_paint
     page = Page(width=width, paint=paint)
@@ -45,10 +44,7 @@ def explain(
     for finding in findings:
         if finding.oom is None:
             yield from _general(page, finding)
-    for gap in snapshot.gaps:
-        yield from page.say("Not seen", answer.unseen(gap), "warning")
-    for note in notes:
-        yield from page.say("Note", note)
+    yield from page.unseen(snapshot.gaps)
 
 
 def listing(history: Iterable[OomSummary], *, width: int | None = 80, colour: bool = False) -> Iterator[str]:
@@ -105,6 +101,15 @@ class Page:
             del lines[most:]
         for at, line in enumerate(lines):
             yield self.paint(f"{label if at == 0 else '':<{_LABEL}}", "label") + self.paint(line, role)
+
+    def unseen(self, gaps: Sequence[Gap]) -> Iterator[str]:
+        """What could not be seen, then what hides nothing and is only to be known."""
+        for gap in gaps:
+            if gap.hides:
+                yield from self.say("Not seen", answer.unseen(gap), "warning")
+        for gap in gaps:
+            if not gap.hides:
+                yield from self.say("Note", answer.unseen(gap))
 
     def raw(self, label: str, line: str, role: str = "") -> str:
         """One line as it is: a command, a bar, a line of a log that was made visible."""
