@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from reprieve.model.finding import Gap
@@ -107,6 +107,24 @@ def test_pseudonyms_last_from_one_snapshot_to_the_next() -> None:
     assert redact(snapshot("first"), names).ooms[0].kills[0].comm == "process-1"
 
 
+def test_pseudonyms_are_numbered_as_the_names_are_met() -> None:
+    lines = tuple((at, f"[{at:5}]     0 {at:5}     1      1    0     0 {name}") for at, name in enumerate("edcba", 1))
+    said = redact(Snapshot(ooms=(OomReport(lines=lines),))).ooms[0].lines
+    assert [text.rpartition("-")[2] for _, text in said] == ["1", "2", "3", "4", "5"]
+
+
+@given(st.lists(st.text(alphabet="zq-^] /é", min_size=1, max_size=4)), st.text(alphabet="zq-^] /é", max_size=20))
+@example(["z", "zq", "zq-z"], "zq-z zq-zq")
+@example(["zq z", "z"], "zq zq z")
+def test_the_longest_name_that_stands_as_a_word_is_replaced(secret: list[str], line: str) -> None:
+    comms = [name for name in dict.fromkeys(secret) if Names().comm(name) != name]
+    words = "|".join(map(re.escape, sorted(comms, key=len, reverse=True)))
+    numbers = Names()
+    told = {name: numbers.comm(name) for name in comms}
+    wanted = re.sub(rf"(?<!\w)(?:{words})(?!\w)", lambda match: told[match[0]], line) if comms else line
+    assert Names().replacing((), comms)(line) == wanted
+
+
 def test_programs_known_to_all_keep_their_names() -> None:
     assert redact(snapshot("java")).ooms[0].kills[0].comm == "java"
 
@@ -126,6 +144,24 @@ def test_what_a_machine_is_made_of_is_left_out_whole() -> None:
         "Modules linked in: (left out)",
         " Modules linked in: (left out)",
     ]
+
+
+@pytest.mark.parametrize("folder", ["/var/log", "/run/log", "/dev/shm", "/run/acme"])
+def test_a_log_that_cannot_be_read_is_named_no_more_than_one_that_can(folder: str) -> None:
+    gaps = (Gap(place=f"{folder}/acme/secret.log", reason="permission denied", hint="run it with sudo"),)
+    assert redact(Snapshot(gaps=gaps)).gaps[0].place == "log-1"
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        *("/dev/kmsg", "journal", "/var/log/kern.log", "/var/log/messages-20260101.gz", "/var/log/syslog.1"),
+        *("/var/log/journal", "/sys/fs/pstore", "/sys/fs/pstore/dmesg-efi-170000000001", "/proc/*/smaps_rollup"),
+    ],
+)
+def test_a_place_that_every_machine_has_keeps_its_name(place: str) -> None:
+    gap = Gap(place=place, reason="permission denied")
+    assert redact(Snapshot(gaps=(gap,))).gaps == (gap,)
 
 
 def test_a_command_that_reads_a_source_names_it_as_the_rest_does() -> None:

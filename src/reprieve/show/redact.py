@@ -8,7 +8,7 @@ the snapshot can hold what is no longer in it.
 
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from reprieve.model.ending import Ending
@@ -47,6 +47,9 @@ _SLOTS = (  # where names stand in the kernel's lines, also in one that is cut b
     r"^(.{1,60}?): page allocation failure",
 )
 _TELLING = ("Hardware name:", "Modules linked in:")  # what the machine is made of, and for: left out whole
+_OF_EVERY_MACHINE = (  # places whose names tell nothing of their owner
+    r"journal|/dev/kmsg|/(?:proc|sys)/.+|/(?:var|run)/log(?:/(?:journal|kern\.log|messages|syslog)(?:[.-]\d+)?(?:\.\w+)?)?"
+)
 _PATHS = (
     r"(?:oom_memcg|task_memcg|cpuset)=([^,\s]+)",
     r"(?:stats for|limit of|Tasks? in) (/\S*?):?(?= killed| are going|$)",
@@ -112,39 +115,66 @@ class Names:
         between = "_" if "_" in match[1] else "-"
         return "pod" + between.join(("00000000", "0000", "0000", "0000", f"{number:012d}"))
 
-    def text(self, line: str, paths: Iterable[str], comms: Iterable[str]) -> str:
-        """A line with every name in it replaced: those it has in the places for names, and those known from others."""
+    def replacing(self, paths: Iterable[str], comms: Iterable[str]) -> Callable[[str], str]:
+        """What replaces these names, and those of hosts, in a line, wherever one stands as a word."""
         given = {host: f"host-{number}" for host, number in self.given.get("host", {}).items()}
         given |= {path: self.path(path) for path in paths} | {comm: self.comm(comm) for comm in comms}
-        changed = sorted((name for name, other in given.items() if name and name != other), key=len, reverse=True)
-        if not changed:
-            return line
-        pattern = "|".join(map(re.escape, changed))
-        return re.sub(rf"(?<!\w)(?:{pattern})(?!\w)", lambda match: given[match[0]], line)
+        changed = {name: other for name, other in given.items() if name and name != other}
+        return _replacing(changed) if changed else lambda line: line
+
+
+def _replacing(given: dict[str, str]) -> Callable[[str], str]:
+    """Of names that begin at the same place the longest counts. Time is that of the line, however many names there are:
+    an expression that names them all would try each of them at every letter.
+    """
+    lengths: dict[str, list[int]] = {}  # by the first letter, the longest first
+    for name in sorted(given, key=len, reverse=True):
+        of_letter = lengths.setdefault(name[0], [])
+        if len(name) not in of_letter[-1:]:
+            of_letter.append(len(name))
+    begin, word = re.compile(rf"(?<!\w)[{''.join(map(re.escape, lengths))}]"), re.compile(r"\w")
+
+    def replaced(line: str) -> str:
+        told, done = [], 0
+        for begun in begin.finditer(line):
+            at = begun.start()
+            for length in lengths[line[at]] if at >= done else ():
+                other = given.get(line[at : at + length])
+                if other is not None and word.match(line, at + length) is None:
+                    told += [line[done:at], other]
+                    done = at + length
+                    break
+        return "".join((*told, line[done:]))
+
+    return replaced
 
 
 def _lines(
-    names: Names, lines: tuple[tuple[int, str], ...], paths: set[str], comms: set[str]
+    names: Names, lines: tuple[tuple[int, str], ...], paths: Iterable[str], comms: Iterable[str]
 ) -> tuple[tuple[int, str], ...]:
+    """`paths` and `comms`: names that are known from elsewhere; those in the places for names are added."""
+    all_paths, all_comms = dict.fromkeys(paths), dict.fromkeys(comms)  # in their order, which numbers the pseudonyms
     for _, text in lines:
-        comms.update(match[1].strip() for slot in _SLOTS for match in re.finditer(slot, text))
-        paths.update(match[1] for slot in _PATHS for match in re.finditer(slot, text))
-    paths -= {"/", "(null)"}
+        all_comms |= dict.fromkeys(match[1].strip() for slot in _SLOTS for match in re.finditer(slot, text))
+        all_paths |= dict.fromkeys(match[1] for slot in _PATHS for match in re.finditer(slot, text))
+    for nobodys in ("/", "(null)"):
+        all_paths.pop(nobodys, None)
+    replaced = names.replacing(all_paths, all_comms)
     shown = []
     for number, text in lines:
         if text.lstrip().startswith(_TELLING):
             text = f"{text.partition(':')[0]}: (left out)"
-        shown.append((number, names.text(text, paths, comms)))
+        shown.append((number, replaced(text)))
     return tuple(shown)
 
 
 def _report(names: Names, oom: OomReport) -> OomReport:
     stats = oom.memcg.stats if oom.memcg else ()
-    comms = {kill.comm for kill in oom.kills} | {task.comm for task in oom.tasks or ()} | {oom.selected_comm}
-    comms |= {oom.trigger.comm if oom.trigger else None}
-    groups = {oom.oom_memcg, oom.task_memcg, oom.group_path, oom.cpuset, *(stat.path for stat in stats)}
-    known = {comm for comm in comms if comm is not None}
-    paths = {path for path in groups if path is not None and path != "/"}
+    trigger = oom.trigger.comm if oom.trigger else None
+    comms = (*(kill.comm for kill in oom.kills), *(task.comm for task in oom.tasks or ()), oom.selected_comm, trigger)
+    groups = (oom.oom_memcg, oom.task_memcg, oom.group_path, oom.cpuset, *(stat.path for stat in stats))
+    known = [comm for comm in comms if comm is not None]
+    paths = [path for path in groups if path is not None and path != "/"]
     host = names.of("host", oom.host)  # before the lines, which may hold it
     lines = _lines(names, oom.lines, paths, known)
     return replace(
@@ -191,7 +221,7 @@ def _failure(names: Names, failure: AllocationFailure) -> AllocationFailure:
         failure,
         source=names.source(failure.source),
         comm=names.maybe_comm(failure.comm),
-        lines=_lines(names, failure.lines, set(), {failure.comm} if failure.comm else set()),
+        lines=_lines(names, failure.lines, (), (failure.comm,) if failure.comm else ()),
     )
 
 
@@ -209,8 +239,7 @@ def _ending(names: Names, ending: Ending) -> Ending:
 
 
 def _gap(names: Names, gap: Gap) -> Gap:
-    system = gap.place.startswith(("/var/log/", "/dev/", "/proc/", "/sys/", "/run/"))
-    if system:
+    if re.fullmatch(_OF_EVERY_MACHINE, gap.place):
         return gap
     place = names.source(gap.place)
     return replace(gap, place=place, hint=gap.hint and gap.hint.replace(shlex.quote(gap.place), place))
