@@ -338,6 +338,17 @@ def test_markdown_and_verbose_say_more(reprieve: Run) -> None:
     assert "Where the memory was" in reprieve("why", UNIT, "-v", "--no-pager").stdout
 
 
+@pytest.mark.parametrize("options", [(), ("--all",)])
+def test_a_log_without_a_kill_is_named_in_markdown_as_code(
+    reprieve: Run, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    (tmp_path / "[x](evil) @all.log").write_text("Nov 24 10:00:00 host kernel: [    1.000000] all is well\n")
+    done = reprieve("why", "[x](evil) @all.log", "--markdown", *options)
+    assert done.returncode == 0
+    assert done.stdout.startswith("No OOM kill by the kernel in")
+    assert "[x]" not in re.sub("`[^`]*`", "", done.stdout)
+
+
 def test_a_page_holds_every_kill_that_was_asked_for(reprieve: Run, three: Path, tmp_path: Path) -> None:
     done = reprieve("why", three, "--all", "--html", "page.html")
     assert done.stdout == "written: page.html\n"
@@ -514,6 +525,13 @@ def test_a_hostile_path_moves_no_cursor_on_standard_error(reprieve: Run) -> None
         said = reprieve("why", *arguments).stderr
         assert "a\\x1b[2J\\u202e\\x0db: does not exist" in said
         assert not re.search("[\x1b\u202e\r]", said)
+
+
+@pytest.mark.parametrize("verb", ["why", "check"])
+def test_a_hostile_path_of_a_page_moves_no_cursor(reprieve: Run, tmp_path: Path, verb: str) -> None:
+    done = reprieve(verb, *([MYSQLD] if verb == "why" else []), "--html", "a\x1b[2Jb.html")
+    assert done.stdout == "written: a\\x1b[2Jb.html\n"
+    assert (tmp_path / "a\x1b[2Jb.html").exists()
 
 
 def test_who_may_not_read_a_log_is_told_what_to_do(as_nobody: Run) -> None:
@@ -704,11 +722,17 @@ def test_explaining_a_file_loads_no_more_than_it_needs() -> None:
     assert not loaded & {f"reprieve.machine.{name}" for name in ("journal", "kmsg", "pstore", "archive", "compressed")}
 
 
-@pytest.mark.parametrize("options", [(), ("--list",), ("--all",), ("--json",)])
-def test_an_answer_that_finds_no_room_says_so_and_fails(options: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *(("why", *options, str(MYSQLD)) for options in ((), ("--list",), ("--all",), ("--json",))),
+        *(("why", "--explain", "no-swap"), ("next", "-v"), ("check",), ("demo",), ("completion", "bash")),
+    ],
+)
+def test_an_answer_that_finds_no_room_says_so_and_fails(arguments: tuple[str, ...]) -> None:
     with open("/dev/full", "w") as full:
         done = subprocess.run(
-            [sys.executable, "-m", "reprieve", "why", *options, str(MYSQLD)],
+            [sys.executable, "-m", "reprieve", *arguments],
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,

@@ -1,7 +1,6 @@
 """`reprieve check`: what on this machine leads to the next kill."""
 
 import os
-import sys
 import time
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -19,7 +18,7 @@ from reprieve.rules.living import check
 from reprieve.rules.living.accepted import sift
 from reprieve.rules.living.shares import WARN_SHARE
 from reprieve.rules.whatif import without
-from reprieve.why import FOUND, INCOMPLETE, colour, width, write
+from reprieve.why import FOUND, INCOMPLETE, colour, print_lines, width, write
 
 
 class Request(NamedTuple):
@@ -120,8 +119,7 @@ def _tell(
     if request.html is not None:
         from reprieve.show import page
 
-        write(request.html, page.render(Snapshot(machine=machine, gaps=tuple(gaps)), told))
-        lines = (f"written: {request.html}",)
+        lines = (write(request.html, page.render(Snapshot(machine=machine, gaps=tuple(gaps)), told)),)
     elif request.as_json:
         from reprieve.show import jsonl
 
@@ -143,4 +141,4 @@ def _tell(
         lines = checked.render(
             machine, told, notes=notes, gaps=gaps, width=width(), colour=colour(), verbose=request.verbose
         )
-    sys.stdout.writelines(f"{line}\n" for line in lines)
+    print_lines(lines)

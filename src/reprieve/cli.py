@@ -107,12 +107,12 @@ def why(context: click.Context, /, sources: tuple[str, ...], code: str | None, *
     Without one: this machine's kernel buffer, journal and /var/log.
     """
     _refuse_contradictions(options)
-    from reprieve.why import Request, explain_code, perform
+    from reprieve.why import Request, explain_code, perform, print_lines
 
     if options["origin"] and sources:
         raise click.UsageError("a SOURCE and --from exclude each other")
     if code is not None:
-        click.echo(explain_code(code))
+        print_lines([explain_code(code)])
         return
     context.exit(perform(Request(sources=sources, **options)))  # type: ignore[arg-type]
 
@@ -369,6 +369,8 @@ def completion(shell: str) -> None:
     """
     from click.shell_completion import get_completion_class
 
+    from reprieve.why import print_lines
+
     scripts = get_completion_class(shell)
     assert scripts is not None  # click knows these three
-    click.echo(scripts(cli, {}, "reprieve", "_REPRIEVE_COMPLETE").source())
+    print_lines([scripts(cli, {}, "reprieve", "_REPRIEVE_COMPLETE").source()])

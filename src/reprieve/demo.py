@@ -1,7 +1,6 @@
 """`reprieve demo`: a real kill in a small cgroup, explained; without the rights for one, a recorded kill."""
 
 import os
-import sys
 from itertools import chain
 
 from reprieve.machine.demo import LIMIT_BYTES, kill_a_leak
@@ -13,7 +12,7 @@ from reprieve.oom.report import read_reports
 from reprieve.rules import diagnose
 from reprieve.show import text
 from reprieve.units import size
-from reprieve.why import colour, width
+from reprieve.why import colour, print_lines, width
 
 _RECORDED = os.path.join(os.path.dirname(__file__), "recorded.log")
 
@@ -39,5 +38,4 @@ def perform(*, verbose: bool) -> None:
     snapshot = Snapshot(ooms=ooms[-1:])
     explained = text.explain(snapshot, diagnose(snapshot), width=width(), colour=colour(), verbose=verbose, hints=False)
     last = "Now for your own: reprieve why" + ("" if verbose else "; all that is known of this one: reprieve demo -v")
-    lines = chain(text.wrap(what, width()), ("",), explained, ("", last))
-    sys.stdout.writelines(f"{line}\n" for line in lines)
+    print_lines(chain(text.wrap(what, width()), ("",), explained, ("", last)))

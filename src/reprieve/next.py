@@ -1,7 +1,6 @@
 """`reprieve next`: whom the kernel would kill if memory ran out now, and if things were otherwise."""
 
 import os
-import sys
 from collections.abc import Iterable
 from itertools import islice
 from typing import NamedTuple
@@ -15,7 +14,7 @@ from reprieve.model.process import Process
 from reprieve.oom.choose import numbers
 from reprieve.oom.living import Domain, one_cgroup, predict, sequence, some_nodes, whole_machine
 from reprieve.rules import whatif
-from reprieve.why import INCOMPLETE, colour, width
+from reprieve.why import INCOMPLETE, colour, print_lines, width
 
 _MOST_KILLS = 1000  # told one after the other
 
@@ -62,7 +61,7 @@ def perform(request: Request) -> int:
             colour=colour(),
             verbose=request.verbose,
         )
-    sys.stdout.writelines(f"{line}\n" for line in lines)
+    print_lines(lines)
     return status
 
 

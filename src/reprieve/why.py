@@ -12,7 +12,7 @@ from reprieve.machine.host import Identity, become_expendable, identify, room_fo
 from reprieve.machine.reader import Event
 from reprieve.machine.source import Block, Source, shown
 from reprieve.model.ending import Ending
-from reprieve.model.finding import Failure, Gap
+from reprieve.model.finding import Failure, Gap, quote
 from reprieve.model.oom import AllocationFailure, OomReport, OomSummary
 from reprieve.model.snapshot import Snapshot
 from reprieve.rules import diagnose
@@ -302,8 +302,7 @@ def _explanation(request: Request, snapshot: Snapshot) -> Iterator[str]:
     if request.html is not None:
         from reprieve.show import page
 
-        write(request.html, page.render(snapshot, findings))
-        yield f"written: {request.html}"
+        yield write(request.html, page.render(snapshot, findings))
     elif request.as_json:
         from reprieve.show import jsonl
 
@@ -334,14 +333,15 @@ def _nothing(request: Request, told: Snapshot, places: Sequence[str]) -> Iterato
     elif request.redact:
         yield "No OOM kill by the kernel in what could be read."
     else:
-        from reprieve.show.escape import name
+        from reprieve.show.escape import markdown, plain
 
+        words = markdown if request.markdown else plain
         unseen = {gap.place for gap in told.gaps if gap.hides}
         looked = [place for place in places if place not in unseen]
         if not looked:
             yield "No log could be read: whether the kernel killed is not known."
             return
-        names = [name(place) for place in looked[: len(looked) if len(looked) < 6 else 4]]
+        names = [words(quote(place)) for place in looked[: len(looked) if len(looked) < 6 else 4]]
         others = f" and {len(looked) - len(names)} others" if len(names) < len(looked) else ""
         if told.endings:  # a manager's words are no log, and its flag may be false though the kernel killed
             yield f"Nothing in {', '.join(names)}{others} proves an OOM kill; the kernel log of its host would tell."
@@ -466,15 +466,19 @@ def _print(request: Request, lines: Iterable[str]) -> bool:
     """Write the lines; False if the reader has left: `| head` has seen enough."""
     long = request.verbose or request.every or request.listed or (request.last or 1) > 1
     paged = request.pager and long and sys.stdout.isatty() and not (request.as_json or request.follow)
-    with_ends = (f"{line}\n" for line in lines)
     if paged and room_for_a_process():
         import click
 
         os.environ.setdefault("LESS", "FRX")  # as git has it: no pager for what fits, colours kept
-        click.echo_via_pager(with_ends, color=colour())
+        click.echo_via_pager((f"{line}\n" for line in lines), color=colour())
         return True
+    return print_lines(lines)
+
+
+def print_lines(lines: Iterable[str]) -> bool:
+    """To standard output; False if the reader has left. Raises Failure: there is no room for them."""
     try:
-        sys.stdout.writelines(with_ends)
+        sys.stdout.writelines(f"{line}\n" for line in lines)
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still in the buffer goes there at the end
@@ -486,13 +490,16 @@ def _print(request: Request, lines: Iterable[str]) -> bool:
     return True
 
 
-def write(path: str, text: str) -> None:
-    """A page, to a file. Raises Failure."""
+def write(path: str, text: str) -> str:
+    """A page, to a file; what to say of it. Raises Failure."""
+    from reprieve.show.escape import visible
+
     try:
         with open(path, "w", encoding="utf-8") as file:
             file.write(text)
     except OSError as error:
-        raise Failure(f"{path}: {error.strerror}", hint="name a file that can be written") from error
+        raise Failure(f"{shown(path)}: {error.strerror}", hint="name a file that can be written") from error
+    return f"written: {visible(shown(path))}"
 
 
 def width() -> int:
