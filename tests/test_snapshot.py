@@ -177,7 +177,8 @@ def test_of_an_unpacked_sosreport_what_was_not_collected_is_told(reprieve: Run, 
     done = reprieve("snapshot", "--from", report, "-o", "file")
     snapshot, machine = read(tmp_path / "file")
     assert done.returncode == 5
-    assert [gap.place for gap in snapshot.gaps] == ["/proc/zoneinfo", "/proc/sys/vm", "processes"]
+    assert [gap.place for gap in snapshot.machine_gaps] == ["/proc/zoneinfo", "/proc/sys/vm", "processes"]
+    assert snapshot.gaps == ()
     assert len(snapshot.ooms) == 1
     assert len(machine.cgroups) == 8
 
@@ -209,7 +210,7 @@ def test_nobody_sees_what_is_open_to_all_and_is_told_what_is_not(as_nobody: Run,
     assert dict(machine.meminfo)["MemTotal"] > 0
     assert {1, os.getpid()} <= {process.pid for process in machine.processes}
     assert next(process for process in machine.processes if process.pid == os.getpid()).rss_bytes
-    places = {gap.place: gap for gap in snapshot.gaps}
+    places = {gap.place: gap for gap in (*snapshot.machine_gaps, *snapshot.gaps)}
     assert places["/proc/*/smaps_rollup"].hint == "run it as root"
     if Path("/proc/sys/kernel/dmesg_restrict").read_text().strip() != "1":
         missing("kernel.dmesg_restrict=1")
@@ -235,8 +236,22 @@ def test_a_snapshot_is_explained_as_the_logs_it_was_made_of(
 
 def test_what_of_the_machine_could_not_be_seen_hides_no_kill(reprieve: Run, captured: Path) -> None:
     shutil.rmtree(captured / "sys")
+    for process in (captured / "proc").glob("[0-9]*"):
+        shutil.rmtree(process)
     assert reprieve("snapshot", "--from", captured, "-o", "file").returncode == 5
     assert reprieve("why", "--from", "file").returncode == 0
+
+
+def test_what_of_the_logs_could_not_be_read_leaves_what_is_known_of_the_machine_whole(
+    reprieve: Run, captured: Path
+) -> None:
+    shutil.rmtree(captured / "var/log")
+    assert reprieve("snapshot", "--from", captured, "-o", "file").returncode == 5
+    assert reprieve("why", "--from", "file").returncode == 5
+    for verb in ("next", "check"):
+        of_file, of_root = reprieve(verb, "--from", "file"), reprieve(verb, "--from", captured)
+        assert of_root.returncode == 0
+        assert (of_file.stdout, of_file.returncode) == (of_root.stdout, of_root.returncode)
 
 
 def test_a_snapshot_without_a_kill_says_so_and_names_itself(reprieve: Run, tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def _machine(origin: str | None, gaps: list[Gap]) -> Machine:
     snapshot = load(origin)
     if snapshot.machine is None:
         raise Failure(f"{shown(origin)} tells of no machine", hint="reprieve snapshot -o FILE makes one that does")
-    gaps += snapshot.gaps
+    gaps += snapshot.machine_gaps
     return snapshot.machine
 
 

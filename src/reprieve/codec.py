@@ -140,6 +140,7 @@ class Document(msgspec.Struct, frozen=True, kw_only=True, tag="snapshot", tag_fi
     machine: Machine | None = None
     endings: tuple[Ending, ...] = ()
     gaps: tuple[Gap, ...] = ()
+    machine_gaps: tuple[Gap, ...] = ()
 
 
 class _Head(msgspec.Struct, frozen=True, kw_only=True):

@@ -30,7 +30,7 @@ def perform(*, output: str, root: str) -> int:
     snapshot = take(root)
     data = pack(snapshot)
     _write(output, data)
-    unseen = [gap for gap in snapshot.gaps if gap.hides]
+    unseen = [gap for gap in (*snapshot.machine_gaps, *snapshot.gaps) if gap.hides]
     said = sys.stderr if output == "-" else sys.stdout
     print(f"written: {visible(shown(output))}: {_summary(snapshot)}, {size(len(data))}", file=said)
     for gap in unseen:
@@ -44,12 +44,19 @@ def take(root: str = "/") -> Snapshot:
     host = Host(root)
     if not os.path.isdir(f"{host.root}/proc") and not os.path.isdir(f"{host.root}/sys"):
         raise Failure(f"{shown(root)} holds neither proc nor sys", hint="name the root of a captured machine")
-    gaps: list[Gap] = []
-    machine = observe(host, gaps)  # first: to read logs takes memory and time
+    machine_gaps: list[Gap] = []
+    machine = observe(host, machine_gaps)  # first: to read logs takes memory and time
     if not host.root:
         machine = without(machine, {os.getpid()})  # it ends before anybody is chosen
+    gaps: list[Gap] = []
     told = tell(_sources(host.root, identify(host.root), gaps), lambda _: True, REPORTS, gaps)
-    return replace(told, ooms=_newest(told.ooms), history=told.history[-HISTORY:], machine=machine)
+    return replace(
+        told,
+        ooms=_newest(told.ooms),
+        history=told.history[-HISTORY:],
+        machine=machine,
+        machine_gaps=tuple(machine_gaps),
+    )
 
 
 def load(path: str) -> Snapshot:

@@ -89,7 +89,7 @@ def retell(told: Snapshot, wanted: Wanted, most: int, place: str, *, ended: bool
     while ended and len(ooms) > 1 and not _has_end(ooms[-1]):
         ooms.pop()
     ooms = ooms[max(len(ooms) - most, 0) :]
-    gaps = [gap for gap in told.gaps if _is_of_logs(gap)]
+    gaps = list(told.gaps)
     if (lacking := min(most, len(asked_for)) - len(ooms)) > 0 and not ended:
         events = "1 older event is" if lacking == 1 else f"{lacking} older events are"
         gaps.append(Gap(place=place, reason=f"{events} not whole in it", hint="--list tells of all"))
@@ -102,11 +102,8 @@ def retell(told: Snapshot, wanted: Wanted, most: int, place: str, *, ended: bool
         endings=tuple(filter(wanted, told.endings)),
         machine=None,
         gaps=tuple(gaps),
+        machine_gaps=(),
     )
-
-
-def _is_of_logs(gap: Gap) -> bool:
-    return gap.place.startswith("/sys/fs/pstore") or not gap.place.startswith(("/proc", "/sys"))
 
 
 class _Tail:

@@ -22,4 +22,5 @@ class Snapshot:
     allocation_failures: tuple[AllocationFailure, ...] = ()
     machine: Machine | None = None  # as it lives; None: a log alone
     endings: tuple[Ending, ...] = ()  # what managers say of their workloads
-    gaps: tuple[Gap, ...] = ()
+    gaps: tuple[Gap, ...] = ()  # in what the logs tell
+    machine_gaps: tuple[Gap, ...] = ()  # in `machine`
