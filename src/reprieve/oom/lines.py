@@ -8,6 +8,7 @@ as `head`: it tells when, on which host, and by whom the line was written.
 import re
 from collections.abc import Iterator
 from functools import cache, lru_cache
+from operator import itemgetter
 from typing import NamedTuple
 
 from reprieve.model.oom import Stamp
@@ -56,13 +57,14 @@ _HEAD = rf"""(?x)
   (?:[ ]?(?:[^\s:\[\]]+[ ])?kernel:[ ]?(?:{_KERNEL_STAMP})?)?                # journalctl -o short-monotonic, wall
   (?:[ ]*MESSAGE=)?                                                       # journalctl -o export, verbose
 )"""
-# The head of most lines there are, by one search for all lines of a text. Where it matches it is what _HEAD would find.
+# The head of most lines there are, and what is behind it, by one search for all lines of a text. Where it matches it is
+# what _HEAD would find.
 _USUAL = r"""(?xam)^
 (?:((?>
   (?:[A-Z][a-z]{2}[ ][ \d]\d[ ]\d\d:\d\d:\d\d [ ][\w.-]+ [ ]([\w.-]+)(?:\[\d+\])?:[ ]
    | \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:?\d\d) [ ][\w.-]+ [ ](?:kernel|([\w.-]+)\[\d+\]):[ ])?
   (?:\[[ ]{0,8}\d{1,12}\.\d{1,9}\](?:[ ]?\[[ ]*[TC]\d+\])?[ ])?
-))(?![ ]?(?:[^\s:\[\]]+[ ])?kernel: | [ ]*MESSAGE= | \[[^\W\d][^\[\]]{2,20}\d\d:\d\d:\d\d) |).*$"""
+))(?![ ]?(?:[^\s:\[\]]+[ ])?kernel: | [ ]*MESSAGE= | \[[^\W\d][^\[\]]{2,20}\d\d:\d\d:\d\d) |)(.*)$"""
 _INLINE = r"\[\s{0,8}\d{1,8}\.\d{6}\](?:\[\s*[TC]\d+\])? "  # a kernel line glued to a program's on a console
 _ANSI = r"\x1b\[[0-9;?]*[A-Za-z]"
 _ELISION = r"(?:\[?\.{2,8}\]?|…|<[a-z]{1,12}>|\(\.{3}\))?"  # what people put where they left lines out; or nothing
@@ -93,7 +95,15 @@ def read_lines(text: str, first: int = 1) -> Iterator[Line]:
         text = text.replace("\xa0", " ")
     if "&lt;" in text or "&gt;" in text or "&#" in text:
         text = _unescape(text)
-    return _unwrap(_split(text, first))
+    found: list[_Found] = _compiled(_USUAL).findall(text)
+    whole = text == "" or text.endswith("\n")
+    if whole:
+        found.pop()  # what is behind the last newline
+    folded = "#012" in text or "\\x0a" in text
+    lines = _split(found, first, whole, folded)
+    if not folded and all(map(itemgetter(0), found)):  # none is the rest of another
+        return map(itemgetter(0), lines)
+    return _unwrap(lines)
 
 
 # What a summary of an event is read from: its end points, and whose limit it was. Each part begins with a character
@@ -141,24 +151,20 @@ def _unescape(text: str) -> str:
     return text
 
 
-def _split(text: str, first: int) -> Iterator[tuple[Line, int]]:
-    """Each message with the width of the physical line it stands in."""
-    physical = text.split("\n")
-    last_is_whole = physical[-1] == ""
-    if last_is_whole:
-        physical.pop()
-    last = first + len(physical) - 1
-    spaced = physical.count("") * 5 > len(physical) * 2  # a paste with a blank line behind every line
-    folded = "#012" in text or "\\x0a" in text
-    for number, (raw, (head, tag, other)) in enumerate(
-        zip(physical, _compiled(_USUAL).findall(text), strict=False), first
-    ):
-        whole = number < last or last_is_whole
+_Found = tuple[str, str, str, str]  # of a physical line: head, who wrote it (in one of two places), text
+_BLANK: _Found = ("", "", "", "")
+
+
+def _split(found: list[_Found], first: int, whole: bool, folded: bool) -> Iterator[tuple[Line, int]]:
+    """Each message with the width of the physical line it stands in. `whole`: the last is; `folded`: one holds more."""
+    last = first + len(found) - 1
+    spaced = found.count(_BLANK) * 5 > len(found) * 2  # a paste with a blank line behind every line
+    for number, (head, tag, other, text) in enumerate(found, first):
         if head and not folded:
             kernel = False if other or (tag and tag != "kernel") else None
-            yield Line(number, raw[len(head) :], head, kernel, whole), len(raw)
-        elif raw or not spaced:
-            yield from _split_any(number, raw, whole)
+            yield Line(number, text, head, kernel, whole or number < last), len(head) + len(text)
+        elif head or text or not spaced:
+            yield from _split_any(number, head + text, whole or number < last)
 
 
 def _split_any(number: int, raw: str, whole: bool) -> Iterator[tuple[Line, int]]:
