@@ -247,7 +247,7 @@ def _by_the_kernel(lines: Iterable[Line], name: str, gaps: list[Gap]) -> Iterato
     """The same lines; those that programs wrote to look like a kill are told of, once, and are none."""
     forged = first = 0
     for line in lines:
-        if is_forged(line):
+        if line.kernel is False and is_forged(line):
             forged += 1
             first = first or line.number
         yield line

@@ -110,28 +110,29 @@ class Recomputed(NamedTuple):
     total: Total | None  # None: not in this text; the points are then without oom_score_adj
     selected_pid: int | None  # the row of the kernel's choice
     page_size_bytes: int | None
-    tasks: tuple[Task, ...]
+    tasks: dict[int, Task]  # by pid
 
     def rows(self) -> Iterator[Row]:
         """The rows that could be chosen, the one with the most points first; those exempt are left out."""
-        by_pid = {task.pid: task for task in self.tasks}
-        for candidate in self.choice.ranking:
-            task, points = by_pid[candidate.pid], self.choice.points(candidate)
-            yield Row(
-                task=task,
-                held_pages=_held_pages(task, self.page_size_bytes),
-                adj_pages=(task.oom_score_adj or 0) * (self.choice.total_pages // 1000),
-                points=points,
-                score=oom_score(points, self.total.pages) if self.total else None,
-            )
+        return map(self._row, self.choice.ranking)
+
+    def _row(self, candidate: Candidate) -> Row:
+        task, points = self.tasks[candidate.pid], self.choice.points(candidate)
+        return Row(
+            task=task,
+            held_pages=_held_pages(task, self.page_size_bytes),
+            adj_pages=(task.oom_score_adj or 0) * (self.choice.total_pages // 1000),
+            points=points,
+            score=oom_score(points, self.total.pages) if self.total else None,
+        )
 
     def selected(self) -> Row | None:
         """Whom the kernel chose; None if nobody, or one who is not in the ranking."""
-        return next((row for row in self.rows() if row.task.pid == self.selected_pid), None)
+        return next((self._row(one) for one in self.choice.ranking if one.pid == self.selected_pid), None)
 
     def runner_up(self) -> Row | None:
         """Who has the most points beside the one whom the kernel chose."""
-        return next((row for row in self.rows() if row.task.pid != self.selected_pid), None)
+        return next((self._row(one) for one in self.choice.ranking if one.pid != self.selected_pid), None)
 
     def why(self) -> str:
         """What gave the chosen one its points, in words and without a name; empty if nobody was chosen by points."""
@@ -168,7 +169,7 @@ def recompute(report: OomReport) -> Recomputed:
         total=total,
         selected_pid=selected.pid if selected else None,
         page_size_bytes=report.page_size_bytes,
-        tasks=report.tasks or (),
+        tasks={task.pid: task for task in report.tasks or ()},
     )
 
 

@@ -108,7 +108,10 @@ class Draft:
             self.mixed = True
         if self.mixed and kind in _OF_A_BLOCK:
             return True
-        taken = _READERS[kind](self, line) if kind else self._take_about_cpu(line) or self._take_memory(line)
+        if kind:
+            taken = _READERS[kind](self, line)
+        else:
+            taken = not self.ended and (self._take_about_cpu(line) or self._take_memory(line))
         if taken:
             number = line.number
             self.last_text, self.last_head = text, head
@@ -207,8 +210,6 @@ class Draft:
     # -- the memory ----------------------------------------------------------------------------------------------------
 
     def _take_memory(self, line: Line) -> bool:
-        if self.ended:
-            return False
         number, text, whole = line.number, line.text, line.whole
         if self.has_memory and text.startswith(("Mem-", "memory: usage")):
             return self._begins_again()

@@ -61,10 +61,10 @@ _HEAD = rf"""(?x)
 # what _HEAD would find.
 _USUAL = r"""(?xam)^
 (?:((?>
-  (?:[A-Z][a-z]{2}[ ][ \d]\d[ ]\d\d:\d\d:\d\d [ ][\w.-]+ [ ]([\w.-]+)(?:\[\d+\])?:[ ]
+  (?:[A-Z][a-z]{2}[ ][ \d]\d[ ]\d\d:\d\d:\d\d [ ][\w.-]+ [ ](?:kernel|([\w.-]+))(?:\[\d+\])?:[ ]
    | \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:?\d\d) [ ][\w.-]+ [ ](?:kernel|([\w.-]+)\[\d+\]):[ ])?
   (?:\[[ ]{0,8}\d{1,12}\.\d{1,9}\](?:[ ]?\[[ ]*[TC]\d+\])?[ ])?
-))(?![ ]?(?:[^\s:\[\]]+[ ])?kernel: | [ ]*MESSAGE= | \[[^\W\d][^\[\]]{2,20}\d\d:\d\d:\d\d) |)(.*)$"""
+))(?![ ]?(?:[^\s:\[\]]++[ ])?kernel: | [ ]*MESSAGE= | \[[^\W\d][^\[\]]{2,20}\d\d:\d\d:\d\d) |)(.*)$"""
 _INLINE = r"\[\s{0,8}\d{1,8}\.\d{6}\](?:\[\s*[TC]\d+\])? "  # a kernel line glued to a program's on a console
 _ANSI = r"\x1b\[[0-9;?]*[A-Za-z]"
 _ELISION = r"(?:\[?\.{2,8}\]?|…|<[a-z]{1,12}>|\(\.{3}\))?"  # what people put where they left lines out; or nothing
@@ -100,10 +100,9 @@ def read_lines(text: str, first: int = 1) -> Iterator[Line]:
     if whole:
         found.pop()  # what is behind the last newline
     folded = "#012" in text or "\\x0a" in text
-    lines = _split(found, first, whole, folded)
     if not folded and all(map(itemgetter(0), found)):  # none is the rest of another
-        return map(itemgetter(0), lines)
-    return _unwrap(lines)
+        return _usual(found, first, whole)
+    return _unwrap(_split(found, first, whole, folded))
 
 
 # What a summary of an event is read from: its end points, and whose limit it was. Each part begins with a character
@@ -151,17 +150,24 @@ def _unescape(text: str) -> str:
     return text
 
 
-_Found = tuple[str, str, str, str]  # of a physical line: head, who wrote it (in one of two places), text
+_Found = tuple[str, str, str, str]  # of a physical line: head, program (in one of two places; kernel is none), text
 _BLANK: _Found = ("", "", "", "")
+
+
+def _usual(found: list[_Found], first: int, whole: bool) -> Iterator[Line]:
+    """The messages of lines that all have a usual head; `whole`: so is the last."""
+    last = first + len(found) - 1
+    for number, (head, program, other, text) in enumerate(found, first):
+        yield Line(number, text, head, False if program or other else None, whole or number < last)
 
 
 def _split(found: list[_Found], first: int, whole: bool, folded: bool) -> Iterator[tuple[Line, int]]:
     """Each message with the width of the physical line it stands in. `whole`: the last is; `folded`: one holds more."""
     last = first + len(found) - 1
     spaced = found.count(_BLANK) * 5 > len(found) * 2  # a paste with a blank line behind every line
-    for number, (head, tag, other, text) in enumerate(found, first):
+    for number, (head, program, other, text) in enumerate(found, first):
         if head and not folded:
-            kernel = False if other or (tag and tag != "kernel") else None
+            kernel = False if program or other else None
             yield Line(number, text, head, kernel, whole or number < last), len(head) + len(text)
         elif head or text or not spaced:
             yield from _split_any(number, head + text, whole or number < last)

@@ -81,6 +81,7 @@ def part(oom: OomReport, *labels: str) -> int | None:
     return sum(size for label, size in parts if label in labels) if parts else None
 
 
+@once
 def total_bytes(oom: OomReport) -> int | None:
     """The whole that `where` divides: the usage of the cgroup whose limit was hit, or the RAM the kernel manages."""
     if of_cgroup(oom):
@@ -89,6 +90,7 @@ def total_bytes(oom: OomReport) -> int | None:
     return ram_bytes(oom)
 
 
+@once
 def of_cgroup(oom: OomReport) -> bool:
     """Was it the limit of a memory cgroup that was hit? Some 5.2 kernels print CONSTRAINT_NONE there."""
     usage = oom.memcg.usage("memory") if oom.memcg is not None else None
@@ -129,6 +131,7 @@ def holders(oom: OomReport) -> tuple[Holder, ...]:
     return tuple(sorted(found, key=lambda holder: -holder.rss_bytes))
 
 
+@once
 def largest_task(oom: OomReport) -> Task | None:
     """The process that held most RAM and swap together; None without a task dump."""
     return max(oom.tasks or (), key=task_pages, default=None)

@@ -2,13 +2,22 @@
 
 from reprieve.model.finding import Evidence
 from reprieve.model.oom import OomReport
+from reprieve.oom.once import once
 
 
 def lines(oom: OomReport, *numbers: int | None) -> tuple[Evidence, ...]:
     """The lines of these numbers, each once and in their order; those that the text lacks are left out."""
-    wanted = dict.fromkeys(number for number in numbers if number is not None)
-    found = {number: text for number, text in oom.lines if number in wanted}
-    return tuple(Evidence(text=found[number], source=oom.source, line=number) for number in wanted if number in found)
+    found = _by_number(oom)
+    return tuple(
+        Evidence(text=found[number], source=oom.source, line=number)
+        for number in dict.fromkeys(numbers)
+        if number is not None and number in found
+    )
+
+
+@once
+def _by_number(oom: OomReport) -> dict[int, str]:
+    return dict(oom.lines)
 
 
 def memory_lines(oom: OomReport, *figures: str) -> tuple[Evidence, ...]:

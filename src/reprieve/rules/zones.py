@@ -6,6 +6,7 @@ from reprieve.model.finding import Finding, Remedy, quote
 from reprieve.model.oom import OomReport, OomSummary, Zone, figure
 from reprieve.model.snapshot import Snapshot
 from reprieve.oom.moments import elapsed_s
+from reprieve.oom.once import once
 from reprieve.rules.account import of_machine
 from reprieve.rules.evidence import lines
 from reprieve.units import size
@@ -118,6 +119,7 @@ def _look_at_limit(snapshot: Snapshot, oom: OomReport) -> Remedy:
     return Remedy(title=title)
 
 
+@once
 def usable_zones(oom: OomReport) -> tuple[Zone, ...]:
     """The zones that the request could be served from, by the zone bits of its mask; () where that is not told."""
     zones = oom.memory.zones if oom.memory is not None else ()
