@@ -195,7 +195,7 @@ def _candidates(report: OomReport, bonus: _Bonus) -> list[Candidate]:
         pages = _held_pages(task, report.page_size_bytes)
         if task.uid == 0:
             pages, adj = pages - pages * bonus[0] // 100, adj - bonus[1]
-        candidates.append(Candidate(pid=task.pid, pages=pages, adj=adj, exempt=exempt))
+        candidates.append(Candidate(task.pid, pages, adj, exempt))
     return candidates
 
 

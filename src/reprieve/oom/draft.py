@@ -324,8 +324,8 @@ class Draft:
         if (self._is_of_others() and chosen != kill.pid) or not self._fits(line.text.partition("Killed process")[0]):
             return False
         row = (self.tasks or {}).get(kill.pid)
-        if row is not None and row.pgtables_bytes is not None:
-            pgtables = row.pgtables_bytes
+        pgtables = row.pgtables_bytes if row is not None else None
+        if pgtables is not None and kill.pgtables_bytes == pgtables * 1024:
             kill = parse_kill(line.text, line=line.number, whole=line.whole, pgtables_bytes=pgtables) or kill
         self._note_lead(line.text.partition("Killed process")[0])
         self.kills[kill.pid] = kill

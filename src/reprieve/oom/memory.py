@@ -23,7 +23,6 @@ from reprieve.model.oom import (
     Slab,
     Usage,
     Zone,
-    figure,
 )
 
 _ZoneKey = tuple[int | None, str]  # node and name; kernels without NUMA print no node
@@ -225,16 +224,17 @@ class MemoryDraft:
         cpus_line, cpus = self._per_cpu.get(key, (0, {}))
         blocks_line, blocks, blocks_total = self._blocks.get(key, (cpus_line, (), None))
         line, figures, unreclaimable = self._zones.get(key, (blocks_line, (), None))
+        size = dict(reversed(figures)).get
         return Zone(
             line=line,
             name=key[1],
             node=key[0],
-            free_bytes=figure(figures, "free"),
-            min_bytes=figure(figures, "min"),
-            low_bytes=figure(figures, "low"),
-            high_bytes=figure(figures, "high"),
-            present_bytes=figure(figures, "present"),
-            managed_bytes=figure(figures, "managed"),
+            free_bytes=size("free"),
+            min_bytes=size("min"),
+            low_bytes=size("low"),
+            high_bytes=size("high"),
+            present_bytes=size("present"),
+            managed_bytes=size("managed"),
             figures=figures,
             all_unreclaimable=unreclaimable,
             lowmem_reserve_pages=self._reserves.get(key, ()),

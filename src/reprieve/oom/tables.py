@@ -52,10 +52,9 @@ def parse_row(text: str, columns: tuple[str, ...] | None, *, line: int = 1, whol
         words = words[:-1]
     comm = words.pop().rstrip() if len(words) > layout.width else None
     try:
-        values = [int(word) for word in words]  # of 4300 digits at most: sys.int_info
+        facts = dict(zip(layout.fields, map(int, words), strict=False))  # of 4300 digits at most: sys.int_info
     except ValueError:  # damaged: no word of it is sure to be in its column
         return Task(line=line, pid=int(pid))
-    facts = dict(zip(layout.fields, values, strict=False))
     others = tuple((name, facts.pop(name)) for name in layout.others if name in facts) if layout.others else ()
     return Task(line=line, pid=int(pid), comm=comm, others=others, **facts)
 

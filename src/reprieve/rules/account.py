@@ -77,8 +77,8 @@ def of_machine(oom: OomReport) -> bool:
 
 def part(oom: OomReport, *labels: str) -> int | None:
     """What the kinds of these labels held together; None where the report does not tell."""
-    parts = where(oom)
-    return sum(size for label, size in parts if label in labels) if parts else None
+    held = dict(where(oom))
+    return sum([held.get(label, 0) for label in labels]) if held else None
 
 
 @once
@@ -117,17 +117,11 @@ def holders(oom: OomReport) -> tuple[Holder, ...]:
     for task in oom.tasks:
         if task.comm is not None and task.rss_pages is not None:
             named.setdefault(task.comm, []).append(task)
-    found = [
-        Holder(
-            comm=comm,
-            tasks=tuple(tasks),
-            rss_bytes=sum(task.rss_pages or 0 for task in tasks) * page,
-            swap_bytes=None
-            if any(task.swap_pages is None for task in tasks)
-            else sum(task.swap_pages or 0 for task in tasks) * page,
-        )
-        for comm, tasks in named.items()
-    ]
+    found = []
+    for comm, tasks in named.items():
+        resident, swapped = [task.rss_pages or 0 for task in tasks], [task.swap_pages for task in tasks]
+        swap_bytes = None if None in swapped else sum(filter(None, swapped)) * page
+        found.append(Holder(comm, tuple(tasks), rss_bytes=sum(resident) * page, swap_bytes=swap_bytes))
     return tuple(sorted(found, key=lambda holder: -holder.rss_bytes))
 
 
@@ -144,11 +138,12 @@ def task_pages(task: Task) -> int:
 
 def _of_machine(memory: Memory, page: int) -> list[tuple[str, int]]:
     """By the counts of Mem-Info; [] where they were cut, which would make the rest look unaccounted."""
-    if any(all(figure(memory.counts, name) is None for name in names) for names in _NEEDED):
+    counts = dict(memory.counts)
+    if any(counts.keys().isdisjoint(names) for names in _NEEDED):
         return []
 
     def pages(*names: str) -> int:
-        return sum(figure(memory.counts, name) or 0 for name in names)
+        return sum([counts.get(name, 0) for name in names])
 
     # Pages of shmem are on the anonymous lists, or on the unevictable one if they are locked (or of a ramfs, or the
     # tmpfs of an initramfs without swap). Every page is on one list.
@@ -182,16 +177,16 @@ def _of_zones(memory: Memory, name: str) -> int:
 
 def _of_memcg(memcg: Memcg) -> list[tuple[str, int]]:
     """By memory.stat of v2 or v1; [] where it was not printed, or cut before what matters."""
-    figures = memcg.stats[0].figures if memcg.stats else ()
+    figures = dict(memcg.stats[0].figures) if memcg.stats else {}
 
     def size(*names: str) -> int:
-        return sum(figure(figures, name) or 0 for name in names)
+        return sum([figures.get(name, 0) for name in names])
 
-    if figure(figures, "anon") is not None and figure(figures, "slab_unreclaimable") is not None:
+    if "anon" in figures and "slab_unreclaimable" in figures:
         # v2, and from 5.3 to 6.x v1 too
         slab = size("slab_reclaimable", "slab_unreclaimable")
         charged = slab + size("kernel_stack", "pagetables", "sec_pagetables", "percpu", "vmalloc", "zswap")
-        kernel = figure(figures, "kernel")  # since v5.18; all of the above and more
+        kernel = figures.get("kernel")  # since v5.18; all of the above and more
         kmem = memcg.usage("kmem")
         if kernel is None and kmem is not None:
             kernel = kmem.usage_bytes
@@ -211,7 +206,7 @@ def _of_memcg(memcg: Memcg) -> list[tuple[str, int]]:
             (KERNEL, max(0, (kernel or 0) - charged)),
         ]
     # v1: figures of the group alone and `total_` ones of its children too; until 5.2 one line per group instead.
-    prefix = "total_" if figure(figures, "total_rss") is not None else ""
+    prefix = "total_" if "total_rss" in figures else ""
     stats = memcg.stats[:1] if prefix else memcg.stats
     if all(figure(stat.figures, prefix + "rss") is None for stat in stats):
         return []

@@ -5,6 +5,7 @@ turn the direction of writing, end a line, make an element or a link, or become 
 """
 
 from collections.abc import Iterable
+from functools import lru_cache
 from itertools import pairwise
 
 from reprieve.model.finding import NAME_END, NAME_START
@@ -61,6 +62,7 @@ def plain(marked: str) -> str:
     return "".join(name(text) if is_name else text for text, is_name in parts(marked))
 
 
+@lru_cache(64)  # a victim is named in most lines about it
 def name(text: str) -> str:
     """One name for a terminal, in quotes where it could be taken for words of ours, or is not made as paths are."""
     import re

@@ -337,12 +337,13 @@ def _pad(text: str, width: int) -> str:
 def wrap(text: str, width: int) -> Iterator[str]:
     """Lines of at most that width, broken at blanks; a longer word is broken where the line ends."""
     text = text.lstrip(" ")
-    if text and escape.columns(text) <= width:
+    columns = len if text.isascii() else escape.columns
+    if text and columns(text) <= width:
         yield text
         return
     line, used = "", 0
     for word in text.split(" "):
-        length = escape.columns(word)
+        length = columns(word)
         if line and used + 1 + length > width:
             yield line
             line, used = word, length
@@ -352,7 +353,7 @@ def wrap(text: str, width: int) -> Iterator[str]:
             kept = escape.cut(line, width + 1).removesuffix("…")[:width] or line[0]
             yield kept
             line = line[len(kept) :]
-            used = escape.columns(line)
+            used = columns(line)
     if line:
         yield line
 
