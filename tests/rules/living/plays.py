@@ -105,6 +105,14 @@ PLAYS = {
         speaks="setpriv --reuid 65534 --regid 65534 --clear-groups earlyoom -r 0 > /dev/null 2>&1 &\nsleep 2",
         silent=(("earlyoom -r 0 > /dev/null 2>&1 &\nsleep 2", "as root"), ("true", "none runs")),
     ),
+    "oomd-watches-nothing": Play(
+        speaks="systemctl start systemd-oomd",
+        silent=(
+            ("systemctl set-property -- user.slice ManagedOOMSwap=kill; systemctl start systemd-oomd", "one is given"),
+            ("true", "it does not run"),
+        ),
+        load="sleep 2; oomctl | grep -q /system.slice",
+    ),
     "killers-compete": Play(
         speaks="systemctl start earlyoom systemd-oomd",
         silent=(("systemctl start earlyoom", "one alone"),),

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from reprieve.model.finding import Evidence, Finding, Remedy, quote
+from reprieve.model.finding import Change, Evidence, Finding, Place, Remedy, quote
 from reprieve.model.killer import Killer
 from reprieve.model.snapshot import Snapshot
 
@@ -64,6 +64,47 @@ def killers_compete(snapshot: Snapshot) -> Iterator[Finding]:
                 title="Keep one of them",
                 cost="what only the other would have noticed is left to the kernel",
                 commands=(("systemctl", "disable", "--now", f"{killers[-1].name}.service"),),
+            ),
+        ),
+    )
+
+
+def oomd_watches_nothing(snapshot: Snapshot) -> Iterator[Finding]:
+    """systemd-oomd runs, and no unit is given to it to watch.
+
+    It acts on units with ManagedOOMSwap=kill or ManagedOOMMemoryPressure=kill, and on what is in them; both are `auto`
+    unless set, which is no. Debian and others ship it so; Fedora sets both for what users start. It needs version 2 of
+    the cgroups and PSI.
+
+    Source: systemd-oomd.service(8); systemd.resource-control(5), ManagedOOMSwap=.
+    """
+    machine = snapshot.machine
+    oomd = next((one for one in machine.killers if one.name == "systemd-oomd"), None) if machine is not None else None
+    told = [
+        (unit, kind)
+        for unit in (machine.units if machine is not None else ())
+        for kind in (unit.managed_oom_swap, unit.managed_oom_memory_pressure)
+        if kind is not None
+    ]
+    if oomd is None or not told or any(kind == "kill" for _, kind in told):
+        return
+    unit = "system.slice"
+    yield Finding(
+        code="oomd-watches-nothing",
+        severity="warning",
+        confidence="certain",
+        claim=f"systemd-oomd (pid {oomd.pid}) runs, and no unit is given to it: it kills nobody",
+        subject="systemd-oomd",
+        evidence=(
+            _line(oomd),
+            *(Evidence(text=f"ManagedOOM…={kind}", source=unit.name) for unit, kind in told[:4]),
+        ),
+        remedies=(
+            Remedy(
+                title="Let it watch the services of the system, or of users (user.slice)",
+                cost="it kills a whole service whose tasks wait for memory for long, before the kernel kills one",
+                settings=(Change(place=Place(kind="unit", of=unit, key="ManagedOOMMemoryPressure"), want="kill"),),
+                commands=(("systemctl", "set-property", "--", unit, "ManagedOOMMemoryPressure=kill"),),
             ),
         ),
     )
