@@ -244,13 +244,14 @@ def _spine(excerpts: Iterable[Excerpt], first: int, pieces: deque[tuple[int, byt
 
 
 def _by_the_kernel(lines: Iterable[Line], name: str, gaps: list[Gap]) -> Iterator[Line]:
-    """The same lines; those that programs wrote to look like a kill are told of, once, and are none."""
+    """The lines that may be the kernel's; those that programs wrote to look like a kill are told of, once."""
     forged = first = 0
     for line in lines:
-        if line.kernel is False and is_forged(line):
+        if line.kernel is not False:
+            yield line
+        elif is_forged(line):
             forged += 1
             first = first or line.number
-        yield line
     if forged:
         gaps.append(forgery(f"{name}:{first}", others=forged - 1))
 

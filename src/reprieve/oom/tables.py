@@ -1,8 +1,11 @@
 """The task dump: dump_tasks() in mm/oom_kill.c. Rows are read by the header in the text, never by kernel version."""
 
 import re
+from collections.abc import Callable
+from dataclasses import fields
 from functools import cache
-from typing import NamedTuple
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 from reprieve.model.oom import Kill, Task
 
@@ -52,29 +55,50 @@ def parse_row(text: str, columns: tuple[str, ...] | None, *, line: int = 1, whol
         words = words[:-1]
     comm = words.pop().rstrip() if len(words) > layout.width else None
     try:
-        facts = dict(zip(layout.fields, map(int, words), strict=False))  # of 4300 digits at most: sys.int_info
+        figures: list[int | None] = [*map(int, words)]  # of 4300 digits at most: sys.int_info
     except ValueError:  # damaged: no word of it is sure to be in its column
         return Task(line=line, pid=int(pid))
-    others = tuple((name, facts.pop(name)) for name in layout.others if name in facts) if layout.others else ()
-    return Task(line=line, pid=int(pid), comm=comm, others=others, **facts)
+    figures += [None] * (layout.width - len(figures))
+    others = tuple((name, figures[at]) for name, at in layout.others if figures[at] is not None) if layout.others else ()
+    return _task(layout.of_task((line, int(pid), comm, others, None, *figures)))
 
 
 class _Layout(NamedTuple):
     """What stands between the pid and the name."""
 
     width: int
-    fields: tuple[str, ...]  # what the noun calls each, or the header's word
-    others: tuple[str, ...]  # those that the noun does not know
+    # The fields of the noun in its order, out of: line, pid, name, other columns, None for those not printed, figures.
+    of_task: Callable[[tuple[Any, ...]], tuple[Any, ...]]
+    others: tuple[tuple[str, int], ...]  # the columns that the noun does not know: the header's word, and which it is
 
 
 @cache
 def _layout(columns: tuple[str, ...]) -> _Layout:
     names = columns[1 if columns[0] == "pid" else 0 : -1 if columns[-1] == "name" else None]
+    places = {"line": 0, "pid": 1, "comm": 2, "others": 3}
+    places |= {_FIELD[name]: 5 + at for at, name in enumerate(names) if name in _FIELD}
     return _Layout(
         width=len(names),
-        fields=tuple(_FIELD.get(name, name) for name in names),
-        others=tuple(name for name in names if name not in _FIELD),
+        of_task=itemgetter(*(places.get(told.name, 4) for told in fields(Task))),
+        others=tuple({name: at for at, name in enumerate(names) if name not in _FIELD}.items()),
     )
+
+
+class _Unfrozen:
+    """A task whose fields can be set: a frozen one is filled by a call for each, which takes five times as long."""
+
+    __slots__ = tuple(told.name for told in fields(Task))
+
+
+def _task(told: tuple[Any, ...]) -> Task:
+    """The task of these fields: all, in the order of the noun."""
+    new: Any = _Unfrozen()
+    new.line, new.pid, new.tgid, new.uid, new.comm, new.total_vm_pages, new.rss_pages, new.rss_anon_pages, *rest = told
+    new.rss_file_pages, new.rss_shmem_pages, new.pgtables_bytes, new.nr_ptes, new.nr_pmds, new.swap_pages, *rest = rest
+    new.oom_adj, new.oom_score_adj, new.others = rest
+    new.__class__ = Task
+    task: Task = new
+    return task
 
 
 @cache
