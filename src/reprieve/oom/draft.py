@@ -110,8 +110,10 @@ class Draft:
             return True
         if kind:
             taken = _READERS[kind](self, line)
+        elif self.ended:
+            taken = False
         else:
-            taken = not self.ended and (self._take_about_cpu(line) or self._take_memory(line))
+            taken = (not self.has_memory and self._take_about_cpu(line)) or self._take_memory(line)
         if taken:
             number = line.number
             self.last_text, self.last_head = text, head

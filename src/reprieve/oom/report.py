@@ -7,29 +7,30 @@ is absent. Printed by mm/oom_kill.c (dump_header, oom_kill_process, __oom_kill_p
 """
 
 from collections.abc import Iterable, Iterator
+from itertools import compress
 
 from reprieve.model.oom import AllocationFailure, OomReport
 from reprieve.oom.draft import Draft
 from reprieve.oom.lines import Line, read_lines
 
-# Words that only a line of that kind has: the cheapest test there is, on every line of a log.
-_KINDS = (
-    ("oom-killer", "trigger"),
-    ("Killed process", "kill"),
-    ("ill process", "select"),
-    ("oom-kill:constraint=", "constraint"),
-    (" killed as a result of limit of ", "task_in"),
-    ("memory.oom.group set", "group"),
-    ("no killable process", "no_killable"),
-    ("Kernel panic", "panic"),
-    ("page allocation failure", "failure"),
-    ("oom_reaper: ", "reaped"),
-    (" mems_allowed=", "cpuset"),
-    ("PID: ", "cpu"),
-    ("Pid: ", "cpu"),
-    ("SysRq", "sysrq"),
-    ("Tasks state (memory", "title"),
-)
+# Words that only a line of that kind has: the cheapest test there is, on every line of a log. The first that is there.
+_KINDS = {
+    "oom-killer": "trigger",
+    "Killed process": "kill",
+    "ill process": "select",
+    "oom-kill:constraint=": "constraint",
+    " killed as a result of limit of ": "task_in",
+    "memory.oom.group set": "group",
+    "no killable process": "no_killable",
+    "Kernel panic": "panic",
+    "page allocation failure": "failure",
+    "oom_reaper: ": "reaped",
+    " mems_allowed=": "cpuset",
+    "PID: ": "cpu",
+    "Pid: ": "cpu",
+    "SysRq": "sysrq",
+    "Tasks state (memory": "title",
+}
 _NEVER_FIRST = ("reaped", "cpuset", "cpu")  # kinds that begin no event
 _MEMORY = ("Mem-", " free:", "usage ", "cgroup stats for", "lowmem_reserve", " pages RAM", "swap ")  # these may
 
@@ -65,7 +66,7 @@ class EventReader:
             return None
         if kind == "reaped" and any(draft.reap(line) for draft in reversed(drafts)):
             return None
-        if kind in _NEVER_FIRST or (kind is None and not any(word in line.text for word in _MEMORY)):
+        if kind in _NEVER_FIRST or (kind is None and not any(map(line.text.__contains__, _MEMORY))):
             return None
         begun = Draft(self.source, line)
         if drafts and kind in ("trigger", "sysrq"):
@@ -89,7 +90,4 @@ class EventReader:
 def _kind(text: str) -> str | None:
     if text[0] == "[" or text.startswith((" [", "\t[")):
         return "table"
-    for word, kind in _KINDS:
-        if word in text:
-            return kind
-    return None
+    return next(compress(_KINDS.values(), map(text.__contains__, _KINDS)), None)

@@ -59,8 +59,17 @@ def parse_row(text: str, columns: tuple[str, ...] | None, *, line: int = 1, whol
     except ValueError:  # damaged: no word of it is sure to be in its column
         return Task(line=line, pid=int(pid))
     figures += [None] * (layout.width - len(figures))
-    others = tuple((name, figures[at]) for name, at in layout.others if figures[at] is not None) if layout.others else ()
-    return _task(layout.of_task((line, int(pid), comm, others, None, *figures)))
+    others = (
+        tuple((name, figures[at]) for name, at in layout.others if figures[at] is not None) if layout.others else ()
+    )
+    new: Any = _Unfrozen()
+    told = layout.of_task((line, int(pid), comm, others, None, *figures))
+    new.line, new.pid, new.tgid, new.uid, new.comm, new.total_vm_pages, new.rss_pages, new.rss_anon_pages, *rest = told
+    new.rss_file_pages, new.rss_shmem_pages, new.pgtables_bytes, new.nr_ptes, new.nr_pmds, new.swap_pages, *rest = rest
+    new.oom_adj, new.oom_score_adj, new.others = rest
+    new.__class__ = Task
+    task: Task = new
+    return task
 
 
 class _Layout(NamedTuple):
@@ -88,17 +97,6 @@ class _Unfrozen:
     """A task whose fields can be set: a frozen one is filled by a call for each, which takes five times as long."""
 
     __slots__ = tuple(told.name for told in fields(Task))
-
-
-def _task(told: tuple[Any, ...]) -> Task:
-    """The task of these fields: all, in the order of the noun."""
-    new: Any = _Unfrozen()
-    new.line, new.pid, new.tgid, new.uid, new.comm, new.total_vm_pages, new.rss_pages, new.rss_anon_pages, *rest = told
-    new.rss_file_pages, new.rss_shmem_pages, new.pgtables_bytes, new.nr_ptes, new.nr_pmds, new.swap_pages, *rest = rest
-    new.oom_adj, new.oom_score_adj, new.others = rest
-    new.__class__ = Task
-    task: Task = new
-    return task
 
 
 @cache

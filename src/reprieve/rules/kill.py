@@ -8,7 +8,7 @@ from reprieve.model.oom import OOM_DISABLE, OOM_SCORE_ADJ_MIN, Kill, OomReport, 
 from reprieve.model.snapshot import Snapshot
 from reprieve.oom.choose import Row, recompute
 from reprieve.oom.moments import elapsed_s
-from reprieve.rules.account import task_pages, total_bytes
+from reprieve.rules.account import largest_task, task_pages, total_bytes
 from reprieve.rules.evidence import lines
 from reprieve.units import duration, size
 
@@ -30,9 +30,8 @@ def small_victim(snapshot: Snapshot) -> Iterator[Finding]:
         row = _row(oom, victim)
         if victim is None or row is None or page is None:
             continue
-        others = [task for task in oom.tasks or () if task.pid != victim.pid]
-        hog = max(others, key=task_pages, default=None)
-        if hog is None or hog.comm is None or task_pages(hog) < 2 * task_pages(row):
+        hog = largest_task(oom)
+        if hog is None or hog is row or hog.comm is None or task_pages(hog) < 2 * task_pages(row):
             continue
         total = total_bytes(oom)
         if total is None or task_pages(hog) * page < total * _MATTERS:

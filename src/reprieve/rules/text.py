@@ -41,6 +41,7 @@ def _fields(text: str) -> Iterator[str]:
     """The names of the fields that follow each other behind the victim's name; anything else ends them."""
     start = re.search(_AFTER_NAME, text)
     at = len(text) if start is None else start.end()
-    while field := re.compile(_FIELD).match(text, at):
+    field_at = re.compile(_FIELD).match
+    while field := field_at(text, at):
         yield field[1]
         at = field.end()
