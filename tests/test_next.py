@@ -75,6 +75,8 @@ def test_each_kill_is_told_until_enough_is_free(reprieve: Run) -> None:
         (("--cgroup", "/app.slice/none"), "there is no cgroup /app.slice/none"),
         (("--cgroup", "/init.scope"), "has no memory limit"),
         (("--node", "7"), "there is no node 7"),
+        (("--node", "x"), "there is no node x"),
+        (("--node", "0-99999999999"), "there is no node 0-99999999999"),
         (("--without", "nobody-has-this-name"), "there is no process, unit or cgroup nobody-has-this-name"),
     ],
 )

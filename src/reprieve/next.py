@@ -11,9 +11,9 @@ from reprieve.machine.source import shown
 from reprieve.model.finding import Failure, Gap
 from reprieve.model.machine import Machine
 from reprieve.model.process import Process
-from reprieve.oom.choose import numbers
 from reprieve.oom.living import Domain, one_cgroup, predict, sequence, some_nodes, whole_machine
 from reprieve.rules import whatif
+from reprieve.rules.host import parse_nodes
 from reprieve.why import INCOMPLETE, colour, print_lines, width
 
 _MOST_KILLS = 1000  # told one after the other
@@ -88,7 +88,8 @@ def find_domain(machine: Machine, request: Request) -> Domain:
             raise Failure(f"{path} has no memory limit", hint=f"try one: --limit {request.cgroup}=512M")
         return domain
     if request.node is not None:
-        domain = some_nodes(machine, frozenset(numbers(request.node)))
+        nodes = parse_nodes(request.node)
+        domain = some_nodes(machine, nodes) if nodes else None
         if domain is None:
             there = ", ".join(str(node.number) for node in machine.nodes)
             raise Failure(f"there is no node {request.node}", hint=f"nodes with memory: {there or 'none were told'}")

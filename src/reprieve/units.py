@@ -24,12 +24,12 @@ def size(count_bytes: int) -> str:
 
 
 def percent(part: int, whole: int) -> str:
-    """A share in whole percent, with one digit after the point below ten.
+    """A share in whole percent, with one digit after the point below ten; of nothing it is all.
 
-    >>> percent(1, 3), percent(1, 300)
-    ('33 %', '0.3 %')
+    >>> percent(1, 3), percent(1, 300), percent(1, 0)
+    ('33 %', '0.3 %', '100 %')
     """
-    share = 100 * part / whole
+    share = 100 * part / whole if whole else 100.0
     return f"{share:.1f} %" if abs(share) < 9.95 else f"{share:.0f} %"
 
 

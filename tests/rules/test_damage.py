@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from reprieve.machine.events import summarise
@@ -10,6 +12,7 @@ from reprieve.model.oom import OomReport
 from reprieve.model.snapshot import Snapshot
 from reprieve.oom.report import read_reports
 from reprieve.rules import diagnose
+from reprieve.rules.host import node_short
 from tests.rules.cases import LOGS
 
 LOGS_TO_DAMAGE = (
@@ -31,6 +34,14 @@ def _diagnose(lines: list[str]) -> list[Finding]:
 
 def _lines(log: str) -> list[str]:
     return (LOGS / log).read_text(encoding="utf-8", errors="backslashreplace").splitlines()
+
+
+@pytest.mark.parametrize("nodes", ["9" * 5000, "0-1024", "1-", "x"])
+def test_nodes_that_no_kernel_prints_are_none(nodes: str) -> None:
+    text = "\n".join(_lines("lab/6.1.0-56-cloud-amd64__numa-cpuset.txt"))
+    (oom,) = (event for event in read_reports(text) if isinstance(event, OomReport))
+    assert list(node_short(Snapshot(ooms=(oom,))))
+    assert not list(node_short(Snapshot(ooms=(replace(oom, mems_allowed=nodes),))))
 
 
 @pytest.mark.parametrize("log", LOGS_TO_DAMAGE)

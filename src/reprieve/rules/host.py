@@ -1,5 +1,6 @@
 """The machine itself ran out, or the memory nodes that a process may use."""
 
+import re
 from collections.abc import Iterator
 
 from reprieve.model.finding import Finding, Remedy, quote
@@ -200,12 +201,10 @@ def parse_nodes(text: str | None) -> frozenset[int]:
     """
     nodes: set[int] = set()
     for word in (text or "").split(","):
-        first, _, last = word.partition("-")
-        if (
-            not first.isdecimal() or (last and not last.isdecimal()) or int(last or first) > 1023
-        ):  # MAX_NUMNODES is 1024
+        match = re.fullmatch(r"([0-9]{1,4})(?:-([0-9]{1,4}))?", word)
+        if match is None or (last := int(match[2] or match[1])) > 1023:  # MAX_NUMNODES is 1024
             return frozenset()
-        nodes.update(range(int(first), int(last or first) + 1))
+        nodes.update(range(int(match[1]), last + 1))
     return frozenset(nodes)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from reprieve.model.cgroup import Cgroup
 from reprieve.model.finding import NAME_END, NAME_START, Finding
-from reprieve.model.machine import HugePool, Machine, Segment, SwapArea, Tmpfs
+from reprieve.model.machine import HugePool, LiveNode, Machine, Segment, SwapArea, Tmpfs
 from reprieve.model.process import Process
 from reprieve.model.snapshot import Snapshot
 from reprieve.rules import SEVERITIES
@@ -17,6 +17,7 @@ from reprieve.rules.living import check
 from reprieve.rules.living.commit import commit_limit_near, overcommit_unbounded
 from reprieve.rules.living.groups import held_at_high, limits_exceed_memory, parent_below_child
 from reprieve.rules.living.kernel import huge_pages_reserved, segments_forgotten, tmpfs_holds
+from reprieve.rules.living.nodes import node_bound
 from reprieve.rules.living.order import exempt_holds, exemption_inherited, small_victim_next
 from reprieve.rules.living.settings import panic_set
 from reprieve.rules.living.shares import group_near_limit, process_holds
@@ -182,6 +183,24 @@ def test_a_group_counts_without_its_file_cache() -> None:
     assert near(current_bytes=39 * MIB, stat=cache) == []
     assert [one.subject for one in near(current_bytes=39 * MIB, stat=NO_CACHE)] == ["/app/web"]
     assert near(current_bytes=39 * MIB, stat=()) == []  # how much is cache was not told
+
+
+def test_of_a_limit_of_nothing_no_share_is_told() -> None:
+    none = with_group(V2, "/app/web", max_bytes=0, current_bytes=MIB, stat=NO_CACHE)
+    assert list(group_near_limit(Snapshot(machine=none), 0.8)) == []
+
+
+def test_a_full_node_is_a_wall_only_where_others_have_room() -> None:
+    def bound(inside: int, outside: int) -> list[Finding]:
+        free = {0: inside, 1: outside}
+        nodes = tuple(
+            LiveNode(number=number, meminfo=(("MemTotal", 1000 * MIB), ("MemFree", free[number]))) for number in free
+        )
+        return found(node_bound, replace(with_hog(mems_allowed="0"), nodes=nodes))
+
+    assert bound(0, 0) == []
+    assert bound(MIB, 50 * MIB) == []
+    assert [one.subject for one in bound(MIB, 500 * MIB)] == ["node 0"]
 
 
 # -- processes ---------------------------------------------------------------------------------------------------------

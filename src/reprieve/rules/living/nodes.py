@@ -7,9 +7,8 @@ from reprieve.model.machine import LiveNode
 from reprieve.model.oom import Workload
 from reprieve.model.process import Process
 from reprieve.model.snapshot import Snapshot
-from reprieve.oom.choose import numbers
 from reprieve.oom.groups import owner
-from reprieve.rules.host import open_nodes
+from reprieve.rules.host import open_nodes, parse_nodes
 from reprieve.rules.living.facts import living, named, own_bytes, process_line
 from reprieve.units import size
 
@@ -32,13 +31,13 @@ def node_bound(snapshot: Snapshot) -> Iterator[Finding]:
     every = {node.number for node in machine.nodes}
     walls: dict[str, list[Process]] = {}
     for process in living(machine):
-        if process.mems_allowed is not None and numbers(process.mems_allowed) & every < every:
+        if process.mems_allowed is not None and parse_nodes(process.mems_allowed) & every < every:
             walls.setdefault(process.mems_allowed, []).append(process)
     for allowed, bound in walls.items():
-        inside = [node for node in machine.nodes if node.number in numbers(allowed)]
+        inside = [node for node in machine.nodes if node.number in parse_nodes(allowed)]
         outside = [node for node in machine.nodes if node not in inside]
         total, left, elsewhere = sum(map(_total, inside)), sum(map(_left, inside)), sum(map(_left, outside))
-        if not total or left > total * _LOW or elsewhere < _ROOM * left:
+        if not total or left > total * _LOW or elsewhere <= max(_ROOM * left, total * _LOW):
             continue
         largest = max(bound, key=own_bytes)
         whose = owner(largest.cgroup or "/", machine.containers)

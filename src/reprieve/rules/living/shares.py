@@ -26,7 +26,7 @@ def group_near_limit(snapshot: Snapshot, share: float) -> Iterator[Finding]:
     machine = snapshot.machine
     for group in machine.cgroups if machine is not None else ():
         bound = own_bound(group)
-        if machine is None or bound is None or group.path == "/" or not group.current_bytes:
+        if machine is None or bound is None or group.path == "/" or not group.current_bytes or not bound.limit_bytes:
             continue
         held = bound.limit_bytes - bound.headroom_bytes
         if bound.cache_bytes is None or held < bound.limit_bytes * share:
