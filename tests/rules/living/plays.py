@@ -87,7 +87,7 @@ systemctl daemon-reload; systemctl start web; sleep 2
 _GROWS_IN_WEB = (
     _BYSTANDER
     + "sh -c 'echo $$ > /sys/fs/cgroup/system.slice/web.service/cgroup.procs; "
-    + "exec hog --mib 380 --name leak --adj -900'\nsleep 1; killall -0 bystander"
+    + "exec hog --mib 380 --name leak --adj -900'\nsleep 1; pgrep -x bystander"
 )
 _SETS_OWN = 'sh -c "echo 300 > /proc/self/oom_score_adj; exec hog --mib 60 --name app --hold -1"'
 
@@ -323,6 +323,6 @@ PLAYS = {
             (_SERVICE.format("OOMScoreAdjust=-500", "hog --mib 60 --name app --hold -1"), "it is so"),
             (_SERVICE.format("OOMPolicy=continue", _SETS_OWN), "the unit wants nothing"),
         ),
-        load=_holding("hog --mib 30 --name other --hold -1") + _SYSRQ + "killall -q -0 app",
+        load=_holding("hog --mib 30 --name other --hold -1") + _SYSRQ + "pgrep -x app",
     ),
 }
