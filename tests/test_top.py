@@ -95,7 +95,7 @@ def test_the_published_schema_is_the_one_in_force() -> None:
 
 def test_who_grows_is_told_with_how_sure_that_is(child: Child) -> None:
     grown = None
-    with watching("--batch", "--every", "1", "-n", "30") as (process, lines):
+    with watching("--batch", "--every", "1", "-n", "24") as (process, lines):
         for line in lines:
             child.do(f"take {8 * MIB}")
             for row in json.loads(line).get("processes", ()):

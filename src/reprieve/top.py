@@ -25,7 +25,6 @@ from reprieve.model.snapshot import Snapshot
 from reprieve.oom.groups import ancestors
 from reprieve.rules import diagnose
 from reprieve.rules.survey import Survey, Surveyor
-from reprieve.snapshot import load
 from reprieve.why import INCOMPLETE, colour, width
 
 _ROWS = 20
@@ -143,6 +142,8 @@ def _machine(origin: str | None, gaps: list[Gap]) -> Machine:
         return sampler.look()
     if os.path.isdir(origin):
         return observe(Host(origin), gaps, unique_s=0)
+    from reprieve.snapshot import load  # loads what reads JSON
+
     snapshot = load(origin)
     if snapshot.machine is None:
         raise Failure(f"{shown(origin)} tells of no machine", hint="reprieve snapshot -o FILE makes one that does")
