@@ -16,19 +16,23 @@ from lab.host import LabError, alone, call, debian_mirror, folder
 from lab.kernels import Kernel
 
 HERE = Path(__file__).parent
-MODULES = ("virtio_pci", "virtio_blk", "ext4", "lzo-rle", "lz4", "zstd", "zram", "loop")
-ROOT_SUITE = "bookworm"
-ROOT_MIB = 900  # 260 of them used; the rest is for swap files
-ROOT_PACKAGES = (
+MODULES = ("virtio_pci", "virtio_blk", "ext4", "lzo-rle", "lz4", "zstd", "zram", "loop", "overlay")
+SYSTEMD_PACKAGES = (
     *("systemd", "systemd-sysv", "systemd-oomd", "udev", "dbus", "libpam-systemd", "earlyoom", "kmod", "mount"),
     *("procps", "util-linux", "e2fsprogs", "busybox-static", "python3"),
 )
+ENGINE_PACKAGES = ("docker.io", "docker-cli", "podman", "crun", "uidmap", "dbus-user-session")
 # Nothing but the runner may start by itself: a timer that wakes up is another process in somebody's task table.
 MASKED = (
     *("apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer", "fstrim.timer"),
     *("e2scrub_reap.service", "systemd-pstore.service", "systemd-timesyncd.service", "getty.target"),
 )
-STARTED_BY_SCENARIOS = ("earlyoom.service", "systemd-oomd.service")
+STARTED_BY_SCENARIOS = (
+    *("earlyoom.service", "systemd-oomd.service", "docker.service", "docker.socket", "containerd.service"),
+    *("podman.service", "podman.socket", "podman-restart.service", "podman-auto-update.service"),
+    *("podman-auto-update.timer", "podman-clean-transient.service", "netavark-dhcp-proxy.service"),
+    "netavark-dhcp-proxy.socket",
+)
 RUNNER_UNIT = """\
 [Unit]
 Description=lab runner
@@ -41,6 +45,19 @@ OOMPolicy=continue
 Restart=always
 RestartSec=0
 """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Root:
+    """A Debian for the disk of a guest."""
+
+    suite: str
+    packages: tuple[str, ...]
+    mib: int  # of the disk: more than the files need, for swap files and images
+
+
+BOOKWORM = Root(suite="bookworm", packages=SYSTEMD_PACKAGES, mib=900)
+TRIXIE = Root(suite="trixie", packages=(*SYSTEMD_PACKAGES, *ENGINE_PACKAGES), mib=1800)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,33 +102,33 @@ def initramfs(kernel: Kernel) -> Path:
     return built
 
 
-def root_image() -> Path:
-    """The disk of the systemd guest: Debian, the runner as a unit, hog. Needs root to build. No guest writes to it."""
+def root_image(debian: Root) -> Path:
+    """The disk of a systemd guest: Debian, the runner as a unit, hog. Needs root to build. No guest writes to it."""
     parts = [hog().read_bytes(), (HERE / "runner.sh").read_bytes(), Path(__file__).read_bytes()]
-    built = folder() / f"root-{ROOT_SUITE}-{_digest(parts)}.ext4"
-    with alone("root"), tempfile.TemporaryDirectory(dir=folder(), prefix="root.") as name:
+    built = folder() / f"root-{debian.suite}-{_digest(parts)}.ext4"
+    with alone(f"root-{debian.suite}"), tempfile.TemporaryDirectory(dir=folder(), prefix="root.") as name:
         if not built.exists():
             if os.geteuid() != 0:
                 raise LabError("only root can build the systemd guest", hint="as root: python -m lab setup --systemd")
-            _remove_all(f"root-{ROOT_SUITE}-*.ext4")
+            _remove_all(f"root-{debian.suite}-*.ext4")
             root = Path(name) / "root"
             root.mkdir()
-            call(("tar", "-C", root, "-xf", _debian_tar()))
+            call(("tar", "-C", root, "-xf", _debian_tar(debian)))
             _furnish(root)
-            _make_disk(root, built)
+            _make_disk(root, built, debian.mib)
     return built
 
 
-def _debian_tar() -> Path:
-    packages = ",".join(ROOT_PACKAGES)
-    tar = folder() / f"debian-{ROOT_SUITE}-{_digest([packages.encode()])}.tar"
+def _debian_tar(debian: Root) -> Path:
+    packages = ",".join(debian.packages)
+    tar = folder() / f"debian-{debian.suite}-{_digest([packages.encode()])}.tar"
     if not tar.exists():
         mirror = debian_mirror()
         unseen = [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "man", "locale", "info")]
         half = tar.with_suffix(".half")
         options = ("--variant=minbase", "--format=tar", f"--include={packages}", f"--keyring={mirror.keyring}")
         no_recommends = '--aptopt=APT::Install-Recommends "false"'
-        call(("mmdebstrap", *options, no_recommends, *unseen, ROOT_SUITE, half, *mirror.sources(ROOT_SUITE)))
+        call(("mmdebstrap", *options, no_recommends, *unseen, debian.suite, half, *mirror.sources(debian.suite)))
         half.rename(tar)
     return tar
 
@@ -139,11 +156,11 @@ def _furnish(root: Path) -> None:
     (root / "etc/machine-id").write_text("0123456789abcdef0123456789abcdef\n")
 
 
-def _make_disk(root: Path, built: Path) -> None:
+def _make_disk(root: Path, built: Path, mib: int) -> None:
     half = built.with_suffix(".half")
     half.unlink(missing_ok=True)
     with open(half, "wb") as disk:
-        disk.truncate(ROOT_MIB << 20)
+        disk.truncate(mib << 20)
     # No journal: a guest is thrown away. No metadata_csum_seed, orphan_file: a 5.10 kernel mounts it too.
     call(("mke2fs", "-q", "-F", "-t", "ext4", "-m", "0", "-O", "^has_journal,^metadata_csum_seed", "-d", root, half))
     half.rename(built)

@@ -11,7 +11,8 @@ from lab import image, kernels
 from lab.guest import Guest, GuestDied, GuestSilent, Machine
 from lab.host import LabError, alone, call, folder
 
-MINI, FOUR, NUMA, SYSTEMD, SYSTEMD_V1 = MACHINES = ("mini", "four", "numa", "systemd", "systemd-v1")
+MACHINES = ("mini", "four", "numa", "systemd", "systemd-v1", "trixie")
+MINI, FOUR, NUMA, SYSTEMD, SYSTEMD_V1, TRIXIE = MACHINES
 BOOTS = 3  # a boot under TCG that hangs is rare, and tried again
 
 
@@ -39,11 +40,13 @@ def machine(series: str, kind: str) -> Machine:
         case "numa":
             return Machine(kernel=kernel, initramfs=initramfs, memory_mib=320, nodes_mib=(192, 128))
         case "systemd":
-            return Machine(kernel=kernel, initramfs=initramfs, memory_mib=512, root=image.root_image())
+            return Machine(kernel=kernel, initramfs=initramfs, memory_mib=512, root=image.root_image(image.BOOKWORM))
         case "systemd-v1":
             hierarchy = ("systemd.unified_cgroup_hierarchy=0",)
-            root = image.root_image()
+            root = image.root_image(image.BOOKWORM)
             return Machine(kernel=kernel, initramfs=initramfs, memory_mib=512, root=root, boot_words=hierarchy)
+        case "trixie":
+            return Machine(kernel=kernel, initramfs=initramfs, memory_mib=1024, root=image.root_image(image.TRIXIE))
         case _:
             raise LabError(f"no machine {kind}", hint=f"there are {', '.join(MACHINES)}")
 
