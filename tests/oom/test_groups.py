@@ -99,3 +99,11 @@ def test_the_limit_with_the_least_room_comes_first_and_an_empty_group_is_passed_
     empty = Cgroup(path="/empty", version=2, current_bytes=0, max_bytes=1)
     told = by_headroom([ROOT, LEAF, SLICE, empty, replace(SLICE, path="/unknown", current_bytes=None)])
     assert [(bound.group.path, bound.headroom_bytes) for bound in told] == [("/a", 10), ("/a/b", 40)]
+
+
+def test_a_limit_that_is_repeated_within_is_told_once_of_the_outer_group() -> None:
+    within = replace(LEAF, max_bytes=100)
+    assert [bound.group.path for bound in by_headroom([ROOT, within, SLICE])] == ["/a"]
+    fuller = replace(within, current_bytes=95)  # what is in it is not charged to the outer one
+    assert [bound.group.path for bound in by_headroom([ROOT, fuller, SLICE])] == ["/a/b", "/a"]
+    assert [bound.group.path for bound in by_headroom([ROOT, within, replace(SLICE, max_bytes="max")])] == ["/a/b"]

@@ -96,9 +96,23 @@ def own_bound(group: Cgroup) -> Bound | None:
 
 
 def by_headroom(groups: Iterable[Cgroup]) -> list[Bound]:
-    """The limits of the groups that hold anything, the one that is met first by the same growth of all first."""
-    bounds = [bound for group in groups if group.current_bytes and (bound := own_bound(group)) is not None]
-    return sorted(bounds, key=lambda bound: bound.headroom_bytes)
+    """The limits of the groups that hold anything, the one that is met first by the same growth of all first.
+
+    A limit that the group above has too is told once, of that group, which is full no later: crun puts the limits of a
+    container on a group within its scope again, and a pod of one container has the limit of that.
+    """
+    holding = {group.path: group for group in groups if group.current_bytes}
+    bounds = {path: bound for path, group in holding.items() if (bound := own_bound(group)) is not None}
+    told = [bound for path, bound in bounds.items() if not _repeats(bound, bounds.get(next(ancestors(path), "")))]
+    return sorted(told, key=lambda bound: bound.headroom_bytes)
+
+
+def _repeats(bound: Bound, above: Bound | None) -> bool:
+    return (
+        above is not None
+        and above.limit_bytes == bound.limit_bytes
+        and above.headroom_bytes <= bound.headroom_bytes  # else, in version 1, it does not count what is below it
+    )
 
 
 class Room(NamedTuple):
