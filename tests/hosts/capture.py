@@ -13,7 +13,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.states import MINI, NUMA, SYSTEMD, SYSTEMD_V1, saved
+from lab.states import MINI, NUMA, SYSTEMD, SYSTEMD_V1, TRIXIE, saved
 from reprieve.machine.memory import SYSCTLS
 from reprieve.machine.sysfs import SETTINGS
 
@@ -65,9 +65,44 @@ systemd-run -q --slice=app.slice --unit=batch -p MemoryMax=32M -p MemorySwapMax=
 systemctl set-property --runtime app.slice MemoryMax=128M MemoryLow=16M
 sleep 8
 """
+# An image of busybox and hog for the engines, which ask no registry; swap on the spare disk.
+IMAGE = """
+mkdir -p /lab/root/bin; cd /lab/root/bin; cp /bin/busybox /usr/local/bin/hog .; ln -s busybox sh; ln -s busybox sleep
+tar -C /lab/root -cf /lab/image.tar .; cd /; mkswap -q /dev/vda; swapon /dev/vda
+"""
+# No bridge: the guest's kernel has no netfilter.
+DOCKERD = """
+mkdir -p /etc/docker
+echo '{"bridge": "none", "iptables": false, "ip6tables": false}' > /etc/docker/daemon.json
+systemctl start docker && docker import - lab:1 < /lab/image.tar > /dev/null || exit 9
+"""
+# One with room, more likely to die than others; one without swap, where a child has been killed; one without limits.
+DOCKER = """
+run() { docker run --detach --network none "$@" > /dev/null || exit 9; }
+run --memory 64m --memory-reservation 48m --oom-score-adj 300 lab:1 hog --mib 20 --hold -1
+run --memory 48m --memory-swap 48m lab:1 sh -c 'hog --mib 100; exec sleep 900'
+run lab:1 sleep 900
+sleep 8
+"""
+# The same first one; a pod with a limit over two, one of them without swap; one of an ordinary user, under a limit.
+PODMAN = """
+run() { podman run --quiet --detach --network none "$@" > /dev/null || exit 9; }
+podman import --quiet /lab/image.tar lab:1 > /dev/null
+run --memory 64m --memory-reservation 48m --oom-score-adj 300 lab:1 hog --mib 20 --hold -1
+podman pod create --name app --infra=false --share= --memory 96m > /dev/null
+run --pod app --memory 48m --memory-swap 48m lab:1 sh -c 'hog --mib 8 --hold -1'
+run --pod app lab:1 sleep 900
+useradd --create-home user && loginctl enable-linger user && systemctl start user@1000
+su - user -c 'export XDG_RUNTIME_DIR=/run/user/1000 DBUS_SESSION_BUS_ADDRESS=unix:path=/run/user/1000/bus
+podman import --quiet /lab/image.tar lab:1 && podman run --quiet --detach --network none --memory 32m lab:1 sleep 900' \
+    > /dev/null || exit 9
+sleep 8
+"""
 KEPT = (
     r"/etc/|/proc/|/sys/(devices|kernel|module|block)/|/sys/fs/cgroup/(unified/)?cgroup\.controllers$|"
-    r"/sys/fs/cgroup/(memory/)?(app\.slice/(.*/)?|init\.scope/|user\.slice/|system\.slice/((cron|dbus)\.service/)?)?[^/]*$"
+    r"/sys/fs/cgroup/(memory/)?((app|machine)\.slice/(.*/)?|init\.scope/|"
+    r"user\.slice/([^/]+\.(slice|service)/)*(libpod-[^/]+/(container/)?)?|"
+    r"system\.slice/((cron|dbus|docker|containerd)\.service/|docker-[^/]+\.scope/)?)?[^/]*$"
 )
 
 
@@ -147,6 +182,11 @@ systemd-run -q --wait --pipe --unit=box -p MemoryMax=96M -p MemoryHigh=80M \\
         machine=SYSTEMD_V1,
         script=UNITS + MOUNTS + "groups /sys/fs/cgroup/memory; groups /sys/fs/cgroup/unified",
     ),
+    "v2-systemd-257": Capture(series="7", machine=TRIXIE, script=FILLED + UNITS + MOUNTS + "groups /sys/fs/cgroup"),
+    "docker-26": Capture(
+        series="6.12", machine=TRIXIE, script=IMAGE + DOCKERD + DOCKER + MOUNTS + "groups /sys/fs/cgroup"
+    ),
+    "podman-5": Capture(series="6.12", machine=TRIXIE, script=IMAGE + PODMAN + MOUNTS + "groups /sys/fs/cgroup"),
 }
 
 
@@ -161,7 +201,7 @@ def capture(name: str) -> None:
         if not path.startswith("/"):
             print(f"{name}: {line}", file=sys.stderr)
             continue
-        if wanted.machine in (SYSTEMD, SYSTEMD_V1) and re.match(KEPT, path) is None:
+        if wanted.machine not in (MINI, NUMA) and re.match(KEPT, path) is None:
             continue
         target = FOLDER / name / path.removeprefix("/")
         target.parent.mkdir(parents=True, exist_ok=True)

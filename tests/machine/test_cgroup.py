@@ -61,6 +61,8 @@ def group_here() -> Iterator[Path]:
     [
         ("v2-mini-6.12", "2", "/sys/fs/cgroup"),
         ("v2-systemd-252", "2", "/sys/fs/cgroup"),
+        ("docker-26", "2", "/sys/fs/cgroup"),
+        ("podman-5", "2", "/sys/fs/cgroup"),
         ("v1-mini-6.1", "1", "/sys/fs/cgroup/memory"),
         ("hybrid-systemd-252", "hybrid", "/sys/fs/cgroup/memory"),
     ],
