@@ -22,8 +22,10 @@ INSTALL := $(APT) install -y --no-install-recommends
 
 # journalctl and what fills a journal; a bus; what makes and opens packed logs; a user without rights
 TEST_PACKAGES := systemd dbus-daemon systemd-journal-remote util-linux groff gzip xz-utils zstd bzip2 grep
-# the browser; a systemd of our own, in a container; runtimes that live on with the heap they are told; container engines, and what runs in one
-SLOW_PACKAGES := systemd-container chromium fonts-dejavu-core default-jdk-headless nodejs docker.io podman busybox-static
+# the browser; a systemd of our own, in a container; runtimes and servers that live on with what they are told; container
+# engines, and what runs in one
+SLOW_PACKAGES := systemd-container chromium fonts-dejavu-core default-jdk-headless nodejs postgresql redis-server \
+	iproute2 docker.io podman busybox-static
 
 .build/python:
 	@mkdir -p .build

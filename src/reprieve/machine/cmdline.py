@@ -7,6 +7,7 @@ import errno
 import os
 import posixpath
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from stat import S_ISLNK, S_ISREG
 from typing import NamedTuple
 
@@ -41,7 +42,8 @@ def running(host: Host, processes: Collection[Process], names: Collection[str]) 
             if process.comm not in names and process.comm not in _MAIN:
                 continue
             words = _read(host, process.pid, "cmdline", {})
-            called = (words or b"").partition(b"\0")[0].rpartition(b"/")[2].decode(errors="backslashreplace")
+            first = (words or b"").partition(b"\0")[0].partition(b" ")[0]  # a title may follow it
+            called = first.rpartition(b"/")[2].decode(errors="backslashreplace")
             if called in names:
                 yield process, None
             continue
@@ -84,54 +86,79 @@ def _words(data: bytes) -> tuple[str, ...] | None:
 
 
 def read_file(host: Host, process: Process, path: str) -> str | None:
-    """The beginning of a file that a process named, as the process sees it; None if there is none we may read.
-
-    Links are followed within the root of the process alone, one name at a time: it could have made one that leads to a
-    device of ours, and swap it in while we look. What is no regular file is not opened.
-    """
-    folder = f"{host.root}/proc/{process.pid}"
+    """The beginning of a file that a process named, as the process sees it; None if there is none we may read."""
     try:
-        if not path.startswith("/"):
-            path = f"{os.readlink(f'{folder}/cwd')}/{path}"
-        descriptor = _open_within(host.root or f"{folder}/root", path)
-        try:
-            return os.read(descriptor, FILE_BYTES).decode(errors="backslashreplace")
-        finally:
-            os.close(descriptor)
+        return read_seen(host, process, path, FILE_BYTES).decode(errors="backslashreplace")
     except (OSError, ValueError):  # ValueError: a NUL in the path; either way there is nothing that can be read
         return None
 
 
-def _open_within(root: str, path: str) -> int:
-    """A regular file, opened for reading; a path that leads upwards ends at the root. Raises OSError."""
-    opened = [os.open(f"{root}/", _STEP | os.O_DIRECTORY)]
-    left, links = path.split("/")[::-1], 0
-    try:
-        while left:
-            name = left.pop()
-            if name == ".." and len(opened) > 1:
-                os.close(opened.pop())
-            if name in ("", ".", ".."):
-                continue
-            if len(opened) > _DEEP:
-                raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
-            step = os.open(name, _STEP | os.O_NOFOLLOW, dir_fd=opened[-1])
-            opened.append(step)
-            if S_ISLNK(os.fstat(step).st_mode):
-                target = os.readlink("", dir_fd=step)
-                os.close(opened.pop())
-                if (links := links + 1) > _LINKS:
-                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-                if target.startswith("/"):
-                    while len(opened) > 1:
-                        os.close(opened.pop())
-                left += target.split("/")[::-1]
-        if not S_ISREG(os.fstat(opened[-1]).st_mode):
+def read_seen(host: Host, process: Process, path: str, limit: int) -> bytes:
+    """The first `limit` bytes of a regular file, as a process sees it; what is none is not opened.
+
+    Raises OSError, and ValueError: a NUL in the path.
+    """
+    with reached(host, process, path) as step:
+        if not S_ISREG(os.fstat(step).st_mode):
             raise OSError(errno.EINVAL, "not a regular file")
-        return os.open(f"/proc/self/fd/{opened[-1]}", os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        descriptor = os.open(f"/proc/self/fd/{step}", os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        parts, left = [], limit
+        while left and (data := os.read(descriptor, min(left, 65536))):
+            parts.append(data)
+            left -= len(data)
+        return b"".join(parts)
+    finally:
+        os.close(descriptor)
+
+
+def names_seen(host: Host, process: Process, path: str) -> list[str]:
+    """What a folder holds, as a process sees it. Raises as `read_seen` does."""
+    with reached(host, process, path) as step:
+        return os.listdir(f"/proc/self/fd/{step}")
+
+
+@contextmanager
+def reached(host: Host, process: Process, path: str) -> Iterator[int]:
+    """What lies at a path as a process sees it, as a descriptor that is at it and has not opened it.
+
+    Links are followed within the root of the process alone, one name at a time: it could have made one that leads to a
+    device of ours, and swap it in while we look. A path that leads upwards ends at the root.
+    """
+    folder = f"{host.root}/proc/{process.pid}"
+    if not path.startswith("/"):
+        path = f"{os.readlink(f'{folder}/cwd')}/{path}"
+    opened = [os.open(f"{host.root or folder + '/root'}/", _STEP | os.O_DIRECTORY)]
+    try:
+        _walk(opened, path)
+        yield opened[-1]
     finally:
         for descriptor in opened:
             os.close(descriptor)
+
+
+def _walk(opened: list[int], path: str) -> None:
+    """From the root, which is open, to the end of the path; what is on the way stays open."""
+    left, links = path.split("/")[::-1], 0
+    while left:
+        name = left.pop()
+        if name == ".." and len(opened) > 1:
+            os.close(opened.pop())
+        if name in ("", ".", ".."):
+            continue
+        if len(opened) > _DEEP:
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+        step = os.open(name, _STEP | os.O_NOFOLLOW, dir_fd=opened[-1])
+        opened.append(step)
+        if S_ISLNK(os.fstat(step).st_mode):
+            target = os.readlink("", dir_fd=step)
+            os.close(opened.pop())
+            if (links := links + 1) > _LINKS:
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+            if target.startswith("/"):
+                while len(opened) > 1:
+                    os.close(opened.pop())
+            left += target.split("/")[::-1]
 
 
 _STEP = os.O_PATH | os.O_CLOEXEC

@@ -22,7 +22,9 @@ from reprieve.machine.memory import (
     tell_odd,
 )
 from reprieve.machine.nodejs import read_nodes_js
+from reprieve.machine.postgres import read_postgres
 from reprieve.machine.proc import measure_unique, read_processes
+from reprieve.machine.redis import read_redis
 from reprieve.machine.shm import find_largest, read_segments
 from reprieve.machine.sysfs import read_huge_pools, read_settings, read_zram
 from reprieve.machine.systemd import read_units
@@ -75,6 +77,8 @@ def observe(host: Host, gaps: list[Gap], *, unique_s: float = 0.1) -> Machine:
         processes=tuple(sorted(measure_unique(host, processes, told, budget_s=unique_s), key=lambda one: one.pid)),
         jvms=read_jvms(host, told, processes),
         nodes_js=read_nodes_js(host, told, processes),
+        postgres=read_postgres(host, told, processes),
+        redis=read_redis(host, told, processes),
     )
     _tell_view(machine, told)
     _tell_absent(machine, told)

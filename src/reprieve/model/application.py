@@ -41,3 +41,57 @@ class NodeJs:
     max_heap_size_bytes: int | None = None  # old and young together
     origins: Origins = ()
     unseen: tuple[str, ...] = ()  # where more may be told, and could not be read: "environment"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Postgres:
+    """A PostgreSQL server, by its postmaster. The fields are its settings; None: not told, and its own default holds.
+
+    They are what files and command line say: what is set for one role, database or session is not among them, and what
+    was changed in a file since the server read it is.
+    """
+
+    pid: int
+    start_ticks: int
+    postgres_version: str | None = None  # "15", "9.6": of the file PG_VERSION in its data
+    port: int | None = None
+    shared_buffers_bytes: int | None = None
+    huge_pages: str | None = None  # "try", "on", "off": for what is shared
+    wal_buffers_bytes: int | None = None  # -1, a share of shared_buffers, is None
+    max_connections: int | None = None
+    work_mem_bytes: int | None = None  # of each sort, hash and the like in a running query
+    hash_mem_multiplier: float | None = None  # how much more of it a hash may take, since 13
+    temp_buffers_bytes: int | None = None  # of each session that uses temporary tables
+    maintenance_work_mem_bytes: int | None = None
+    autovacuum_work_mem_bytes: int | None = None  # -1, as maintenance_work_mem, is None
+    autovacuum_max_workers: int | None = None
+    max_parallel_workers: int | None = None
+    backends: int | None = None  # that serve a connection now; None: which of its processes do could not be told
+    origins: Origins = ()
+    unseen: tuple[str, ...] = ()  # where more may be told, and could not be read: a file
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Redis:
+    """A Redis server. The fields are its settings; None: not told, and its own default holds.
+
+    What it said itself counts, and nothing else does then; where it could not be asked, command line and file do.
+    """
+
+    pid: int
+    start_ticks: int
+    redis_version: str | None = None
+    port: int | None = None  # 0: none, it listens on a socket of the file system alone
+    maxmemory_bytes: int | None = None  # 0: no bound
+    maxmemory_policy: str | None = None  # what it does there: "noeviction", "allkeys-lru", …
+    save: str | None = None  # "3600 1 300 100": after so many seconds with so many changes; "": never
+    appendonly: bool | None = None
+    replica_buffer_bytes: int | None = None  # client-output-buffer-limit of replicas, the hard one; 0: no bound
+    repl_backlog_size_bytes: int | None = None
+    replicas: int | None = None  # connected now
+    used_memory_bytes: int | None = None  # as it counts itself, what maxmemory is held against
+    used_memory_peak_bytes: int | None = None
+    last_cow_bytes: int | None = None  # what its last save copied, since it was written to meanwhile
+    last_save_failed: bool | None = None
+    origins: Origins = ()
+    unseen: tuple[str, ...] = ()  # where more may be told, and could not be read: "the server itself", a file

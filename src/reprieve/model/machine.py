@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from reprieve.model.application import Jvm, NodeJs
+from reprieve.model.application import Jvm, NodeJs, Postgres, Redis
 from reprieve.model.cgroup import Cgroup, Limit
 from reprieve.model.killer import Killer
 from reprieve.model.pressure import Pressure
@@ -150,3 +150,5 @@ class Machine:
     processes: tuple[Process, ...] = ()  # by pid
     jvms: tuple[Jvm, ...] = ()
     nodes_js: tuple[NodeJs, ...] = ()
+    postgres: tuple[Postgres, ...] = ()
+    redis: tuple[Redis, ...] = ()
