@@ -19,9 +19,10 @@ from tests.machine.real import missing, program
 _PATIENCE_S = 30
 
 
-def _binaries() -> list[str]:
-    """Debian keeps those of each version of PostgreSQL in a folder of their own."""
-    return [str(path) for path in sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)]
+def of_postgres(name: str) -> str:
+    """A program of PostgreSQL; Debian keeps those of each version in a folder of their own."""
+    folders = [str(path) for path in sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)]
+    return shutil.which(name, path=os.pathsep.join(folders)) or program(name)
 
 
 def user() -> str | None:
@@ -50,6 +51,15 @@ class Postgres:
     pid: int  # of the postmaster
     folder: Path  # where its data and its socket are
 
+    def waiting(self) -> int:
+        """How many sessions sleep, having done what they were told before."""
+        asleep = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+        return int(self.psql(asleep).stdout or 0)
+
+    def wake(self) -> None:
+        """End those that sleep."""
+        self.psql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'")
+
     def psql(self, *commands: str) -> subprocess.CompletedProcess[str]:
         """Run commands in one session."""
         return self.start(*commands).finish()
@@ -57,7 +67,7 @@ class Postgres:
     def start(self, *commands: str) -> Session:
         """Begin a session that runs commands."""
         words = [word for command in commands for word in ("-c", command)]
-        argv = [program("psql"), "-h", str(self.folder), "-U", "postgres", "-AtqX", "-v", "ON_ERROR_STOP=1", *words]
+        argv = [of_postgres("psql"), "-h", str(self.folder), "-U", "postgres", "-AtqX", "-v", "ON_ERROR_STOP=1", *words]
         return Session(
             process=subprocess.Popen(
                 [*argv, "postgres"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL
@@ -83,7 +93,7 @@ def data_of_postgres(folder: Path) -> Iterator[Path]:
     reachable(folder.parent)
     folder.mkdir()
     own(folder)
-    argv = (program("initdb", *_binaries()), "-D", str(folder), "-U", "postgres", "-A", "trust", "--no-sync")
+    argv = (of_postgres("initdb"), "-D", str(folder), "-U", "postgres", "-A", "trust", "--no-sync")
     subprocess.run((*argv, "--locale=C", "--encoding=UTF8"), user=user(), check=True, capture_output=True, cwd="/")
     yield folder
 
@@ -91,9 +101,9 @@ def data_of_postgres(folder: Path) -> Iterator[Path]:
 @contextmanager
 def postgres(data: Path, *words: str, group: Path | None = None) -> Iterator[Postgres]:
     """Run a server in the foreground, in a cgroup; without TCP."""
-    argv = (program("postgres", *_binaries()), "-D", str(data), "-k", str(data), "-h", "", "-F", *words)
+    argv = (of_postgres("postgres"), "-D", str(data), "-k", str(data), "-h", "", "-F", *words)
     with _running(argv, group, data / "log") as process:
-        ready = (program("psql"), "-h", str(data), "-U", "postgres", "-c", "select 1", "postgres")
+        ready = (of_postgres("psql"), "-h", str(data), "-U", "postgres", "-c", "select 1", "postgres")
         _wait(process, data / "log", lambda: subprocess.run(ready, capture_output=True).returncode == 0)
         yield Postgres(pid=process.pid, folder=data)
 
@@ -102,9 +112,12 @@ def postgres(data: Path, *words: str, group: Path | None = None) -> Iterator[Pos
 class Redis:
     """A running server."""
 
-    pid: int
-    folder: Path
+    process: subprocess.Popen[bytes]
     socket: Path
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
 
     def cli(self, *words: str, given: str | None = None) -> subprocess.CompletedProcess[str]:
         """Say something to it."""
@@ -122,7 +135,7 @@ def redis(folder: Path, *words: str, group: Path | None = None, before: Sequence
     argv = argv if "--port" in words else (*argv, "--port", "0")
     with _running(argv, group, folder / "log") as process:
         _wait(process, folder / "log", socket.is_socket)
-        yield Redis(pid=process.pid, folder=folder, socket=socket)
+        yield Redis(process=process, socket=socket)
 
 
 @contextmanager

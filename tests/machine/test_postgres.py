@@ -23,7 +23,7 @@ from tests.machine.servers import data_of_postgres, postgres
 
 KIB, MIB = 1 << 10, 1 << 20
 ARGV = ("/usr/lib/postgresql/15/bin/postgres", "-D", "/data")
-NOT_TOLD = Postgres(pid=7, start_ticks=9000, backends=0)
+CONFIG = "/data/postgresql.conf"
 
 
 def stat(pid: int, ppid: int, comm: str = "postgres") -> bytes:
@@ -82,8 +82,8 @@ def test_a_program_of_another_name_is_none_whatever_it_calls_itself(tmp_path: Pa
     assert seen(host) == ((), [])
 
 
-def test_a_server_whose_files_are_not_there_is_told_nothing(tmp_path: Path) -> None:
-    assert only(tree(tmp_path, *ARGV)) == NOT_TOLD
+def test_of_a_server_whose_files_are_not_there_it_is_said_that_they_were_not_seen(tmp_path: Path) -> None:
+    assert only(tree(tmp_path, *ARGV)) == Postgres(pid=7, start_ticks=9000, backends=0, unseen=(CONFIG,))
 
 
 # -- what is told, and where -------------------------------------------------------------------------------------------
@@ -330,11 +330,11 @@ def test_the_connections_of_a_real_server_are_counted(data: Path) -> None:
         before, _ = living(server.pid)
         sessions = [server.start("SELECT pg_sleep(600)") for _ in range(3)]
         try:
-            while server.psql("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'").stdout != "3\n":
+            while server.waiting() < 3:
                 pass
             during, _ = living(server.pid)
         finally:
-            server.psql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'")
+            server.wake()
             for session in sessions:
                 session.finish()
     assert (before.backends, during.backends) == (0, 3)

@@ -176,10 +176,9 @@ def _read_files(files: Files, argued: Told, pgdata: str | None) -> tuple[Told, s
     folder = argued.values.get("data_directory") or pgdata or "."
     folder = folder if folder.startswith("/") else "."
     config = argued.values.get("config_file", f"{folder}/postgresql.conf")
-    if config.startswith("/") or config == "./postgresql.conf":
-        _read_file(files, told, config, 0)
-    else:
-        files.unseen.append(config)
+    followed = config.startswith("/") or config == "./postgresql.conf"
+    if not (followed and _read_file(files, told, config, 0)) and config not in files.unseen:
+        files.unseen.append(config)  # every server has it
     data = told.values.get("data_directory", folder)
     data = data if data.startswith("/") else folder
     _read_file(files, told, f"{data}/postgresql.auto.conf", 0)
@@ -187,10 +186,11 @@ def _read_files(files: Files, argued: Told, pgdata: str | None) -> tuple[Told, s
     return told, version if re.fullmatch(r"[0-9]{1,2}(\.[0-9]{1,2})?", version) else None
 
 
-def _read_file(files: Files, told: Told, path: str, depth: int) -> None:
+def _read_file(files: Files, told: Told, path: str, depth: int) -> bool:
+    """False if there is none that can be read."""
     text = files.text(path)
     if text is None:
-        return
+        return False
     settings, odd = parse_file(text)
     files.odd(path, odd)
     for line, name, value in settings:
@@ -200,6 +200,7 @@ def _read_file(files: Files, told: Told, path: str, depth: int) -> None:
                     _read_file(files, told, one, depth + 1)
         else:
             told.put(name, value, f"{path}:{line}")
+    return True
 
 
 def _included(files: Files, folder: str) -> Iterable[str]:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 from reprieve.units import GIB, MIB, size
 
 _STEP = 16 * MIB  # proposals are round figures
+_WORK_STEP = MIB // 4  # those for each of many, too
 
 
 class Amount(NamedTuple):
@@ -80,6 +81,64 @@ def limit_for_heap(heap_bytes: int, beside_bytes: int) -> Amount:
     proposed = _round_up(heap_bytes + rest)
     formula = f"{size(heap_bytes)} heap + {size(rest)} for all that is no heap, in steps of 16 MiB: {size(proposed)}"
     return Amount(count_bytes=proposed, formula=formula)
+
+
+def limit_for(wanted_bytes: int, formula: str) -> Amount:
+    """A limit under which so much fits."""
+    proposed = _round_up(wanted_bytes)
+    return Amount(count_bytes=proposed, formula=f"{formula}, in steps of 16 MiB: {size(proposed)}")
+
+
+def work_mem_that_fits(room_bytes: int, beside_bytes: int, workers: int, factor: float) -> Amount | None:
+    """PostgreSQL's work_mem with which so many workers fit beside all else, with a tenth to spare.
+
+    `factor` is how many times as much a hash may take. None if it would be less than 1 MiB.
+    """
+    spare = room_bytes // 10
+    proposed = int((room_bytes - spare - beside_bytes) / (workers * factor)) // _WORK_STEP * _WORK_STEP
+    if proposed < MIB:
+        return None
+    times = f" / {factor:g}" if factor > 1 else ""
+    less = f"{size(room_bytes)} − {size(spare)}, a tenth, − {size(beside_bytes)} for all else"
+    formula = f"({less}) / {workers} connections and workers{times}, in steps of 256 KiB: {size(proposed)}"
+    return Amount(count_bytes=proposed, formula=formula)
+
+
+def connections_that_fit(room_bytes: int, beside_bytes: int, each_bytes: int) -> Amount | None:
+    """How many connections of PostgreSQL fit beside all else, with a tenth to spare; None if fewer than 5 would."""
+    spare = room_bytes // 10
+    fit = (room_bytes - spare - beside_bytes) // each_bytes
+    less = f"{size(room_bytes)} − {size(spare)}, a tenth, − {size(beside_bytes)} for all else"
+    return None if fit < 5 else Amount(count_bytes=fit, formula=f"({less}) / {size(each_bytes)} = {fit}")
+
+
+def maxmemory_that_fits(room_bytes: int, buffers_bytes: int, *, saving: bool) -> Amount | None:
+    """Redis' maxmemory under a limit: a quarter, 16 MiB at least, is for what it does not count, half if it saves.
+
+    Not counted are the server itself, buffers of clients, what the allocator cannot give back. None if none fits.
+    """
+    spare = max(room_bytes // 4, 16 * MIB)
+    left = room_bytes - spare - buffers_bytes
+    proposed = (left // 2 if saving else left) // MIB * MIB
+    if proposed < MIB:
+        return None
+    less = f" − {size(buffers_bytes)} for replicas" if buffers_bytes else ""
+    said = f"{size(room_bytes)} − {size(spare)}, a quarter (16 MiB at least),{less}".rstrip(",")
+    formula = f"({said}) / 2, as a save may copy all = {size(proposed)}" if saving else f"{said} = {size(proposed)}"
+    return Amount(count_bytes=proposed, formula=formula)
+
+
+def pool_that_fits(room_bytes: int, beside_bytes: int, each_bytes: int, present: int) -> Amount | None:
+    """How many workers fit beside all else, with a tenth to spare; None if none would, or no fewer than there are."""
+    spare = room_bytes // 10
+    fit = (room_bytes - spare - beside_bytes) // each_bytes
+    if not 1 <= fit < present:
+        return None
+    formula = (
+        f"({size(room_bytes)} − {size(spare)}, a tenth, − {size(beside_bytes)} of all else) / {size(each_bytes)}, the "
+        f"largest = {fit} of {present}"
+    )
+    return Amount(count_bytes=fit, formula=formula)
 
 
 def swap_size(swappable_bytes: int) -> Amount:

@@ -18,6 +18,9 @@ from reprieve.rules.living.kernel import (
 from reprieve.rules.living.killers import killer_powerless, killers_compete, oomd_watches_nothing
 from reprieve.rules.living.nodes import node_bound
 from reprieve.rules.living.order import exempt_holds, exemption_inherited, small_victim_next
+from reprieve.rules.living.pool import pool_exceeds_limit
+from reprieve.rules.living.postgres import postgres_backends_spared, postgres_exceeds_limit
+from reprieve.rules.living.redis import redis_exceeds_limit, redis_fork_refused, redis_nearly_full, redis_unbounded
 from reprieve.rules.living.runtimes import (
     jvm_heap_exceeds_limit,
     jvm_settings_exceed_limit,
@@ -43,6 +46,13 @@ CHECKS = (
     jvm_heap_exceeds_limit,
     node_heap_exceeds_limit,
     jvm_settings_exceed_limit,
+    redis_unbounded,
+    redis_exceeds_limit,
+    redis_nearly_full,
+    redis_fork_refused,
+    postgres_exceeds_limit,
+    postgres_backends_spared,
+    pool_exceeds_limit,
     exempt_holds,
     exemption_inherited,
     small_victim_next,

@@ -33,7 +33,7 @@ def commit_limit_near(snapshot: Snapshot) -> Iterator[Finding]:
     if ram is not None and not setting(machine, "vm.overcommit_kbytes"):
         ratio = commit_ratio(promised, ram - huge_bytes(machine), figure(machine, "SwapTotal") or 0)
         if ratio is not None:
-            remedies = (_allow_more(*ratio),)
+            remedies = (allow_more(*ratio),)
     yield Finding(
         code="commit-limit-near",
         severity="warning",
@@ -84,7 +84,8 @@ def overcommit_unbounded(snapshot: Snapshot) -> Iterator[Finding]:
     )
 
 
-def _allow_more(ratio: int, formula: str) -> Remedy:
+def allow_more(ratio: int, formula: str) -> Remedy:
+    """Raise vm.overcommit_ratio to so many percent."""
     place = Place(kind="sysctl", key="vm.overcommit_ratio")
     return Remedy(
         title=f"Allow {ratio} % of RAM to be promised (a file in /etc/sysctl.d keeps it after a reboot)",

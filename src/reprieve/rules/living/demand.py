@@ -5,13 +5,15 @@ from typing import NamedTuple
 
 from reprieve.model.machine import Machine
 from reprieve.rules.living import heaps
+from reprieve.rules.living.postgres import most_of_postgres
+from reprieve.rules.living.redis import most_of_redis
 
 
 class Demand(NamedTuple):
     """What one application may come to hold."""
 
     pid: int
-    what: str  # "JVM", "Node.js"
+    what: str  # "JVM", "Node.js", "PostgreSQL", "Redis"
     bytes: int
     formula: str
 
@@ -28,3 +30,9 @@ def demands(machine: Machine) -> Iterator[Demand]:
         if old is not None:
             parts = heaps.least_of_node(machine, node, old)
             yield Demand(node.pid, "Node.js", heaps.total(parts), heaps.formula(parts))
+    for postgres in machine.postgres:
+        parts = most_of_postgres(machine, postgres)
+        yield Demand(postgres.pid, "PostgreSQL", heaps.total(parts), heaps.formula(parts))
+    for redis in machine.redis:
+        if parts := most_of_redis(redis):
+            yield Demand(redis.pid, "Redis", heaps.total(parts), heaps.formula(parts))

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from reprieve.model.application import Jvm, NodeJs
+from reprieve.model.application import Jvm, NodeJs, Postgres, Redis
 from reprieve.model.cgroup import Cgroup
 from reprieve.model.machine import Machine
 from reprieve.model.process import Process
@@ -37,7 +37,7 @@ def _share(whole: int, percentage: float) -> int:
     return int(whole * min(max(0.0, percentage), 100.0) / 100)
 
 
-def process_of(machine: Machine, runtime: Jvm | NodeJs) -> Process | None:
+def process_of(machine: Machine, runtime: Jvm | NodeJs | Postgres | Redis) -> Process | None:
     """The process that it is."""
     pid, start = runtime.pid, runtime.start_ticks
     return next((one for one in machine.processes if one.pid == pid and one.start_ticks == start), None)
