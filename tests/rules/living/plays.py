@@ -72,11 +72,20 @@ _AVAILABLE = "awk '/^MemAvailable/ {print int($2 / 1024)}' /proc/meminfo"
 
 # What no such guest has, by the test that has it.
 _RUNTIMES = "real ones, under limits they fit or not: tests/rules/living/test_runtimes.py"
+_SERVERS = "real servers: tests/rules/living/test_servers.py"
+_SERVERS_IN_GUEST = "real servers, in a guest: tests/rules/living/test_servers_in_guest.py"
 IN_OTHER_TESTS = {
     "node-bound": "two memory nodes: tests/rules/living/test_nodes.py",
     "jvm-heap-exceeds-limit": _RUNTIMES,
     "jvm-settings-exceed-limit": _RUNTIMES,
     "node-heap-exceeds-limit": _RUNTIMES,
+    "redis-unbounded": _SERVERS,
+    "redis-exceeds-limit": _SERVERS,
+    "redis-nearly-full": _SERVERS,
+    "redis-fork-refused": _SERVERS_IN_GUEST,
+    "postgres-exceeds-limit": _SERVERS,
+    "postgres-backends-spared": _SERVERS_IN_GUEST,
+    "pool-exceeds-limit": "programs with workers: tests/rules/living/test_servers.py",
 }
 
 # A service with this file; what stands in it about memory, and what it runs.
