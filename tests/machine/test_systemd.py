@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -77,6 +78,8 @@ class Listener:
 
     def _talk(self, asker: socket.socket) -> None:
         asked = asker.recv(4096)
+        if not self.greeting:
+            return
         asker.sendall(self.greeting)
         asked = asker.recv(4096).removeprefix(b"BEGIN\r\n")
         answers = iter(self.answers)
@@ -168,8 +171,6 @@ def test_a_socket_at_which_nobody_waits_costs_its_deadline(tmp_path: Path) -> No
 @pytest.mark.parametrize("greeting", [b"REJECTED DBUS_COOKIE_SHA1\r\n", b"SSH-2.0-OpenSSH_9.2p1\r\n", b"", b"x" * 9000])
 def test_who_refuses_or_is_no_bus_is_told(bus: Listener, greeting: bytes) -> None:
     bus.greeting = greeting
-    if not greeting:
-        bus.answers = []
     units, gaps, whole = bus.ask()
     assert (units, whole) == ({}, False)
     assert [gap.hint for gap in gaps] == [HINT]
@@ -298,3 +299,25 @@ def test_names_that_are_no_text_enter_as_text(tmp_path: Path) -> None:
     (unit,) = read_units(Host(str(tmp_path)), [], [])
     assert unit.name == "\\xff.service"
     assert unit.lines[0].path == "/etc/systemd/system/\\xff.service"
+
+
+def test_a_bus_that_never_stops_talking_is_left(bus: Listener) -> None:
+    of_another = recorded()[3]  # an answer to what was not asked yet
+    bus.answers = [bus.answers[0], of_another * (65 * 2**20 // len(of_another))]
+    units, gaps, whole = bus.ask(deadline_s=60)
+    assert (units, whole) == ({}, False)
+    assert [gap.reason for gap in gaps] == ["its answer is none of systemd's manager: it says more than any honest bus"]
+
+
+def test_what_we_do_between_answers_does_not_count(bus: Listener) -> None:
+    from jeepney.wrappers import DBusAddress, new_method_call
+
+    from reprieve.machine.bus import Bus
+
+    question = new_method_call(DBusAddress("/x", "x.y"), "X")
+    with Bus(str(bus.path), 1.0) as asked:
+        told = []
+        for answer in asked.ask([question] * 4):
+            time.sleep(0.4)  # together longer than the deadline
+            told.append(answer.asked)
+    assert told == [0, 1, 2, 3]

@@ -1,8 +1,9 @@
-"""The system bus of D-Bus: one connection, one deadline for all that is asked on it."""
+"""The system bus of D-Bus: one connection, and one deadline for all waiting on it."""
 
 import socket
 import struct
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from time import monotonic
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -12,6 +13,7 @@ from jeepney.low_level import Header, HeaderFields, Message, MessageType, calc_m
 from jeepney.wrappers import DBusAddress, new_method_call
 
 _MESSAGE_BYTES = 16 * 1024 * 1024  # 10,000 units in one list are 2 MiB
+_ALL_BYTES = 64 * 1024 * 1024  # in one connection: 2,000 units are 30 MiB
 _AHEAD = 16  # questions asked before the first of them is answered
 _HELLO = DBusAddress("/org/freedesktop/DBus", "org.freedesktop.DBus", "org.freedesktop.DBus")
 _SIZES = {b"y": 1, b"n": 2, b"q": 2, b"b": 4, b"i": 4, b"u": 4, b"x": 8, b"t": 8, b"d": 8}
@@ -99,18 +101,22 @@ def _after(data: bytes, at: int, signature: bytes, number: Any) -> int | None:
 class Bus:
     """A connection to the bus; a context manager that closes it.
 
+    The deadline is of all the time that is spent on waiting: what we do in between, on a machine that is busy or short
+    of memory, is not the fault of the bus.
+
     Everything on it raises OSError, TimeoutError among them when the deadline is over, or ValueError if what listens
     there speaks no D-Bus.
     """
 
     def __init__(self, path: str, deadline_s: float) -> None:
-        self._until = monotonic() + deadline_s
+        self._left_s = deadline_s
         self._received = bytearray()
+        self._all = 0
         self._serial = 0
         self._socket = socket.socket(socket.AF_UNIX)
         try:
-            self._wait()
-            self._socket.connect(path)
+            with self._waiting():
+                self._socket.connect(path)
             self._authenticate()
             for answer in self.ask([new_method_call(_HELLO, "Hello")]):
                 if answer.error is not None:
@@ -134,8 +140,7 @@ class Bus:
             while sent < len(questions) and len(waiting) < _AHEAD:
                 self._serial += 1
                 waiting[self._serial] = sent
-                self._wait()
-                self._socket.sendall(questions[sent].serialise(self._serial))
+                self._send(questions[sent].serialise(self._serial))
                 sent += 1
             data = self._message()
             try:
@@ -162,23 +167,34 @@ class Bus:
     def _authenticate(self) -> None:
         talk = Authenticator()
         for said in talk:
-            self._wait()
-            self._socket.sendall(said)
+            self._send(said)
             talk.feed(self._block())  # raises AuthenticationError, a ValueError
-        self._wait()
-        self._socket.sendall(BEGIN)
+        self._send(BEGIN)
+
+    def _send(self, data: bytes) -> None:
+        with self._waiting():
+            self._socket.sendall(data)
 
     def _receive(self, size: int) -> None:
         while len(self._received) < size:
             self._received += self._block()
 
     def _block(self) -> bytes:
-        self._wait()
-        block = self._socket.recv(65536)
+        with self._waiting():
+            block = self._socket.recv(65536)
+        self._all += len(block)
         if not block:
             raise ValueError("the bus hung up")
+        if self._all > _ALL_BYTES:
+            raise ValueError("it says more than any honest bus")
         return block
 
-    def _wait(self) -> None:
-        """Let the next call wait for what is left until the deadline; 0 would not wait at all, and is another error."""
-        self._socket.settimeout(max(self._until - monotonic(), 0.001))
+    @contextmanager
+    def _waiting(self) -> Iterator[None]:
+        """Let a call wait for what is left until the deadline; 0 would not wait at all, and is another error."""
+        self._socket.settimeout(max(self._left_s, 0.001))
+        began = monotonic()
+        try:
+            yield
+        finally:
+            self._left_s -= monotonic() - began
