@@ -18,7 +18,7 @@ from pathlib import Path
 
 from lab.guest import Answer
 from lab.host import LabError, alone, call, folder
-from lab.image import _debian_tar  # image.py stays as it is: saved guests are named by its bytes
+from lab.image import BOOKWORM, _debian_tar  # image.py stays as it is: saved guests are named by its bytes
 
 _BOOT_S = 60
 _CGROUPS = Path("/sys/fs/cgroup")
@@ -104,7 +104,7 @@ def _left() -> set[Path]:
 
 def _tree() -> Path:
     """A Debian in a folder, as it comes: nobody writes to it."""
-    tar = _debian_tar()
+    tar = _debian_tar(BOOKWORM)
     tree = folder() / tar.name.replace("debian-", "tree-").removesuffix(".tar")
     with alone("tree"):
         if not tree.exists():
