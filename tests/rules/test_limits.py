@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 from dataclasses import replace
@@ -10,12 +11,19 @@ from typing import Literal
 
 import pytest
 
+from reprieve.machine.demo import small_cgroup
+from reprieve.model.finding import Failure
+from reprieve.model.oom import OomReport
 from reprieve.model.snapshot import Snapshot
 from reprieve.oom.paths import workload
+from reprieve.oom.report import read_reports
 from reprieve.rules import diagnose
-from reprieve.rules.limits import cgroup_limit, reached, set_limit, written
+from reprieve.rules.host import open_nodes
+from reprieve.rules.limits import cgroup_limit, reached, set_limit, whole, written
+from reprieve.rules.swap import allow_swap
 from reprieve.show import answer, escape
-from tests.rules.cases import snapshot
+from tests.machine.real import missing
+from tests.rules.cases import LOGS, snapshot
 
 ID = 64 * "a"
 UID = "10d16a28-60ff-475f-a631-510d9792219f"
@@ -62,6 +70,61 @@ def test_a_limit_is_set_as_its_maker_wants_it(path: str, command: str) -> None:
     assert shlex.join(set_limit(workload(path), 96 * MIB)[1][-1]) == command
 
 
+@pytest.mark.parametrize(
+    "path", ["/system.slice/nginx.service/worker", f"/docker/{ID}/inner", f"/kubepods/burstable/pod{UID}/{ID}/inner"]
+)
+def test_a_group_inside_a_unit_or_a_container_has_a_limit_of_its_own(path: str) -> None:
+    group = workload(path)
+    settings, (command,), _ = set_limit(group, 96 * MIB)
+    assert settings == ()
+    assert shlex.join(command) == f"""sh -c 'echo 100663296 > "$0"' /sys/fs/cgroup{path}/memory.max"""
+    (swap,) = allow_swap(group, old_cgroups=False)
+    assert swap.commands[0][-1] == f"/sys/fs/cgroup{path}/memory.swap.max"
+    above = whole(group)
+    assert above.path == path.rpartition("/")[0]
+    assert set_limit(above, 96 * MIB) == set_limit(workload(above.path), 96 * MIB)
+
+
+def test_the_group_that_crun_makes_in_a_container_is_the_container() -> None:
+    path = f"/machine.slice/libpod-{ID}.scope"
+    assert set_limit(workload(f"{path}/container"), 96 * MIB) == set_limit(workload(path), 96 * MIB)
+
+
+def test_the_claim_names_the_group_whose_limit_it_was() -> None:
+    text = (LOGS / "lab/6.1.0-56-cloud-amd64__memcg.txt").read_text()
+    (oom,) = (event for event in read_reports(text) if isinstance(event, OomReport))
+    inside = workload("/system.slice/nginx.service/worker")
+    (finding,) = cgroup_limit(Snapshot(ooms=(replace(oom, limit_of=inside, workload=inside),)))
+    assert escape.plain(finding.claim).startswith("worker in nginx.service reached its own memory limit")
+
+
+@pytest.mark.parametrize("path", ["/../app", "/../app/nginx.service", f"/../docker/{ID}/inner"])
+def test_of_a_path_that_leads_upwards_no_file_is_known(path: str) -> None:
+    group = workload(path)
+    assert set_limit(group, 96 * MIB)[:2] == ((), ())
+    assert allow_swap(group, old_cgroups=False) == ()
+    assert open_nodes(group) is None
+
+
+@pytest.mark.parametrize("path", ["/system.slice/nginx.service", "/system.slice/nginx.service/worker", "/app"])
+def test_in_the_first_version_systemd_sets_no_swap(path: str) -> None:
+    (remedy,) = allow_swap(workload(path), old_cgroups=True)
+    assert remedy.title.endswith("raise memory.memsw.limit_in_bytes of the group")
+    assert (remedy.commands, remedy.settings) == ((), ())
+
+
+def test_no_file_is_kept_for_a_scope_whose_name_may_come_again() -> None:
+    scope = workload("/system.slice/run-r1.scope")
+    (remedy,) = allow_swap(scope, old_cgroups=False)
+    for command in (*remedy.commands, open_nodes(scope)):
+        assert command is not None
+        assert command[:3] == ("systemctl", "set-property", "--runtime")
+
+
+def test_a_service_of_a_container_is_no_unit_of_the_machine() -> None:
+    assert open_nodes(workload(f"/docker/{ID}/system.slice/nginx.service")) is None
+
+
 def test_a_pod_is_found_by_its_uid_before_its_limit_is_set() -> None:
     find, update = set_limit(workload(f"/kubepods/burstable/pod{UID}/{ID}"), 96 * MIB)[1]
     assert UID in shlex.join(find)
@@ -80,6 +143,30 @@ def test_in_the_first_version_the_limit_for_both_is_raised_first() -> None:
         "/sys/fs/cgroup/memory/app/memory.memsw.limit_in_bytes",
         "/sys/fs/cgroup/memory/app/memory.limit_in_bytes",
     )
+
+
+def test_in_the_first_version_the_limit_for_both_is_lowered_last() -> None:
+    first, second = set_limit(workload("/app"), 96 * MIB, swap=0, old_cgroups=True, lower=True)[1]
+    assert (first[-1], second[-1]) == (
+        "/sys/fs/cgroup/memory/app/memory.limit_in_bytes",
+        "/sys/fs/cgroup/memory/app/memory.memsw.limit_in_bytes",
+    )
+
+
+@pytest.mark.parametrize(("limit", "wanted", "lower"), [(64, 96, False), (96, 64, True)])
+def test_the_kernel_takes_the_limits_of_a_group_in_that_order(limit: int, wanted: int, lower: bool) -> None:
+    try:
+        with small_cgroup(f"reprieve-test-{os.getpid()}", limit * MIB) as group:
+            folder = Path(group.folder)
+            old, both = (folder / "memory.limit_in_bytes").exists(), (folder / "memory.memsw.limit_in_bytes").exists()
+            swap = 0 if both else None
+            for command in set_limit(workload(group.path), wanted * MIB, swap=swap, old_cgroups=old, lower=lower)[1]:
+                subprocess.run(command, check=True)
+            files = ["memory.limit_in_bytes"] if old else ["memory.max"]
+            for file in (*files, *(["memory.memsw.limit_in_bytes"] if both else [])):
+                assert (folder / file).read_text() == f"{wanted * MIB}\n"
+    except Failure as failure:
+        missing(f"a cgroup of its own: {failure.message}")
 
 
 def test_a_cgroup_of_the_first_version_has_another_file() -> None:

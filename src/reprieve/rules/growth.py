@@ -21,7 +21,7 @@ from reprieve.rules.account import (
 )
 from reprieve.rules.amounts import heap_limit, own_limit
 from reprieve.rules.evidence import lines
-from reprieve.rules.limits import set_limit
+from reprieve.rules.limits import set_limit, whole
 from reprieve.units import MIB, percent, size
 
 _MOST = 0.5
@@ -163,7 +163,7 @@ def _contain(oom: OomReport, comm: str, held: int) -> tuple[Remedy, ...]:
     group = oom.workload if any(kill.comm == comm for kill in oom.kills) else None
     if group is not None and group.kind not in ("unit", "container", "pod"):
         group = None  # a login session, or all of a user: it holds more than this program
-    settings, commands, note = set_limit(group, amount.count_bytes) if group is not None else ((), (), "")
+    settings, commands, note = set_limit(whole(group), amount.count_bytes) if group is not None else ((), (), "")
     if not commands:
         limit = f"MemoryMax={amount.count_bytes // MIB}M"
         settings, note = (), " from its next start"

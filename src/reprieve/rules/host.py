@@ -22,6 +22,7 @@ from reprieve.rules.account import (
 )
 from reprieve.rules.amounts import half_as_many, workers_that_fit
 from reprieve.rules.evidence import lines, memory_lines
+from reprieve.rules.limits import is_inside, leads_upwards, set_property
 from reprieve.rules.zones import free_bytes, kept_bytes, usable_zones
 from reprieve.units import percent, size
 
@@ -233,10 +234,12 @@ def open_nodes(group: Workload | None, nodes: str = "") -> tuple[str, ...] | Non
 
     A group takes those of its parent by name: one with processes in it refuses to be given none.
     """
-    if group is None:
+    if group is None or leads_upwards(group):
         return None
-    if group.manager == "systemd" and group.unit is not None and group.uid is None:
-        return ("systemctl", "set-property", "--", group.unit, f"AllowedMemoryNodes={nodes}")
-    if group.kind == "cgroup" and group.path.startswith("/"):
+    is_plain = is_inside(group) or group.kind == "cgroup"
+    if not is_plain and group.manager == "systemd" and group.unit is not None:
+        of_others = group.uid is not None or group.container_id is not None  # of another manager than the machine's
+        return None if of_others else set_property(group.unit, f"AllowedMemoryNodes={nodes}")
+    if is_plain and group.path.startswith("/"):
         return ("sh", "-c", 'cat "$0/../cpuset.mems.effective" > "$0/cpuset.mems"', f"/sys/fs/cgroup{group.path}")
     return None

@@ -1,6 +1,7 @@
 """A memory cgroup reached its limit: its own, or one above it."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Literal
 
 from reprieve.model.finding import Change, Evidence, Finding, Place, Remedy, quote
@@ -26,7 +27,7 @@ def cgroup_limit(snapshot: Snapshot) -> Iterator[Finding]:
     for number, oom in enumerate(snapshot.ooms):
         group = oom.limit_of
         if group is not None and of_cgroup(oom) and not _is_above(oom):
-            yield _finding("cgroup-limit", number, oom, group, _own_limit(oom, quote(group.name)))
+            yield _finding("cgroup-limit", number, oom, group, _own_limit(oom, _named(group)))
 
 
 def parent_limit(snapshot: Snapshot) -> Iterator[Finding]:
@@ -74,7 +75,7 @@ def _own_limit(oom: OomReport, name: str) -> str:
 
 def _limit_above(oom: OomReport, group: Workload, victim: str) -> str:
     """What is claimed of a group above that of the victim."""
-    full, name = reached(oom), quote(group.name)
+    full, name = reached(oom), _named(group)
     of = f" of {size(full.limit_bytes)}" if full is not None and isinstance(full.limit_bytes, int) else ""
     if group.kind == "pod":
         return f"{name} reached its limit{of}, the sum of its containers' limits, and a process in it died"
@@ -161,10 +162,10 @@ def _raise(oom: OomReport, group: Workload, full: Usage | None) -> tuple[Remedy,
     swap = swap_limit(oom.memcg)
     settings, commands, note = set_limit(group, amount.count_bytes, swap=swap, old_cgroups=old, gone=gone)
     title = _title(f"the limit to {limit}", need, gone) + note
-    if group.pod_uid is not None:
+    if group.pod_uid is not None and not is_inside(group):
         title = f"Raise the container's limit to {limit}, if the pod needs more than {need} (command 1 finds it)"
     elif _is_above(oom):
-        title = f"Raise the limit of {quote(group.name)} to {limit}, if all in it need more than {need}{note}"
+        title = f"Raise the limit of {_named(group)} to {limit}, if all in it need more than {need}{note}"
     higher = Remedy(title=title, cost=_LEAK, amount=amount.formula, settings=settings, commands=commands)
     if swapped and used + swapped > _FAR * full.limit_bytes:
         held = f"{need} is {(used + swapped) // full.limit_bytes:,} times the limit of {size(full.limit_bytes)}"
@@ -218,13 +219,18 @@ def set_limit(
     swap: int | Literal["max"] | None = None,
     old_cgroups: bool = False,
     gone: bool = False,
+    lower: bool = False,
 ) -> tuple[tuple[Change, ...], _Commands, str]:
     """How a memory limit is set for such a workload: settings, commands, and what to know, in words after a title.
 
     `limit_bytes` is in whole MiB. `swap`: what it may use besides, and keeps; None: not known, then as much again.
-    `old_cgroups`: version 1 of the cgroup files. `gone`: no process is left in it.
+    `old_cgroups`: version 1 of the cgroup files. `gone`: no process is left in it. `lower`: the limit is above that.
     """
     mib = limit_bytes // MIB
+    if leads_upwards(group):
+        return (), (), _UPWARDS
+    if is_inside(group):
+        return (), _write_limit(group, limit_bytes, swap, old_cgroups=old_cgroups, lower=lower), _made_anew(gone)
     if group.pod_uid is not None:
         ask = f'{{range .items[?(@.metadata.uid=="{group.pod_uid}")]}}{{.metadata.namespace}} {{.metadata.name}}{{end}}'
         find = ("kubectl", "get", "pods", "--all-namespaces", "-o", f"jsonpath={ask}")
@@ -243,14 +249,22 @@ def set_limit(
     if group.unit is not None and group.manager in ("systemd", "snap"):
         return _set_unit_limit(group, group.unit, mib, gone=gone)
     if group.kind == "cgroup" and group.path.startswith("/"):
-        if _leads_upwards(group):
-            return (), (), _UPWARDS
-        if not old_cgroups:
-            return (), (written(limit_bytes, f"/sys/fs/cgroup{group.path}/memory.max"),), _made_anew(gone)
-        folder = f"/sys/fs/cgroup/memory{group.path}"
-        first = (written(limit_bytes + swap, f"{folder}/memory.memsw.limit_in_bytes"),) if isinstance(swap, int) else ()
-        return (), (*first, written(limit_bytes, f"{folder}/memory.limit_in_bytes")), _made_anew(gone)
+        return (), _write_limit(group, limit_bytes, swap, old_cgroups=old_cgroups, lower=lower), _made_anew(gone)
     return (), (), ""
+
+
+def _write_limit(
+    group: Workload, limit_bytes: int, swap: int | Literal["max"] | None, *, old_cgroups: bool, lower: bool
+) -> _Commands:
+    """Into the files of the group. Version 1 refuses a limit for memory above the one for memory and swap."""
+    if not old_cgroups:
+        return (written(limit_bytes, f"/sys/fs/cgroup{group.path}/memory.max"),)
+    folder = f"/sys/fs/cgroup/memory{group.path}"
+    memory = written(limit_bytes, f"{folder}/memory.limit_in_bytes")
+    if not isinstance(swap, int):
+        return (memory,)
+    both = written(limit_bytes + swap, f"{folder}/memory.memsw.limit_in_bytes")
+    return (memory, both) if lower else (both, memory)
 
 
 def _set_both(group: Workload, memory_bytes: int | None, both_bytes: int, *, gone: bool) -> tuple[_Commands, str]:
@@ -258,12 +272,13 @@ def _set_both(group: Workload, memory_bytes: int | None, both_bytes: int, *, gon
 
     The limit for memory alone stays as it is. systemd and the kubelet set none for both: who did is not known.
     """
-    if group.kind == "container" and group.container_id is not None and memory_bytes is not None:
+    inside = is_inside(group)
+    if group.kind == "container" and group.container_id is not None and memory_bytes is not None and not inside:
         if group.manager in ("docker", "podman"):
             command = _update(group.manager, group.container_id, memory_bytes, both_bytes)
             return (command,), _kept_by(group.manager, gone)
-    elif group.container_id is None and group.kind != "root" and group.path.startswith("/"):
-        if _leads_upwards(group):
+    elif (inside or group.container_id is None) and group.kind != "root" and group.path.startswith("/"):
+        if leads_upwards(group):
             return (), _UPWARDS
         file = f"/sys/fs/cgroup/memory{group.path}/memory.memsw.limit_in_bytes"
         return (written(both_bytes, file),), _made_anew(gone)
@@ -279,9 +294,39 @@ def _made_anew(gone: bool) -> str:
 _UPWARDS = " (where its files are is not known: its path leads upwards)"
 
 
-def _leads_upwards(group: Workload) -> bool:
+def leads_upwards(group: Workload) -> bool:
     """Is it a path of a group outside the cgroup namespace of the reader, or made up?"""
     return ".." in group.path.split("/")
+
+
+def is_inside(group: Workload) -> bool:
+    """Is it a group that a unit or a container made for processes of its own? Its limit is not that of the whole.
+
+    crun runs a container of Podman in a group `container` of it, which has the limits of the whole.
+    """
+    last = group.path.rpartition("/")[2]
+    whole = group.container_id if group.kind == "container" else group.unit
+    return whole is not None and whole not in last and (group.manager, last) != ("podman", "container")
+
+
+def whole(group: Workload) -> Workload:
+    """The unit or container itself, where it is a group inside it."""
+    name = group.container_id if group.kind == "container" else group.unit
+    parts = group.path.split("/")
+    while is_inside(group) and name is not None and name not in parts[-1]:
+        parts.pop()
+    return replace(group, path="/".join(parts))
+
+
+def _named(group: Workload) -> str:
+    name = quote(group.name)
+    return f"{quote(group.path.rpartition('/')[2])} in {name}" if is_inside(group) else name
+
+
+def set_property(unit: str, setting: str) -> tuple[str, ...]:
+    """The command that sets a property of a unit of the system; of a scope, whose name may come again, for its life."""
+    runtime = ("--runtime",) if unit.endswith(".scope") else ()
+    return ("systemctl", "set-property", *runtime, "--", unit, setting)
 
 
 def _update(manager: str, container_id: str, memory_bytes: int, both_bytes: int | Literal["max"]) -> tuple[str, ...]:
@@ -313,7 +358,6 @@ def _set_unit_limit(group: Workload, unit: str, mib: int, *, gone: bool) -> tupl
     if unit.endswith(".scope"):  # made by a program, gone with its processes
         if gone:
             return (), (("systemd-run", "--scope", "--property", f"MemoryMax={want}", "--", "PROGRAM"),), ""
-        command = ("systemctl", "set-property", "--runtime", "--", unit, f"MemoryMax={want}")
-        return (), (command,), " while it lives"
+        return (), (set_property(unit, f"MemoryMax={want}"),), " while it lives"
     setting = Change(place=Place(kind="unit", of=unit, key="MemoryMax"), want=want)
-    return (setting,), (("systemctl", "set-property", "--", unit, f"MemoryMax={want}"),), ""
+    return (setting,), (set_property(unit, f"MemoryMax={want}"),), ""

@@ -8,7 +8,7 @@ from reprieve.model.snapshot import Snapshot
 from reprieve.rules.account import ANON, SHMEM, holders, of_cgroup, of_machine, part, ram_bytes, total_bytes
 from reprieve.rules.amounts import Amount, swap_size
 from reprieve.rules.evidence import lines, memory_lines
-from reprieve.rules.limits import swap_limit
+from reprieve.rules.limits import is_inside, leads_upwards, set_property, swap_limit
 from reprieve.units import MIB, percent, size
 
 _SWAPPABLE = (ANON, SHMEM)
@@ -146,15 +146,21 @@ def allow_swap(group: Workload, *, old_cgroups: bool) -> tuple[Remedy, ...]:
     """Let such a workload use the machine's swap; nothing where its manager decides. `old_cgroups`: of version 1."""
     cost = "what is swapped out is slow to use again; it helps only if the machine has swap"
     title = "Let it use the machine's swap"
-    if group.manager == "systemd" and group.unit is not None and group.uid is None and group.container_id is None:
-        setting = Change(place=Place(kind="unit", of=group.unit, key="MemorySwapMax"), want="infinity")
-        command = ("systemctl", "set-property", "--", group.unit, "MemorySwapMax=infinity")
-        return (Remedy(title=title, cost=cost, settings=(setting,), commands=(command,)),)
-    if group.manager == "docker" and group.container_id is not None:
+    inside = is_inside(group)
+    by_systemd = group.manager == "systemd" and group.uid is None and group.container_id is None
+    if leads_upwards(group):
+        return ()
+    if group.manager == "docker" and group.container_id is not None and not inside:
         return (Remedy(title=f"{title}: docker run --memory-swap=-1", cost=cost),)
-    if group.kind == "cgroup" and group.path.startswith("/"):
-        if old_cgroups:
+    if old_cgroups:  # systemd sets no limit for both there: who did is not known
+        if inside or (by_systemd and group.unit is not None) or group.kind == "cgroup":
             return (Remedy(title=f"{title}: raise memory.memsw.limit_in_bytes of the group", cost=cost),)
+        return ()
+    if inside or group.kind == "cgroup":
         write = ("sh", "-c", 'echo max > "$1"', "sh", f"/sys/fs/cgroup{group.path}/memory.swap.max")
         return (Remedy(title=title, cost=cost, commands=(write,)),)
+    if by_systemd and group.unit is not None:
+        setting = Change(place=Place(kind="unit", of=group.unit, key="MemorySwapMax"), want="infinity")
+        command = set_property(group.unit, "MemorySwapMax=infinity")
+        return (Remedy(title=title, cost=cost, settings=(setting,), commands=(command,)),)
     return ()

@@ -203,6 +203,21 @@ def test_a_full_node_is_a_wall_only_where_others_have_room() -> None:
     assert [one.subject for one in bound(MIB, 500 * MIB)] == ["node 0"]
 
 
+def test_advice_in_version_1_keeps_what_may_be_swapped() -> None:
+    path = next(group.path for group in V1.cgroups if isinstance(group.max_bytes, int))
+    facts = {"max_bytes": 64 * MIB, "memsw_max_bytes": 64 * MIB, "current_bytes": 63 * MIB, "peak_bytes": 63 * MIB}
+    full = with_group(
+        V1, path, **facts, memsw_current_bytes=63 * MIB, stat=(("total_inactive_file", 0), ("total_active_file", 0))
+    )
+    near = next(one for one in group_near_limit(Snapshot(machine=full), 0.8) if one.subject == path)
+    first, second = near.remedies[0].commands
+    assert (first[-1].rpartition("/")[2], second[-1].rpartition("/")[2]) == (
+        "memory.memsw.limit_in_bytes",
+        "memory.limit_in_bytes",
+    )
+    assert first[2] == second[2]
+
+
 # -- processes ---------------------------------------------------------------------------------------------------------
 
 

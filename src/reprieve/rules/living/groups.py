@@ -8,9 +8,9 @@ from reprieve.model.machine import Machine
 from reprieve.model.oom import Workload
 from reprieve.model.pressure import Pressure
 from reprieve.model.snapshot import Snapshot
-from reprieve.oom.groups import ancestors, file_cache_bytes, owner, swap_room
+from reprieve.oom.groups import ancestors, file_cache_bytes, owner, swap_allowed, swap_room
 from reprieve.rules.amounts import limit_by_peak, limit_of_parent, raised_limit
-from reprieve.rules.limits import set_limit, written
+from reprieve.rules.limits import is_inside, leads_upwards, set_limit, set_property, written
 from reprieve.rules.living.facts import figure, group_lines, meminfo_lines, memory_and_swap_bytes
 from reprieve.units import MIB, size
 
@@ -83,7 +83,7 @@ def parent_below_child(snapshot: Snapshot) -> Iterator[Finding]:
         beside = max((tightest.current_bytes or 0) - (group.current_bytes or 0), 0)
         amount = limit_of_parent(limit, beside)
         settings, commands, note = set_limit(
-            outer, amount.count_bytes, swap=tightest.swap_max_bytes, old_cgroups=tightest.version == 1
+            outer, amount.count_bytes, swap=swap_allowed(tightest), old_cgroups=tightest.version == 1
         )
         yield Finding(
             code="parent-below-child",
@@ -156,7 +156,7 @@ def _lower(machine: Machine, limited: Sequence[Cgroup]) -> tuple[Remedy, ...]:
     _, group, amount = max(spare, key=lambda row: row[0])
     whose = owner(group.path, machine.containers)
     settings, commands, note = set_limit(
-        whose, amount.count_bytes, swap=group.swap_max_bytes, old_cgroups=group.version == 1
+        whose, amount.count_bytes, swap=swap_allowed(group), old_cgroups=group.version == 1, lower=True
     )
     return (
         Remedy(
@@ -197,11 +197,12 @@ def _waiting(pressure: Sequence[Pressure]) -> float | None:
 def _raise_high(whose: Workload, count_bytes: int, formula: str) -> Remedy:
     settings: tuple[Change, ...] = ()
     commands: tuple[tuple[str, ...], ...] = ()
-    if whose.unit is not None and whose.manager == "systemd" and whose.container_id is None and whose.uid is None:
+    by_systemd = whose.manager == "systemd" and whose.container_id is None and whose.uid is None
+    if whose.unit is not None and by_systemd and not is_inside(whose):
         want = f"{count_bytes // MIB}M"
         settings = (Change(place=Place(kind="unit", of=whose.unit, key="MemoryHigh"), want=want),)
-        commands = (("systemctl", "set-property", "--", whose.unit, f"MemoryHigh={want}"),)
-    elif whose.path.startswith("/") and ".." not in whose.path.split("/"):
+        commands = (set_property(whose.unit, f"MemoryHigh={want}"),)
+    elif whose.path.startswith("/") and not leads_upwards(whose):
         commands = (written(count_bytes, f"/sys/fs/cgroup{whose.path}/memory.high"),)
     return Remedy(
         title=f"Raise its memory.high to {size(count_bytes)}, if it needs more",

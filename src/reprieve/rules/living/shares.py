@@ -6,7 +6,7 @@ from reprieve.model.cgroup import Cgroup
 from reprieve.model.finding import Finding, Remedy, quote
 from reprieve.model.oom import Workload
 from reprieve.model.snapshot import Snapshot
-from reprieve.oom.groups import own_bound, owner
+from reprieve.oom.groups import own_bound, owner, swap_allowed
 from reprieve.rules.amounts import own_limit, raised_limit
 from reprieve.rules.limits import set_limit
 from reprieve.rules.living.facts import figure, group_lines, living, meminfo_lines, named, own_bytes, process_line
@@ -100,7 +100,7 @@ def process_holds(snapshot: Snapshot, share: float) -> Iterator[Finding]:
 def _raise(group: Cgroup, whose: Workload, held: int) -> tuple[Remedy, ...]:
     amount = raised_limit(held, group.swap_current_bytes or 0 if group.version == 2 else 0)
     settings, commands, note = set_limit(
-        whose, amount.count_bytes, swap=group.swap_max_bytes, old_cgroups=group.version == 1
+        whose, amount.count_bytes, swap=swap_allowed(group), old_cgroups=group.version == 1
     )
     title = f"Raise its limit to {size(amount.count_bytes)}, if it needs more{note}"
     cost = "a leak only takes longer to get there"
