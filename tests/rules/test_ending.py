@@ -56,6 +56,14 @@ def test_a_name_that_looks_like_an_option_is_given_to_no_command() -> None:
     assert all("--all" not in argv for remedy in finding.remedies for argv in remedy.commands)
 
 
+@pytest.mark.parametrize("name", ["a-long-name-of-a-container", "--follow"])
+def test_a_container_whose_id_is_not_told_is_asked_for_by_its_whole_name(name: str) -> None:
+    (finding,) = said("ended-by-oom", Ending(manager="docker", line=1, name=name, oom_killed=True))
+    why, logs = finding.remedies[0].commands
+    assert why == ("reprieve", "why", f"--cgroup={name}")
+    assert logs == ("docker", "logs", "--tail=50", "--", name)
+
+
 @pytest.mark.parametrize(
     ("code", "status", "log"),
     [

@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 
 from reprieve.machine.events import summarise
-from reprieve.model.oom import Kill, OomReport, Stamp
+from reprieve.model.oom import Kill, Memory, OomReport, Stamp, Task
 from reprieve.model.snapshot import Snapshot
 from reprieve.oom.paths import workload
 from reprieve.rules import diagnose
-from reprieve.rules.kill import is_it_over, repeat_kills
+from reprieve.rules.kill import is_it_over, repeat_kills, small_victim
 from tests.rules.cases import snapshot
 
 POD = "/kubepods.slice/kubepods-pod10d16a28_60ff_475f_a631_510d9792219f.slice"
@@ -107,6 +107,23 @@ def test_a_pause_as_long_as_those_between_the_kills_is_no_end() -> None:
     newest = replace(whole.ooms[-1], stamp=slow[-1].stamp)
     ended = Stamp(uptime_s=(len(slow) + 1) * 86400.0)
     assert not list(is_it_over(Snapshot(ooms=(newest,), history=slow, log_ends=ended)))
+
+
+def test_a_pod_is_guaranteed_only_by_requests_of_cpu_and_memory() -> None:
+    small, hog = (
+        Task(line=1, pid=7, comm="app", rss_pages=100, oom_score_adj=900),
+        Task(line=2, pid=8, comm="hog", rss_pages=90_000, oom_score_adj=0),
+    )
+    oom = OomReport(
+        page_size_bytes=4096,
+        constraint="CONSTRAINT_NONE",
+        tasks=(small, hog),
+        kills=(Kill(line=3, pid=7, comm="app"),),
+        workload=workload("/kubepods/burstable/pod10d16a28-60ff-475f-a631-510d9792219f"),
+        memory=Memory(line=4, totals=(("RAM", 100_000), ("reserved", 0))),
+    )
+    (finding,) = small_victim(Snapshot(ooms=(oom,)))
+    assert "requests, of CPU too, equal to their limits" in finding.remedies[0].title
 
 
 def test_who_died_because_a_person_asked_is_told_without_advice() -> None:

@@ -192,7 +192,8 @@ def _evidence(ending: Ending) -> Evidence:
 
 def _look(title: str, ending: Ending) -> Remedy:
     """Where the answer is; every name in it is a stranger's, and none may become an option."""
-    known = [name for name in (ending.container_id, ending.pod_uid, ending.name) if name is not None]
+    short = None if ending.container_id is None else ending.container_id[:_ID_LENGTH]
+    known = [name for name in (short, ending.pod_uid, ending.name) if name is not None]
     commands: list[tuple[str, ...]] = []
     if ending.pod is not None and not ending.pod.startswith("-"):
         where = ("-n", ending.namespace) if ending.namespace is not None else ()
@@ -200,11 +201,10 @@ def _look(title: str, ending: Ending) -> Remedy:
         if ending.name is not None:
             commands.append(("kubectl", "logs", ending.pod, *where, f"--container={ending.name}", "--previous"))
     if known:
-        group = known[0] if ending.manager == "systemd" else known[0][:_ID_LENGTH]
-        commands.append(("reprieve", "why", f"--cgroup={group}"))
+        commands.append(("reprieve", "why", f"--cgroup={known[0]}"))
     if ending.manager == "systemd" and ending.name is not None:
         commands.append(("journalctl", f"--unit={ending.name}", "--lines=50"))
     elif ending.manager in ("docker", "podman") and known:
-        commands.append((ending.manager, "logs", "--tail=50", known[0][:_ID_LENGTH]))
+        commands.append((ending.manager, "logs", "--tail=50", "--", known[0]))
     place = {"kubernetes": " (the last on its node, as root)", "podman": " (reprieve as root)"}
     return Remedy(title=title + place.get(ending.manager, ""), commands=tuple(commands))

@@ -260,7 +260,7 @@ def _bound_tmpfs(held: int) -> tuple[Remedy, ...]:
         ),
         Remedy(
             title=f"Give the tmpfs a size of {size(amount.count_bytes)}: then its writer is refused (ENOSPC) instead",
-            cost="the writer must bear a full disk; what is there already stays",
+            cost="the writer must bear a full disk; refused while it holds more, or where it was made with size=0",
             amount=amount.formula,
             commands=(("mount", "-o", f"remount,size={amount.count_bytes // MIB}m", "MOUNTPOINT"),),
         ),

@@ -295,8 +295,9 @@ def _stop_offering(workload: Workload | None, name: str) -> Remedy:
         return Remedy(title=f"{title} (OOMScoreAdjust=0 in {quote(workload.name)})", cost=cost, settings=(setting,))
     if workload is not None and workload.qos in ("Burstable", "BestEffort"):
         return Remedy(
-            title=f"Do not offer {name} up: give its pod a memory request equal to its limit (Guaranteed, -997)",
-            cost="the node keeps that memory for it",
+            title=f"Do not offer {name} up: give its pod's containers requests, of CPU too, equal to their limits "
+            "(Guaranteed, -997)",
+            cost="the node keeps both for it",
         )
     return Remedy(title=title, cost=cost, commands=(("choom", "--adjust", "0", "--", "PROGRAM"),))
 

@@ -1,6 +1,6 @@
 """Swap: there is none, it is full, or the group may not use it."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from reprieve.model.finding import Change, Finding, Place, Remedy, quote
 from reprieve.model.oom import Memcg, Workload
@@ -11,6 +11,7 @@ from reprieve.rules.evidence import lines, memory_lines
 from reprieve.rules.limits import is_inside, leads_upwards, set_property, swap_limit
 from reprieve.units import MIB, percent, size
 
+KUBELET = "kubelet"
 _SWAPPABLE = (ANON, SHMEM)
 _ENOUGH = 0.25  # less than this share of the memory in swappable pages, and swap would not have mattered
 
@@ -36,7 +37,7 @@ def no_swap(snapshot: Snapshot) -> Iterator[Finding]:
             confidence="certain",
             claim=f"There is no swap: {size(held)} ({percent(held, ram)} of RAM) of heaps and tmpfs had to stay in RAM",
             evidence=memory_lines(oom, "Total swap", "active_anon"),
-            remedies=add_swap(swap_size(held)),
+            remedies=add_swap(swap_size(held), kubelet=any(task.comm == KUBELET for task in oom.tasks or ())),
             oom=number,
         )
 
@@ -123,19 +124,24 @@ def _swap_of(memcg: Memcg) -> tuple[int, int, int] | None:
     return both.line, max(both.usage_bytes - memory.usage_bytes, 0), limit
 
 
-def add_swap(amount: Amount) -> tuple[Remedy, ...]:
-    """A swap file of that size."""
-    mib = amount.count_bytes // MIB
-    commands = (  # a name that nothing else has; dd, not fallocate: swapon refuses holes
-        ("dd", "if=/dev/zero", "of=/swapfile.reprieve", "bs=1M", f"count={mib}"),
-        ("chmod", "600", "/swapfile.reprieve"),
-        ("mkswap", "/swapfile.reprieve"),
-        ("swapon", "/swapfile.reprieve"),
+def add_swap(amount: Amount, *, names: Collection[str] = (), kubelet: bool = False) -> tuple[Remedy, ...]:
+    """A swap file of that size. `names`: of the swap there is. `kubelet`: one runs there."""
+    mib, file = amount.count_bytes // MIB, "/swapfile.reprieve"  # a name that nothing else has
+    while file in names:
+        file += "+"
+    commands = (  # dd, not fallocate: swapon refuses holes
+        ("dd", "if=/dev/zero", f"of={file}", "bs=1M", f"count={mib}"),
+        ("chmod", "600", file),
+        ("mkswap", file),
+        ("swapon", file),
     )
+    cost = "a program that leaks is killed later, after a slower time; needs the space on a disk"
+    if kubelet:
+        cost += "; a kubelet does not start beside swap, unless failSwapOn is false"
     return (
         Remedy(
             title=f"Add {size(amount.count_bytes)} of swap (a line in /etc/fstab keeps it after a reboot)",
-            cost="a program that leaks is killed later, after a slower time; needs the space on a disk",
+            cost=cost,
             amount=amount.formula,
             commands=commands,
         ),

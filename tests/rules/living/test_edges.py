@@ -109,6 +109,33 @@ def test_full_swap_is_a_warning_only_while_ram_is_scarce() -> None:
     assert [one.severity for one in found(swap_nearly_full, scarce)] == ["warning"]
 
 
+def test_a_second_swap_file_has_another_name() -> None:
+    scarce = with_meminfo(V2, SwapFree=MIB, MemAvailable=20 * MIB)
+    area = SwapArea(name="/swapfile.reprieve", kind="file", size_bytes=64 * MIB, used_bytes=64 * MIB, priority=-2)
+    (full,) = found(swap_nearly_full, replace(scarce, swaps=(area,)))
+    assert {argv[-1] for argv in full.remedies[0].commands[1:]} == {"/swapfile.reprieve+"}
+    assert "of=/swapfile.reprieve+" in full.remedies[0].commands[0]
+
+
+def test_beside_a_kubelet_swap_has_another_cost() -> None:
+    none = with_meminfo(V2, SwapTotal=0, AnonPages=60 * MIB)
+    assert "kubelet" not in (found(swap_absent, none)[0].remedies[0].cost or "")
+    node = replace(none, processes=(*none.processes, hog(pid=77777, comm="kubelet")))
+    assert "failSwapOn" in (found(swap_absent, node)[0].remedies[0].cost or "")
+
+
+def test_in_version_1_the_swappiness_of_those_with_a_limit_counts() -> None:
+    def said(own: int) -> str:
+        groups = tuple(replace(group, swappiness=own) for group in V1.cgroups)
+        zero = with_sysctls(with_meminfo(replace(V1, cgroups=groups), SwapTotal=64 * MIB), swappiness=0)
+        (finding,) = found(swappiness_zero, zero)
+        assert "keep their own" in (finding.remedies[0].cost or "")
+        return finding.claim
+
+    assert "of no use to a group" in said(0)
+    assert "of no use to a group" not in said(60)
+
+
 def test_who_forbids_swap_is_named_though_it_is_a_group_above() -> None:
     machine = with_group(V2, "/app", swap_max_bytes=0)
     machine = with_group(machine, "/app/web", current_bytes=39 * MIB, stat=NO_CACHE)

@@ -4,9 +4,10 @@ from collections.abc import Iterator
 
 from reprieve.model.cgroup import Cgroup
 from reprieve.model.finding import Change, Finding, Place, Remedy, quote
+from reprieve.model.machine import Machine
 from reprieve.model.snapshot import Snapshot
 from reprieve.oom.groups import owner, swap_room
-from reprieve.rules.amounts import more_swap, swap_size
+from reprieve.rules.amounts import Amount, more_swap, swap_size
 from reprieve.rules.living.facts import (
     figure,
     group_lines,
@@ -18,7 +19,7 @@ from reprieve.rules.living.facts import (
     sysctl_lines,
     unreclaimable_bytes,
 )
-from reprieve.rules.swap import add_swap, allow_swap
+from reprieve.rules.swap import KUBELET, add_swap, allow_swap
 from reprieve.units import MIB, percent, size
 
 _ENOUGH = 0.25  # of RAM: less than that in heaps and tmpfs, and swap would not matter
@@ -50,7 +51,7 @@ def swap_absent(snapshot: Snapshot) -> Iterator[Finding]:
         claim=f"There is no swap: {size(held)} ({percent(held, ram)} of RAM) of heaps and tmpfs have to stay in RAM",
         subject="swap",
         evidence=meminfo_lines(machine, "MemTotal", "SwapTotal", "AnonPages", "Shmem", "MemAvailable"),
-        remedies=() if machine.cgroup_private else add_swap(swap_size(held)),
+        remedies=_add(machine, swap_size(held)),
     )
 
 
@@ -80,7 +81,7 @@ def swap_nearly_full(snapshot: Snapshot) -> Iterator[Finding]:
         detail=(f"Most of what is swapped out is of {whose}.",) if whose else (),
         subject="swap",
         evidence=(*meminfo_lines(machine, "SwapTotal", "SwapFree", "MemAvailable"), *map(process_line, most)),
-        remedies=add_swap(more_swap(total)) if scarce and not machine.cgroup_private else (),
+        remedies=_add(machine, more_swap(total)) if scarce else (),
     )
 
 
@@ -127,18 +128,26 @@ def swappiness_zero(snapshot: Snapshot) -> Iterator[Finding]:
 
     0 is not "as little as possible": reclaim of a cgroup takes no anonymous page then, so the limit is the end for all
     that is no file cache, and of the machine it takes them only when hardly any cache is left. 1 is as little as
-    possible. Until 5.8 the range was 0 to 100; up to 200 it weighs the cost of swap against that of the page cache.
+    possible. Until 5.8 the range was 0 to 100; up to 200 it weighs the cost of swap against that of the page cache. In
+    version 1 a group has a swappiness of its own, that of its parent when it was made: there those at a limit count.
 
-    Source: get_scan_count() in mm/vmscan.c; Documentation/admin-guide/sysctl/vm.rst, swappiness.
+    Source: get_scan_count() in mm/vmscan.c; mem_cgroup_swappiness() in include/linux/swap.h;
+    Documentation/admin-guide/sysctl/vm.rst, swappiness.
     """
     machine = snapshot.machine
     total = None if machine is None else figure(machine, "SwapTotal")
     if machine is None or not total or setting(machine, "vm.swappiness") != 0:
         return
+    limited = [group for group in machine.cgroups if group.path != "/" and isinstance(group.max_bytes, int)]
+    own = {group.swappiness for group in limited} - {None}
+    of_no_use = "are of no use to a group that reaches its limit"
+    if own and 0 not in own:
+        of_no_use = "are used only when hardly any page cache is left"
     place = Place(kind="sysctl", key="vm.swappiness")
     remedy = Remedy(
         title="Let it swap as little as possible, but not never (a file in /etc/sysctl.d keeps it after a reboot)",
-        cost="idle memory may be moved to swap before the page cache is gone",
+        cost="idle memory may be moved to swap before the page cache is gone"
+        + ("; groups that are there keep their own (memory.swappiness)" if own else ""),
         settings=(Change(place=place, want="1"),),
         commands=(("sysctl", "-w", "vm.swappiness=1"),),
     )
@@ -146,11 +155,19 @@ def swappiness_zero(snapshot: Snapshot) -> Iterator[Finding]:
         code="swappiness-zero",
         severity="notice",
         confidence="certain",
-        claim=f"vm.swappiness is 0: {size(total)} of swap are of no use to a group that reaches its limit",
+        claim=f"vm.swappiness is 0: {size(total)} of swap {of_no_use}",
         subject="vm.swappiness",
         evidence=(*sysctl_lines(machine, "vm.swappiness"), *meminfo_lines(machine, "SwapTotal")),
         remedies=(remedy,),
     )
+
+
+def _add(machine: Machine, amount: Amount) -> tuple[Remedy, ...]:
+    """More swap; a container can add none."""
+    if machine.cgroup_private:
+        return ()
+    kubelet = any(process.comm == KUBELET for process in machine.processes)
+    return add_swap(amount, names=[area.name for area in machine.swaps], kubelet=kubelet)
 
 
 def _forbidder(groups: dict[str, Cgroup], group: Cgroup) -> Cgroup:
