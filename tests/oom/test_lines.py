@@ -163,10 +163,11 @@ def is_read_alike(text: str) -> bool:
     physical = text.split("\n")
     usual = re.findall(_USUAL, text)
     assert len(usual) == len(physical)
-    for raw, (head, tag, other) in zip(physical, usual, strict=True):
+    for raw, (head, program, other, rest) in zip(physical, usual, strict=True):
         match = re.match(_HEAD, raw)
         assert match is not None
-        kernel = False if other or (tag and tag != "kernel") else None
+        assert head + rest == raw
+        kernel = False if program or other else None
         if head and (match["stamped"], match.end(), _written_by_kernel(match)) != (head, len(head), kernel):
             return False
     return True
