@@ -16,7 +16,7 @@ STATUSES = (
     ("0", "Looked everywhere that was asked for; whether there was a kill is in the answer."),
     ("1", "Nothing could be done. Two lines on standard error: what happened, and what to do."),
     ("2", "The arguments cannot be meant."),
-    ("3", "A kill was found, and --fail-on-kill was given."),
+    ("3", "A kill was found and --fail-on-kill given, or a finding and --fail-on."),
     ("5", "Not everything could be read; the answer names each place, and what to do to see it."),
 )
 EXAMPLES = (
