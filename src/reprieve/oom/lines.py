@@ -93,13 +93,13 @@ def read_lines(text: str, first: int = 1) -> Iterator[Line]:
         text = re.sub(_ANSI, "", text)
     if "\xa0" in text:
         text = text.replace("\xa0", " ")
-    if "&lt;" in text or "&gt;" in text or "&#" in text:
+    if "&" in text and ("&lt;" in text or "&gt;" in text or "&#" in text):
         text = _unescape(text)
     found: list[_Found] = _compiled(_USUAL).findall(text)
     whole = text == "" or text.endswith("\n")
     if whole:
         found.pop()  # what is behind the last newline
-    folded = "#012" in text or "\\x0a" in text
+    folded = "#012" in text or ("\\" in text and "\\x0a" in text)
     if not folded and all(map(itemgetter(0), found)):  # none is the rest of another
         return _usual(found, first, whole)
     return _unwrap(_split(found, first, whole, folded))

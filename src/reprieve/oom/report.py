@@ -7,30 +7,29 @@ is absent. Printed by mm/oom_kill.c (dump_header, oom_kill_process, __oom_kill_p
 """
 
 from collections.abc import Iterable, Iterator
-from itertools import compress
 
 from reprieve.model.oom import AllocationFailure, OomReport
 from reprieve.oom.draft import Draft
 from reprieve.oom.lines import Line, read_lines
 
-# Words that only a line of that kind has: the cheapest test there is, on every line of a log. The first that is there.
-_KINDS = {
-    "oom-killer": "trigger",
-    "Killed process": "kill",
-    "ill process": "select",
-    "oom-kill:constraint=": "constraint",
-    " killed as a result of limit of ": "task_in",
-    "memory.oom.group set": "group",
-    "no killable process": "no_killable",
-    "Kernel panic": "panic",
-    "page allocation failure": "failure",
-    "oom_reaper: ": "reaped",
-    " mems_allowed=": "cpuset",
-    "PID: ": "cpu",
-    "Pid: ": "cpu",
-    "SysRq": "sysrq",
-    "Tasks state (memory": "title",
-}
+# Words that only a line of that kind has: the cheapest test there is, on every line of a log.
+_KINDS = (
+    ("oom-killer", "trigger"),
+    ("Killed process", "kill"),
+    ("ill process", "select"),
+    ("oom-kill:constraint=", "constraint"),
+    (" killed as a result of limit of ", "task_in"),
+    ("memory.oom.group set", "group"),
+    ("no killable process", "no_killable"),
+    ("Kernel panic", "panic"),
+    ("page allocation failure", "failure"),
+    ("oom_reaper: ", "reaped"),
+    (" mems_allowed=", "cpuset"),
+    ("PID: ", "cpu"),
+    ("Pid: ", "cpu"),
+    ("SysRq", "sysrq"),
+    ("Tasks state (memory", "title"),
+)
 _NEVER_FIRST = ("reaped", "cpuset", "cpu")  # kinds that begin no event
 _MEMORY = ("Mem-", " free:", "usage ", "cgroup stats for", "lowmem_reserve", " pages RAM", "swap ")  # these may
 
@@ -90,4 +89,7 @@ class EventReader:
 def _kind(text: str) -> str | None:
     if text[0] == "[" or text.startswith((" [", "\t[")):
         return "table"
-    return next(compress(_KINDS.values(), map(text.__contains__, _KINDS)), None)
+    for word, kind in _KINDS:
+        if word in text:
+            return kind
+    return None
