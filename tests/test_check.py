@@ -101,7 +101,7 @@ def test_a_share_is_where_a_group_begins_to_be_told_of(reprieve: Run, sick: Path
     }
     assert "group-near-limit" in told["90%"]
     assert "group-near-limit" not in told["96"]
-    for share in ("0", "101%", "lots", "-1"):
+    for share in ("0", "101%", "lots", "-1", "00011000"):
         assert reprieve("check", f"--warn-share={share}").returncode == 2
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Run
-from tests.machine.real import program
+from tests.machine.real import missing, program
 from tests.test_why import on_a_terminal
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -73,6 +73,15 @@ def test_the_demo_explains_a_kill_that_it_made(reprieve: Run, real_kill: str) ->
     assert "Killed    leaky-demo (pid " in done.stdout
     assert "recorded" not in done.stdout
     assert set(os.listdir("/sys/fs/cgroup")) == before
+
+
+def test_the_demo_finds_its_kill_where_its_pids_are_not_those_of_the_kernel(real_kill: str) -> None:
+    assert "leaky-demo" in real_kill  # here it can be made
+    inside = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-m", "reprieve", "demo"]
+    done = subprocess.run(inside, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if "unshare" in done.stderr:
+        missing(f"a namespace of pids: {done.stderr}")
+    assert done.stdout.startswith("A process leaked in a memory cgroup of its own")
 
 
 def test_without_the_rights_the_demo_explains_a_recorded_kill_and_says_so(as_nobody: Run) -> None:

@@ -89,7 +89,8 @@ def test_what_is_not_there_is_told_in_two_lines(reprieve: Run, options: tuple[st
 
 
 @pytest.mark.parametrize(
-    "option", ["--set=a=1001", "--set=a=x", "--set=5", "--limit=web=-1", "--need=lots", "--grow==1M"]
+    "option",
+    ["--set=a=1001", "--set=a=000010000", "--set=a=x", "--set=5", "--limit=web=-1", "--need=lots", "--grow==1M"],
 )
 def test_what_cannot_be_meant_is_refused(reprieve: Run, option: str) -> None:
     assert reprieve("next", option).returncode == 2

@@ -113,8 +113,12 @@ def test_the_tool_itself_is_not_in_it_nobody_foretells_its_end(reprieve: Run, tm
 
 
 def test_what_the_kernel_does_not_tell_everybody_only_the_owner_may_read(reprieve: Run, tmp_path: Path) -> None:
-    reprieve("snapshot", "--from", WHOLE, "-o", "file")
-    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o600
+    (tmp_path / "there").write_bytes(b"x" * 1_000_000)
+    (tmp_path / "there").chmod(0o644)
+    for name in ("new", "there"):
+        reprieve("snapshot", "--from", WHOLE, "-o", name)
+        assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600
+        read(tmp_path / name)
 
 
 def test_a_pipe_gets_the_document_alone(tmp_path: Path) -> None:

@@ -172,7 +172,7 @@ def _parsed_size(text: str) -> int:
 
 def _parsed_adj(text: str) -> int:
     digits = text.removeprefix("-")
-    if not (digits.isascii() and digits.isdecimal() and int(digits[:5]) <= 1000):
+    if not (digits.isascii() and digits.isdecimal() and len(digits) <= 4 and int(digits) <= 1000):
         raise click.BadParameter(f"{text!r} is no oom_score_adj: it goes from -1000 to 1000")
     return int(text)
 
@@ -231,7 +231,7 @@ def _checks(_context: click.Context, _option: click.Parameter, given: tuple[str,
 
 def _share(_context: click.Context, _option: click.Parameter, text: str) -> float:
     digits = text.strip().removesuffix("%").strip()
-    if not (digits.isascii() and digits.isdecimal() and 1 <= int(digits[:4]) <= 100):
+    if not (digits.isascii() and digits.isdecimal() and len(digits) <= 3 and 1 <= int(digits) <= 100):
         raise click.BadParameter(f"{text!r} is no share: try 80%")
     return int(digits) / 100
 

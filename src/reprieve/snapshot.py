@@ -1,6 +1,7 @@
 """`reprieve snapshot`: all that can be seen of a machine, in one file that travels."""
 
 import os
+import stat
 import sys
 from dataclasses import replace
 from itertools import accumulate
@@ -113,8 +114,11 @@ def _write(path: str, data: bytes) -> None:
             sys.stdout.buffer.write(data)
             sys.stdout.flush()
             return
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         with open(descriptor, "wb") as file:
+            if stat.S_ISREG(os.fstat(descriptor).st_mode):  # it may have been there, and open to others
+                os.fchmod(descriptor, 0o600)
+                os.ftruncate(descriptor, 0)
             file.write(data)
     except OSError as error:
         raise Failure(f"{shown(path)}: {error.strerror}", hint="name a file that can be written") from error

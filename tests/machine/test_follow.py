@@ -102,6 +102,19 @@ def test_a_successor_that_cannot_be_opened_is_told_of(tmp_path: Path, following:
     assert [gap.place for gap in gaps] == [str(path)]
 
 
+def test_a_successor_that_is_no_file_is_told_of(tmp_path: Path, following: Following) -> None:
+    path, old = tmp_path / "kern.log", tmp_path / "kern.log.1"
+    path.touch()
+    gaps: list[Gap] = []
+    lines = following(str(path), gaps)
+    assert next(lines) is None
+    path.rename(old)
+    os.mkfifo(path)
+    threading.Timer(2.5, _append, (old, "late\n")).start()  # a file that is replaced is read on for a second
+    assert next(lines) == "late"
+    assert [(gap.place, gap.reason) for gap in gaps] == [(str(path), "is no log that grows")]
+
+
 def test_whoever_may_read_neither_buffer_nor_journal_is_told_why() -> None:
     code = """
 import os

@@ -16,7 +16,7 @@ from reprieve.model.killer import Killer
 from reprieve.model.machine import Machine
 from reprieve.model.process import Process
 from reprieve.model.unit import Unit
-from reprieve.oom.living import one_cgroup, predict, whole_machine
+from reprieve.oom.living import one_cgroup, predict, sequence, whole_machine
 from reprieve.show import escape, jsonl
 from reprieve.show.prediction import foretell
 from tests.show.test_escape import NASTY
@@ -49,6 +49,17 @@ def test_the_first_line_says_who_and_the_others_why_he() -> None:
     assert "its oom_score_adj of 200 adds 200 MiB" in words
     assert "java (pid 7): memory.oom.group of /a/java is set" in words
     assert "Not java (pid 9), which holds 600 MiB: its oom_score_adj is -1000" in words
+
+
+def test_that_nobody_is_left_is_said_only_where_it_is_so() -> None:
+    known = machine(cgroups=())
+    domain = whole_machine(known)
+    assert domain is not None
+    steps = list(sequence(known, domain, 1000 * MIB))
+    every, first = (" ".join(foretell(known, some, need_bytes=1000 * MIB)) for some in (steps, steps[:1]))
+    assert "nobody is left then" in every
+    assert "nobody is left then" not in first
+    assert "further kills are not told" in first
 
 
 def test_what_systemd_does_then_is_told_and_that_a_group_dies_by_its_wish() -> None:

@@ -29,7 +29,10 @@ def test_what_its_owner_can_run_is_not_for_root(command: tuple[str, ...]) -> Non
     assert not answer.for_root(Remedy(title="t", commands=(command,)))
 
 
-@pytest.mark.parametrize("command", [("sysctl", "-w", "vm.panic_on_oom=0"), ("choom", "--pid", "7", "--adjust", "0")])
+@pytest.mark.parametrize(
+    "command",
+    [("sysctl", "-w", "vm.panic_on_oom=0"), ("choom", "--pid", "7", "--adjust", "0"), ("ipcrm", "--shmem-id", "7")],
+)
 def test_what_changes_the_machine_is_for_root(command: tuple[str, ...]) -> None:
     assert answer.for_root(Remedy(title="t", commands=(command,)))
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import dropwhile
 
 from reprieve.machine.kmsg import open_kmsg, records
 from reprieve.model.finding import Failure, Gap
@@ -36,8 +37,8 @@ def kill_a_leak(limit_bytes: int = LIMIT_BYTES) -> bytes:
     try:
         os.lseek(log, 0, os.SEEK_END)
         with small_cgroup(f"reprieve-demo-{os.getpid()}", limit_bytes) as cgroup:
-            pid = _run_leak(cgroup.folder, limit_bytes)
-            return _read_until_kill(log, pid)
+            _run_leak(cgroup.folder, limit_bytes)
+            return _read_until_kill(log, cgroup.path)
     finally:
         os.close(log)
 
@@ -90,8 +91,8 @@ def _settings(version: int, limit_bytes: int) -> tuple[tuple[str, str], ...]:
     return ("memory.limit_in_bytes", str(limit_bytes)), ("memory.memsw.limit_in_bytes", str(limit_bytes))
 
 
-def _run_leak(folder: str, limit_bytes: int) -> int:
-    """Run the child in the cgroup until it is killed; its pid."""
+def _run_leak(folder: str, limit_bytes: int) -> None:
+    """Run the child in the cgroup until it is killed."""
     argv = [sys.executable, "-S", "-c", _LEAK]
     child = subprocess.Popen(argv, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
@@ -104,21 +105,24 @@ def _run_leak(folder: str, limit_bytes: int) -> int:
         child.wait()
     if child.returncode != -9:
         raise Failure(f"the limit of {folder} does not hold: the leak ended with {child.returncode}")
-    return child.pid
 
 
-def _read_until_kill(log: int, pid: int) -> bytes:
-    """The records from here to the kill of this pid and what comes right behind it."""
+def _read_until_kill(log: int, cgroup: str) -> bytes:
+    """The records from here to the kill in this cgroup and what comes right behind it.
+
+    Its pid does not find it: where this runs in a namespace of pids, the kernel logs another.
+    """
     read: list[bytes] = []
     end = time.monotonic() + _PATIENCE_S
     while time.monotonic() < end:
         read += records(log, [])
-        if any(b"Killed process %d " % pid in record for record in read):
+        in_cgroup = dropwhile(lambda record: os.fsencode(cgroup) not in record, read)
+        if any(b"Killed process" in record for record in in_cgroup):
             time.sleep(0.05)  # the reaper's line
             return b"".join([*read, *records(log, [])])
         time.sleep(0.01)
     raise Failure(
-        f"the kernel did not log that it killed {pid}", hint="sysctl kernel.printk_devkmsg and dmesg tell why"
+        f"the kernel did not log that it killed in {cgroup}", hint="sysctl kernel.printk_devkmsg and dmesg tell why"
     )
 
 

@@ -15,6 +15,7 @@ from reprieve.machine.source import open_quietly, shown, unreadable
 from reprieve.model.finding import Failure, Gap
 
 QUIET_S = 1.0
+_NO_LOG = "is no log that grows"
 _ANOTHER = "name a log file, a pipe, or - for standard input"
 _LOOK_S = 0.25  # how often a file is looked at: the standard library cannot be told of its growth
 _LINE_BYTES = 64 * 1024  # a line longer than that is given in pieces
@@ -46,16 +47,17 @@ def _arriving(path: str | None, wait: Wait, gaps: list[Gap]) -> Iterator[bytes |
     if path == "-":
         return _pipe(0, wait)
     try:
-        with open_quietly(path) as file:
-            kind = os.fstat(file.fileno()).st_mode
-            if stat.S_ISFIFO(kind):
-                return _pipe(os.dup(file.fileno()), wait)
+        file = open_quietly(path)
     except OSError as error:
         gap = unreadable(path, error)
         raise Failure(f"{gap.place}: {gap.reason}", hint=gap.hint or _ANOTHER) from error
+    kind = os.fstat(file.fileno()).st_mode
     if stat.S_ISREG(kind):
-        return _file(path, wait, gaps)
-    raise Failure(f"{shown(path)}: is no log that grows", hint=_ANOTHER)
+        return _file(path, file, wait, gaps)
+    with file:
+        if stat.S_ISFIFO(kind):
+            return _pipe(os.dup(file.fileno()), wait)
+    raise Failure(f"{shown(path)}: {_NO_LOG}", hint=_ANOTHER)
 
 
 def _kernel(wait: Wait, gaps: list[Gap], *, or_journal: bool) -> Iterator[bytes | None]:
@@ -132,9 +134,8 @@ def _pipe(descriptor: int, wait: Wait) -> Generator[bytes | None, None, bool]:
             os.close(descriptor)
 
 
-def _file(path: str, wait: Wait, gaps: list[Gap]) -> Iterator[bytes | None]:
-    """As `tail -F` does: from its end, through renames (logrotate) and emptying (copytruncate)."""
-    file = open_quietly(path)
+def _file(path: str, file: FileIO, wait: Wait, gaps: list[Gap]) -> Iterator[bytes | None]:
+    """As `tail -F` does: from its end, through renames (logrotate) and emptying (copytruncate). Closes the file."""
     successor: FileIO | None = None
     try:
         file.seek(0, os.SEEK_END)
@@ -170,14 +171,19 @@ def _successor(path: str, status: os.stat_result, gaps: list[Gap]) -> FileIO | N
     """What has the path now, if it is another file; None too while there is none, or none that may be read."""
     try:
         now = os.stat(path)
-        if (now.st_dev, now.st_ino) != (status.st_dev, status.st_ino):
-            return open_quietly(path)
+        if (now.st_dev, now.st_ino) == (status.st_dev, status.st_ino):
+            return None
+        file = open_quietly(path)
+        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            return file
+        file.close()
+        gap = Gap(place=shown(path), reason=_NO_LOG)
     except FileNotFoundError:  # between the rename and the new file
         return None
     except OSError as error:
         gap = unreadable(path, error)
-        if gap not in gaps:
-            gaps.append(gap)
+    if gap not in gaps:
+        gaps.append(gap)
     return None
 
 

@@ -163,7 +163,7 @@ def remedies(findings: Iterable[Finding]) -> list[Remedy]:
 
 # What only root can do to the machine, or to others' processes; who may use kubectl or podman, their owners know.
 _FOR_ROOT = (
-    *("systemctl", "systemd-run", "sysctl", "sh", "mount", "dd", "mkswap", "swapon", "slabtop", "sort"),
+    *("systemctl", "systemd-run", "sysctl", "sh", "mount", "dd", "mkswap", "swapon", "ipcrm", "slabtop", "sort"),
     *("docker", "reprieve"),
 )
 _OF_OTHERS = ("kubectl", "podman")

@@ -206,7 +206,10 @@ def _sequence(page: Page, steps: Sequence[Prediction], need_bytes: int) -> Itera
         freed += step.freed_bytes
         said = f"{number}. {''.join(foretold_who(step))}: {size(freed)} free"
         yield from page.say("Kills" if number == 1 else "", said)
-    if freed < need_bytes:
+    last = {process.pid for process in steps[-1].killed}
+    if freed < need_bytes and any(candidate.pid not in last for candidate in steps[-1].choice.ranking):
+        yield from page.say("Short", f"{size(need_bytes)} are not free then; further kills are not told", "warning")
+    elif freed < need_bytes:
         yield from page.say("Short", f"nobody is left then, and {size(need_bytes)} are never free", "warning")
 
 
