@@ -53,6 +53,16 @@ def test_what_hides_nothing_is_not_among_what_was_not_seen() -> None:
     assert said.split("### ")[1:] == ["Not seen\n\n- `kern.log`: is gone\n\n", "Notes\n\n- `stdin:1`: is forged\n"]
 
 
+def test_words_that_are_no_names_become_no_link_either() -> None:
+    gap = Gap(place="x", reason="ended: see http://evil.example", hint="zstd -dc < www.evil.example.zst | reprieve why")
+    lines = list(markdown.render(Snapshot(gaps=(gap,)), []))
+    seen = Elements()
+    seen.feed(RENDERER.render("\n".join(lines)))
+    assert "a" not in [name for name, _ in seen.found]
+    assert "http://evil.example (zstd -dc < www.evil.example.zst" in seen.text
+    assert r"www\.evil" in "\n".join(lines)
+
+
 def test_the_first_lines_answer_who_whose_limit_what_now() -> None:
     lines = list(markdown.render(Snapshot(ooms=(event(),)), [finding()]))
     assert lines[:4] == [

@@ -84,7 +84,7 @@ def markdown(marked: str) -> str:
 def _markdown_text(text: str) -> str:
     import re
 
-    return re.sub(r"([\\`*{}\[\]<>#|~&$@!]|(?<!\w)_|_(?!\w))", r"\\\1", text)
+    return re.sub(r"([\\`*{}\[\]<>#|~&$@!]|(?<!\w)_|_(?!\w)|:(?=//)|(?<=www)\.)", r"\\\1", text)
 
 
 def code(text: str) -> str:
