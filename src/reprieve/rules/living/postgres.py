@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from reprieve.model.application import Postgres
-from reprieve.model.finding import Evidence, Finding, Remedy
+from reprieve.model.finding import Evidence, Finding, Remedy, quote
 from reprieve.model.machine import Machine
 from reprieve.model.oom import OOM_SCORE_ADJ_MIN
 from reprieve.model.process import Process
@@ -140,7 +140,7 @@ def postgres_exceeds_limit(snapshot: Snapshot) -> Iterator[Finding]:
                 f"With the {server.backends} of its connections that are there now, and no vacuum, {size(present)}."
             )
         if server.unseen:
-            detail.append(f"Not read, and it may be otherwise for that: {', '.join(server.unseen)}.")
+            detail.append(f"Not read, and it may be otherwise for that: {', '.join(map(quote, server.unseen))}.")
         yield Finding(
             code="postgres-exceeds-limit",
             severity="warning" if present > room else "notice",

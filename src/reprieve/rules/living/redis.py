@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from reprieve.model.application import Redis
-from reprieve.model.finding import Change, Evidence, Finding, Place, Remedy
+from reprieve.model.finding import Change, Evidence, Finding, Place, Remedy, quote
 from reprieve.model.machine import Machine
 from reprieve.model.process import Process
 from reprieve.model.snapshot import Snapshot
@@ -273,7 +273,7 @@ def _finding(
 ) -> Finding:
     server = case.server
     if server.unseen:
-        detail += (f"Not read, and it may be otherwise for that: {', '.join(server.unseen)}.",)
+        detail += (f"Not read, and it may be otherwise for that: {', '.join(map(quote, server.unseen))}.",)
     told = []
     for name, origin in server.origins:
         if name in _SHOWN:

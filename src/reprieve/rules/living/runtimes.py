@@ -11,7 +11,7 @@ from reprieve.model.snapshot import Snapshot
 from reprieve.oom.groups import Most, most, owner, swap_allowed
 from reprieve.rules.amounts import heap_beside, limit_for_heap
 from reprieve.rules.limits import set_limit
-from reprieve.rules.living.facts import group_lines, meminfo_lines, named, process_line
+from reprieve.rules.living.facts import can_have, limit_lines, named, process_line
 from reprieve.rules.living.heaps import (
     COLLECTOR,
     Heap,
@@ -176,35 +176,20 @@ def _finding(
     detail: tuple[str, ...],
     severity: str = "warning",
 ) -> Finding:
-    path, group, unseen = (
-        case.process.cgroup or "/",
-        case.bound.group,
-        " and the ".join(map(_plain, case.runtime.unseen)),
-    )
+    path, unseen = case.process.cgroup or "/", " and the ".join(map(_plain, case.runtime.unseen))
     if unseen:
         detail += (f"The {unseen} of the process could not be read: what is told there may make it otherwise.",)
-    shown = meminfo_lines(case.machine, "MemTotal", "SwapTotal")
-    if group is not None:
-        shown = group_lines(group, "memory.max", "memory.swap.max", "memory.memsw.limit_in_bytes")
     return Finding(
         code=code,
         severity=severity,
         confidence="possible" if unseen else "likely",
-        claim=f"{claim}, and {_can_have(case)}",
+        claim=f"{claim}, and {can_have(case.machine, case.bound)}",
         detail=detail,
         about=owner(path, case.machine.containers),
         subject=f"{path} {case.process.comm or case.process.pid}",
-        evidence=(process_line(case.process), *_told_lines(case.runtime), *shown),
+        evidence=(process_line(case.process), *_told_lines(case.runtime), *limit_lines(case.machine, case.bound)),
         remedies=(*_lower(case, parts), *_raise(case, total(parts) - case.heap.count_bytes)),
     )
-
-
-def _can_have(case: _Case) -> str:
-    bound, swap = case.bound, f", and {size(case.bound.swap_bytes)} of swap" if case.bound.swap_bytes else ""
-    if bound.group is None:
-        return f"the machine has {size(bound.memory_bytes)}{swap}"
-    whose = quote(owner(bound.group.path, case.machine.containers).name)
-    return f"{whose}, which it is in, may hold {size(bound.memory_bytes)}{swap}"
 
 
 def _overlooked(case: _Case, seen_bytes: int | None) -> tuple[str, ...]:
