@@ -86,6 +86,7 @@ IN_OTHER_TESTS = {
     "postgres-exceeds-limit": _SERVERS,
     "postgres-backends-spared": _SERVERS_IN_GUEST,
     "pool-exceeds-limit": "programs with workers: tests/rules/living/test_servers.py",
+    "applications-exceed-memory": "real JVMs: tests/rules/living/test_together.py",
 }
 
 # A service with this file; what stands in it about memory, and what it runs.

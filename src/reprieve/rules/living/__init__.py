@@ -29,6 +29,7 @@ from reprieve.rules.living.runtimes import (
 from reprieve.rules.living.settings import allocating_task_set, panic_set
 from reprieve.rules.living.shares import WARN_SHARE, group_near_limit, process_holds
 from reprieve.rules.living.swap import swap_absent, swap_forbidden, swap_nearly_full, swappiness_zero
+from reprieve.rules.living.together import applications_exceed_memory
 from reprieve.rules.living.units import unit_adj_differs, unit_setting_ignored
 
 # What stands still already, what will soon run out, what makes it worse when it does. The code of a finding is the name
@@ -53,6 +54,7 @@ CHECKS = (
     postgres_exceeds_limit,
     postgres_backends_spared,
     pool_exceeds_limit,
+    applications_exceed_memory,
     exempt_holds,
     exemption_inherited,
     small_victim_next,
