@@ -13,7 +13,7 @@ from reprieve.oom.draft import Draft
 from reprieve.oom.lines import Line, read_lines
 
 # Words that only a line of that kind has: the cheapest test there is, on every line of a log.
-_KINDS = (
+_OF_KILLS = (  # all of these lines hold "ill"
     ("oom-killer", "trigger"),
     ("Killed process", "kill"),
     ("ill process", "select"),
@@ -21,6 +21,8 @@ _KINDS = (
     (" killed as a result of limit of ", "task_in"),
     ("memory.oom.group set", "group"),
     ("no killable process", "no_killable"),
+)
+_OTHERS = (
     ("Kernel panic", "panic"),
     ("page allocation failure", "failure"),
     ("oom_reaper: ", "reaped"),
@@ -30,6 +32,7 @@ _KINDS = (
     ("SysRq", "sysrq"),
     ("Tasks state (memory", "title"),
 )
+_KINDS = (*_OF_KILLS, *_OTHERS)
 _NEVER_FIRST = ("reaped", "cpuset", "cpu")  # kinds that begin no event
 _MEMORY = ("Mem-", " free:", "usage ", "cgroup stats for", "lowmem_reserve", " pages RAM", "swap ")  # these may
 
@@ -89,7 +92,7 @@ class EventReader:
 def _kind(text: str) -> str | None:
     if text[0] == "[" or text.startswith((" [", "\t[")):
         return "table"
-    for word, kind in _KINDS:
+    for word, kind in _KINDS if "ill" in text else _OTHERS:
         if word in text:
             return kind
     return None

@@ -59,12 +59,12 @@ def parse_row(text: str, columns: tuple[str, ...] | None, *, line: int = 1, whol
     except ValueError:  # damaged: no word of it is sure to be in its column
         return Task(line=line, pid=int(pid))
     figures += [None] * (layout.width - len(figures))
-    others = (
-        tuple((name, figures[at]) for name, at in layout.others if figures[at] is not None) if layout.others else ()
-    )
+    others = layout.others and tuple((name, told) for name, at in layout.others if (told := figures[at]) is not None)
+    values = layout.of_task((line, int(pid), comm, others, None, *figures))
     new: Any = _Unfrozen()
-    told = layout.of_task((line, int(pid), comm, others, None, *figures))
-    new.line, new.pid, new.tgid, new.uid, new.comm, new.total_vm_pages, new.rss_pages, new.rss_anon_pages, *rest = told
+    new.line, new.pid, new.tgid, new.uid, new.comm, new.total_vm_pages, new.rss_pages, new.rss_anon_pages, *rest = (
+        values
+    )
     new.rss_file_pages, new.rss_shmem_pages, new.pgtables_bytes, new.nr_ptes, new.nr_pmds, new.swap_pages, *rest = rest
     new.oom_adj, new.oom_score_adj, new.others = rest
     new.__class__ = Task
