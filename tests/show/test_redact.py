@@ -8,8 +8,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from reprieve.model.finding import Gap
+from reprieve.model.machine import Machine
 from reprieve.model.oom import OomReport
 from reprieve.model.snapshot import Snapshot
+from reprieve.model.unit import Unit, UnitLine
 from reprieve.oom.report import read_reports
 from reprieve.rules import diagnose
 from reprieve.show import jsonl, text
@@ -41,6 +43,13 @@ def said(facts: Snapshot) -> str:
 
 def test_nothing_becomes_nothing() -> None:
     assert redact(Snapshot()) == Snapshot()
+
+
+def test_of_the_machine_nothing_is_left_the_names_and_files_of_its_units_neither() -> None:
+    path = "/run/systemd/transient/secret.service"
+    line = UnitLine(path=path, line=2, section="Service", key="MemoryMax", value="1G", text="MemoryMax=1G # secret")
+    machine = Machine(units=(Unit(name="secret.service", fragment_path=path, lines=(line,)),))
+    assert redact(Snapshot(machine=machine, machine_gaps=(Gap(place=path, reason="permission denied"),))) == Snapshot()
 
 
 @pytest.mark.parametrize("name", FULL)
