@@ -13,6 +13,7 @@ from reprieve.model.snapshot import Snapshot
 from reprieve.oom.report import read_reports
 from reprieve.rules import diagnose
 from reprieve.rules.host import node_short
+from reprieve.rules.zones import fragmented
 from tests.rules.cases import LOGS
 
 LOGS_TO_DAMAGE = (
@@ -42,6 +43,14 @@ def test_nodes_that_no_kernel_prints_are_none(nodes: str) -> None:
     (oom,) = (event for event in read_reports(text) if isinstance(event, OomReport))
     assert list(node_short(Snapshot(ooms=(oom,))))
     assert not list(node_short(Snapshot(ooms=(replace(oom, mems_allowed=nodes),))))
+
+
+def test_an_order_that_no_kernel_has_is_no_fragmentation() -> None:
+    text = "\n".join(_lines("011-android-gki-5.10-kmsg-records-order3.log"))
+    oom = next(event for event in read_reports(text) if isinstance(event, OomReport))
+    assert oom.trigger is not None
+    assert list(fragmented(Snapshot(ooms=(oom,))))
+    assert not list(fragmented(Snapshot(ooms=(replace(oom, trigger=replace(oom.trigger, order=20_000)),))))
 
 
 @pytest.mark.parametrize("log", LOGS_TO_DAMAGE)

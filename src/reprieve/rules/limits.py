@@ -144,7 +144,7 @@ def _filled_by(oom: OomReport) -> tuple[str, ...]:
 def _raise(oom: OomReport, group: Workload, full: Usage | None) -> tuple[Remedy, ...]:
     if full is None or not isinstance(full.limit_bytes, int) or oom.memcg is None:
         return ()
-    if group.manager == "kubernetes" and group.kind == "slice":  # the kubelet computes it from the node's capacity
+    if is_of_kubelet(group):
         return ()
     used = max(full.limit_bytes, full.usage_bytes or 0)
     swapped = 0 if full.name == "memory+swap" else _swapped_bytes(oom)
@@ -172,6 +172,11 @@ def _raise(oom: OomReport, group: Workload, full: Usage | None) -> tuple[Remedy,
         wrong = f"Find out what is wrong, the limit or what its processes hold (a leak?): {held}"
         return (Remedy(title=wrong, amount=f"{size(used)} + {size(swapped)} in swap = {need}"), higher)
     return (higher,)
+
+
+def is_of_kubelet(group: Workload) -> bool:
+    """Does a kubelet compute its limit, from the capacity of its node? Then nobody else can set it for long."""
+    return group.manager == "kubernetes" and group.kind == "slice"
 
 
 _FAR = 4  # times the limit: half as much again is no answer to what is held then

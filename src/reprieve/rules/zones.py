@@ -13,6 +13,7 @@ from reprieve.units import size
 
 _GFP_DMA, _GFP_HIGHMEM, _GFP_DMA32, _GFP_MOVABLE = 0x1, 0x2, 0x4, 0x8  # include/linux/gfp_types.h
 _AT_ONCE_S = 5.0  # a page fault that fails ends here at once, but for the time the kernel takes to print
+_HIGHEST_ORDER = 30  # no kernel has blocks as large
 _LOW_ZONES = ("DMA", "DMA32", "Normal")
 
 
@@ -59,7 +60,13 @@ def fragmented(snapshot: Snapshot) -> Iterator[Finding]:
     """
     for number, oom in enumerate(snapshot.ooms):
         zones, order = usable_zones(oom), oom.trigger.order if oom.trigger is not None else None
-        if not of_machine(oom) or not zones or not order or order < 1 or oom.page_size_bytes is None:
+        if (
+            not of_machine(oom)
+            or not zones
+            or order is None
+            or not 1 <= order <= _HIGHEST_ORDER
+            or oom.page_size_bytes is None
+        ):
             continue
         if any(not zone.blocks or zone.min_bytes is None for zone in zones):
             continue

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from reprieve.model.cgroup import Cgroup
-from reprieve.model.finding import NAME_END, NAME_START, Finding
+from reprieve.model.finding import NAME_END, NAME_START, Finding, Remedy
 from reprieve.model.machine import HugePool, LiveNode, Machine, Segment, SwapArea, Tmpfs
 from reprieve.model.process import Process
 from reprieve.model.snapshot import Snapshot
@@ -190,6 +190,26 @@ def test_an_inner_limit_above_the_outer_one_is_told_with_the_nearest_that_binds(
     assert "64 MiB" in inner.claim
 
 
+def test_an_outer_limit_is_raised_only_to_what_the_machine_has_and_not_against_a_kubelet() -> None:
+    def advised(outer: str, inner_bytes: int) -> tuple[Remedy, ...]:
+        groups = (
+            Cgroup(path=outer, version=2, max_bytes=50 * MIB, current_bytes=MIB),
+            Cgroup(path=f"{outer}/in", version=2, max_bytes=inner_bytes, current_bytes=MIB),
+        )
+        (finding,) = found(parent_below_child, replace(V2, cgroups=groups))
+        return finding.remedies
+
+    assert advised("/app", 60 * MIB)
+    assert advised("/app", 1 << 40) == ()
+    assert advised("/kubepods.slice", 60 * MIB) == ()
+
+
+def test_near_its_limit_a_kubelets_group_gets_no_other_limit() -> None:
+    group = Cgroup(path="/kubepods.slice", version=2, max_bytes=50 * MIB, current_bytes=49 * MIB, stat=NO_CACHE)
+    (finding,) = group_near_limit(Snapshot(machine=replace(V2, cgroups=(group,))), 0.8)
+    assert finding.remedies == ()
+
+
 def test_limits_are_added_up_once_for_each_topmost_group() -> None:
     def limits(*pairs: tuple[str, int]) -> Machine:
         groups = tuple(Cgroup(path=path, version=2, current_bytes=MIB, max_bytes=limit) for path, limit in pairs)
@@ -274,6 +294,13 @@ def test_an_exemption_is_inherited_from_a_parent_of_another_name() -> None:
     assert found(exemption_inherited, with_hog(**child | {"oom_score_adj": 0})) == []
     assert found(exemption_inherited, with_hog(**child | {"ppid": 1})) == []
     assert found(exemption_inherited, with_hog(**child | {"comm": exempt.comm})) == []
+
+
+def test_two_findings_about_one_exempt_process_would_advise_two_things() -> None:
+    exempt = next(one for one in V2.processes if one.oom_score_adj == -1000 and not one.kernel_thread)
+    for held in (10 * MIB, 20 * MIB, 60 * MIB):
+        child = with_hog(ppid=exempt.pid, oom_score_adj=-1000, unique_bytes=held, swap_bytes=0)
+        assert len(found(exemption_inherited, child) + found(exempt_holds, child)) == 1
 
 
 def test_both_scores_are_set_back_where_both_are_wrong() -> None:

@@ -21,6 +21,7 @@ _FILES = {  # of version 2, and what version 1 calls the same
     "memory.memsw.limit_in_bytes": ("memsw_max_bytes", "memory.memsw.limit_in_bytes"),
     "memory.swappiness": ("swappiness", "memory.swappiness"),
 }
+_DIGITS = 20  # of 64 bits
 
 
 def figure(machine: Machine, name: str) -> int | None:
@@ -37,7 +38,7 @@ def memory_and_swap_bytes(machine: Machine) -> int | None:
 def setting(machine: Machine, name: str) -> int | None:
     """A sysctl that is a number; None if it was not told."""
     told = dict(machine.sysctls).get(name, "")
-    return int(told) if told.isascii() and told.isdecimal() else None
+    return int(told) if told.isascii() and told.isdecimal() and len(told) <= _DIGITS else None
 
 
 def huge_bytes(machine: Machine) -> int:

@@ -10,7 +10,7 @@ from reprieve.model.pressure import Pressure
 from reprieve.model.snapshot import Snapshot
 from reprieve.oom.groups import ancestors, file_cache_bytes, owner, swap_allowed, swap_room
 from reprieve.rules.amounts import limit_by_peak, limit_of_parent, raised_limit
-from reprieve.rules.limits import is_inside, leads_upwards, set_limit, set_property, written
+from reprieve.rules.limits import is_inside, is_of_kubelet, leads_upwards, set_limit, set_property, written
 from reprieve.rules.living.facts import figure, group_lines, meminfo_lines, memory_and_swap_bytes
 from reprieve.units import MIB, size
 
@@ -85,6 +85,14 @@ def parent_below_child(snapshot: Snapshot) -> Iterator[Finding]:
         settings, commands, note = set_limit(
             outer, amount.count_bytes, swap=swap_allowed(tightest), old_cgroups=tightest.version == 1
         )
+        ram = figure(machine, "MemTotal")
+        raised = Remedy(
+            title=f"Raise the outer limit to {size(amount.count_bytes)}, or lower the inner one{note}",
+            cost="the machine must have that memory",
+            amount=amount.formula,
+            settings=settings,
+            commands=commands,
+        )
         yield Finding(
             code="parent-below-child",
             severity="notice",
@@ -94,15 +102,7 @@ def parent_below_child(snapshot: Snapshot) -> Iterator[Finding]:
             about=whose,
             subject=path,
             evidence=(*group_lines(group, "memory.max"), *group_lines(tightest, "memory.max", "memory.current")),
-            remedies=(
-                Remedy(
-                    title=f"Raise the outer limit to {size(amount.count_bytes)}, or lower the inner one{note}",
-                    cost="the machine must have that memory",
-                    amount=amount.formula,
-                    settings=settings,
-                    commands=commands,
-                ),
-            ),
+            remedies=(raised,) if amount.count_bytes <= (ram or 0) and not is_of_kubelet(outer) else (),
         )
 
 

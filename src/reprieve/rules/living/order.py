@@ -63,7 +63,9 @@ def exemption_inherited(snapshot: Snapshot) -> Iterator[Finding]:
         if process.oom_score_adj != OOM_SCORE_ADJ_MIN or starter is None or starter.pid == 1 or starter.kernel_thread:
             continue
         held = own_bytes(process)
-        if starter.oom_score_adj != OOM_SCORE_ADJ_MIN or starter.comm == process.comm or held < ram * _SOME:
+        if starter.oom_score_adj != OOM_SCORE_ADJ_MIN or starter.comm == process.comm:
+            continue
+        if not ram * _SOME <= held < ram * _MUCH:  # of one that holds more exempt-holds tells
             continue
         yield Finding(
             code="exemption-inherited",

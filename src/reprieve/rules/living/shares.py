@@ -8,7 +8,7 @@ from reprieve.model.oom import Workload
 from reprieve.model.snapshot import Snapshot
 from reprieve.oom.groups import own_bound, owner, swap_allowed
 from reprieve.rules.amounts import own_limit, raised_limit
-from reprieve.rules.limits import set_limit
+from reprieve.rules.limits import is_of_kubelet, set_limit
 from reprieve.rules.living.facts import figure, group_lines, living, meminfo_lines, named, own_bytes, process_line
 from reprieve.units import MIB, percent, size
 
@@ -98,6 +98,8 @@ def process_holds(snapshot: Snapshot, share: float) -> Iterator[Finding]:
 
 
 def _raise(group: Cgroup, whose: Workload, held: int) -> tuple[Remedy, ...]:
+    if is_of_kubelet(whose):
+        return ()
     amount = raised_limit(held, group.swap_current_bytes or 0 if group.version == 2 else 0)
     settings, commands, note = set_limit(
         whose, amount.count_bytes, swap=swap_allowed(group), old_cgroups=group.version == 1
