@@ -505,6 +505,7 @@ def test_nothing_that_can_be_read_is_status_1_with_what_to_do(reprieve: Run) -> 
         ("--all", "--list"),
         ("--json", "--markdown"),
         ("--html", "x", "--follow"),
+        ("--since", "2026-11-24", "--until", "2026-11-23"),
     ],
 )
 def test_what_cannot_be_meant_is_status_2(reprieve: Run, arguments: tuple[str, ...]) -> None:

@@ -127,6 +127,9 @@ def _refuse_contradictions(options: dict[str, object]) -> None:
         given = [f"--{_SPELLED.get(name, name)}" for name in group if options[name]]
         if len(given) > 1:
             raise click.UsageError(f"{' and '.join(given)} exclude each other")
+    since, until = options["since"], options["until"]
+    if isinstance(since, float) and isinstance(until, float) and since > until:
+        raise click.UsageError("--since is after --until: no time is between them")
 
 
 _SPELLED = {"as_json": "json", "every": "all", "listed": "list", "origin": "from"}

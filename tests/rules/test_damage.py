@@ -13,6 +13,7 @@ from reprieve.model.snapshot import Snapshot
 from reprieve.oom.report import read_reports
 from reprieve.rules import diagnose
 from reprieve.rules.host import node_short
+from reprieve.rules.kernel import huge_pages_idle
 from reprieve.rules.zones import fragmented
 from tests.rules.cases import LOGS
 
@@ -43,6 +44,17 @@ def test_nodes_that_no_kernel_prints_are_none(nodes: str) -> None:
     (oom,) = (event for event in read_reports(text) if isinstance(event, OomReport))
     assert list(node_short(Snapshot(ooms=(oom,))))
     assert not list(node_short(Snapshot(ooms=(replace(oom, mems_allowed=nodes),))))
+
+
+def test_huge_pages_of_a_size_that_is_cut_off_get_no_command() -> None:
+    text = "\n".join(_lines("lab/5.10.0-46-cloud-amd64__global-hugetlb.txt"))
+    (oom, *_) = (event for event in read_reports(text) if isinstance(event, OomReport))
+    assert oom.memory is not None
+    idle = next(pool for pool in oom.memory.hugepages if pool.free)
+    cut = replace(oom.memory, hugepages=(*oom.memory.hugepages, replace(idle, size_bytes=None)))
+    (finding,) = huge_pages_idle(Snapshot(ooms=(replace(oom, memory=cut),)))
+    (whole,) = huge_pages_idle(Snapshot(ooms=(oom,)))
+    assert finding.remedies == whole.remedies
 
 
 def test_an_order_that_no_kernel_has_is_no_fragmentation() -> None:

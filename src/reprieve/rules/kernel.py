@@ -185,7 +185,7 @@ def huge_pages_idle(snapshot: Snapshot) -> Iterator[Finding]:
         idle = sum((pool.free or 0) * (pool.size_bytes or 0) for pool in pools)
         if not total or idle < total / 10:
             continue
-        held = [pool for pool in pools if pool.free]
+        held = [pool for pool in pools if pool.free and pool.size_bytes]
         yield Finding(
             code="huge-pages-idle",
             severity="warning",
@@ -193,7 +193,8 @@ def huge_pages_idle(snapshot: Snapshot) -> Iterator[Finding]:
             claim=f"{size(idle)} of {size(total)} ({percent(idle, total)}) are reserved as huge pages that nobody uses",
             evidence=lines(oom, *(pool.line for pool in held)),
             remedies=tuple(
-                _fewer_huge_pages(pools, size_bytes) for size_bytes in sorted({p.size_bytes or 0 for p in held})
+                _fewer_huge_pages(pools, size_bytes)
+                for size_bytes in sorted({pool.size_bytes for pool in held if pool.size_bytes})
             ),
             oom=number,
         )
