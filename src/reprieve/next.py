@@ -38,7 +38,10 @@ def perform(request: Request) -> int:
     """Look, change what is to be otherwise, foretell; the exit status. Raises Failure."""
     become_expendable()
     gaps: list[Gap] = []
-    machine = changed(_machine(request.origin, gaps), request)
+    seen = _machine(request.origin, gaps)
+    if not seen.processes:
+        raise Failure("there are no processes to choose from: none were told", hint="a sosreport holds none")
+    machine = changed(seen, request)
     domain = find_domain(machine, request)
     steps = [predict(machine, domain)]
     if request.need is not None:

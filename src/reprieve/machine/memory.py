@@ -199,12 +199,24 @@ def read_mounts(host: Host, gaps: list[Gap]) -> list[Mount]:
     return []
 
 
+_SYSCTL_A = "/sos_commands/kernel/sysctl_-a"
+
+
 def read_sysctls(host: Host, gaps: list[Gap]) -> tuple[tuple[str, str], ...]:
-    """The settings that bear on memory, of those that this kernel has."""
+    """The settings that bear on memory, of those that this kernel has.
+
+    A sosreport has no /proc/sys, and what `sysctl -a` said in its place.
+    """
     values = []
+    listed: dict[str, str] = {}
+    if host.root:
+        lines = (host.text(_SYSCTL_A, gaps) or "").split("\n")
+        listed = {name: value for name, sign, value in (line.partition(" = ") for line in lines) if sign}
     for name in SYSCTLS:
         path = "/proc/sys/" + name.replace(".", "/")
         text = host.text(path, gaps)
+        if text is None and name in listed:
+            path, text = f"{_SYSCTL_A}: {name}", f"{listed[name]}\n"
         if text is None:
             continue
         if re.fullmatch(r"-?[0-9]{1,20}\n", text):

@@ -45,7 +45,8 @@ def render(
     """The findings as lines; of a machine where nothing was found, that."""
     page = Page(width=width, paint=colours() if colour else plain_paint)
     yield page.headline("Machine", _machine(machine))
-    yield page.headline("Found", (counted(findings) or "nothing that leads to a kill",), "strong")
+    nothing = "nothing that leads to a kill" + (", in what could be seen" if gaps else "")
+    yield page.headline("Found", (counted(findings) or nothing,), "strong")
     for finding in findings:
         yield ""
         yield from page.say(finding.severity, answer.claim(finding), finding.severity)

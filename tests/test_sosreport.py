@@ -1,0 +1,99 @@
+"""What a real sosreport of this machine gives `check`, and which rules it leaves without their facts."""
+
+from __future__ import annotations
+
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from reprieve.machine.host import Host
+from reprieve.machine.observe import observe
+from reprieve.model.finding import Gap
+from reprieve.model.machine import Machine
+from reprieve.model.snapshot import Snapshot
+from reprieve.rules.living import CHECKS, SHARES, check, code_of
+from tests.conftest import Run
+from tests.machine.real import program
+
+pytestmark = pytest.mark.slow
+
+# What a rule cannot do without, and a sosreport lacks: it keeps no files of single processes, cgroups or applications.
+# Of the rest all is there. Units: it keeps their files, but not what the manager made of them.
+LACKS = {
+    "processes": (
+        *(
+            "process-holds",
+            "exempt-holds",
+            "exemption-inherited",
+            "small-victim-next",
+            "node-bound",
+            "pool-exceeds-limit",
+        ),
+    ),
+    "cgroups": (*("group-near-limit", "held-at-high", "parent-below-child", "limits-exceed-memory", "swap-forbidden"),),
+    "jvms": ("jvm-heap-exceeds-limit", "jvm-settings-exceed-limit", "applications-exceed-memory"),
+    "nodes_js": ("node-heap-exceeds-limit",),
+    "postgres": ("postgres-exceeds-limit", "postgres-backends-spared"),
+    "redis": ("redis-unbounded", "redis-exceeds-limit", "redis-nearly-full", "redis-fork-refused"),
+    "killers": ("killer-powerless", "killers-compete", "oomd-watches-nothing"),
+    "tmpfs": ("tmpfs-holds",),  # how full it is, statvfs(2) alone tells
+    "segments": ("segments-forgotten",),
+}
+SPEAK = {
+    *("swap-absent", "swap-nearly-full", "swappiness-zero", "commit-limit-near", "overcommit-unbounded"),
+    *("panic-set", "allocating-task-set", "huge-pages-reserved", "slab-holds", "unevictable-holds"),
+    *("unit-setting-ignored", "unit-adj-differs"),
+}
+FACTS = ("meminfo", "sysctls", "huge_pools")
+
+
+@pytest.fixture(scope="module")
+def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sos")
+    plugins = "memory,kernel,process,cgroups,systemd,filesys,block,host,numa"
+    argv = [program("sos"), "report", "--batch", "-q", "--only-plugins", plugins, "--tmp-dir", str(folder)]
+    subprocess.run(argv, check=True, capture_output=True, timeout=300)
+    (archive,) = folder.glob("*.tar.xz")
+    with tarfile.open(archive) as packed:
+        packed.extractall(folder, filter="tar")
+    (made,) = (path for path in folder.iterdir() if path.is_dir())
+    return made
+
+
+def _machine(unpacked: Path) -> tuple[Machine, list[Gap]]:
+    gaps: list[Gap] = []
+    return observe(Host(str(unpacked)), gaps, unique_s=0), gaps
+
+
+def test_every_rule_is_listed_as_speaking_or_lacking() -> None:
+    lacking = [code for codes in LACKS.values() for code in codes]
+    assert sorted([*lacking, *SPEAK]) == sorted(map(code_of, (*SHARES, *CHECKS)))
+
+
+def test_what_the_rules_need_is_there_or_is_a_gap(unpacked: Path) -> None:
+    machine, gaps = _machine(unpacked)
+    for fact in FACTS:
+        assert getattr(machine, fact), fact
+    assert {gap.place for gap in gaps} >= {"processes"}
+    known = {code for fact, codes in LACKS.items() if not _told(machine, fact) for code in codes}
+    assert not {finding.code for finding in check(Snapshot(machine=machine))} & known
+
+
+def _told(machine: Machine, fact: str) -> bool:
+    if fact == "tmpfs":
+        return any(mount.used_bytes is not None for mount in machine.tmpfs)
+    return bool(getattr(machine, fact))
+
+
+def test_the_verbs_say_what_a_sosreport_lacks(reprieve: Run, unpacked: Path) -> None:
+    checked = reprieve("check", "--from", unpacked)
+    assert checked.returncode == 5
+    assert "Not seen  processes" in checked.stdout
+    foretold = reprieve("next", "--from", unpacked)
+    assert foretold.returncode == 1
+    assert "no processes to choose from" in foretold.stderr
+    (archive,) = unpacked.parent.glob("*.tar.xz")
+    packed = reprieve("check", "--from", archive)
+    assert "unpack it" in packed.stderr
