@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reprieve.model.oom import OomReport, Task, figure
-from reprieve.oom.choose import Candidate, Recomputed, _can_come_first, badness, choose, oom_score, recompute
+from reprieve.oom.choose import Candidate, Recomputed, _can_come_first, badness, choose, numbers, oom_score, recompute
 from reprieve.oom.report import read_reports
 from tests.logs_of import LOGS, all_logs, text_of
 
@@ -359,3 +359,18 @@ def test_a_cut_text_is_judged_without_fault_and_never_falsely_blamed() -> None:
             for event in read_reports("".join(lines[:end]), path.name):
                 if isinstance(event, OomReport):
                     assert recompute(event).verdict != "ruled-out", (path, end)
+
+
+@pytest.mark.parametrize(
+    ("printed", "nodes"),
+    [("0-2,5", {0, 1, 2, 5}), ("(null)", set()), ("0-99999999999", set()), ("9" * 5000, set()), ("1,0-99999", {1})],
+)
+def test_a_list_of_nodes_that_no_kernel_prints_fills_no_memory(printed: str, nodes: set[int]) -> None:
+    assert numbers(printed) == nodes
+
+
+@pytest.mark.parametrize("nodes", ["0-99999999999", "9" * 5000])
+def test_a_report_that_names_more_nodes_than_there_can_be_is_recomputed_without_them(nodes: str) -> None:
+    text = (LOGS / "lab/6.1.0-56-cloud-amd64__numa-cpuset.txt").read_text()
+    report = next(event for event in read_reports(text) if isinstance(event, OomReport))
+    assert recompute(replace(report, mems_allowed=nodes)).total is None

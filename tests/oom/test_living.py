@@ -201,3 +201,15 @@ def test_a_victim_of_another_unit_stops_nobody() -> None:
 
 def test_systemd_stops_the_rest_of_the_unit_the_exempt_too() -> None:
     assert _stopped("stop") == [6, 7]
+
+
+@pytest.mark.parametrize("page_bytes", [0, -4096])
+def test_pages_of_no_size_are_not_told(page_bytes: int) -> None:
+    known = _machine(cgroups=(Cgroup(path="/a", version=2, max_bytes=MIB),), page_bytes=page_bytes)
+    assert whole_machine(known) is None
+    assert all(one_cgroup(known, group.path) is None for group in known.cgroups)
+
+
+def test_a_swappiness_that_is_no_number_is_not_told() -> None:
+    odd = _machine(cgroups=(Cgroup(path="/a", version=2, max_bytes=MIB),), sysctls=(("vm.swappiness", "x"),))
+    assert one_cgroup(odd, "/a") == one_cgroup(replace(odd, sysctls=()), "/a")

@@ -285,13 +285,19 @@ def _memcg_total(memcg: Memcg | None, page_bytes: int) -> Total | None:
 
 
 def numbers(ranges: str) -> set[int]:
-    """The numbers of a node list as the kernel prints it: `0-2,5`; none in "(null)"."""
+    """The numbers of a node list as the kernel prints it: `0-2,5`; none in "(null)".
+
+    No kernel has more than 1024 nodes (MAX_NUMNODES): a log that names more must not fill the memory.
+    """
     found: set[int] = set()
     for part in ranges.split(","):
         first, _, last = part.partition("-")
-        if first.isdecimal() and (last or first).isdecimal():
+        if all(word.isdecimal() and len(word) <= _NODE_DIGITS for word in (first, last or first)):
             found.update(range(int(first), int(last or first) + 1))
     return found
+
+
+_NODE_DIGITS = 4
 
 
 # -- whether it is the kernel's choice ---------------------------------------------------------------------------------

@@ -60,7 +60,7 @@ def whole_machine(machine: Machine) -> Domain | None:
     """Memory of the machine, and its swap; None if how much there is was not told."""
     facts = dict(machine.meminfo)
     total, page_bytes = facts.get("MemTotal"), machine.page_bytes
-    if total is None or page_bytes is None:
+    if total is None or page_bytes is None or page_bytes < 1:
         return None
     return Domain(total_pages=(total + facts.get("SwapTotal", 0)) // page_bytes, page_bytes=page_bytes)
 
@@ -72,7 +72,12 @@ def some_nodes(machine: Machine, nodes: frozenset[int]) -> Domain | None:
     """
     zones = [zone for zone in machine.zones if zone.node in nodes]
     present = [zone.present_pages for zone in zones]
-    if not nodes <= {zone.node for zone in zones} or None in present or machine.page_bytes is None:
+    if (
+        not nodes <= {zone.node for zone in zones}
+        or None in present
+        or machine.page_bytes is None
+        or machine.page_bytes < 1
+    ):
         return None
     swap_pages = dict(machine.meminfo).get("SwapTotal", 0) // machine.page_bytes
     return Domain(
@@ -88,7 +93,7 @@ def one_cgroup(machine: Machine, path: str) -> Domain | None:
     """
     group = next((group for group in machine.cgroups if group.path == path), None)
     facts, page_bytes = dict(machine.meminfo), machine.page_bytes
-    if group is None or page_bytes is None:
+    if group is None or page_bytes is None or page_bytes < 1:
         return None
     limit, swap_total = group.max_bytes, facts.get("SwapTotal", 0)
     if group.version == 1 and isinstance(group.memsw_max_bytes, int) and limit == "max":
@@ -97,7 +102,7 @@ def one_cgroup(machine: Machine, path: str) -> Domain | None:
         return None
     swappiness = group.swappiness
     if swappiness is None:
-        swappiness = int(dict(machine.sysctls).get("vm.swappiness", "60"))
+        swappiness = 0 if dict(machine.sysctls).get("vm.swappiness") == "0" else None
     swap = 0 if swappiness == 0 else min(_swap_limit(group, limit, swap_total), swap_total)
     return Domain(total_pages=max((limit + swap) // page_bytes, 1), page_bytes=page_bytes, cgroup=path)
 
