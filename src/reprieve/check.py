@@ -6,19 +6,19 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from reprieve.machine.accepted import USUAL, read_accepted, read_last, state_file, write_last
-from reprieve.machine.host import Host, become_expendable
-from reprieve.machine.observe import observe
-from reprieve.machine.source import shown
+from reprieve.machine.host import become_expendable
 from reprieve.model.accepted import Accepted
-from reprieve.model.finding import Failure, Finding, Gap
+from reprieve.model.finding import Finding, Gap
 from reprieve.model.machine import Machine
 from reprieve.model.snapshot import Snapshot
+from reprieve.next import look
 from reprieve.rules import SEVERITIES
 from reprieve.rules.living import check
 from reprieve.rules.living.accepted import sift
 from reprieve.rules.living.shares import WARN_SHARE
-from reprieve.rules.whatif import without
 from reprieve.why import FOUND, INCOMPLETE, colour, print_lines, width, write
+
+UNIQUE_S = 0.1  # to measure what is of single processes alone
 
 
 class Request(NamedTuple):
@@ -42,7 +42,7 @@ def perform(request: Request) -> int:
     """Look, find, tell; the exit status. Raises Failure."""
     become_expendable()
     gaps: list[Gap] = []
-    machine = _machine(request.origin, gaps)
+    machine = look(request.origin, gaps, unique_s=UNIQUE_S)
     found = [one for one in check(Snapshot(machine=machine), share=request.warn_share) if _wanted(one, request)]
     sifted = sift(found, _entries(request), time.time())
     told, notes = sifted.told, _notes(sifted.accepted, sifted.expired)
@@ -51,21 +51,6 @@ def perform(request: Request) -> int:
     status = _status(request, told, gaps)
     _tell(request, machine, told, notes, gaps, status)
     return status
-
-
-def _machine(origin: str | None, gaps: list[Gap]) -> Machine:
-    """As it lives, without this process; or as it was captured."""
-    if origin is None:
-        return without(observe(Host(), gaps), {os.getpid()})
-    if os.path.isdir(origin):
-        return observe(Host(origin), gaps)
-    from reprieve.snapshot import load  # loads what reads JSON
-
-    snapshot = load(origin)
-    if snapshot.machine is None:
-        raise Failure(f"{shown(origin)} tells of no machine", hint="reprieve snapshot -o FILE makes one that does")
-    gaps += snapshot.machine_gaps
-    return snapshot.machine
 
 
 def _wanted(finding: Finding, request: Request) -> bool:

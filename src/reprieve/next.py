@@ -11,9 +11,9 @@ from reprieve.machine.source import shown
 from reprieve.model.finding import Failure, Gap
 from reprieve.model.machine import Machine
 from reprieve.model.process import Process
+from reprieve.oom.choose import parse_nodes
 from reprieve.oom.living import Domain, one_cgroup, predict, sequence, some_nodes, whole_machine
 from reprieve.rules import whatif
-from reprieve.rules.host import parse_nodes
 from reprieve.why import INCOMPLETE, colour, print_lines, width
 
 _MOST_KILLS = 1000  # told one after the other
@@ -38,7 +38,7 @@ def perform(request: Request) -> int:
     """Look, change what is to be otherwise, foretell; the exit status. Raises Failure."""
     become_expendable()
     gaps: list[Gap] = []
-    seen = _machine(request.origin, gaps)
+    seen = look(request.origin, gaps)
     if not seen.processes:
         raise Failure("there are no processes to choose from: none were told", hint="a sosreport holds none")
     machine = changed(seen, request)
@@ -123,12 +123,12 @@ def _cgroup(machine: Machine, name: str) -> str:
     return found[0]
 
 
-def _machine(origin: str | None, gaps: list[Gap]) -> Machine:
-    """As it lives, without this process, which ends before anybody is chosen; or as it was captured."""
+def look(origin: str | None, gaps: list[Gap], *, unique_s: float = 0) -> Machine:
+    """A machine as it lives, without this process, which soon ends; or as it was captured. Raises Failure."""
     if origin is None:
-        return whatif.without(observe(Host(), gaps, unique_s=0), {os.getpid()})
+        return whatif.without(observe(Host(), gaps, unique_s=unique_s), {os.getpid()})
     if os.path.isdir(origin):
-        return observe(Host(origin), gaps, unique_s=0)
+        return observe(Host(origin), gaps, unique_s=unique_s)
     from reprieve.snapshot import load  # loads what reads JSON
 
     snapshot = load(origin)

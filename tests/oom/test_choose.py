@@ -13,7 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reprieve.model.oom import OomReport, Task, figure
-from reprieve.oom.choose import Candidate, Recomputed, _can_come_first, badness, choose, numbers, oom_score, recompute
+from reprieve.oom.choose import (
+    Candidate,
+    Recomputed,
+    _can_come_first,
+    badness,
+    choose,
+    oom_score,
+    parse_nodes,
+    recompute,
+)
 from reprieve.oom.report import read_reports
 from tests.logs_of import LOGS, all_logs, text_of
 
@@ -363,10 +372,17 @@ def test_a_cut_text_is_judged_without_fault_and_never_falsely_blamed() -> None:
 
 @pytest.mark.parametrize(
     ("printed", "nodes"),
-    [("0-2,5", {0, 1, 2, 5}), ("(null)", set()), ("0-99999999999", set()), ("9" * 5000, set()), ("1,0-99999", {1})],
+    [
+        ("0-2,5", {0, 1, 2, 5}),
+        ("(null)", set()),
+        ("0-99999999999", set()),
+        ("9" * 5000, set()),
+        ("1,0-99999", set()),
+        ("0-1023", set(range(1024))),
+    ],
 )
 def test_a_list_of_nodes_that_no_kernel_prints_fills_no_memory(printed: str, nodes: set[int]) -> None:
-    assert numbers(printed) == nodes
+    assert parse_nodes(printed) == nodes
 
 
 @pytest.mark.parametrize("nodes", ["0-99999999999", "9" * 5000])

@@ -5,6 +5,7 @@ plus oom_score_adj thousandths of all the memory there is to share. Rows of a re
 become candidates alike; what older kernels did otherwise is told from the shape of their report.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -239,7 +240,7 @@ def _total(report: OomReport) -> Total | None:
     swap = (memory.swap_total_bytes or 0) // page_bytes
     limited = {"CONSTRAINT_CPUSET": report.mems_allowed, "CONSTRAINT_MEMORY_POLICY": report.nodemask}
     if nodes := limited.get(report.scope or ""):
-        pages = _present_pages(memory, numbers(nodes), page_bytes)
+        pages = _present_pages(memory, parse_nodes(nodes), page_bytes)
         # Older kernels took node_spanned_pages(), holes and all, which no report tells.
         return Total(pages=pages + swap, most_pages=None, of="the memory of the nodes it may use") if pages else None
     pages = _managed_pages(memory, page_bytes)
@@ -247,7 +248,7 @@ def _total(report: OomReport) -> Total | None:
     return Total(pages=pages + swap, most_pages=pages + swap, of=of) if pages else None
 
 
-def _present_pages(memory: Memory, nodes: set[int], page_bytes: int) -> int:
+def _present_pages(memory: Memory, nodes: frozenset[int], page_bytes: int) -> int:
     """node_present_pages() of those nodes; 0 if one of their zones does not tell."""
     zones = [zone.present_bytes for zone in memory.zones if zone.node in nodes]
     return 0 if None in zones else sum(filter(None, zones)) // page_bytes
@@ -284,20 +285,19 @@ def _memcg_total(memcg: Memcg | None, page_bytes: int) -> Total | None:
     return Total(pages=max(limit, 1), most_pages=most, of="the limit")
 
 
-def numbers(ranges: str) -> set[int]:
-    """The numbers of a node list as the kernel prints it: `0-2,5`; none in "(null)".
+def parse_nodes(text: str | None) -> frozenset[int]:
+    """Read a list of nodes as the kernel prints it, `0-1,4`; empty if it is none.
 
-    No kernel has more than 1024 nodes (MAX_NUMNODES): a log that names more must not fill the memory.
+    >>> sorted(parse_nodes("0-1,4"))
+    [0, 1, 4]
     """
-    found: set[int] = set()
-    for part in ranges.split(","):
-        first, _, last = part.partition("-")
-        if all(word.isdecimal() and len(word) <= _NODE_DIGITS for word in (first, last or first)):
-            found.update(range(int(first), int(last or first) + 1))
-    return found
-
-
-_NODE_DIGITS = 4
+    nodes: set[int] = set()
+    for word in (text or "").split(","):
+        match = re.fullmatch(r"([0-9]{1,4})(?:-([0-9]{1,4}))?", word)
+        if match is None or (last := int(match[2] or match[1])) > 1023:  # MAX_NUMNODES is 1024
+            return frozenset()
+        nodes.update(range(int(match[1]), last + 1))
+    return frozenset(nodes)
 
 
 # -- whether it is the kernel's choice ---------------------------------------------------------------------------------

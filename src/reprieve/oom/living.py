@@ -9,7 +9,7 @@ from reprieve.model.machine import Container, Machine
 from reprieve.model.oom import OOM_SCORE_ADJ_MIN
 from reprieve.model.process import Process
 from reprieve.model.unit import Unit
-from reprieve.oom.choose import Candidate, Choice, choose, numbers
+from reprieve.oom.choose import Candidate, Choice, choose, parse_nodes
 from reprieve.oom.groups import ancestors
 
 
@@ -200,7 +200,7 @@ def _scanned(machine: Machine, domain: Domain) -> Iterator[Process]:
         yield from _members(machine, domain.cgroup)
         return
     for process in sorted(machine.processes, key=lambda process: (process.start_ticks, process.pid)):
-        if domain.nodes is None or process.mems_allowed is None or numbers(process.mems_allowed) & domain.nodes:
+        if domain.nodes is None or process.mems_allowed is None or parse_nodes(process.mems_allowed) & domain.nodes:
             yield process
 
 

@@ -1,11 +1,11 @@
 """The machine itself ran out, or the memory nodes that a process may use."""
 
-import re
 from collections.abc import Iterator
 
 from reprieve.model.finding import Finding, Remedy, quote
 from reprieve.model.oom import OomReport, Workload, Zone, figure
 from reprieve.model.snapshot import Snapshot
+from reprieve.oom.choose import parse_nodes
 from reprieve.rules.account import (
     BOUND,
     FREE,
@@ -192,21 +192,6 @@ def _free_elsewhere(oom: OomReport, nodes: str | None) -> int | None:
     if free is None or not inside:
         return None
     return max(0, free * oom.page_size_bytes - sum(zone.free_bytes or 0 for zone in inside))
-
-
-def parse_nodes(text: str | None) -> frozenset[int]:
-    """Read a list of nodes as the kernel prints it, `0-1,4`; empty if it is none.
-
-    >>> sorted(parse_nodes("0-1,4"))
-    [0, 1, 4]
-    """
-    nodes: set[int] = set()
-    for word in (text or "").split(","):
-        match = re.fullmatch(r"([0-9]{1,4})(?:-([0-9]{1,4}))?", word)
-        if match is None or (last := int(match[2] or match[1])) > 1023:  # MAX_NUMNODES is 1024
-            return frozenset()
-        nodes.update(range(int(match[1]), last + 1))
-    return frozenset(nodes)
 
 
 def _take_down_wall(oom: OomReport, by_cpuset: bool, nodes: str) -> tuple[Remedy, ...]:

@@ -7,8 +7,9 @@ from reprieve.model.machine import LiveNode
 from reprieve.model.oom import Workload
 from reprieve.model.process import Process
 from reprieve.model.snapshot import Snapshot
+from reprieve.oom.choose import parse_nodes
 from reprieve.oom.groups import owner
-from reprieve.rules.host import open_nodes, parse_nodes
+from reprieve.rules.host import open_nodes
 from reprieve.rules.living.facts import living, named, own_bytes, process_line
 from reprieve.units import size
 
