@@ -25,7 +25,7 @@ from reprieve.model.snapshot import Snapshot
 from reprieve.oom.groups import ancestors
 from reprieve.rules import diagnose
 from reprieve.rules.survey import Survey, Surveyor
-from reprieve.why import INCOMPLETE, colour, width
+from reprieve.why import INCOMPLETE, colour, print_lines, width
 
 _ROWS = 20
 _LINES = 24
@@ -121,7 +121,7 @@ def _once(request: Request) -> int:
     machine = _machine(request.origin, gaps)
     survey = Surveyor().survey(machine)
     rows = request.rows
-    _say(
+    print_lines(
         screenful(
             survey,
             width=width(),
@@ -157,7 +157,7 @@ def _batch(request: Request) -> int:
     every_s, rows = request.every_s or 1.0, request.rows or _ROWS
     sampler = Sampler(leave_out=frozenset({os.getpid()}))
     surveyor, told, seen = Surveyor(every_s=every_s), list[Gap](), 0
-    open_to_reader = _say([looks.csv_head()]) if request.csv else True
+    open_to_reader = print_lines([looks.csv_head()]) if request.csv else True
     with Kills(identify().boot_id) as kills:
         for _ in _looks(every_s, request.looks):
             survey = surveyor.survey(sampler.look())
@@ -171,11 +171,11 @@ def _batch(request: Request) -> int:
             else:
                 lines = iter((looks.look(survey, rows), *_explained(new, unseen)))
             seen += 1
-            if not open_to_reader or not _say(lines):
+            if not open_to_reader or not print_lines(lines):
                 return 0
     status = INCOMPLETE if told else 0
     if not request.csv:
-        _say([jsonl.end(events=seen, exit_status=status)])
+        print_lines([jsonl.end(events=seen, exit_status=status)])
     return status
 
 
@@ -197,7 +197,7 @@ def _one_process(request: Request, pid: int) -> int:
     if first.processes[0].rss_bytes in (None, 0):
         raise Failure(f"process {pid} holds no memory of its own", hint="it is the kernel's, or has ended")
     if request.csv:
-        _say([looks.csv_head()])
+        print_lines([looks.csv_head()])
         _complain(gaps)
     seen = 0
     for _ in _looks(request.every_s or 1.0, request.looks):
@@ -211,12 +211,12 @@ def _one_process(request: Request, pid: int) -> int:
         if not survey.processes:  # a zombie: it has ended, and nobody has asked how
             break
         seen += 1
-        if not _say(looks.csv_sample(survey) if request.csv else [looks.sample(survey)]):
+        if not print_lines(looks.csv_sample(survey) if request.csv else [looks.sample(survey)]):
             return 0
     status = INCOMPLETE if gaps else 0
     if not request.csv:
-        _say(_explained((), gaps))
-        _say([jsonl.end(events=seen, exit_status=status)])
+        print_lines(_explained((), gaps))
+        print_lines([jsonl.end(events=seen, exit_status=status)])
     return status
 
 
@@ -269,18 +269,3 @@ def _complain(gaps: Iterable[Gap]) -> None:
     for gap in gaps:
         hint = f" ({gap.hint})" if gap.hint else ""
         print(visible(f"reprieve: {gap.place}: {gap.reason}{hint}"), file=sys.stderr)
-
-
-def _say(lines: Iterable[str]) -> bool:
-    """Write the lines; False if the reader has left."""
-    try:
-        sys.stdout.writelines(f"{line}\n" for line in lines)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still in the buffer goes there at the end
-        return False
-    except OSError as error:
-        raise Failure(
-            f"the answer could not be written: {error.strerror}", hint="write it where there is room"
-        ) from error
-    return True
