@@ -7,15 +7,16 @@ systemd makes a few are kept.
 from __future__ import annotations
 
 import base64
-import re
 import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from lab.states import MINI, NUMA, SYSTEMD, SYSTEMD_V1, TRIXIE, saved
 from reprieve.machine.memory import SYSCTLS
 from reprieve.machine.sysfs import SETTINGS
+from tests.hosts.kubelet import packed_kubelet
 
 FOLDER = Path(__file__).parent
 FILES = (
@@ -37,10 +38,16 @@ MACHINE = (
     *(f"/sys/block/zram*/{name}" for name in ("disksize", "mm_stat", "comp_algorithm")),
 )
 PROCESS = ("stat", "status", "oom_score_adj", "oom_score", "cgroup", "smaps_rollup")
+# Of systemd's groups.
+KEPT = (
+    r"^/sys/fs/cgroup(/memory)?(/(app|machine|kubepods)\.slice(/.*)?|/init\.scope|"
+    r"/user\.slice(/[^/]+\.(slice|service))*(/libpod-[^/]+(/container)?)?|"
+    r"/system\.slice(/(cron|dbus|docker|containerd|kubelet)\.service|/docker-[^/]+\.scope)?)?$"
+)
 # Prints "PATH BASE64" for each file; a file that refuses to be read (a threaded group's cgroup.procs) is not printed.
 SHOW = f"""
-show() {{ cat "$1" > /tmp/shown 2> /tmp/refused && echo "$2 $(base64 /tmp/shown | tr -d '\\n')"; }}
-groups() {{ find "$1" -type d | while read -r group; do
+show() {{ said=$(base64 -w 0 "$1" 2> /dev/null) && echo "$2 $said"; }}
+groups() {{ find "$1" -type d | grep -E "${{2:-^}}" | while read -r group; do
     for file in {" ".join(FILES)}; do test -e "$group/$file" && show "$group/$file" "$group/$file"; done
 done; }}
 machine() {{ for file in {" ".join(MACHINE)}; do test -e "$file" && show "$file" "$file"; done
@@ -49,13 +56,19 @@ machine() {{ for file in {" ".join(MACHINE)}; do test -e "$file" && show "$file"
         for file in {" ".join(PROCESS)}; do test -e "$process/$file" && show "$process/$file" "$process/$file"; done
     done; }}
 """
+FEW = f"groups /sys/fs/cgroup '{KEPT}'\n"
 MOUNTS = "machine; show /proc/self/mountinfo /proc/self/mountinfo; show /proc/self/cgroup /proc/self/cgroup\n"
-# Swap on zram, with something in it; huge pages that nobody uses; shared memory that outlives its maker.
-FILLED = """
+# Swap on zram; huge pages that nobody uses; shared memory that outlives its maker.
+ODDS = """
 echo 64M > /sys/block/zram0/disksize && mkswap -q /dev/zram0 && swapon /dev/zram0
 echo 4 > /proc/sys/vm/nr_hugepages
 ipcmk -M 3000000 > /dev/null
-hog --mib 420 --step-mib 4 --hold 2
+"""
+FILLED = "hog --mib 420 --step-mib 4 --hold 2\n"  # leaves something in swap
+# A service of which half was swapped out: asked for by memory.reclaim, which Linux has since 5.19.
+COLD = """
+systemd-run -q --slice=app.slice --unit=cold hog --mib 40 --hold -1
+sleep 6; echo 20M > /sys/fs/cgroup/app.slice/cold.service/memory.reclaim || exit 9
 """
 # A slice with a limit over two services that stay, one of them with swap forbidden and some file cache.
 UNITS = """
@@ -65,11 +78,12 @@ systemd-run -q --slice=app.slice --unit=batch -p MemoryMax=32M -p MemorySwapMax=
 systemctl set-property --runtime app.slice MemoryMax=128M MemoryLow=16M
 sleep 8
 """
-# An image of busybox and hog for the engines, which ask no registry; swap on the spare disk.
+# An image of busybox and hog for the engines, which ask no registry.
 IMAGE = """
 mkdir -p /lab/root/bin; cd /lab/root/bin; cp /bin/busybox /usr/local/bin/hog .; ln -s busybox sh; ln -s busybox sleep
-tar -C /lab/root -cf /lab/image.tar .; cd /; mkswap -q /dev/vda; swapon /dev/vda
+tar -C /lab/root -cf /lab/image.tar .; cd /
 """
+SWAP = "mkswap -q /dev/vda; swapon /dev/vda\n"
 # No bridge: the guest's kernel has no netfilter.
 DOCKERD = """
 mkdir -p /etc/docker
@@ -98,12 +112,44 @@ podman import --quiet /lab/image.tar lab:1 && podman run --quiet --detach --netw
     > /dev/null || exit 9
 sleep 8
 """
-KEPT = (
-    r"/etc/|/proc/|/sys/(devices|kernel|module|block)/|/sys/fs/cgroup/(unified/)?cgroup\.controllers$|"
-    r"/sys/fs/cgroup/(memory/)?((app|machine)\.slice/(.*/)?|init\.scope/|"
-    r"user\.slice/([^/]+\.(slice|service)/)*(libpod-[^/]+/(container/)?)?|"
-    r"system\.slice/((cron|dbus|docker|containerd)\.service/|docker-[^/]+\.scope/)?)?[^/]*$"
-)
+# A pod of each quality of service, as a node's own pods are told: one with a UID of its own, two that get one. No
+# server: what kubelet makes of a pod is the same. Two containers each: the first only keeps the pod.
+KUBELET = """
+gunzip -c /dev/vda > /usr/local/bin/kubelet; chmod +x /usr/local/bin/kubelet
+docker import --change 'CMD ["sleep", "900"]' - pause:1 < /lab/image.tar > /dev/null
+mkdir -p /etc/kubernetes/manifests
+pod() { cat > /etc/kubernetes/manifests/$1.yaml << END
+apiVersion: v1
+kind: Pod
+metadata: {name: $1, uid: $2}
+spec:
+  hostNetwork: true
+  containers: [{name: main, image: "lab:1", imagePullPolicy: Never, command: [$3], resources: {$4}}]
+END
+}
+pod database 3f1e6a52-8c0b-4d27-9a55-6f0c1b2d7e94 'hog, --mib, "24", --hold, "-1"' 'limits: {cpu: 50m, memory: 48Mi}'
+pod web '' 'hog, --mib, "20", --hold, "-1"' 'requests: {memory: 32Mi}, limits: {memory: 64Mi}'
+pod batch '' 'sleep, "900"' ''
+cat > /etc/kubernetes/kubelet.yaml << END
+apiVersion: kubelet.config.k8s.io/v1beta1
+kind: KubeletConfiguration
+cgroupDriver: systemd
+staticPodPath: /etc/kubernetes/manifests
+makeIPTablesUtilChains: false
+address: 127.0.0.1
+authentication: {anonymous: {enabled: true}, webhook: {enabled: false}}
+authorization: {mode: AlwaysAllow}
+kubeReserved: {memory: 200Mi}
+evictionHard: {memory.available: 50Mi}
+END
+systemd-run -q --unit=kubelet /usr/local/bin/kubelet --config=/etc/kubernetes/kubelet.yaml --network-plugin= \\
+    --pod-infra-container-image=pause:1
+tries=0
+until [ $(find /sys/fs/cgroup/kubepods.slice -path '*/docker-*' -name cgroup.procs -exec cat {} + | wc -l) = 6 ]; do
+    tries=$((tries + 1)); test $tries -lt 60 || exit 9; sleep 5
+done 2> /dev/null
+sleep 20
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +159,7 @@ class Capture:
     series: str
     machine: str
     script: str
+    spare: Callable[[], Path] | None = None  # what its spare disk begins with
 
 
 CAPTURES = {
@@ -176,32 +223,41 @@ systemd-run -q --wait --pipe --unit=box -p MemoryMax=96M -p MemoryHigh=80M \\
     unshare --cgroup --mount --pid --fork --mount-proc sh /run/inside.sh
 """,
     ),
-    "v2-systemd-252": Capture(series="6.1", machine=SYSTEMD, script=FILLED + UNITS + MOUNTS + "groups /sys/fs/cgroup"),
+    "v2-systemd-252": Capture(series="6.1", machine=SYSTEMD, script=ODDS + FILLED + UNITS + MOUNTS + FEW),
     "hybrid-systemd-252": Capture(
         series="6.1",
         machine=SYSTEMD_V1,
-        script=UNITS + MOUNTS + "groups /sys/fs/cgroup/memory; groups /sys/fs/cgroup/unified",
+        script=UNITS
+        + MOUNTS
+        + f"""groups /sys/fs/cgroup/memory '{KEPT}'
+show /sys/fs/cgroup/unified/cgroup.controllers /sys/fs/cgroup/unified/cgroup.controllers
+""",
     ),
-    "v2-systemd-257": Capture(series="7", machine=TRIXIE, script=FILLED + UNITS + MOUNTS + "groups /sys/fs/cgroup"),
-    "docker-26": Capture(
-        series="6.12", machine=TRIXIE, script=IMAGE + DOCKERD + DOCKER + MOUNTS + "groups /sys/fs/cgroup"
+    "v2-systemd-257": Capture(series="7", machine=TRIXIE, script=ODDS + UNITS + COLD + MOUNTS + FEW),
+    "docker-26": Capture(series="6.12", machine=TRIXIE, script=SWAP + IMAGE + DOCKERD + DOCKER + MOUNTS + FEW),
+    "podman-5": Capture(series="6.12", machine=TRIXIE, script=SWAP + IMAGE + PODMAN + MOUNTS + FEW),
+    "kubelet-1.20": Capture(
+        series="6.12",
+        machine=TRIXIE,
+        script=IMAGE + DOCKERD + KUBELET + MOUNTS + FEW,
+        spare=packed_kubelet,
     ),
-    "podman-5": Capture(series="6.12", machine=TRIXIE, script=IMAGE + PODMAN + MOUNTS + "groups /sys/fs/cgroup"),
 }
 
 
 def capture(name: str) -> None:
     """Boot the guest, do what is to be done, write its files below this folder in place of what was there."""
     wanted = CAPTURES[name]
-    with saved(wanted.series, wanted.machine).restore() as guest:
-        answer = guest.run(SHOW + wanted.script, timeout_s=300)
+    spare = wanted.spare() if wanted.spare else None
+    with saved(wanted.series, wanted.machine).restore(spare=spare) as guest:
+        answer = guest.run(f"{SHOW}{wanted.script}\nexit 0", timeout_s=600)
+    if answer.status:
+        raise SystemExit(f"{name}: the guest's script ended with {answer.status}: {answer.output[-400:]}")
     shutil.rmtree(FOLDER / name, ignore_errors=True)
     for line in answer.output.splitlines():
         path, _, content = line.partition(" ")
         if not path.startswith("/"):
             print(f"{name}: {line}", file=sys.stderr)
-            continue
-        if wanted.machine not in (MINI, NUMA) and re.match(KEPT, path) is None:
             continue
         target = FOLDER / name / path.removeprefix("/")
         target.parent.mkdir(parents=True, exist_ok=True)

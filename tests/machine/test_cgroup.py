@@ -61,7 +61,9 @@ def group_here() -> Iterator[Path]:
     [
         ("v2-mini-6.12", "2", "/sys/fs/cgroup"),
         ("v2-systemd-252", "2", "/sys/fs/cgroup"),
+        ("v2-systemd-257", "2", "/sys/fs/cgroup"),
         ("docker-26", "2", "/sys/fs/cgroup"),
+        ("kubelet-1.20", "2", "/sys/fs/cgroup"),
         ("podman-5", "2", "/sys/fs/cgroup"),
         ("v1-mini-6.1", "1", "/sys/fs/cgroup/memory"),
         ("hybrid-systemd-252", "hybrid", "/sys/fs/cgroup/memory"),
@@ -103,7 +105,7 @@ def test_version_1_says_what_was_set() -> None:
     assert "rss" not in dict(web.stat)
 
 
-@pytest.mark.parametrize("name", ["v2-systemd-252", "hybrid-systemd-252"])
+@pytest.mark.parametrize("name", ["v2-systemd-252", "v2-systemd-257", "hybrid-systemd-252"])
 def test_the_limits_of_units_are_read(name: str) -> None:
     _, groups, _ = read(HOSTS / name)
     assert groups["/app.slice"].max_bytes == 128 * MIB

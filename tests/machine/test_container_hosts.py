@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from reprieve.machine.host import Host
 from reprieve.machine.observe import observe
 from reprieve.model.cgroup import Cgroup, Limit
 from reprieve.model.machine import Machine
 from reprieve.model.oom import Workload
 from reprieve.model.process import Process
+from reprieve.model.snapshot import Snapshot
 from reprieve.oom.paths import workload
+from reprieve.rules.living.commit import overcommit_unbounded
 from tests.conftest import Run
 from tests.oom.test_living import HOSTS
 
@@ -96,3 +100,62 @@ def test_a_container_of_an_ordinary_user_is_theirs() -> None:
 def test_a_limit_that_crun_repeats_is_told_once(reprieve: Run) -> None:
     said = " ".join(reprieve("next", "--from", HOSTS / "podman-5").stdout.split())
     assert said.count("of user 1000, limit 32 MiB") == 1
+
+
+# -- a kubelet's node --------------------------------------------------------------------------------------------------
+
+DATABASE = "3f1e6a52-8c0b-4d27-9a55-6f0c1b2d7e94"
+
+
+def pods(machine: Machine) -> dict[str | None, tuple[Workload, Cgroup]]:
+    """The pods by their quality of service."""
+    found = [(workload(group.path), group) for group in machine.cgroups]
+    return {owner.qos: (owner, group) for owner, group in found if owner.kind == "pod"}
+
+
+def test_a_pod_of_each_quality_of_service_has_the_limit_it_was_given() -> None:
+    found = pods(seen("kubelet-1.20"))
+    assert {qos: group.max_bytes for qos, (_, group) in found.items()} == {
+        "Guaranteed": 48 * MIB,
+        "Burstable": 64 * MIB,
+        "BestEffort": "max",
+    }
+    assert {owner.manager for owner, _ in found.values()} == {"kubernetes"}
+    assert found["Guaranteed"][0].pod_uid == DATABASE
+    for qos in ("Burstable", "BestEffort"):  # of a folder: the UID is a digest without dashes
+        assert len(found[qos][0].pod_uid or "") == 32
+
+
+def test_the_pods_together_may_have_what_the_node_does_not_keep_back() -> None:
+    machine = seen("kubelet-1.20")
+    (node,) = [group for group in machine.cgroups if workload(group.path).name == "all Kubernetes pods"]
+    assert node.max_bytes == dict(machine.meminfo)["MemTotal"] - 200 * MIB  # kubeReserved
+
+
+def test_a_container_of_a_pod_is_told_with_its_pod_and_has_the_adjustment_it_was_given() -> None:
+    machine = seen("kubelet-1.20")
+    for qos, (pod, group) in pods(machine).items():
+        keeper, main = sorted(inside(machine, group.path), key=lambda one: one.start_ticks)
+        assert (keeper.comm, keeper.oom_score_adj) == ("sleep", -998)
+        assert main.comm == ("sleep" if qos == "BestEffort" else "hog")
+        assert main.oom_score_adj == -997  # pods of a folder are critical, whatever their quality: IsCriticalPod()
+        of = workload(main.cgroup or "")
+        assert (of.kind, of.qos, of.pod_uid) == ("container", qos, pod.pod_uid)
+        assert of.container_id is not None
+    agents = {one.comm: one.oom_score_adj for one in machine.processes}
+    assert (agents["kubelet"], agents["dockerd"]) == (-999, -999)
+
+
+def test_on_a_node_no_pod_of_a_folder_dies_first(reprieve: Run) -> None:
+    said = " ".join(reprieve("next", "--from", HOSTS / "kubelet-1.20").stdout.split())
+    assert said.startswith("Next systemd-logind ")
+    assert "Before kubelet " in said
+    assert said.count(", limit 48 MiB") == 1  # of the pod; its one container with a limit has the same
+
+
+def test_what_a_kubelet_sets_is_no_finding_and_without_one_it_is() -> None:
+    machine = seen("kubelet-1.20")
+    assert dict(machine.sysctls)["vm.overcommit_memory"] == "1"
+    assert list(overcommit_unbounded(Snapshot(machine=machine))) == []
+    (finding,) = overcommit_unbounded(Snapshot(machine=replace(machine, killers=())))
+    assert finding.code == "overcommit-unbounded"
