@@ -149,6 +149,20 @@ def test_swap_in_memory_idle_huge_pages_and_left_shared_memory_are_told() -> Non
     assert [(segment.size_bytes, segment.attached) for segment in machine.segments] == [(3_000_000, 0)]
 
 
+def test_what_was_swapped_out_is_of_its_process_and_its_group_on_systemd_257() -> None:
+    machine, _ = seen(HOSTS / "v2-systemd-257")
+    assert [(area.name, area.used_bytes > 15 * MIB) for area in machine.swaps] == [("/dev/zram0", True)]
+    assert [pool.free for pool in machine.huge_pools if pool.node is None and pool.total] == [4]
+    assert [(segment.size_bytes, segment.attached) for segment in machine.segments] == [(3_000_000, 0)]
+    (cold,) = [group for group in machine.cgroups if group.path == "/app.slice/cold.service"]
+    (hog,) = [process for process in machine.processes if process.cgroup == cold.path]
+    assert hog.swap_bytes is not None
+    assert cold.swap_current_bytes is not None
+    assert hog.swap_bytes > 15 * MIB  # 20 were to be reclaimed, of which files give some
+    assert abs(hog.swap_bytes - cold.swap_current_bytes) < MIB
+    assert "/tmp" in [tmpfs.path for tmpfs in machine.tmpfs]  # in memory from Debian 13 on
+
+
 def test_this_machine_is_what_the_kernel_says_of_it() -> None:
     machine, _ = this_machine()
     identity = identify()
