@@ -55,12 +55,16 @@ def overcommit_unbounded(snapshot: Snapshot) -> Iterator[Finding]:
     vm.overcommit_memory=1 refuses nothing, however absurd; what cannot be kept ends in a kill later, of whoever is
     largest then. It is right for programs that map far more than they touch, and Redis asks for it, so that its
     background save can fork: a fork copies no memory, but what is written to meanwhile is copied page by page.
-    0 refuses only what could not be had if all else were given up.
+    0 refuses only what could not be had if all else were given up. A kubelet sets 1 itself when it starts, or, told to
+    protect the kernel's settings, does not start without it: beside one it is left alone.
 
-    Source: __vm_enough_memory() in mm/util.c; Documentation/mm/overcommit-accounting.rst.
+    Source: __vm_enough_memory() in mm/util.c; Documentation/mm/overcommit-accounting.rst; setupKernelTunables() in
+    pkg/kubelet/cm/container_manager_linux.go of Kubernetes.
     """
     machine = snapshot.machine
     if machine is None or setting(machine, "vm.overcommit_memory") != 1:
+        return
+    if any(killer.name == "kubelet" for killer in machine.killers):
         return
     promised, there = figure(machine, "Committed_AS"), memory_and_swap_bytes(machine)
     if promised is None or there is None or promised <= there:
