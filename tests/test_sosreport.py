@@ -37,7 +37,7 @@ LACKS = {
     "nodes_js": ("node-heap-exceeds-limit",),
     "postgres": ("postgres-exceeds-limit", "postgres-backends-spared"),
     "redis": ("redis-unbounded", "redis-exceeds-limit", "redis-nearly-full", "redis-fork-refused"),
-    "killers": ("killer-powerless", "killers-compete", "oomd-watches-nothing"),
+    "killers": ("killer-powerless", "killers-compete", "oomd-cannot-act"),
     "tmpfs": ("tmpfs-holds",),  # how full it is, statvfs(2) alone tells
     "segments": ("segments-forgotten",),
 }

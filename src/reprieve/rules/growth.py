@@ -164,12 +164,11 @@ def _contain(oom: OomReport, comm: str, held: int) -> tuple[Remedy, ...]:
     if group is not None and group.kind not in ("unit", "container", "pod"):
         group = None  # a login session, or all of a user: it holds more than this program
     settings, commands, note = set_limit(whole(group), amount.count_bytes) if group is not None else ((), (), "")
-    if not commands:
-        limit = f"MemoryMax={amount.count_bytes // MIB}M"
-        settings, note = (), " from its next start"
-        commands = (("systemd-run", "--scope", "--property", limit, "--", "PROGRAM"),)
-    has_swap = oom.memory is not None and oom.memory.swap_total_bytes
+    has_swap = oom.memory is not None and bool(oom.memory.swap_total_bytes)
     swap = "; what it has in swap is apart (MemorySwapMax=)" if has_swap else ""
+    if not commands:
+        settings, note, swap = (), " from its next start", ""
+        commands = (kept_to(amount.count_bytes, has_swap=has_swap),)
     return (
         Remedy(
             title=f"Keep {quote(comm)} to {size(amount.count_bytes)}{note}, so that it cannot take the whole machine",
@@ -179,6 +178,12 @@ def _contain(oom: OomReport, comm: str, held: int) -> tuple[Remedy, ...]:
             commands=commands,
         ),
     )
+
+
+def kept_to(limit_bytes: int, *, has_swap: bool) -> tuple[str, ...]:
+    """The command that starts a program with a limit of its own; swap is none of it, or it would fill that instead."""
+    swap = ("--property", "MemorySwapMax=0") if has_swap else ()
+    return ("systemd-run", "--scope", "--property", f"MemoryMax={limit_bytes // MIB}M", *swap, "--", "PROGRAM")
 
 
 def _look_inside(comm: str, limit: int | None) -> tuple[Remedy, ...]:

@@ -115,10 +115,14 @@ PLAYS = {
         speaks="setpriv --reuid 65534 --regid 65534 --clear-groups earlyoom -r 0 > /dev/null 2>&1 &\nsleep 2",
         silent=(("earlyoom -r 0 > /dev/null 2>&1 &\nsleep 2", "as root"), ("true", "none runs")),
     ),
-    "oomd-watches-nothing": Play(
+    "oomd-cannot-act": Play(
         speaks="systemctl start systemd-oomd",
         silent=(
-            ("systemctl set-property -- user.slice ManagedOOMSwap=kill; systemctl start systemd-oomd", "one is given"),
+            (
+                "systemctl set-property -- user.slice ManagedOOMMemoryPressure=kill; systemctl start systemd-oomd",
+                "given",
+            ),
+            (_SWAP + "systemctl start systemd-oomd", "there is swap, which counts for all units"),
             ("true", "it does not run"),
         ),
         load="sleep 2; oomctl | grep -q /system.slice",

@@ -15,7 +15,7 @@ from reprieve.rules.living.kernel import (
     tmpfs_holds,
     unevictable_holds,
 )
-from reprieve.rules.living.killers import killer_powerless, killers_compete, oomd_watches_nothing
+from reprieve.rules.living.killers import killer_powerless, killers_compete, oomd_cannot_act
 from reprieve.rules.living.nodes import node_bound
 from reprieve.rules.living.order import exempt_holds, exemption_inherited, small_victim_next
 from reprieve.rules.living.pool import pool_exceeds_limit
@@ -61,7 +61,7 @@ CHECKS = (
     parent_below_child,
     limits_exceed_memory,
     killer_powerless,
-    oomd_watches_nothing,
+    oomd_cannot_act,
     killers_compete,
     unit_setting_ignored,
     unit_adj_differs,

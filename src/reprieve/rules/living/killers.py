@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from reprieve.model.finding import Change, Evidence, Finding, Place, Remedy, quote
 from reprieve.model.killer import Killer
 from reprieve.model.snapshot import Snapshot
+from reprieve.rules.living.facts import figure, meminfo_lines
 
 _USER_SPACE = ("earlyoom", "systemd-oomd", "oomd", "nohang")
 
@@ -69,35 +70,44 @@ def killers_compete(snapshot: Snapshot) -> Iterator[Finding]:
     )
 
 
-def oomd_watches_nothing(snapshot: Snapshot) -> Iterator[Finding]:
-    """systemd-oomd runs, and no unit is given to it to watch.
+def oomd_cannot_act(snapshot: Snapshot) -> Iterator[Finding]:
+    """systemd-oomd runs, and can kill nobody here.
 
-    It acts on units with ManagedOOMSwap=kill or ManagedOOMMemoryPressure=kill, and on what is in them; both are `auto`
-    unless set, which is no. Debian and others ship it so; Fedora sets both for what users start. It needs version 2 of
-    the cgroups and PSI.
+    It acts on units with ManagedOOMMemoryPressure=kill, and, once most of swap is used, on those with
+    ManagedOOMSwap=kill. Both are `auto` unless set, which is no. Debian sets the second for all units and leaves the
+    first: on a machine without swap it then never acts. It needs version 2 of the cgroups and PSI besides.
 
     Source: systemd-oomd.service(8); systemd.resource-control(5), ManagedOOMSwap=.
     """
     machine = snapshot.machine
     oomd = next((one for one in machine.killers if one.name == "systemd-oomd"), None) if machine is not None else None
-    told = [
-        (unit, kind)
-        for unit in (machine.units if machine is not None else ())
-        for kind in (unit.managed_oom_swap, unit.managed_oom_memory_pressure)
-        if kind is not None
-    ]
-    if oomd is None or not told or any(kind == "kill" for _, kind in told):
+    told = [unit for unit in (machine.units if machine is not None else ()) if unit.managed_oom_swap is not None]
+    if machine is None or oomd is None or not told:
         return
+    by_swap = any(unit.managed_oom_swap == "kill" for unit in told)
+    if any(unit.managed_oom_memory_pressure == "kill" for unit in told):
+        return
+    if by_swap and figure(machine, "SwapTotal") != 0:
+        return
+    why = "for its units swap alone counts, and there is none" if by_swap else "no unit is given to it"
     unit = "system.slice"
     yield Finding(
-        code="oomd-watches-nothing",
+        code="oomd-cannot-act",
         severity="warning",
         confidence="certain",
-        claim=f"systemd-oomd (pid {oomd.pid}) runs, and no unit is given to it: it kills nobody",
+        claim=f"systemd-oomd (pid {oomd.pid}) runs, and can kill nobody: {why}",
         subject="systemd-oomd",
         evidence=(
             _line(oomd),
-            *(Evidence(text=f"ManagedOOM…={kind}", source=unit.name) for unit, kind in told[:4]),
+            *(
+                Evidence(
+                    text=f"ManagedOOMSwap={one.managed_oom_swap}, "
+                    f"ManagedOOMMemoryPressure={one.managed_oom_memory_pressure}",
+                    source=one.name,
+                )
+                for one in told[:4]
+            ),
+            *meminfo_lines(machine, "SwapTotal"),
         ),
         remedies=(
             Remedy(

@@ -8,9 +8,10 @@ from reprieve.model.oom import Workload
 from reprieve.model.snapshot import Snapshot
 from reprieve.oom.groups import own_bound, owner, swap_allowed
 from reprieve.rules.amounts import own_limit, raised_limit
+from reprieve.rules.growth import kept_to
 from reprieve.rules.limits import is_of_kubelet, set_limit
 from reprieve.rules.living.facts import figure, group_lines, living, meminfo_lines, named, own_bytes, process_line
-from reprieve.units import MIB, percent, size
+from reprieve.units import percent, size
 
 WARN_SHARE = 0.8
 
@@ -73,16 +74,7 @@ def process_holds(snapshot: Snapshot, share: float) -> Iterator[Finding]:
                     title=f"Keep it to {size(room.count_bytes)} from its next start: then it cannot take all",
                     cost="it is killed when it reaches that, and nobody else is",
                     amount=room.formula,
-                    commands=(
-                        (
-                            "systemd-run",
-                            "--scope",
-                            "--property",
-                            f"MemoryMax={room.count_bytes // MIB}M",
-                            "--",
-                            "PROGRAM",
-                        ),
-                    ),
+                    commands=(kept_to(room.count_bytes, has_swap=bool(figure(machine, "SwapTotal"))),),
                 ),
             )
         yield Finding(
