@@ -77,8 +77,13 @@ def of_machine(oom: OomReport) -> bool:
 
 def part(oom: OomReport, *labels: str) -> int | None:
     """What the kinds of these labels held together; None where the report does not tell."""
-    held = dict(where(oom))
+    held = _by_label(oom)
     return sum([held.get(label, 0) for label in labels]) if held else None
+
+
+@once
+def _by_label(oom: OomReport) -> dict[str, int]:
+    return dict(where(oom))
 
 
 @once

@@ -36,8 +36,10 @@ def host_full(snapshot: Snapshot) -> Iterator[Finding]:
     Source: out_of_memory() in mm/oom_kill.c; __zone_watermark_ok() in mm/page_alloc.c.
     """
     for number, oom in enumerate(snapshot.ooms):
+        if not of_machine(oom):
+            continue
         ram, zones = ram_bytes(oom), usable_zones(oom)
-        if not of_machine(oom) or ram is None or not zones:
+        if ram is None or not zones:
             continue
         free, kept = free_bytes(oom), kept_bytes(oom)
         if free is None or kept is None or free > 2 * kept or kept > ram:  # twice: what is printed is of a later moment
@@ -108,11 +110,10 @@ def many_processes(snapshot: Snapshot) -> Iterator[Finding]:
     """
     for number, oom in enumerate(snapshot.ooms):
         ram, stacks, tables = ram_bytes(oom), part(oom, STACKS), part(oom, PAGE_TABLES)
-        named = sorted(holders(oom), key=lambda holder: -len(holder.tasks))
-        if not of_machine(oom) or ram is None or stacks is None or tables is None or not named:
+        if not of_machine(oom) or ram is None or stacks is None or tables is None or stacks + tables < ram / 8:
             continue
-        most, all_rows = named[0], len(oom.tasks or ())
-        if stacks + tables < ram / 8 or len(most.tasks) * 2 < all_rows or len(most.tasks) < 100:
+        most, all_rows = max(holders(oom), key=lambda holder: len(holder.tasks), default=None), len(oom.tasks or ())
+        if most is None or len(most.tasks) * 2 < all_rows or len(most.tasks) < 100:
             continue
         yield Finding(
             code="many-processes",

@@ -209,8 +209,10 @@ def locked_memory(snapshot: Snapshot) -> Iterator[Finding]:
     Source: Documentation/mm/unevictable-lru.rst.
     """
     for number, oom in enumerate(snapshot.ooms):
+        if of_cgroup(oom) or oom.sysrq:
+            continue
         total, held = total_bytes(oom), part(oom, LOCKED)
-        if of_cgroup(oom) or oom.sysrq or not total or held is None or held < total / 3:
+        if not total or held is None or held < total / 3:
             continue
         yield Finding(
             code="locked-memory",

@@ -95,10 +95,11 @@ def not_short(snapshot: Snapshot) -> Iterator[Finding]:
     #PF", v5.16).
     """
     for number, oom in enumerate(snapshot.ooms):
-        trigger, free, kept = oom.trigger, free_bytes(oom), kept_bytes(oom)
-        if not of_machine(oom) or trigger is None or trigger.gfp_mask != 0 or free is None or kept is None:
+        trigger = oom.trigger
+        if not of_machine(oom) or trigger is None or trigger.gfp_mask != 0:
             continue
-        if free <= 10 * kept:
+        free, kept = free_bytes(oom), kept_bytes(oom)
+        if free is None or kept is None or free <= 10 * kept:
             continue
         yield Finding(
             code="not-short",
@@ -146,6 +147,7 @@ def usable_zones(oom: OomReport) -> tuple[Zone, ...]:
     return tuple(zone for zone in zones if zone.managed_bytes != 0 and (names is None or zone.name in names))
 
 
+@once
 def kept_bytes(oom: OomReport) -> int | None:
     """What the request may not take of the zones it could use; None where that is not told.
 
