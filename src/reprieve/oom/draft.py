@@ -82,6 +82,7 @@ class Draft:
         self.last_line = first.number
         self.facts: dict[str, Any] = {}  # fields of the noun
         self.claimed: list[tuple[int, str]] = []
+        self.room = _MOST_LINES  # for lines to claim; each task brings its own
         self.last_text = self.last_head = ""  # of the line claimed last
         self.stack: list[str] = []
         self.columns: tuple[str, ...] | None = None
@@ -117,10 +118,12 @@ class Draft:
         if taken:
             number = line.number
             self.last_text, self.last_head = text, head
-            self.headed = self.headed or head != ""
+            if head:
+                self.headed = True
             if number > self.last_line:
                 self.last_line = number
-            if len(self.claimed) - len(self.tasks or ()) < _MOST_LINES:
+            if self.room:
+                self.room -= 1
                 self.claimed.append((number, text))
         return taken
 
@@ -234,22 +237,28 @@ class Draft:
     def _take_table(self, line: Line) -> bool:
         if self.failure or self.ended:
             return False
-        columns = parse_header(line.text) if "pid" in line.text else None
-        if columns is not None:
-            if self.columns is not None:
-                return self._begins_again()
-            self.columns = columns if line.whole else None
-            self.tasks = self.tasks or {}
-            return True
         row = parse_row(line.text, self.columns, line=line.number, whole=line.whole)
         if row is None:
-            return self._take_about_cpu(line)
+            return self._take_header(line) or self._take_about_cpu(line)
         if self.tasks is None:
             self.tasks = {}
+        if row.pid in self.tasks:  # a line may be there twice
+            return True
         if len(self.tasks) == _MOST_TASKS:
-            self.rows_left_out += row.pid not in self.tasks
+            self.rows_left_out += 1
         else:
-            self.tasks.setdefault(row.pid, row)  # a line may be there twice
+            self.tasks[row.pid] = row
+            self.room += 1
+        return True
+
+    def _take_header(self, line: Line) -> bool:
+        columns = parse_header(line.text)
+        if columns is None:
+            return False
+        if self.columns is not None:
+            return self._begins_again()
+        self.columns = columns if line.whole else None
+        self.tasks = self.tasks or {}
         return True
 
     # -- whom it chose -------------------------------------------------------------------------------------------------

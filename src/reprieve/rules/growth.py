@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from reprieve.model.finding import Finding, Remedy, quote
 from reprieve.model.oom import OomReport
 from reprieve.model.snapshot import Snapshot
+from reprieve.oom.choose import recompute
 from reprieve.rules.account import (
     ANON,
     FREE,
@@ -146,7 +147,7 @@ def _share(held: int, total: int) -> str:
 
 def _swapped(oom: OomReport, pid: int) -> str:
     """What it has in swap besides, where that is worth a word."""
-    task = next((task for task in oom.tasks or () if task.pid == pid), None)
+    task = recompute(oom).tasks.get(pid)
     if task is None or oom.page_size_bytes is None or (task.swap_pages or 0) * 10 < (task.rss_pages or 0):
         return ""
     return f", and {size((task.swap_pages or 0) * oom.page_size_bytes)} in swap"

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from reprieve.model.finding import Evidence, Finding, Remedy, quote
-from reprieve.model.oom import HugePages, OomReport, Slab, figure
+from reprieve.model.oom import HugePages, OomReport, Slab
 from reprieve.model.snapshot import Snapshot
 from reprieve.rules.account import (
     KERNEL,
@@ -94,8 +94,8 @@ def dirty_cache(snapshot: Snapshot) -> Iterator[Finding]:
 def _dirty_bytes(oom: OomReport) -> int | None:
     """File pages of the group that are dirty or being written; None where memory.stat was not printed."""
     stats = oom.memcg.stats if oom.memcg is not None else ()
-    told = [figure(stats[0].figures, name) for name in _DIRTY] if stats else []
-    return sum(told_bytes or 0 for told_bytes in told) if any(value is not None for value in told) else None
+    told = [held for name, held in stats[0].figures if name in _DIRTY] if stats else []
+    return sum(told) if told else None
 
 
 def kernel_memory(snapshot: Snapshot) -> Iterator[Finding]:

@@ -236,7 +236,7 @@ def _how_it_goes_on(since: Sequence[float | None], at: str) -> tuple[str, str] |
 
 
 def _row(oom: OomReport, victim: Kill | None) -> Task | None:
-    return next((task for task in oom.tasks or () if victim is not None and task.pid == victim.pid), None)
+    return recompute(oom).tasks.get(victim.pid) if victim is not None else None
 
 
 def _task(task: Task) -> str:

@@ -23,7 +23,8 @@ def unknown_field(snapshot: Snapshot) -> Iterator[Finding]:
     """
     for number, oom in enumerate(snapshot.ooms):
         for kill in oom.kills:
-            names = [name for name in _fields(oom.text(kill.line)) if name not in _PRINTED]
+            shown = lines(oom, kill.line)
+            names = [name for line in shown for name in _fields(line.text) if name not in _PRINTED]
             if not names:
                 continue
             yield Finding(
@@ -32,7 +33,7 @@ def unknown_field(snapshot: Snapshot) -> Iterator[Finding]:
                 confidence="certain",
                 claim=f"No kernel prints {' or '.join(quote(f'{name}:') for name in names)} there: this text was made "
                 "up or changed, and its figures may be too",
-                evidence=lines(oom, kill.line),
+                evidence=shown,
                 oom=number,
             )
 

@@ -338,6 +338,9 @@ def wrap(text: str, width: int) -> Iterator[str]:
     """Lines of at most that width, broken at blanks; a longer word is broken where the line ends."""
     text = text.lstrip(" ")
     columns = len if text.isascii() else escape.columns
+    while columns is len and len(text) > width and (end := text.rfind(" ", 0, width + 1)) > 0:
+        yield text[:end]
+        text = text[end + 1 :].lstrip(" ")
     if text and columns(text) <= width:
         yield text
         return
