@@ -290,3 +290,12 @@ def test_what_is_no_snapshot_is_refused(reprieve: Run, tmp_path: Path) -> None:
         assert done.stderr.startswith("reprieve: ")
     assert reprieve("why", "--from", "file", MYSQLD).returncode == 2
     assert reprieve("why", "--from", "file", "--follow").returncode == 2
+
+
+def test_a_snapshot_named_as_a_log_is_told_and_not_taken_for_a_healthy_one(reprieve: Run, tmp_path: Path) -> None:
+    reprieve("snapshot", "--from", Path(__file__).parent / "hosts" / "v2-systemd-252", "-o", tmp_path / "taken.gz")
+    ended = reprieve("why", tmp_path / "taken.gz")
+    assert ended.returncode == 1
+    assert ended.stdout == ""
+    assert "name it with --from" in ended.stderr
+    assert reprieve("why", "--from", tmp_path / "taken.gz").returncode in (0, 5)

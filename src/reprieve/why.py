@@ -111,12 +111,32 @@ def _load(path: str) -> Snapshot:
     return load(path)
 
 
+def _refuse_snapshots(paths: Iterable[str]) -> None:
+    """A snapshot is no log: read as one it would seem to say that nobody was killed. Raises Failure."""
+    for path in filter(os.path.isfile, paths):
+        try:
+            with open(path, "rb") as file:
+                start = file.read(256)
+        except OSError:  # told where it is read
+            continue
+        if start.startswith(b"\x1f\x8b"):
+            import zlib
+
+            try:
+                start = zlib.decompressobj(wbits=31).decompress(start, 32)
+            except zlib.error:
+                continue
+            if start.startswith(b'{"kind":"snapshot"'):
+                raise Failure(f"{shown(path)} is a snapshot, and no log", hint="name it with --from")
+
+
 def _sources(request: Request, identity: Identity) -> tuple[list[Source], list[Gap]]:
     from reprieve.machine.log import named, of_this_machine
 
     if not request.sources and (piped := _piped_in()) is not None:
         sources, gaps = [piped], list[Gap]()
     elif request.sources:
+        _refuse_snapshots(request.sources)
         sources, gaps = named(request.sources, identity)
     else:
         sources, gaps = of_this_machine(identity)
