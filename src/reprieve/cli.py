@@ -1,7 +1,7 @@
 """The command line: arguments in, output and exit status out.
 
 Exit status: 0 looked, 1 a `Failure` (two lines: what, and what to do), 2 usage, 3 kills were found and `--fail-on-kill`
-was given, 5 not everything could be read. Only this file catches a `Failure`.
+was given, 4 a change was refused or rolled back, 5 not everything could be read. Only this file catches a `Failure`.
 """
 
 import os

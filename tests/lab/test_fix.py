@@ -12,11 +12,16 @@ from lab import kernels, states
 from lab.guest import Guest
 from tests.lab.conftest import here_or_skipped
 from tests.lab.parcel import parcel
-from tests.rules.living.plays import PLAYS
+from tests.rules.living.plays import PLAYS, _holding
 
 REPRIEVE = "cd /; PYTHONPATH=/opt/reprieve COLUMNS=200 python3 -m reprieve"
 FILE = "/etc/sysctl.d/60-reprieve.conf"
 BY_SYSCTL = ("panic-set", "allocating-task-set", "overcommit-unbounded", "swappiness-zero", "commit-limit-near")
+
+SWAP = (
+    "md5sum /etc/fstab; grep swapfile /etc/fstab; awk '{print $1}' /proc/swaps; "
+    "stat -c '%a %n' /swapfile* /.swapfile* 2> /dev/null"
+)
 
 pytestmark = pytest.mark.slow
 
@@ -60,6 +65,34 @@ def test_what_a_finding_asks_for_is_applied_and_saves_the_load(code: str, guest:
     assert value(guest, name) == before
     assert guest.run(f"test -e {FILE}").status != 0
     assert "undone" in told(guest, "changes")
+
+
+@pytest.mark.parametrize("code", ["swap-absent", "swap-nearly-full"])
+def test_a_swap_file_is_made_saves_the_load_and_is_gone_after_undo(code: str, guest: Guest) -> None:
+    play = PLAYS[code]
+    assert play.load is not None
+    assert guest.run(play.speaks, timeout_s=200).status == 0
+    before = guest.run(SWAP).output
+    told(guest, f"fix --only {code} --yes")
+    there = guest.run(SWAP).output
+    assert "/swapfile.reprieve none swap sw 0 0" in there
+    assert "600 /swapfile.reprieve" in there
+    ended = guest.run(f"BEFORE=0\n{play.load}", timeout_s=200)
+    assert ended.status == 0, ended.output + guest.kernel_log()[-2000:]
+    assert guest.run("pkill -9 hog; pkill -9 -x app; pkill -9 -x late; sleep 1; true").status == 0
+    assert "Undone: change 1" in told(guest, "undo")
+    assert guest.run(SWAP).output == before
+
+
+def test_swap_whose_contents_do_not_fit_into_memory_is_not_taken_away(guest: Guest) -> None:
+    told(guest, "fix swap --size 96M --yes")
+    assert guest.run(_holding("hog --mib 430 --name app --hold -1"), timeout_s=200).status == 0
+    said = told(guest, "undo", status=4)
+    assert "do not fit into memory" in said
+    assert "/swapfile.reprieve" in guest.run("cat /proc/swaps").output
+    assert guest.run("pkill -9 -x app; sleep 1; true").status == 0
+    assert "Undone: change 1" in told(guest, "undo --recover")
+    assert "/swapfile.reprieve" not in guest.run(SWAP).output
 
 
 def test_what_systemd_sets_at_boot_is_what_was_written(guest: Guest) -> None:

@@ -4,6 +4,7 @@ Nobody writes an undo: what can be read and written can be put back.
 """
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Protocol
 
 from reprieve.fix.journal import Journal
@@ -90,8 +91,12 @@ def undo(number: int, places: Places, journal: Journal, *, leave: bool = False) 
             if places.gone(entry.place):
                 left.append(f"{entry.place} is no more")
             else:
-                if places.get(entry.place) == entry.want:  # else it is back, or somebody's: theirs is newer, and stays
+                found = places.get(entry.place)
+                if found == entry.want:  # else it is back, or somebody's: theirs is newer, and stays
                     places.put(entry.place, entry.before)
+                elif found == entry.before and entry.state == "begun":
+                    with suppress(Failure):  # nothing was switched in; what was half made beside it goes, if it can
+                        places.put(entry.place, entry.before)
                 if (found := places.get(entry.place)) != entry.before:
                     if not leave:
                         raise Failure(f"reads {found!r}, not the {entry.want!r} that was put there")
@@ -100,7 +105,7 @@ def undo(number: int, places: Places, journal: Journal, *, leave: bool = False) 
         except Failure as failure:
             stuck.append(f"{entry.place} {failure.message}, was {entry.before!r}")
     if stuck:
-        raise Failure(f"not put back: {'; '.join(stuck)}", hint=_BY_HAND)
+        raise Failure(f"not put back: {'; '.join(stuck)}", hint=_BY_HAND, status=4)
     journal.end(number)
     return left
 

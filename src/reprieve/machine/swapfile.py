@@ -1,6 +1,5 @@
 """A swap file in three places, each switched by one call: the file, its use now, its line in /etc/fstab."""
 
-import contextlib
 import os
 import re
 import stat
@@ -8,7 +7,7 @@ import subprocess
 
 from reprieve.machine.host import Host, available_bytes, may, room_for_a_process
 from reprieve.machine.source import shown
-from reprieve.machine.writer import flush_folder, may_write, replace_file
+from reprieve.machine.writer import beside_it, flush_folder, may_write, remove_file, replace_file
 from reprieve.model.finding import Failure, Place
 from reprieve.units import MIB, size
 
@@ -48,23 +47,18 @@ class SwapFile:
     def put(self, place: Place, want: str | None) -> None:
         """Made beside, zeros to the last byte as swap takes no holes, and switched in by one rename."""
         path = _at(self._host, place)
-        folder, name = os.path.split(path)
-        beside = os.path.join(folder, f".{name}.reprieve")
+        if want is None:
+            remove_file(path)
+            return
+        if os.path.lexists(path):
+            raise Failure(f"{shown(path)} is there already", hint="name another file")
+        beside = beside_it(path)
+        remove_file(beside)
         try:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path if want is None else beside)
-            if want is not None:
-                if os.path.lexists(path):
-                    raise Failure(f"{shown(path)} is there already", hint="name another file")
-                try:
-                    _fill(beside, int(want))
-                    _call("mkswap", beside)
-                    os.rename(beside, path)
-                except BaseException:
-                    with contextlib.suppress(FileNotFoundError):
-                        os.unlink(beside)
-                    raise
-            flush_folder(folder)
+            _fill(beside, int(want))
+            _call("mkswap", beside)
+            os.rename(beside, path)
+            flush_folder(os.path.dirname(path))
         except OSError as error:
             raise Failure(f"{shown(path)}: {error.strerror}", hint="a smaller one may fit") from error
 

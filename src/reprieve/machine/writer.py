@@ -16,12 +16,10 @@ def replace_file(path: str, data: bytes) -> None:
 
     Raises Failure: it cannot be written, or it is a link, whose target is somebody else's.
     """
-    folder, name = os.path.split(path)
-    beside = os.path.join(folder, f".{name}.reprieve")  # no reader of *.conf takes it for one
+    folder, beside = os.path.dirname(path), beside_it(path)
     try:
         old = _regular(path)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(beside)  # left by a crash
+        _unlink(beside)  # left by a crash
         descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             _write_all(descriptor, data)
@@ -39,10 +37,10 @@ def replace_file(path: str, data: bytes) -> None:
 
 
 def remove_file(path: str) -> None:
-    """Take a file away; nothing if there is none. Raises Failure."""
+    """Take a file away, and what a crash left beside it; nothing if there is none. Raises Failure."""
     try:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
+        _unlink(beside_it(path))
+        _unlink(path)
         flush_folder(os.path.dirname(path))
     except OSError as error:
         raise _failure(path, error) from error
@@ -82,6 +80,17 @@ def flush_folder(folder: str) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def beside_it(path: str) -> str:
+    """Where a file is made before it is switched in: no reader of *.conf takes it for one."""
+    folder, name = os.path.split(path)
+    return os.path.join(folder, f".{name}.reprieve")
+
+
+def _unlink(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
 
 
 def _regular(path: str) -> os.stat_result | None:
