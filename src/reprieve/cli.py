@@ -467,6 +467,48 @@ def fix_swap(size_bytes: int, file: str, **options: object) -> None:
     _fix([(f"swapfile:{file}", str(size_bytes)), (f"swap:{file}", "on"), (f"fstab:{file}", "")], options)
 
 
+def _unit_name(_context: click.Context, _option: click.Parameter, name: str) -> str:
+    return name if name.rpartition(".")[2] in _KINDS else f"{name}.service"
+
+
+_KINDS = ("service", "slice", "scope", "socket", "mount", "swap")
+
+
+@fix.command("limit")
+@click.argument("unit", callback=_unit_name)
+@click.option("--max", "most", callback=_size, metavar="SIZE", help="MemoryMax: at which somebody in it is killed.")
+@click.option(
+    "--high", callback=_size, metavar="SIZE", help="MemoryHigh: above which it is slowed down, and reclaimed."
+)
+@click.option("--swap-max", callback=_size, metavar="SIZE", help="MemorySwapMax: how much swap it may use.")
+@_how_to_fix
+def fix_limit(unit: str, most: int | None, high: int | None, swap_max: int | None, **options: object) -> None:
+    """Limit the memory of a unit of systemd, by a drop-in of ours that the manager takes over at once."""
+    told = (("MemoryMax", most), ("MemoryHigh", high), ("MemorySwapMax", swap_max))
+    settings = [(f"unit:{unit}/{key}", str(size)) for key, size in told if size is not None]
+    if not settings:
+        raise click.UsageError("--max, --high or --swap-max says to what it is to be limited")
+    _fix(settings, options)
+
+
+@fix.command("protect")
+@click.argument("unit", callback=_unit_name)
+@click.option("--adj", type=click.IntRange(-1000, 1000), default=-500, show_default=True, help="Its oom_score_adj.")
+@_how_to_fix
+def fix_protect(unit: str, adj: int, **options: object) -> None:
+    """Have the kernel choose a unit later than others, from its next start on: what it runs inherits that."""
+    _fix([(f"unit:{unit}/OOMScoreAdjust", str(adj))], options)
+
+
+@fix.command("oom-policy")
+@click.argument("unit", callback=_unit_name)
+@click.argument("policy", type=click.Choice(("continue", "stop", "kill")))
+@_how_to_fix
+def fix_oom_policy(unit: str, policy: str, **options: object) -> None:
+    """What becomes of a unit when one of it is killed: nothing, it is stopped, or all of it is killed with it."""
+    _fix([(f"unit:{unit}/OOMPolicy", policy)], options)
+
+
 @cli.command()
 @click.argument("number", type=click.IntRange(1), required=False)
 @click.option("--recover", is_flag=True, help="Put back what was begun and not finished, after a crash.")

@@ -2,6 +2,7 @@
 
 import signal
 import time
+from dataclasses import asdict
 from typing import NamedTuple
 
 from reprieve.apply import open_journal
@@ -82,9 +83,9 @@ def history(*, as_json: bool) -> int:
     journal = open_journal(_Past(read_lines(ledger_path())))
     found = journal.transactions()
     if as_json:
-        import msgspec
+        import json
 
-        print_lines(msgspec.json.encode({"state": state(journal, one), "change": one}).decode() for one in found)
+        print_lines(json.dumps({"version": 1, "state": state(journal, one), "change": asdict(one)}) for one in found)
         return 0
     page = Page(width=width(), paint=colours() if colour() else plain_paint)
     told = [(one, _moment(one), state(journal, one)) for one in found]

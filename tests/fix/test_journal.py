@@ -11,10 +11,10 @@ from tests.fix.dictionary import DictionaryPlaces, World, journal, place, step
 # Lines as version 1 wrote them: they are never written again, and must be read by every later version.
 VERSION_1 = (
     b'{"change":1,"event":"begun","version":1,"wall_s":1795863235.5,"boot_id":"boot-1","user":"anna (as root)"}',
-    b'{"change":1,"event":"changing","boot_id":"boot-1","entry":0,"place":{"kind":"sysctl","of":"","key":"vm.swappiness"},'
+    b'{"change":1,"event":"changing","boot_id":"boot-1","entry":0,"place":"sysctl:/vm.swappiness",'
     b'"before":"60","want":"10"}',
     b'{"change":1,"event":"changed","entry":0}',
-    b'{"change":1,"event":"changing","entry":1,"place":{"kind":"sysctl.d","of":"","key":"vm.swappiness"},"want":"10"}',
+    b'{"change":1,"event":"changing","entry":1,"place":"sysctl.d:/vm.swappiness","want":"10"}',
     b'{"change":1,"event":"changed","entry":1}',
     b'{"change":1,"event":"ended"}',
 )
@@ -47,6 +47,9 @@ def test_what_a_newer_version_adds_to_a_record_is_passed_over() -> None:
         b'{"change":1,"event":"melted"}',
         b'{"change":"1","event":"begun"}',
         b"\xff\xfe",
+        b"[]",
+        b'{"change":true,"event":"ended"}',
+        b'{"change":1,"event":"changing","entry":0,"place":"nowhere"}',
     ],
 )
 def test_a_damaged_line_is_named_and_nothing_is_changed(line: bytes) -> None:

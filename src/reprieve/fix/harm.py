@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from reprieve.model.finding import Change, Place
 from reprieve.model.machine import Machine
-from reprieve.units import size
+from reprieve.units import MIB, parse_size, size
 
 _ROOM = 1.25  # of what has been promised: a limit without room refuses the next program
 _RATIO = 50  # vm.overcommit_ratio where nothing is said
@@ -26,7 +26,41 @@ def objections(changes: Iterable[Change], machine: Machine) -> dict[Place, Objec
     strict = Place(kind="sysctl", key="vm.overcommit_memory")
     if wanted.get(strict) == "2" and (objection := _strict(wanted, machine)):
         found[strict] = objection
+    for place, want in wanted.items():
+        if place.kind == "unit" and (objection := _unit(place, want, machine)):
+            found[place] = objection
     return found
+
+
+def _unit(place: Place, want: str | None, machine: Machine) -> Objection | None:
+    """A limit below what is held now kills at once, or stands still; an exemption makes others die for it."""
+    if place.key == "OOMScoreAdjust" and want == "-1000":
+        return Objection(
+            "at -1000 the kernel never chooses it, however it grows: others die first, and what it starts inherits it",
+            "-900 protects it as long as it holds less than nine tenths of the memory",
+        )
+    limit = None if want is None else parse_size(want)
+    if limit is None or place.key not in ("MemoryMax", "MemoryHigh"):
+        return None
+    unit = next((one for one in machine.units if one.name == place.of), None)
+    group = next((one for one in machine.cgroups if unit is not None and one.path == unit.cgroup), None)
+    if group is None or group.current_bytes is None:
+        return None
+    stat = dict(group.stat)
+    cache = stat.get("inactive_file", 0) + stat.get("active_file", 0)
+    if place.key == "MemoryMax" and limit < group.current_bytes:
+        return Objection(
+            f"it holds {size(group.current_bytes)}: the kernel takes back at most {size(cache)} of cache, and kills "
+            "for the rest",
+            f"more than it holds: {-(-group.current_bytes // MIB)}M",
+        )
+    if place.key == "MemoryHigh" and limit < group.current_bytes - cache and not dict(machine.meminfo).get("SwapFree"):
+        return Objection(
+            f"it holds {size(group.current_bytes - cache)} that cannot be taken back without swap: it would stand "
+            "still, neither killed nor done",
+            "MemoryMax, at which it is killed, or swap first: reprieve fix swap",
+        )
+    return None
 
 
 def _strict(wanted: dict[Place, str | None], machine: Machine) -> Objection | None:

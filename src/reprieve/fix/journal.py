@@ -4,14 +4,13 @@ A record is a line of JSON. What it says is on disk before the machine is touche
 between can be told, and undone, by who comes next.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Protocol
-
-import msgspec
+from typing import NamedTuple, Protocol
 
 from reprieve.model.change import Entry, Step, Transaction
-from reprieve.model.finding import Failure, Place
+from reprieve.model.finding import Failure, Place, parse_place
 
 _VERSION = 1
 _RECOVER = "reprieve undo --recover puts back what was not finished"
@@ -28,7 +27,7 @@ class Ledger(Protocol):
         """Add a line; when this returns the power may go."""
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Record(NamedTuple):
     """A line of the journal. Fields are added, never used again: an older line is read for ever."""
 
     change: int
@@ -40,9 +39,40 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reason: str | None = None
     kept: bool = True
     entry: int | None = None
-    place: Place | None = None
+    place: str | None = None  # as `Place` is written
     before: str | None = None
     want: str | None = None
+
+
+def _encode(record: Record) -> bytes:
+    """A line without its end: what it says, and nothing it does not."""
+    told = {name: value for name, value in record._asdict().items() if value != Record._field_defaults.get(name)}
+    return json.dumps(told, separators=(",", ":")).encode()
+
+
+def _decode(line: bytes) -> Record:
+    """Raises ValueError: no record. What a newer version has added is passed over."""
+    told = json.loads(line)
+    if not isinstance(told, dict):
+        raise ValueError("no record")
+    known = {name: value for name, value in told.items() if name in Record._fields}
+    for name, value in known.items():
+        kinds = _KINDS.get(name, str)
+        if not isinstance(value, kinds) or (isinstance(value, bool) and kinds is not bool):
+            raise ValueError(f"{name} is {value!r}")
+    try:
+        return Record(**known)
+    except TypeError:
+        raise ValueError("it lacks what each record says") from None
+
+
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    "change": int,
+    "version": int,
+    "wall_s": (int, float),
+    "kept": bool,
+    "entry": int,
+}
 
 
 class Journal:
@@ -62,8 +92,8 @@ class Journal:
         self._transactions: dict[int, Transaction] = {}
         for number, line in enumerate(ledger.lines(), 1):
             try:
-                self._take(msgspec.json.decode(line, type=Record))
-            except (msgspec.DecodeError, LookupError) as error:
+                self._take(_decode(line))
+            except (ValueError, LookupError) as error:
                 raise Failure(f"line {number} of the journal: {error}", hint=_DAMAGED) from error
 
     def transactions(self) -> tuple[Transaction, ...]:
@@ -103,7 +133,7 @@ class Journal:
                 change=number,
                 event="changing",
                 entry=len(self.find(number).entries),
-                place=step.place,
+                place=str(step.place),
                 before=step.before,
                 want=step.want,
                 boot_id=None if lasts else self._boot_id,
@@ -157,7 +187,7 @@ class Journal:
         return next((number for number in reversed(self._transactions) if self.in_force(number)), None)
 
     def _write(self, record: Record) -> None:
-        self._ledger.append(msgspec.json.encode(record))
+        self._ledger.append(_encode(record))
         self._take(record)
 
     def _take(self, record: Record) -> None:
@@ -177,7 +207,7 @@ class Journal:
         if record.event == "changing" and record.place is not None:
             entry = Entry(
                 number=len(was.entries),
-                place=record.place,
+                place=parse_place(record.place),
                 before=record.before,
                 want=record.want,
                 boot_id=record.boot_id,

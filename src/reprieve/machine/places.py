@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+from reprieve.machine.dropin import UnitSetting
 from reprieve.machine.host import Host
 from reprieve.machine.swapfile import FstabLine, SwapFile, Swapping
 from reprieve.machine.sysctl import Sysctl, SysctlFile
@@ -31,6 +32,7 @@ class MachinePlaces:
             "swapfile": SwapFile(host),
             "swap": Swapping(host),
             "fstab": FstabLine(host),
+            "unit": UnitSetting(host),
         }
 
     @property

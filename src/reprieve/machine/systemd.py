@@ -2,22 +2,26 @@
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from reprieve.machine.host import Host
 from reprieve.machine.source import shown
 from reprieve.machine.unitfiles import KINDS, UnitFiles
 from reprieve.model.cgroup import Limit
-from reprieve.model.finding import Gap
+from reprieve.model.finding import Failure, Gap
 from reprieve.model.unit import Unit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from jeepney.wrappers import DBusAddress
+
     from reprieve.machine.bus import Bus
 
 _BUS = "/run/dbus/system_bus_socket"
 _BOOTED = "/run/systemd/system"  # sd_booted(3)
 _DEADLINE_S = 5.0  # of waiting: 160 units take 0.2 s, and far more where memory is short
+_RELOAD_S = 60.0  # to read all files again, on a machine that is slow
 _MOST = 2000  # units that are asked about, and told
 _HINT = "its units are told by their files alone"
 _NO_LIMIT = 2**64 - 1
@@ -102,12 +106,68 @@ def ask_manager(
     return False
 
 
-def _list(bus: "Bus") -> list[_Listed]:
-    """The units that have a cgroup, or could. Raises what `Bus` raises."""
+def ask_unit(host: Host, name: str) -> Unit | None:
+    """What the manager of this machine holds of one unit, which it loads if it has to; None: there is no such unit.
+
+    Raises Failure: there is no manager, or it does not answer.
+    """
     from jeepney.wrappers import DBusAddress, new_method_call
 
-    manager = DBusAddress("/org/freedesktop/systemd1", _SYSTEMD, f"{_SYSTEMD}.Manager")
-    (answer,) = bus.ask([new_method_call(manager, "ListUnits")])
+    with _talking() as bus:
+        (answer,) = bus.ask([new_method_call(_manager(), "LoadUnit", "s", (name,))])
+        if answer.error is not None:
+            raise ValueError(answer.error)
+        path = str(answer.body()[0])
+        properties = DBusAddress(path, _SYSTEMD, "org.freedesktop.DBus.Properties")
+        (answer,) = bus.ask([new_method_call(properties, "GetAll", "s", ("",))])
+        if answer.error is not None:
+            raise ValueError(answer.error)
+        told = answer.properties(_WANTED | {b"LoadState"})
+        return _unit(name, told, UnitFiles(host), []) if told.get("LoadState") == "loaded" else None
+
+
+def reload_units() -> None:
+    """Have the manager read all unit files again, as `systemctl daemon-reload` does. Raises Failure."""
+    from jeepney.wrappers import new_method_call
+
+    with _talking() as bus:
+        (answer,) = bus.ask([new_method_call(_manager(), "Reload")])
+        if answer.error is not None:
+            raise ValueError(answer.error)
+
+
+@contextmanager
+def _talking() -> Iterator["Bus"]:
+    """The bus, with time to read all files again; what goes wrong on it is a Failure."""
+    from reprieve.machine.bus import Bus
+
+    if not os.path.isdir(_BOOTED):
+        raise Failure("systemd does not run here", hint="its units are for machines that it has booted")
+    place = _place(os.environ.get("DBUS_SYSTEM_BUS_ADDRESS", ""))
+    try:
+        with Bus(place, _RELOAD_S) as bus:
+            yield bus
+    except TimeoutError:
+        raise Failure(
+            f"systemd gave no answer within {_RELOAD_S:g} s", hint="systemctl status shows if it is busy"
+        ) from None
+    except OSError as error:
+        raise Failure(f"{shown(place)}: {error.strerror or error}", hint="run it as root, on the host") from error
+    except ValueError as error:
+        raise Failure(f"systemd refuses: {error}", hint="run it as root") from error
+
+
+def _manager() -> "DBusAddress":
+    from jeepney.wrappers import DBusAddress
+
+    return DBusAddress("/org/freedesktop/systemd1", _SYSTEMD, f"{_SYSTEMD}.Manager")
+
+
+def _list(bus: "Bus") -> list[_Listed]:
+    """The units that have a cgroup, or could. Raises what `Bus` raises."""
+    from jeepney.wrappers import new_method_call
+
+    (answer,) = bus.ask([new_method_call(_manager(), "ListUnits")])
     if answer.error is not None:
         raise ValueError(answer.error)
     listed = answer.body()

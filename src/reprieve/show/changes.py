@@ -46,6 +46,8 @@ def refused(page: Page, refusal: Refusal) -> Iterator[str]:
 def difference(place: Place, before: str | None, after: str | None) -> str:
     """`vm.swappiness  60 → 10, now`; absent is a dash."""
     name, when = where(place), _WHEN.get(place.kind)
+    if place.key == "OOMScoreAdjust":
+        when = "from its next start"
     told = f"{name}  {_value(place, before)} → {_value(place, after)}"
     return escape.visible(told if when is None else f"{told}, {when}")
 
@@ -53,11 +55,14 @@ def difference(place: Place, before: str | None, after: str | None) -> str:
 def _value(place: Place, value: str | None) -> str:
     if value is None:
         return "–"
-    return size(int(value)) if place.kind == "swapfile" and value.isdecimal() else value
+    sizes = place.kind == "swapfile" or place.key.startswith("Memory")
+    return size(int(value)) if sizes and value.isdecimal() else value
 
 
 def where(place: Place) -> str:
     """A place in the words of its owner."""
+    if place.kind == "unit":
+        return f"{place.of} {place.key}"
     return place.key or {"swapfile": "file ", "swap": "swapping to ", "fstab": "/etc/fstab: "}[place.kind] + place.of
 
 
@@ -96,6 +101,8 @@ def undoing(entries: Sequence[Entry]) -> Iterator[str]:
 
 
 def _commands(place: Place, want: str | None) -> list[tuple[str, ...]]:
+    if place.kind == "unit":
+        return _unit(place, want)
     if place.kind in _SWAP:
         return _swap(place, want)
     if place.kind == "sysctl":
@@ -107,7 +114,17 @@ def _commands(place: Place, want: str | None) -> list[tuple[str, ...]]:
     return [("touch", _FILE), without, ("sh", "-c", 'printf "%s\\n" "$1" >> "$2"', "sh", line, _FILE)]
 
 
+def _unit(place: Place, want: str | None) -> list[tuple[str, ...]]:
+    file = f"/etc/systemd/system/{place.of}.d/90-reprieve.conf"
+    section = place.of.rpartition(".")[2].capitalize()
+    write = ("sh", "-c", f'printf "[{section}]\\n%s\\n" "$1" >> "$2"', "sh", f"{place.key}={want}", file)
+    without = ("sed", "-i", f"/^{place.key}=/d", file)
+    make = ("mkdir", "-p", file.rpartition("/")[0])
+    return [*((make, write) if want is not None else (without,)), ("systemctl", "daemon-reload")]
+
+
 _SWAP = ("swapfile", "swap", "fstab")
+_BY_COMMAND = (*_SWAP, "unit")  # for which a play has no module of its own
 
 
 def _swap(place: Place, want: str | None) -> list[tuple[str, ...]]:
@@ -151,7 +168,7 @@ def ansible(steps: Sequence[Step]) -> Iterator[str]:
         else:
             yield f"      ansible.builtin.command: {json.dumps(f'sysctl -w {key}={want}')}"
     for step in steps:
-        if step.place.kind in _SWAP:
+        if step.place.kind in _BY_COMMAND:
             for argv in _commands(step.place, step.want):
                 yield f"    - name: {json.dumps(f'{where(step.place)} = {step.want}')}"
                 yield "      ansible.builtin.command:"

@@ -1,0 +1,167 @@
+"""Settings of a unit of systemd, in a drop-in of ours; never by set-property, which leaves files of others behind."""
+
+import os
+import re
+from typing import NamedTuple
+
+from reprieve.machine.host import Host
+from reprieve.machine.source import shown
+from reprieve.machine.systemd import ask_unit, reload_units
+from reprieve.machine.unitfiles import UnitFiles
+from reprieve.machine.writer import may_write, remove_file, replace_file
+from reprieve.model.finding import Failure, Gap, Place
+from reprieve.model.unit import Unit
+from reprieve.units import parse_size
+
+_NAME = r"[A-Za-z0-9:_.\\@-]{1,250}\.(service|slice|scope|socket|mount|swap)"
+_FOLDER = "/etc/systemd/system"
+_OURS = "90-reprieve.conf"
+_HEAD = "# Written by reprieve. `reprieve changes` tells when and why, `reprieve undo` takes it back."
+_TRANSIENT = "/run/systemd/transient/"
+_INFINITY = "infinity"
+_SIZES = {  # settings that are sizes, and where the manager's own value of them is
+    "MemoryMax": "memory_max_bytes",
+    "MemoryHigh": "memory_high_bytes",
+    "MemoryLow": "memory_low_bytes",
+    "MemoryMin": "memory_min_bytes",
+    "MemorySwapMax": "memory_swap_max_bytes",
+}
+
+
+class _Words(NamedTuple):
+    field: str
+    allowed: tuple[str, ...]
+
+
+_WORDS = {
+    "OOMPolicy": _Words("oom_policy", ("continue", "stop", "kill")),
+    "ManagedOOMSwap": _Words("managed_oom_swap", ("auto", "kill")),
+    "ManagedOOMMemoryPressure": _Words("managed_oom_memory_pressure", ("auto", "kill")),
+    "ManagedOOMPreference": _Words("managed_oom_preference", ("none", "avoid", "omit")),
+}
+_ADJUST = "OOMScoreAdjust"
+
+
+class UnitSetting:
+    """`unit:nginx.service/MemoryMax`: in nginx.service.d/90-reprieve.conf, taken over by the manager at once."""
+
+    lasts = True
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    def get(self, place: Place) -> str | None:
+        """What our drop-in says; None: nothing."""
+        _check(place)
+        return self._settings(place).get(place.key)
+
+    def put(self, place: Place, want: str | None) -> None:
+        """Switch the file in, have it read, and see that the manager holds it. Without a line there is no file."""
+        _check(place)
+        settings = self._settings(place)
+        if want is None:
+            settings.pop(place.key, None)
+        else:
+            settings[place.key] = want
+        path = self._path(place)
+        folder = os.path.dirname(path)
+        if settings:
+            try:
+                os.makedirs(folder, mode=0o755, exist_ok=True)
+            except OSError as error:
+                raise Failure(f"{shown(folder)}: {error.strerror}", hint="run it as root") from error
+            lines = [_HEAD, f"[{place.of.rpartition('.')[2].capitalize()}]", *map("=".join, settings.items()), ""]
+            replace_file(path, "\n".join(lines).encode())
+        elif os.path.isdir(folder):
+            remove_file(path)
+            if not os.listdir(folder):
+                os.rmdir(folder)
+        reload_units()
+        if want is not None and (held := _held(ask_unit(self._host, place.of), place.key)) != want:
+            raise Failure(f"systemd holds {place.key}={held} of {place.of}, not {want}", hint="systemctl cat shows why")
+
+    def canonical(self, place: Place, want: str | None) -> str | None:
+        """Sizes in bytes, in whole pages as the kernel keeps them."""
+        _check(place)
+        if want is None:
+            return None
+        if place.key in _SIZES:
+            size = None if want == _INFINITY else parse_size(want)
+            if size is None and want != _INFINITY:
+                raise Failure(f"{want!r} is no size", hint="512M, 2G or infinity")
+            page = os.sysconf("SC_PAGE_SIZE")
+            return _INFINITY if size is None else str(size // page * page)
+        if place.key == _ADJUST:
+            if re.fullmatch(r"-?[0-9]{1,4}", want) is None or not -1000 <= int(want) <= 1000:
+                raise Failure(f"{want!r} is no oom_score_adj", hint="it goes from -1000 to 1000")
+            return str(int(want))
+        if want not in (allowed := _WORDS[place.key].allowed):
+            raise Failure(f"{want!r} is no {place.key}", hint=f"there are {', '.join(allowed)}")
+        return want
+
+    def obstacle(self, place: Place, want: str | None) -> Failure | None:
+        """No such unit; one that somebody else makes anew; a line that is read later; no right."""
+        _check(place)
+        unit = ask_unit(self._host, place.of)
+        if unit is None:
+            return Failure(f"systemd knows no {place.of}", hint="systemctl list-units names them")
+        if (unit.fragment_path or "").startswith(_TRANSIENT):
+            return Failure(
+                f"{place.of} is made by who starts it, and gone with its end", hint="give the limit to who starts it"
+            )
+        gaps: list[Gap] = []
+        lines = UnitFiles(self._host).lines((place.of,), gaps, unit.fragment_path)
+        for line in lines:
+            name = os.path.basename(line.path)
+            if line.key == place.key and line.path != unit.fragment_path and name > _OURS and line.value != want:
+                return Failure(
+                    f"{line.path}, line {line.line}, is read after ours: {line.text}", hint="change it there"
+                )
+        folder = os.path.dirname(self._path(place))
+        return may_write(folder if os.path.isdir(folder) else self._host.root + _FOLDER)
+
+    def gone(self, place: Place) -> bool:
+        """Never: a file that is not there says nothing."""
+        return False
+
+    def _path(self, place: Place) -> str:
+        return f"{self._host.root}{_FOLDER}/{place.of}.d/{_OURS}"
+
+    def _settings(self, place: Place) -> dict[str, str]:
+        """What our drop-in says, in its order. Raises Failure: somebody else has written in it."""
+        path = self._path(place)
+        try:
+            with open(path, encoding="utf-8") as file:
+                lines = [line.strip() for line in file.read(65536).splitlines()]
+        except FileNotFoundError:
+            return {}
+        except (OSError, UnicodeDecodeError) as error:
+            raise Failure(f"{shown(path)}: {error}", hint="move it away") from error
+        settings = dict[str, str]()
+        for line in lines:
+            key, equals, value = line.partition("=")
+            if equals and key in (*_SIZES, *_WORDS, _ADJUST):
+                settings[key] = value
+            elif line and not line.startswith(("#", "[")):
+                raise Failure(f"{shown(path)} holds what is not ours: {line!r}", hint="move that to a file of its own")
+        return settings
+
+
+def _check(place: Place) -> None:
+    """Raises Failure: a name that is none leads nowhere."""
+    if re.fullmatch(_NAME, place.of) is None:
+        raise Failure(f"{place.of!r} is no unit", hint="nginx.service is one")
+    if place.key not in (*_SIZES, *_WORDS, _ADJUST):
+        raise Failure(
+            f"{place.key!r} is no setting of memory", hint=f"there are {', '.join((*_SIZES, *_WORDS, _ADJUST))}"
+        )
+
+
+def _held(unit: Unit | None, key: str) -> str | None:
+    """The manager's own value, as `canonical` spells it."""
+    if unit is None:
+        return None
+    if key == _ADJUST:
+        return None if unit.oom_score_adjust is None else str(unit.oom_score_adjust)
+    told = getattr(unit, _SIZES[key] if key in _SIZES else _WORDS[key].field)
+    return None if told is None else _INFINITY if told == "max" else str(told)

@@ -1,0 +1,135 @@
+"""`fix` and `undo` on units of a real systemd: what its manager holds, and whose settings stay."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import reprieve
+from lab.manager import Manager, manager
+from tests.lab.conftest import here_or_skipped
+
+pytestmark = pytest.mark.slow
+
+_REPRIEVE = "PYTHONPATH=/mnt/0 COLUMNS=200 python3 -m reprieve"
+_UNITS = "/etc/systemd/system"
+_OURS = f"{_UNITS}/web.service.d/90-reprieve.conf"
+
+
+@pytest.fixture(scope="module")
+def container() -> Iterator[Manager]:
+    """Booted once, with the tool in it."""
+    with here_or_skipped():
+        running = manager(Path(reprieve.__file__).parent.parent)
+        booted = running.__enter__()
+    try:
+        yield booted
+    finally:
+        running.__exit__(None, None, None)
+
+
+@pytest.fixture
+def web(container: Manager) -> Iterator[Manager]:
+    """With a unit that runs and says nothing about memory, and an empty journal of changes."""
+    unit = "[Service]\\nExecStart=sleep 900\\n"
+    made = container.run(
+        f"rm -rf {_UNITS}/web.service.d /var/lib/reprieve; printf '{unit}' > {_UNITS}/web.service\n"
+        "systemctl daemon-reload; systemctl restart web"
+    )
+    assert made.status == 0, made.output
+    yield container
+    container.run("systemctl stop web")
+
+
+def told(container: Manager, command: str, status: int = 0) -> str:
+    ended = container.run(f"{_REPRIEVE} {command} 2>&1")
+    assert ended.status == status, ended.output
+    return ended.output
+
+
+def held(container: Manager, key: str, unit: str = "web") -> str:
+    return container.run(f"systemctl show -P {key} {unit}").output.strip()
+
+
+def test_a_limit_is_held_by_the_manager_at_once_and_undone(web: Manager) -> None:
+    before = held(web, "MemoryMax")
+    said = told(web, "fix limit web --max 64M --high 48M --yes")
+    assert "Change    web.service MemoryMax  – → 64 MiB" in said
+    assert (held(web, "MemoryMax"), held(web, "MemoryHigh")) == (str(64 << 20), str(48 << 20))
+    assert held(web, "NeedDaemonReload") == "no"
+    assert held(web, "DropInPaths") == _OURS
+    told(web, "undo")
+    assert held(web, "MemoryMax") == before
+    assert web.run(f"test -e {_UNITS}/web.service.d").status != 0
+
+
+def test_what_a_unit_says_itself_is_overridden_and_comes_back(web: Manager) -> None:
+    web.run(f"printf 'MemoryMax=1G\\nOOMPolicy=stop\\n' >> {_UNITS}/web.service; systemctl daemon-reload")
+    told(web, "fix limit web --max 64M --yes")
+    told(web, "fix oom-policy web continue --yes")
+    assert (held(web, "MemoryMax"), held(web, "OOMPolicy")) == (str(64 << 20), "continue")
+    told(web, "undo 1")
+    assert (held(web, "MemoryMax"), held(web, "OOMPolicy")) == (str(1 << 30), "continue")
+    told(web, "undo")
+    assert held(web, "OOMPolicy") == "stop"
+    assert web.run(f"test -e {_UNITS}/web.service.d").status != 0
+
+
+def test_a_drop_in_that_is_read_later_is_named_and_nothing_is_changed(web: Manager) -> None:
+    web.run(
+        f"mkdir {_UNITS}/web.service.d; printf '[Service]\\nMemoryMax=2G\\n' > {_UNITS}/web.service.d/95-site.conf\n"
+        "systemctl daemon-reload"
+    )
+    said = told(web, "fix limit web --max 64M --yes", status=4)
+    assert f"{_UNITS}/web.service.d/95-site.conf, line 2, is read after ours: MemoryMax=2G" in " ".join(said.split())
+    assert held(web, "MemoryMax") == str(2 << 30)
+    assert web.run(f"ls {_UNITS}/web.service.d").output.split() == ["95-site.conf"]
+
+
+def test_what_others_have_written_in_our_file_is_not_lost(web: Manager) -> None:
+    told(web, "fix limit web --max 64M --yes")
+    web.run(f"echo 'CPUQuota=10%' >> {_OURS}")
+    said = told(web, "undo", status=4)
+    assert "holds what is not ours: 'CPUQuota=10%'" in said
+    assert "CPUQuota=10%" in web.run(f"cat {_OURS}").output
+
+
+def test_who_runs_under_it_keeps_its_score_until_its_next_start(web: Manager) -> None:
+    said = told(web, "fix protect web --adj -700 --yes")
+    assert "web.service OOMScoreAdjust  – → -700, from its next start" in said
+    assert held(web, "OOMScoreAdjust") == "-700"
+
+
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [
+        ("fix limit nobody --max 64M --yes", "systemd knows no nobody.service"),
+        ("fix limit 'a;b' --max 64M --yes", "is no unit"),
+        ("fix protect web --adj -1000 --yes", "the kernel never chooses it"),
+    ],
+)
+def test_what_cannot_or_should_not_be_is_refused(command: str, reason: str, web: Manager) -> None:
+    assert reason in told(web, command, status=4)
+    assert web.run(f"test -e {_UNITS}/web.service.d").status != 0
+
+
+def test_a_unit_that_somebody_makes_anew_is_left_to_them(web: Manager) -> None:
+    assert web.run("systemd-run -q --unit=made sleep 900").status == 0
+    assert "made by who starts it" in told(web, "fix limit made --max 64M --yes", status=4)
+    web.run("systemctl stop made")
+
+
+def test_as_a_script_it_does_the_same(web: Manager) -> None:
+    script = told(web, "fix limit web --max 64M --as sh")
+    assert web.run(f"cat > /run/script <<'END'\n{script}END\nsh /run/script").status == 0
+    assert held(web, "MemoryMax") == str(64 << 20)
+
+
+def test_the_second_time_changes_nothing(web: Manager) -> None:
+    told(web, "fix limit web --max 64M --yes")
+    before = web.run(f"stat -c '%Y %i' {_OURS}").output
+    # 5: what is outside a container cannot be seen
+    assert "nothing to change" in told(web, "fix limit web --max 64M --yes", status=5)
+    assert web.run(f"stat -c '%Y %i' {_OURS}").output == before
