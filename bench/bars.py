@@ -139,13 +139,13 @@ _SLEEPERS, _LOOKS, _GROUPS = 2_000, 30, 200
 
 
 def searching(_folder: Path) -> Iterator[Bar]:
-    """2,000 processes in a PID namespace of their own: who is the largest, thirty times in a process.
+    """2,000 processes in a PID namespace of their own: who is the largest, a hundred times in a process.
 
     earlyoom, told that memory is short and to kill nobody, searches at each look. It reads the oom_score of all, and
     the statm of those who may be the largest yet: of all, where all are alike, and of nobody behind a large one.
     """
-    ours = (_PYTHON, str(Path(__file__).parent / "search.py"), str(_LOOKS))
-    earlyoom = f"{_EARLYOOM} --dryrun -m 99,99 -s 100,100 -r 0 2>&1 | grep -m {_LOOKS} 'not actually sending'"
+    ours = (_PYTHON, str(Path(__file__).parent / "search.py"), str(_SEARCHES))
+    earlyoom = f"{_EARLYOOM} --dryrun -m 99,99 -s 100,100 -r 0 2>&1 | grep -m {_SEARCHES} 'not actually sending'"
     for mib, what, at_most in (
         (0, "RSS and oom_score of 2,000 alike, as earlyoom's search", 1.1),
         (256, "the same behind a large one, of which alone earlyoom reads the RSS", None),
@@ -176,6 +176,7 @@ def _crowd(mib: int) -> Iterator[tuple[str, ...]]:
             outside.kill()
 
 
+_SEARCHES = 100  # earlyoom starts faster than an interpreter: what is to be compared are searches
 _EARLYOOM = Path(__file__).parent.parent / ".build" / "earlyoom" / "usr" / "bin" / "earlyoom"
 
 

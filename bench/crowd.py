@@ -9,14 +9,12 @@ import subprocess
 import sys
 import time
 
-_LARGE = "held = b'x' * (int({}) << 20); print(flush=True); input()"
+_LARGE = "import time; held = b'x' * ({} << 20); print(flush=True); time.sleep(3600)"
 
 if __name__ == "__main__":
     count, mib = map(int, sys.argv[1:])
     if mib:
-        large = subprocess.Popen(
-            (sys.executable, "-c", _LARGE.format(mib)), stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
+        large = subprocess.Popen((sys.executable, "-c", _LARGE.format(mib)), stdout=subprocess.PIPE)
         assert large.stdout is not None
         large.stdout.readline()
     crowd = [subprocess.Popen(("sleep", "3600"), stdin=subprocess.DEVNULL) for _ in range(count)]

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import sys
 
-from reprieve.machine.host import Host
 from reprieve.machine.standing import read_standings
 
 if __name__ == "__main__":
     for _ in range(int(sys.argv[1])):
-        standings = read_standings(Host(), [])
+        standings = read_standings([])
         largest = max(standings, key=lambda one: (one.oom_score, one.rss_pages))
         print(len(standings), *largest)

@@ -11,8 +11,6 @@ from reprieve.machine.proc import read_processes
 from reprieve.machine.standing import Standing, read_standings
 from reprieve.model.finding import Gap
 
-PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
-
 
 def test_it_is_what_the_kernel_says_of_each() -> None:
     sleepers = [subprocess.Popen(("sleep", "600")) for _ in range(3)]
@@ -23,14 +21,14 @@ def test_it_is_what_the_kernel_says_of_each() -> None:
             while Path(f"/proc/{pid}/comm").read_text() != "sleep\n" or not _state(pid).startswith("S"):
                 pass
         gaps: list[Gap] = []
-        standings = {one.pid: one for one in read_standings(Host(), gaps)}
+        standings = {one.pid: one for one in read_standings(gaps)}
         told = read_processes(Host(), gaps, files=("status", "oom_score"), pids=pids)
     finally:
         for sleeper in sleepers:
             sleeper.kill()
             sleeper.wait()
     assert [(one.pid, one.oom_score, one.rss_bytes) for one in told] == [
-        (pid, standings[pid].oom_score, standings[pid].rss_pages * PAGE_BYTES) for pid in pids
+        (pid, standings[pid].oom_score, standings[pid].rss_pages * os.sysconf("SC_PAGE_SIZE")) for pid in pids
     ]
     assert standings[pids[1]].oom_score > standings[pids[0]].oom_score
     assert all(one.rss_bytes for one in told)
@@ -47,16 +45,17 @@ def test_who_has_ended_is_no_gap_and_what_is_no_number_is_one(tmp_path: Path) ->
         for name, text in zip(("oom_score", "statm"), files, strict=False):
             (tmp_path / f"proc/{pid}/{name}").write_text(text)
     gaps: list[Gap] = []
-    assert read_standings(Host(str(tmp_path)), gaps) == [Standing(7, 667, 120)]
+    assert read_standings(gaps, f"{tmp_path}/proc") == [Standing(7, 667, 120)]
     assert gaps == [Gap(place="/proc/9/oom_score", reason="it is not as any known kernel writes it")]
 
 
 @pytest.mark.parametrize("name", ["oom_score", "statm"])
-def test_what_is_refused_is_told(tmp_path: Path, name: str) -> None:
-    (tmp_path / "proc/7").mkdir(parents=True)
-    (tmp_path / "proc/7/oom_score").write_text("1\n")
-    (tmp_path / f"proc/7/{name}").unlink(missing_ok=True)
-    (tmp_path / f"proc/7/{name}").symlink_to("/etc/passwd")
+def test_what_cannot_be_read_is_told(tmp_path: Path, name: str) -> None:
+    for file in ("oom_score", "statm"):
+        (tmp_path / "proc/7" / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "proc/7" / file).write_text("1 1\n" if file == "statm" else "1\n")
+    (tmp_path / f"proc/7/{name}").unlink()
+    (tmp_path / f"proc/7/{name}").mkdir()
     gaps: list[Gap] = []
-    assert read_standings(Host(str(tmp_path)), gaps) == []
-    assert [gap.place for gap in gaps] == [f"/proc/7/{name}"]
+    assert read_standings(gaps, f"{tmp_path}/proc") == []
+    assert gaps == [Gap(place=f"/proc/7/{name}", reason="is a directory")]

@@ -7,8 +7,7 @@ choice, which `next` foretells, takes five.
 import os
 from typing import NamedTuple
 
-from reprieve.machine.host import Host
-from reprieve.machine.proc import Problems, list_pids, note, tell
+from reprieve.machine.proc import Problems, note, tell
 from reprieve.model.finding import Gap
 
 
@@ -20,38 +19,46 @@ class Standing(NamedTuple):
     rss_pages: int  # of statm, which since v6.17 adds up what each processor keeps to itself; 0: it has no memory
 
 
-def read_standings(host: Host, gaps: list[Gap]) -> list[Standing]:
-    """All processes that can be seen, in the order of /proc; who exits meanwhile is left out.
+def read_standings(gaps: list[Gap], proc: str = "/proc") -> list[Standing]:
+    """All processes of this machine that can be seen, in the order of /proc; who exits meanwhile is left out.
 
     No start time is read: before anything is done to one of them, `read_processes` must tell that it is the same.
     """
+    opened, read, close = os.open, os.read, os.close  # each is asked for thousands of times
     problems: Problems = {}
     found = []
-    for pid in list_pids(host, gaps):
-        file = "oom_score"
-        try:
-            score = int(_read(host.at(f"/proc/{pid}/oom_score")))
-            file = "statm"
-            rss_pages = int(_read(host.at(f"/proc/{pid}/statm")).split(b" ", 2)[1])
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        except OSError as error:
-            note(problems, file, (error.strerror or str(error)).lower(), pid, isinstance(error, PermissionError))
-        except (ValueError, IndexError):
-            note(problems, file, "it is not as any known kernel writes it", pid)
-        else:
-            found.append(Standing(pid, score, rss_pages))
+    folder = opened(proc, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for pid in os.listdir(folder):
+            if not pid.isdecimal():
+                continue
+            file = "oom_score"
+            try:
+                descriptor = opened(f"{pid}/oom_score", _FLAGS, dir_fd=folder)
+                try:
+                    score = int(read(descriptor, _BYTES))
+                finally:
+                    close(descriptor)
+                file = "statm"
+                descriptor = opened(f"{pid}/statm", _FLAGS, dir_fd=folder)
+                try:
+                    rss_pages = int(read(descriptor, _BYTES).split(b" ", 2)[1])
+                finally:
+                    close(descriptor)
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            except OSError as error:
+                reason = (error.strerror or str(error)).lower()
+                note(problems, file, reason, int(pid), isinstance(error, PermissionError))
+            except (ValueError, IndexError):
+                note(problems, file, "it is not as any known kernel writes it", int(pid))
+            else:
+                found.append(Standing(int(pid), score, rss_pages))
+    finally:
+        close(folder)
     tell(problems, gaps)
     return found
 
 
-def _read(path: str) -> bytes:
-    descriptor = os.open(path, _FLAGS)
-    try:
-        return os.read(descriptor, _BYTES)
-    finally:
-        os.close(descriptor)
-
-
 _BYTES = 256  # statm has seven numbers
-_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_FLAGS = os.O_RDONLY | os.O_CLOEXEC
