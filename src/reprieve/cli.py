@@ -180,6 +180,12 @@ def _parsed_adj(text: str) -> int:
     return int(text)
 
 
+def _seconds(_context: click.Context, _option: click.Parameter, seconds: float | None) -> float | None:
+    if seconds is not None and not 0.1 <= seconds <= 86400:  # nan is not either
+        raise click.BadParameter("between a tenth of a second and a day")
+    return seconds
+
+
 @cli.command("next")
 @click.option(
     *("--cgroup", "--unit", "--container"),
@@ -207,6 +213,13 @@ def _parsed_adj(text: str) -> int:
 )
 @click.option("--without", multiple=True, metavar="NAME", help="What if it were not there?")
 @click.option(
+    *("--watch", "watch_s"),
+    type=float,
+    callback=_seconds,
+    metavar="SECONDS",
+    help="Look for so long first: when what is left is used up, and who dies where it is first.",
+)
+@click.option(
     "--from", "origin", type=click.Path(readable=False), metavar="FILE", help="A snapshot, or a captured root."
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON document a line, for scripts.")
@@ -217,6 +230,8 @@ def foretell(**options: object) -> None:
     The kernel's own choice, made before it makes it: of the whole machine, or of a cgroup that reaches its limit.
     NAME is a pid, a process, a unit, a container's name or id, a pod's UID or a cgroup.
     """
+    if options["watch_s"] is not None and options["origin"]:
+        raise click.UsageError("--watch and --from exclude each other")
     from reprieve.next import Request, perform
 
     sys.exit(perform(Request(**options)))  # type: ignore[arg-type]
@@ -302,12 +317,6 @@ def check(**options: object) -> None:
     from reprieve.check import Request, perform
 
     sys.exit(perform(Request(**options)))  # type: ignore[arg-type]
-
-
-def _seconds(_context: click.Context, _option: click.Parameter, seconds: float | None) -> float | None:
-    if seconds is not None and not 0.1 <= seconds <= 86400:  # nan is not either
-        raise click.BadParameter("between a tenth of a second and a day")
-    return seconds
 
 
 @cli.command()

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from reprieve.machine.cgroup import read_cgroups, read_hierarchy
 from reprieve.machine.events import summarise
-from reprieve.machine.follow import told_to_end
+from reprieve.machine.follow import turns
 from reprieve.machine.host import Host, become_expendable, identify
 from reprieve.machine.kills import Kills
 from reprieve.machine.memory import read_meminfo
@@ -159,7 +159,7 @@ def _batch(request: Request) -> int:
     surveyor, told, seen = Surveyor(every_s=every_s), list[Gap](), 0
     open_to_reader = print_lines([looks.csv_head()]) if request.csv else True
     with Kills(identify().boot_id) as kills:
-        for _ in _looks(every_s, request.looks):
+        for _ in turns(every_s, request.looks):
             survey = surveyor.survey(sampler.look())
             new = kills.new()
             unseen = [gap for gap in (*sampler.gaps, *kills.gaps) if gap not in told]
@@ -200,7 +200,7 @@ def _one_process(request: Request, pid: int) -> int:
         print_lines([looks.csv_head()])
         _complain(gaps)
     seen = 0
-    for _ in _looks(request.every_s or 1.0, request.looks):
+    for _ in turns(request.every_s or 1.0, request.looks):
         if seen:
             machine = _around(host, pid, [])
         if machine is None or machine.processes[0].start_ticks != first.processes[0].start_ticks:
@@ -239,20 +239,6 @@ def _around(host: Host, pid: int, gaps: list[Gap]) -> Machine | None:
         cgroups=tuple(replace(group, pids=()) for group in groups if group.path in above),
         processes=(process,),
     )
-
-
-def _looks(every_s: float, count: int | None) -> Iterator[int]:
-    """A number for each look, in time for it, until `count` or until we are told to end. What is late is left out."""
-    with told_to_end() as wait:
-        begun, turn, number = time.monotonic(), 0, 0
-        while True:
-            yield number
-            number += 1
-            if number == count:
-                return
-            turn = max(turn + 1, int((time.monotonic() - begun) / every_s))
-            if wait(None, max(begun + turn * every_s - time.monotonic(), 0)) is None:
-                return
 
 
 def _height() -> int:
