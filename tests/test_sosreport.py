@@ -10,6 +10,7 @@ import pytest
 
 from reprieve.machine.host import Host
 from reprieve.machine.observe import observe
+from reprieve.machine.unpack import unpacked as taken_out
 from reprieve.model.finding import Gap
 from reprieve.model.machine import Machine
 from reprieve.model.snapshot import Snapshot
@@ -94,6 +95,19 @@ def test_the_verbs_say_what_a_sosreport_lacks(reprieve: Run, unpacked: Path) -> 
     foretold = reprieve("next", "--from", unpacked)
     assert foretold.returncode == 1
     assert "no processes to choose from" in foretold.stderr
+
+
+@pytest.mark.parametrize("verb", ["check", "top"])
+def test_packed_it_tells_the_same(reprieve: Run, unpacked: Path, verb: str) -> None:
     (archive,) = unpacked.parent.glob("*.tar.xz")
-    packed = reprieve("check", "--from", archive)
-    assert "unpack it" in packed.stderr
+    packed, folder = reprieve(verb, "--from", archive), reprieve(verb, "--from", unpacked)
+    assert packed.stdout == folder.stdout
+    assert packed.returncode == folder.returncode == 5
+
+
+def test_the_machine_of_the_archive_is_that_of_the_folder(unpacked: Path) -> None:
+    (archive,) = unpacked.parent.glob("*.tar.xz")
+    gaps: list[Gap] = []
+    with taken_out(str(archive), gaps) as root:
+        machine = observe(Host(root), gaps, unique_s=0)
+    assert (machine, gaps) == _machine(unpacked)

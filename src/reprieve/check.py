@@ -119,7 +119,8 @@ def _tell(
     elif request.summary:
         from reprieve.show import checked
 
-        lines = (checked.summary(machine, told),) if told else ()
+        unseen = sum(gap.hides for gap in gaps)
+        lines = (checked.summary(machine, told, unseen=unseen),) if told or unseen else ()
     else:
         from reprieve.show import checked
 

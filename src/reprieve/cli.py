@@ -220,7 +220,11 @@ def _seconds(_context: click.Context, _option: click.Parameter, seconds: float |
     help="Look for so long first: when what is left is used up, and who dies where it is first.",
 )
 @click.option(
-    "--from", "origin", type=click.Path(readable=False), metavar="FILE", help="A snapshot, or a captured root."
+    "--from",
+    "origin",
+    type=click.Path(readable=False),
+    metavar="FILE",
+    help="A snapshot, sosreport, captured root.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON document a line, for scripts.")
 @click.option("-v", "--verbose", is_flag=True, help="All who can be chosen.")
@@ -298,9 +302,13 @@ def _known_checks(_context: click.Context, _option: click.Parameter, begun: str)
     help="Findings to leave out, each with a reason and an end; /etc/reprieve/accepted.toml unless given.",
 )
 @click.option("--since-last", is_flag=True, help="What is new since the last look with this option.")
-@click.option("--summary", is_flag=True, help="One line, and none if nothing is found: for cron.")
+@click.option("--summary", is_flag=True, help="One line, and none if all was seen and nothing found: for cron.")
 @click.option(
-    "--from", "origin", type=click.Path(readable=False), metavar="FILE", help="A snapshot, or a captured root."
+    "--from",
+    "origin",
+    type=click.Path(readable=False),
+    metavar="FILE",
+    help="A snapshot, sosreport, captured root.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON document a line, for scripts.")
 @click.option("--markdown", is_flag=True, help="For a ticket.")
@@ -334,7 +342,7 @@ def check(**options: object) -> None:
     "origin",
     type=click.Path(readable=False),
     metavar="FILE",
-    help="One look at a snapshot, or a captured root.",
+    help="One look at a snapshot, a sosreport, a captured root.",
 )
 def top(**options: object) -> None:
     """Watch who holds memory, who grows, and when it runs out.

@@ -159,11 +159,18 @@ def _cgroup(machine: Machine, name: str) -> str:
 
 
 def look(origin: str | None, gaps: list[Gap], *, unique_s: float = 0) -> Machine:
-    """A machine as it lives, without this process, which soon ends; or as it was captured. Raises Failure."""
+    """A machine as it lives, without this process, which soon ends; or as it was captured: a root, a sosreport, a
+    snapshot. Raises Failure.
+    """
     if origin is None:
         return whatif.without(observe(Host(), gaps, unique_s=unique_s), {os.getpid()})
     if os.path.isdir(origin):
         return observe(Host(origin), gaps, unique_s=unique_s)
+    from reprieve.machine.unpack import is_archive, unpacked  # loads what decompresses
+
+    if is_archive(origin):
+        with unpacked(origin, gaps) as root:
+            return observe(Host(root), gaps, unique_s=unique_s)
     from reprieve.snapshot import load  # loads what reads JSON
 
     snapshot = load(origin)

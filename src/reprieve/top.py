@@ -14,7 +14,6 @@ from reprieve.machine.follow import turns
 from reprieve.machine.host import Host, become_expendable, identify
 from reprieve.machine.kills import Kills
 from reprieve.machine.memory import read_meminfo
-from reprieve.machine.observe import observe
 from reprieve.machine.proc import measure_unique, read_processes
 from reprieve.machine.sampler import Sampler
 from reprieve.machine.source import shown
@@ -22,6 +21,7 @@ from reprieve.model.finding import Failure, Gap
 from reprieve.model.machine import Machine
 from reprieve.model.oom import OomReport
 from reprieve.model.snapshot import Snapshot
+from reprieve.next import look
 from reprieve.oom.groups import ancestors
 from reprieve.rules import diagnose
 from reprieve.rules.survey import Survey, Surveyor
@@ -136,19 +136,11 @@ def _once(request: Request) -> int:
 
 def _machine(origin: str | None, gaps: list[Gap]) -> Machine:
     """As it lives, without this process; or as it was captured."""
-    if origin is None:
-        sampler = Sampler(leave_out=frozenset({os.getpid()}))
-        gaps += sampler.gaps
-        return sampler.look()
-    if os.path.isdir(origin):
-        return observe(Host(origin), gaps, unique_s=0)
-    from reprieve.snapshot import load  # loads what reads JSON
-
-    snapshot = load(origin)
-    if snapshot.machine is None:
-        raise Failure(f"{shown(origin)} tells of no machine", hint="reprieve snapshot -o FILE makes one that does")
-    gaps += snapshot.gaps
-    return snapshot.machine
+    if origin is not None:
+        return look(origin, gaps)
+    sampler = Sampler(leave_out=frozenset({os.getpid()}))
+    gaps += sampler.gaps
+    return sampler.look()
 
 
 def _batch(request: Request) -> int:
