@@ -139,7 +139,7 @@ _SLEEPERS, _LOOKS, _GROUPS = 2_000, 30, 200
 
 
 def searching(_folder: Path) -> Iterator[Bar]:
-    """2,000 processes in a PID namespace of their own: who is the largest, a hundred times in a process.
+    """2,000 processes in a PID namespace of their own: who is the largest, fifty times in a process.
 
     earlyoom, told that memory is short and to kill nobody, searches at each look. It reads the oom_score of all, and
     the statm of those who may be the largest yet: of all, where all are alike, and of nobody behind a large one.
@@ -176,7 +176,7 @@ def _crowd(mib: int) -> Iterator[tuple[str, ...]]:
             outside.kill()
 
 
-_SEARCHES = 100  # earlyoom starts faster than an interpreter: what is to be compared are searches
+_SEARCHES = 50  # earlyoom starts faster than an interpreter: what is to be compared are searches
 _EARLYOOM = Path(__file__).parent.parent / ".build" / "earlyoom" / "usr" / "bin" / "earlyoom"
 
 
