@@ -15,7 +15,9 @@ import jsonschema
 import pytest
 
 from reprieve.codec import pack, schema
+from reprieve.machine.accepted import read_last
 from reprieve.machine.demo import small_cgroup
+from reprieve.machine.host import identify
 from reprieve.model.cgroup import Cgroup
 from reprieve.model.finding import Failure, Gap
 from reprieve.model.snapshot import Snapshot
@@ -238,6 +240,11 @@ def test_a_second_look_tells_what_is_new_and_what_is_gone(reprieve: Run, tmp_pat
     assert claim in look()
     found = json.loads(kept.read_text())["found"]
     assert ["group-near-limit", full] in found
+    last = read_last(str(kept))
+    assert last is not None
+    assert last.earlier is not None
+    assert last.earlier.boot_id == identify().boot_id
+    assert last.earlier.slab_bytes
     kept.write_text(json.dumps({"version": 1, "found": [*found, ["group-near-limit", "/gone"]]}))
     again = look()
     assert claim not in again
@@ -246,7 +253,9 @@ def test_a_second_look_tells_what_is_new_and_what_is_gone(reprieve: Run, tmp_pat
     assert claim in look()
 
 
-@pytest.mark.parametrize("damaged", ["{[", "[]", '{"found": 3}', '{"found": [[1]]}', "\0"])
+@pytest.mark.parametrize(
+    "damaged", ["{[", "[]", '{"found": 3}', '{"found": [[1]]}', '{"found": [], "machine": {}}', "\0"]
+)
 def test_a_damaged_last_look_is_as_none(reprieve: Run, tmp_path: Path, damaged: str) -> None:
     (tmp_path / "check.json").write_text(damaged)
     said = reprieve("check", "--since-last", STATE_DIRECTORY=str(tmp_path))

@@ -63,9 +63,9 @@ def _moment(_context: click.Context, _option: click.Parameter, text: str | None)
 
 def _codes(_context: click.Context, _option: click.Parameter, begun: str) -> list[str]:
     from reprieve.rules import RULES
-    from reprieve.rules.living import CHECKS, SHARES, code_of
+    from reprieve.rules.living import LIVING, code_of
 
-    return [code for code in map(code_of, (*RULES, *SHARES, *CHECKS)) if code.startswith(begun)]
+    return [code for code in map(code_of, (*RULES, *LIVING)) if code.startswith(begun)]
 
 
 @cli.command()
@@ -242,9 +242,9 @@ def foretell(**options: object) -> None:
 
 
 def _checks(_context: click.Context, _option: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
-    from reprieve.rules.living import CHECKS, SHARES, code_of
+    from reprieve.rules.living import LIVING, code_of
 
-    known = set(map(code_of, (*SHARES, *CHECKS)))
+    known = set(map(code_of, LIVING))
     for code in given:
         if code not in known:
             raise click.BadParameter(f"{code!r} is no code of a finding: there are {', '.join(sorted(known))}")
@@ -259,9 +259,9 @@ def _share(_context: click.Context, _option: click.Parameter, text: str) -> floa
 
 
 def _known_checks(_context: click.Context, _option: click.Parameter, begun: str) -> list[str]:
-    from reprieve.rules.living import CHECKS, SHARES, code_of
+    from reprieve.rules.living import LIVING, code_of
 
-    return [code for code in map(code_of, (*SHARES, *CHECKS)) if code.startswith(begun)]
+    return [code for code in map(code_of, LIVING) if code.startswith(begun)]
 
 
 @cli.command()
