@@ -89,7 +89,11 @@ test-matrix: .build/slow-packages .build/dev .build/guests
 	@echo "make test-matrix: all kernels and scenarios, an hour of fuzzing; by hand"
 	@$(BIN)/python -m pytest -q -m matrix
 
-bench: .build/test-packages .build/dev .build/glances/bin/glances
+# Beside which the search for the largest process is measured: unpacked, not installed, as that would start it.
+.build/earlyoom/usr/bin/earlyoom: .build/test-packages
+	@mkdir -p .build/earlyoom && cd .build/earlyoom && apt-get -qq download earlyoom && dpkg-deb -x earlyoom_*.deb .
+
+bench: .build/test-packages .build/dev .build/glances/bin/glances .build/earlyoom/usr/bin/earlyoom
 	@$(INSTALL) procps smem >/dev/null
 	@echo "make bench: side by side with what people use today; budget 40 minutes"
 	@$(BIN)/python -m bench

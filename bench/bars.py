@@ -138,6 +138,48 @@ def living(_folder: Path) -> Iterator[Bar]:
 _SLEEPERS, _LOOKS, _GROUPS = 2_000, 30, 200
 
 
+def searching(_folder: Path) -> Iterator[Bar]:
+    """2,000 processes in a PID namespace of their own: who is the largest, fifty times in a process.
+
+    earlyoom, told that memory is short and to kill nobody, searches at each look. It reads the oom_score of all, and
+    the statm of those who may be the largest yet: of all, where all are alike, and of nobody behind a large one.
+    """
+    ours = (_PYTHON, str(Path(__file__).parent / "search.py"), str(_SEARCHES))
+    earlyoom = f"{_EARLYOOM} --dryrun -m 99,99 -s 100,100 -r 0 2>&1 | grep -m {_SEARCHES} 'not actually sending'"
+    for mib, what, at_most in (
+        (0, "RSS and oom_score of 2,000 alike, as earlyoom's search", 1.1),
+        (256, "the same behind a large one, of which alone earlyoom reads the RSS", None),
+    ):
+        with _crowd(mib) as inside:
+            yield Bar(
+                what=what,
+                ours=Command(argv=(*inside, *ours)),
+                theirs=Command(argv=(*inside, "sh", "-c", earlyoom)),
+                figure=cpu_ratio,
+                unit="×",
+                at_most=at_most,
+            )
+
+
+@contextlib.contextmanager
+def _crowd(mib: int) -> Iterator[tuple[str, ...]]:
+    """The words that lead a command to where the crowd is."""
+    argv = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
+    crowd = (_PYTHON, str(Path(__file__).parent / "crowd.py"), str(_SLEEPERS), str(mib))
+    with subprocess.Popen((*argv, *crowd), stdout=subprocess.PIPE) as outside:
+        try:
+            assert outside.stdout is not None
+            outside.stdout.readline()
+            init = Path(f"/proc/{outside.pid}/task/{outside.pid}/children").read_text().strip()
+            yield ("nsenter", "--target", init, "--pid", "--mount", "--")
+        finally:
+            outside.kill()
+
+
+_SEARCHES = 50  # earlyoom starts faster than an interpreter: what is to be compared are searches
+_EARLYOOM = Path(__file__).parent.parent / ".build" / "earlyoom" / "usr" / "bin" / "earlyoom"
+
+
 def _watched() -> Iterator[Bar]:
     """The live view on a terminal, thirty looks, one a second; and ten a second, as many as an hour has.
 
@@ -182,4 +224,4 @@ def _make(log: Path, *options: str) -> None:
     subprocess.run([_PYTHON, str(Path(__file__).parent / "corpus.py"), str(log), *options], check=True)
 
 
-GROUPS: tuple[Group, ...] = (finding, explaining, many, hostile, living, start)
+GROUPS: tuple[Group, ...] = (finding, explaining, many, hostile, living, searching, start)

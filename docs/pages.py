@@ -6,7 +6,7 @@ import inspect
 from pathlib import Path
 
 from reprieve.rules import RULES
-from reprieve.rules.living import CHECKS, SHARES, code_of
+from reprieve.rules.living import LIVING, code_of
 
 FOLDER = Path(__file__).parent / "findings"
 _KILLS = "What `reprieve why` can say about a kill:"
@@ -17,7 +17,7 @@ def pages() -> dict[str, str]:
     """The text of each page by its file name: one for each finding, and README.md that names them all."""
     written = {}
     index = ["# Findings", "", "`reprieve why --explain CODE` prints the same pages."]
-    for title, rules in ((_KILLS, RULES), (_LIVING, (*SHARES, *CHECKS))):
+    for title, rules in ((_KILLS, RULES), (_LIVING, LIVING)):
         index += ["", title, ""]
         for rule in rules:
             code = code_of(rule)

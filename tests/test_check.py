@@ -15,9 +15,11 @@ import jsonschema
 import pytest
 
 from reprieve.codec import pack, schema
+from reprieve.machine.accepted import read_last
 from reprieve.machine.demo import small_cgroup
+from reprieve.machine.host import identify
 from reprieve.model.cgroup import Cgroup
-from reprieve.model.finding import Failure
+from reprieve.model.finding import Failure, Gap
 from reprieve.model.snapshot import Snapshot
 from reprieve.rules.living import check
 from tests.conftest import Run
@@ -41,7 +43,10 @@ def test_nothing_is_found_on_a_healthy_machine(reprieve: Run, host: Path) -> Non
     said = reprieve("check", "--from", host)
     nothing = "nothing that leads to a kill" + (", in what could be seen" if "Not seen" in said.stdout else "")
     assert said.stdout.splitlines()[1] == f"Found     {nothing}"
-    assert reprieve("check", "--from", host, "--summary").stdout == ""
+    summary = reprieve("check", "--from", host, "--summary").stdout
+    unseen = said.stdout.count("Not seen")
+    places = "1 place" if unseen == 1 else f"{unseen} places"
+    assert summary.endswith(f"nothing found that leads to a kill; {places} not seen\n") if unseen else summary == ""
 
 
 def test_each_finding_says_what_is_so_and_what_to_do(reprieve: Run, sick: Path) -> None:
@@ -53,6 +58,19 @@ def test_each_finding_says_what_is_so_and_what_to_do(reprieve: Run, sick: Path) 
         "critical  /app/web stands still at its memory.high of 32 MiB, with nothing to",
     ]
     assert "            $ sysctl -w vm.panic_on_oom=0" in lines
+
+
+def test_the_summary_says_that_something_was_not_seen(reprieve: Run, tmp_path: Path) -> None:
+    gaps = (
+        *(Gap(place=f"/proc/{pid}/status", reason="refused") for pid in (7, 8)),
+        Gap(place="x", reason="", hides=False),
+    )
+    path = tmp_path / "partly.gz"
+    path.write_bytes(pack(Snapshot(machine=crowded(), machine_gaps=gaps)))
+    said = reprieve("check", "--from", path, "--summary")
+    assert said.stdout.startswith("lab: 1 critical")
+    assert said.stdout.endswith("; 2 places not seen\n")
+    assert said.returncode == 5
 
 
 def test_the_summary_is_one_line_with_codes_and_subjects(reprieve: Run, sick: Path) -> None:
@@ -222,6 +240,11 @@ def test_a_second_look_tells_what_is_new_and_what_is_gone(reprieve: Run, tmp_pat
     assert claim in look()
     found = json.loads(kept.read_text())["found"]
     assert ["group-near-limit", full] in found
+    last = read_last(str(kept))
+    assert last is not None
+    assert last.earlier is not None
+    assert last.earlier.boot_id == identify().boot_id
+    assert last.earlier.slab_bytes
     kept.write_text(json.dumps({"version": 1, "found": [*found, ["group-near-limit", "/gone"]]}))
     again = look()
     assert claim not in again
@@ -230,7 +253,9 @@ def test_a_second_look_tells_what_is_new_and_what_is_gone(reprieve: Run, tmp_pat
     assert claim in look()
 
 
-@pytest.mark.parametrize("damaged", ["{[", "[]", '{"found": 3}', '{"found": [[1]]}', "\0"])
+@pytest.mark.parametrize(
+    "damaged", ["{[", "[]", '{"found": 3}', '{"found": [[1]]}', '{"found": [], "machine": {}}', "\0"]
+)
 def test_a_damaged_last_look_is_as_none(reprieve: Run, tmp_path: Path, damaged: str) -> None:
     (tmp_path / "check.json").write_text(damaged)
     said = reprieve("check", "--since-last", STATE_DIRECTORY=str(tmp_path))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from reprieve.machine.demo import small_cgroup
 from tests.conftest import Run
 from tests.machine.real import program
 from tests.oom.test_living import HOSTS
@@ -125,3 +127,45 @@ def test_a_name_of_strangers_does_not_act_in_an_error(reprieve: Run) -> None:
     ended = reprieve("next", "--from", SYSTEMD, "--unit", "\x1b[2Jx")
     assert "\x1b" not in ended.stderr
     assert os.linesep.join(ended.stderr.splitlines()[:1]).endswith(r"\x1b[2Jx")
+
+
+_GROWING = """
+import sys, time
+kept = []
+input()
+while True:
+    kept.append(b"x" * (1 << 20))
+    time.sleep(0.1)
+"""
+
+
+def test_watched_the_place_that_fills_first_is_told_with_when_and_who_dies_there(reprieve: Run, real_kill: str) -> None:
+    argv = [sys.executable, "-S", "-c", _GROWING]
+    with small_cgroup(f"reprieve-next-{os.getpid()}", 1 << 30) as group:
+        leak = subprocess.Popen(argv, stdin=subprocess.PIPE, text=True)
+        try:
+            Path(group.folder, "cgroup.procs").write_text(str(leak.pid))
+            assert leak.stdin is not None
+            leak.stdin.write("\n")
+            leak.stdin.flush()
+            said = reprieve("next", "--watch", "4")
+            rows = [json.loads(line) for line in reprieve("next", "--watch", "4", "--json").stdout.splitlines()]
+        finally:
+            leak.kill()
+            leak.communicate()
+    words = " ".join(said.stdout.split())
+    assert f"(pid {leak.pid}) of " in said.stdout.splitlines()[0]
+    when = r"[0-9 mins]+ \([0-9 minsto]+( at the soonest)?\)"
+    assert re.search(rf"Time left {when} in {group.path}, \+[0-9.]+ (MiB|GiB)/min", words)
+    assert f"Where if {group.path} reached its limit now" in words
+    assert re.search(rf"left in {group.path}, limit 1 GiB, full in {when}", words)
+    look, foretold = rows[0], rows[1]
+    (place,) = (place for place in look["places"] if (place["cgroup"] or "").endswith(group.path))
+    assert (look["kind"], place["verdict"], foretold["kind"]) == ("look", "growing", "prediction")
+    assert 0 < place["least_s"] <= place["seconds"] <= place["most_s"]
+    assert foretold["cgroup"] == place["cgroup"]
+    assert foretold["killed"] == [leak.pid]
+
+
+def test_a_machine_that_was_captured_cannot_be_watched(reprieve: Run) -> None:
+    assert reprieve("next", "--watch", "3", "--from", SYSTEMD).returncode == 2

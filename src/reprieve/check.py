@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from reprieve.machine.accepted import USUAL, read_accepted, read_last, state_file, write_last
+from reprieve.machine.accepted import USUAL, Last, read_accepted, read_last, state_file, write_last
 from reprieve.machine.host import become_expendable
 from reprieve.model.accepted import Accepted
 from reprieve.model.finding import Finding, Gap
@@ -16,6 +16,7 @@ from reprieve.rules import SEVERITIES
 from reprieve.rules.living import check
 from reprieve.rules.living.accepted import sift
 from reprieve.rules.living.shares import WARN_SHARE
+from reprieve.rules.living.since import remember
 from reprieve.why import FOUND, INCOMPLETE, colour, print_lines, width, write
 
 UNIQUE_S = 0.1  # to measure what is of single processes alone
@@ -43,11 +44,15 @@ def perform(request: Request) -> int:
     become_expendable()
     gaps: list[Gap] = []
     machine = look(request.origin, gaps, unique_s=UNIQUE_S)
-    found = [one for one in check(Snapshot(machine=machine), share=request.warn_share) if _wanted(one, request)]
+    last = read_last(state_file()) if request.since_last else None
+    earlier = None if last is None else last.earlier
+    known = check(Snapshot(machine=machine), share=request.warn_share, earlier=earlier)
+    found = [one for one in known if _wanted(one, request)]
     sifted = sift(found, _entries(request), time.time())
     told, notes = sifted.told, _notes(sifted.accepted, sifted.expired)
     if request.since_last:
-        told = _new(told, notes)
+        told = _new(told, last, notes)
+        write_last(state_file(), Last({(one.code, one.subject) for one in sifted.told}, remember(machine)))
     status = _status(request, told, gaps)
     _tell(request, machine, told, notes, gaps, status)
     return status
@@ -75,18 +80,15 @@ def _notes(accepted: list[tuple[Finding, Accepted]], expired: list[Accepted]) ->
     return said
 
 
-def _new(found: list[Finding], notes: list[str]) -> list[Finding]:
-    """Those that the last look did not have; what it had and this one has not is a note. Keeps this look."""
-    path = state_file()
-    last = read_last(path)
-    now = {(finding.code, finding.subject) for finding in found}
-    write_last(path, now)
+def _new(found: list[Finding], last: Last | None, notes: list[str]) -> list[Finding]:
+    """Those that the last look did not have; what it had and this one has not is a note."""
     if last is None:
         return found
-    notes += [f"gone since the last look: {code} {subject}".rstrip() for code, subject in sorted(last - now)]
-    if stays := len(now & last):
+    now = {(finding.code, finding.subject) for finding in found}
+    notes += [f"gone since the last look: {code} {subject}".rstrip() for code, subject in sorted(last.found - now)]
+    if stays := len(now & last.found):
         notes.append(f"{stays} known from the last look {'is' if stays == 1 else 'are'} not shown again")
-    return [finding for finding in found if (finding.code, finding.subject) not in last]
+    return [finding for finding in found if (finding.code, finding.subject) not in last.found]
 
 
 def _status(request: Request, told: list[Finding], gaps: list[Gap]) -> int:
@@ -119,7 +121,8 @@ def _tell(
     elif request.summary:
         from reprieve.show import checked
 
-        lines = (checked.summary(machine, told),) if told else ()
+        unseen = sum(gap.hides for gap in gaps)
+        lines = (checked.summary(machine, told, unseen=unseen),) if told or unseen else ()
     else:
         from reprieve.show import checked
 

@@ -65,9 +65,9 @@ def _moment(_context: click.Context, _option: click.Parameter, text: str | None)
 
 def _codes(_context: click.Context, _option: click.Parameter, begun: str) -> list[str]:
     from reprieve.rules import RULES
-    from reprieve.rules.living import CHECKS, SHARES, code_of
+    from reprieve.rules.living import LIVING, code_of
 
-    return [code for code in map(code_of, (*RULES, *SHARES, *CHECKS)) if code.startswith(begun)]
+    return [code for code in map(code_of, (*RULES, *LIVING)) if code.startswith(begun)]
 
 
 @cli.command()
@@ -182,6 +182,12 @@ def _parsed_adj(text: str) -> int:
     return int(text)
 
 
+def _seconds(_context: click.Context, _option: click.Parameter, seconds: float | None) -> float | None:
+    if seconds is not None and not 0.1 <= seconds <= 86400:  # nan is not either
+        raise click.BadParameter("between a tenth of a second and a day")
+    return seconds
+
+
 @cli.command("next")
 @click.option(
     *("--cgroup", "--unit", "--container"),
@@ -209,7 +215,18 @@ def _parsed_adj(text: str) -> int:
 )
 @click.option("--without", multiple=True, metavar="NAME", help="What if it were not there?")
 @click.option(
-    "--from", "origin", type=click.Path(readable=False), metavar="FILE", help="A snapshot, or a captured root."
+    *("--watch", "watch_s"),
+    type=float,
+    callback=_seconds,
+    metavar="SECONDS",
+    help="Look for so long first: when what is left is used up, and who dies where it is first.",
+)
+@click.option(
+    "--from",
+    "origin",
+    type=click.Path(readable=False),
+    metavar="FILE",
+    help="A snapshot, sosreport, captured root.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON document a line, for scripts.")
 @click.option("-v", "--verbose", is_flag=True, help="All who can be chosen.")
@@ -219,15 +236,17 @@ def foretell(**options: object) -> None:
     The kernel's own choice, made before it makes it: of the whole machine, or of a cgroup that reaches its limit.
     NAME is a pid, a process, a unit, a container's name or id, a pod's UID or a cgroup.
     """
+    if options["watch_s"] is not None and options["origin"]:
+        raise click.UsageError("--watch and --from exclude each other")
     from reprieve.next import Request, perform
 
     sys.exit(perform(Request(**options)))  # type: ignore[arg-type]
 
 
 def _checks(_context: click.Context, _option: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
-    from reprieve.rules.living import CHECKS, SHARES, code_of
+    from reprieve.rules.living import LIVING, code_of
 
-    known = set(map(code_of, (*SHARES, *CHECKS)))
+    known = set(map(code_of, LIVING))
     for code in given:
         if code not in known:
             raise click.BadParameter(f"{code!r} is no code of a finding: there are {', '.join(sorted(known))}")
@@ -242,9 +261,9 @@ def _share(_context: click.Context, _option: click.Parameter, text: str) -> floa
 
 
 def _known_checks(_context: click.Context, _option: click.Parameter, begun: str) -> list[str]:
-    from reprieve.rules.living import CHECKS, SHARES, code_of
+    from reprieve.rules.living import LIVING, code_of
 
-    return [code for code in map(code_of, (*SHARES, *CHECKS)) if code.startswith(begun)]
+    return [code for code in map(code_of, LIVING) if code.startswith(begun)]
 
 
 @cli.command()
@@ -285,9 +304,13 @@ def _known_checks(_context: click.Context, _option: click.Parameter, begun: str)
     help="Findings to leave out, each with a reason and an end; /etc/reprieve/accepted.toml unless given.",
 )
 @click.option("--since-last", is_flag=True, help="What is new since the last look with this option.")
-@click.option("--summary", is_flag=True, help="One line, and none if nothing is found: for cron.")
+@click.option("--summary", is_flag=True, help="One line, and none if all was seen and nothing found: for cron.")
 @click.option(
-    "--from", "origin", type=click.Path(readable=False), metavar="FILE", help="A snapshot, or a captured root."
+    "--from",
+    "origin",
+    type=click.Path(readable=False),
+    metavar="FILE",
+    help="A snapshot, sosreport, captured root.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON document a line, for scripts.")
 @click.option("--markdown", is_flag=True, help="For a ticket.")
@@ -306,12 +329,6 @@ def check(**options: object) -> None:
     sys.exit(perform(Request(**options)))  # type: ignore[arg-type]
 
 
-def _seconds(_context: click.Context, _option: click.Parameter, seconds: float | None) -> float | None:
-    if seconds is not None and not 0.1 <= seconds <= 86400:  # nan is not either
-        raise click.BadParameter("between a tenth of a second and a day")
-    return seconds
-
-
 @cli.command()
 @click.option("--once", is_flag=True, help="One look, as text.")
 @click.option("--batch", is_flag=True, help="Look after look, a JSON document each.")
@@ -327,7 +344,7 @@ def _seconds(_context: click.Context, _option: click.Parameter, seconds: float |
     "origin",
     type=click.Path(readable=False),
     metavar="FILE",
-    help="One look at a snapshot, or a captured root.",
+    help="One look at a snapshot, a sosreport, a captured root.",
 )
 def top(**options: object) -> None:
     """Watch who holds memory, who grows, and when it runs out.

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable
 from itertools import islice
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from reprieve.machine.host import Host, become_expendable
 from reprieve.machine.observe import observe
@@ -16,7 +16,12 @@ from reprieve.oom.living import Domain, one_cgroup, predict, sequence, some_node
 from reprieve.rules import whatif
 from reprieve.why import INCOMPLETE, colour, print_lines, width
 
+if TYPE_CHECKING:
+    from reprieve.rules.survey import Survey
+
 _MOST_KILLS = 1000  # told one after the other
+_LOOKS = 15  # between which growth is told: twice as many as it takes
+_ROWS = 20  # processes and cgroups of a look, as with `top`
 
 
 class Request(NamedTuple):
@@ -29,6 +34,7 @@ class Request(NamedTuple):
     limits: tuple[tuple[str, int], ...] = ()
     grown: tuple[tuple[str, int], ...] = ()
     without: tuple[str, ...] = ()
+    watch_s: float | None = None
     origin: str | None = None
     as_json: bool = False
     verbose: bool = False
@@ -38,20 +44,24 @@ def perform(request: Request) -> int:
     """Look, change what is to be otherwise, foretell; the exit status. Raises Failure."""
     become_expendable()
     gaps: list[Gap] = []
-    seen = look(request.origin, gaps)
+    survey = None
+    if request.watch_s is not None:
+        survey = _watch(request, request.watch_s, gaps)
+    seen = look(request.origin, gaps) if survey is None else survey.machine
     if not seen.processes:
         raise Failure("there are no processes to choose from: none were told", hint="a sosreport holds none")
-    machine = changed(seen, request)
-    domain = find_domain(machine, request)
+    machine = changed(seen, request) if survey is None else seen
+    domain = _filling(survey, request) or find_domain(machine, request)
     steps = [predict(machine, domain)]
     if request.need is not None:
         steps = list(islice(sequence(machine, domain, request.need), _MOST_KILLS)) or steps
     status = INCOMPLETE if any(gap.hides for gap in gaps) else 0
     lines: Iterable[str]
     if request.as_json:
-        from reprieve.show import jsonl
+        from reprieve.show import jsonl, looks
 
-        lines = (*jsonl.foretold(steps, gaps), jsonl.end(events=len(steps), exit_status=status))
+        seen_lines = () if survey is None else (looks.look(survey, _ROWS),)
+        lines = (*seen_lines, *jsonl.foretold(steps, gaps), jsonl.end(events=len(steps), exit_status=status))
     else:
         from reprieve.show.prediction import foretell
 
@@ -59,6 +69,7 @@ def perform(request: Request) -> int:
             machine,
             steps,
             need_bytes=request.need,
+            survey=survey,
             gaps=gaps,
             width=width(),
             colour=colour(),
@@ -66,6 +77,30 @@ def perform(request: Request) -> int:
         )
     print_lines(lines)
     return status
+
+
+def _watch(request: Request, watch_s: float, gaps: list[Gap]) -> "Survey":
+    """What is seen in so many seconds, or until we are told to end: the machine of the last look, and what grew."""
+    from reprieve.machine.follow import turns
+    from reprieve.machine.sampler import Sampler
+    from reprieve.rules.survey import Surveyor
+
+    every_s = watch_s / _LOOKS
+    sampler = Sampler(leave_out=frozenset({os.getpid()}))
+    gaps += sampler.gaps
+    surveyor = Surveyor(every_s=every_s, block_s=0)
+    survey = surveyor.survey(changed(sampler.look(), request))
+    for _ in islice(turns(every_s, _LOOKS + 1), 1, None):
+        survey = surveyor.survey(changed(sampler.look(), request))
+    return survey
+
+
+def _filling(survey: "Survey | None", request: Request) -> Domain | None:
+    """The place that is sure to be full first, unless the user has named one."""
+    if survey is None or survey.ends_first is None or request.cgroup is not None or request.node is not None:
+        return None
+    path = survey.ends_first.room.path
+    return None if path is None else one_cgroup(survey.machine, path)
 
 
 def changed(machine: Machine, request: Request) -> Machine:
@@ -124,11 +159,18 @@ def _cgroup(machine: Machine, name: str) -> str:
 
 
 def look(origin: str | None, gaps: list[Gap], *, unique_s: float = 0) -> Machine:
-    """A machine as it lives, without this process, which soon ends; or as it was captured. Raises Failure."""
+    """A machine as it lives, without this process, which soon ends; or as it was captured: a root, a sosreport, a
+    snapshot. Raises Failure.
+    """
     if origin is None:
         return whatif.without(observe(Host(), gaps, unique_s=unique_s), {os.getpid()})
     if os.path.isdir(origin):
         return observe(Host(origin), gaps, unique_s=unique_s)
+    from reprieve.machine.unpack import is_archive, unpacked  # loads what decompresses
+
+    if is_archive(origin):
+        with unpacked(origin, gaps) as root:
+            return observe(Host(root), gaps, unique_s=unique_s)
     from reprieve.snapshot import load  # loads what reads JSON
 
     snapshot = load(origin)

@@ -1,7 +1,6 @@
 """`reprieve snapshot`: all that can be seen of a machine, in one file that travels."""
 
 import os
-import re
 import stat
 import sys
 from dataclasses import replace
@@ -68,8 +67,6 @@ def load(path: str) -> Snapshot:
             data = file.read(DOCUMENT_BYTES + 1)
     except OSError as error:
         raise Failure(f"{shown(path)}: {error.strerror}", hint="name a file that can be read") from error
-    if re.search(r"\.(?:tar|tgz|txz|tar\.[a-z0-9]{1,4})$", path):
-        raise Failure(f"{shown(path)} is an archive", hint="unpack it, and name the folder: --from sosreport-…/")
     try:
         return unpack(data)
     except Failure as failure:

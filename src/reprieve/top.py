@@ -10,11 +10,10 @@ from typing import NamedTuple
 
 from reprieve.machine.cgroup import read_cgroups, read_hierarchy
 from reprieve.machine.events import summarise
-from reprieve.machine.follow import told_to_end
+from reprieve.machine.follow import turns
 from reprieve.machine.host import Host, become_expendable, identify
 from reprieve.machine.kills import Kills
 from reprieve.machine.memory import read_meminfo
-from reprieve.machine.observe import observe
 from reprieve.machine.proc import measure_unique, read_processes
 from reprieve.machine.sampler import Sampler
 from reprieve.machine.source import shown
@@ -22,6 +21,7 @@ from reprieve.model.finding import Failure, Gap
 from reprieve.model.machine import Machine
 from reprieve.model.oom import OomReport
 from reprieve.model.snapshot import Snapshot
+from reprieve.next import look
 from reprieve.oom.groups import ancestors
 from reprieve.rules import diagnose
 from reprieve.rules.survey import Survey, Surveyor
@@ -136,19 +136,11 @@ def _once(request: Request) -> int:
 
 def _machine(origin: str | None, gaps: list[Gap]) -> Machine:
     """As it lives, without this process; or as it was captured."""
-    if origin is None:
-        sampler = Sampler(leave_out=frozenset({os.getpid()}))
-        gaps += sampler.gaps
-        return sampler.look()
-    if os.path.isdir(origin):
-        return observe(Host(origin), gaps, unique_s=0)
-    from reprieve.snapshot import load  # loads what reads JSON
-
-    snapshot = load(origin)
-    if snapshot.machine is None:
-        raise Failure(f"{shown(origin)} tells of no machine", hint="reprieve snapshot -o FILE makes one that does")
-    gaps += snapshot.gaps
-    return snapshot.machine
+    if origin is not None:
+        return look(origin, gaps)
+    sampler = Sampler(leave_out=frozenset({os.getpid()}))
+    gaps += sampler.gaps
+    return sampler.look()
 
 
 def _batch(request: Request) -> int:
@@ -159,7 +151,7 @@ def _batch(request: Request) -> int:
     surveyor, told, seen = Surveyor(every_s=every_s), list[Gap](), 0
     open_to_reader = print_lines([looks.csv_head()]) if request.csv else True
     with Kills(identify().boot_id) as kills:
-        for _ in _looks(every_s, request.looks):
+        for _ in turns(every_s, request.looks):
             survey = surveyor.survey(sampler.look())
             new = kills.new()
             unseen = [gap for gap in (*sampler.gaps, *kills.gaps) if gap not in told]
@@ -200,7 +192,7 @@ def _one_process(request: Request, pid: int) -> int:
         print_lines([looks.csv_head()])
         _complain(gaps)
     seen = 0
-    for _ in _looks(request.every_s or 1.0, request.looks):
+    for _ in turns(request.every_s or 1.0, request.looks):
         if seen:
             machine = _around(host, pid, [])
         if machine is None or machine.processes[0].start_ticks != first.processes[0].start_ticks:
@@ -239,20 +231,6 @@ def _around(host: Host, pid: int, gaps: list[Gap]) -> Machine | None:
         cgroups=tuple(replace(group, pids=()) for group in groups if group.path in above),
         processes=(process,),
     )
-
-
-def _looks(every_s: float, count: int | None) -> Iterator[int]:
-    """A number for each look, in time for it, until `count` or until we are told to end. What is late is left out."""
-    with told_to_end() as wait:
-        begun, turn, number = time.monotonic(), 0, 0
-        while True:
-            yield number
-            number += 1
-            if number == count:
-                return
-            turn = max(turn + 1, int((time.monotonic() - begun) / every_s))
-            if wait(None, max(begun + turn * every_s - time.monotonic(), 0)) is None:
-                return
 
 
 def _height() -> int:

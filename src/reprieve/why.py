@@ -95,9 +95,9 @@ def explain_code(code: str) -> str:
     import inspect
 
     from reprieve.rules import RULES
-    from reprieve.rules.living import CHECKS, SHARES, code_of
+    from reprieve.rules.living import LIVING, code_of
 
-    pages = {code_of(rule): inspect.getdoc(rule) or "" for rule in (*RULES, *SHARES, *CHECKS)}
+    pages = {code_of(rule): inspect.getdoc(rule) or "" for rule in (*RULES, *LIVING)}
     if code not in pages:
         raise Failure(f"no finding has the code {code!r}", hint=f"there are: {', '.join(pages)}")
     return f"{code}\n\n{pages[code]}"

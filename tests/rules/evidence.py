@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from reprieve.rules import RULES, diagnose
-from reprieve.rules.living import CHECKS, SHARES, code_of
+from reprieve.rules.living import LIVING, code_of
 from tests.rules.cases import CASES, snapshot
 from tests.rules.living.plays import IN_OTHER_TESTS, PLAYS
 from tests.rules.test_ending import LOOKED_UP
@@ -27,7 +27,7 @@ def main() -> int:
         "\n| finding of a living machine, played in guests by make test-all | silent where | the load that is saved |"
     )
     print("| --- | --- | --- |")
-    for code in map(code_of, (*SHARES, *CHECKS)):
+    for code in map(code_of, LIVING):
         if code in IN_OTHER_TESTS:
             print(f"| {code} | {IN_OTHER_TESTS[code]} | |")
             continue

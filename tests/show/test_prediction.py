@@ -113,7 +113,8 @@ def test_a_margin_within_the_kernels_own_error_is_told() -> None:
 
 
 def test_where_memory_runs_out_first_is_told_by_what_is_left() -> None:
-    known = machine(meminfo=(("MemTotal", 1000 * MIB), ("MemAvailable", 70 * MIB), ("SwapFree", 5 * MIB)))
+    swap = (("SwapTotal", 9 * MIB), ("SwapFree", 5 * MIB))
+    known = machine(meminfo=(("MemTotal", 1000 * MIB), ("MemAvailable", 70 * MIB), *swap))
     (group,) = known.cgroups
     groups = (replace(group, current_bytes=10 * MIB), replace(group, path="/b", current_bytes=95 * MIB))
     words = " ".join(" ".join(told(replace(known, cgroups=groups))).split())

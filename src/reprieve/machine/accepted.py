@@ -4,9 +4,11 @@ import json
 import os
 import tomllib
 from datetime import date, datetime, time
+from typing import NamedTuple
 
 from reprieve.machine.source import shown
 from reprieve.model.accepted import Accepted
+from reprieve.model.earlier import Earlier, Exempt
 from reprieve.model.finding import Failure
 
 USUAL = "/etc/reprieve/accepted.toml"
@@ -57,27 +59,48 @@ def state_file() -> str:
     return os.path.join(home, "reprieve/check.json")
 
 
-def read_last(path: str) -> set[tuple[str, str]] | None:
-    """Code and subject of what was found at the last look; None: there was none, or it cannot be understood."""
+class Last(NamedTuple):
+    """What is kept of a look: code and subject of what was found, and what the next one needs of the machine."""
+
+    found: set[tuple[str, str]]
+    earlier: Earlier | None = None
+
+
+def read_last(path: str) -> Last | None:
+    """The last look; None: there was none, or it cannot be understood."""
     try:
         with open(path, "rb") as file:
             told = json.loads(file.read(_BYTES))
-        return {(str(code), str(subject)) for code, subject in told["found"]}
+        return Last({(str(code), str(subject)) for code, subject in told["found"]}, _earlier(told.get("machine")))
     except FileNotFoundError:
         return None
     except OSError as error:
         raise Failure(f"{shown(path)}: {error.strerror}", hint="without --since-last it is not needed") from error
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except (ValueError, TypeError, KeyError, RecursionError, AttributeError):
         return None
 
 
-def write_last(path: str, found: set[tuple[str, str]]) -> None:
-    """Keep what was found, in one step: a look that is broken off leaves the last one. Raises Failure."""
+def _earlier(told: object) -> Earlier | None:
+    """Raises TypeError or KeyError: it is not as we write it."""
+    if not isinstance(told, dict):  # written before it was kept
+        return None
+    slab = told["slab_bytes"]
+    return Earlier(
+        taken_wall_s=float(told["taken_wall_s"]),
+        boot_id=str(told["boot_id"]),
+        slab_bytes=None if slab is None else int(slab),
+        exempt=tuple(Exempt(int(pid), int(start), int(held)) for pid, start, held in told["exempt"]),
+    )
+
+
+def write_last(path: str, last: Last) -> None:
+    """Keep a look, in one step: one that is broken off leaves the last one. Raises Failure."""
     beside = f"{path}.new"
+    machine = None if last.earlier is None else last.earlier._asdict()
     try:
         os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
         with open(beside, "w", encoding="ascii") as file:
-            json.dump({"version": 1, "found": sorted(found)}, file)
+            json.dump({"version": 1, "found": sorted(last.found), "machine": machine}, file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)

@@ -4,7 +4,7 @@ import os
 import re
 import tarfile
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import IO
 
@@ -22,7 +22,7 @@ _TOTAL_BYTES = 1024 * 1024 * 1024
 _FILES = 500  # each is held open: the usual limit is 1024
 _HEADER_BYTES = 1024 * 1024  # of one member: a pax header is read into memory whole, and may claim any size
 _TOP = r"^(?:\./)?sosreport-[^/]+/"  # says no more than the name of the archive
-_UNPACK = "unpack it yourself, and name the folder"
+UNPACK = "unpack it yourself, and name the folder"
 
 
 def holds_kernel_lines(path: str) -> bool:
@@ -39,27 +39,40 @@ def archive_sources(path: str, gaps: list[Gap]) -> list[Source]:
     name = shown(path)
     sources: list[Source] = []
     left_bytes = _TOTAL_BYTES
+
+    def take(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bool:
+        nonlocal left_bytes
+        if not member.isreg() or not stays_inside(member.name) or not holds_kernel_lines(member.name):
+            return False
+        label = f"{name}: {shown(re.sub(_TOP, '', member.name))}"
+        if member.size > min(_FILE_BYTES, left_bytes) or len(sources) >= _FILES:
+            gaps.append(Gap(place=label, reason="too large to take out", hint=UNPACK))
+            return False
+        found, taken_bytes = _sources(content(archive, member), label, member, left_bytes, gaps)
+        left_bytes -= taken_bytes
+        sources.extend(found)
+        return True
+
+    walk(path, take, gaps)
+    return sorted(sources, key=lambda source: source.newest_s or 0.0, reverse=True)
+
+
+def walk(path: str, take: Callable[[tarfile.TarFile, tarfile.TarInfo], bool], gaps: list[Gap]) -> None:
+    """Show each member of a tar archive, plain or compressed, to `take`, which says whether it has read its content.
+
+    In one pass. What is damaged, or does not fit on our disk, becomes a gap, and is the end.
+    """
     stream = _Stream(read_path(path, gaps))
     try:
         # It needs no more of a file than `read`, whatever its stub says.
         with tarfile.open(fileobj=stream, mode="r|", bufsize=64 * 1024) as archive:  # type: ignore[call-overload]
             while (member := _next(archive, stream)) is not None:
-                if not member.isreg():
-                    continue
-                if _stays_inside(member.name) and holds_kernel_lines(member.name):
-                    label = f"{name}: {shown(re.sub(_TOP, '', member.name))}"
-                    if member.size <= min(_FILE_BYTES, left_bytes) and len(sources) < _FILES:
-                        found, taken_bytes = _sources(_content(archive, member), label, member, left_bytes, gaps)
-                        left_bytes -= taken_bytes
-                        sources += found
-                        continue
-                    gaps.append(Gap(place=label, reason="too large to take out", hint=_UNPACK))
-                _pass_over(archive, member)
+                if not take(archive, member) and member.isreg():
+                    _pass_over(archive, member)
     except (tarfile.TarError, EOFError, ValueError) as error:  # the last of a pax header whose figures are none
-        gaps.append(Gap(place=name, reason=f"damaged archive: {error}; read up to there"))
+        gaps.append(Gap(place=shown(path), reason=f"damaged archive: {error}; read up to there"))
     except OSError as error:
-        gaps.append(Gap(place=name, reason=f"could not be taken out: {error.strerror or error}", hint=_UNPACK))
-    return sorted(sources, key=lambda source: source.newest_s or 0.0, reverse=True)
+        gaps.append(Gap(place=shown(path), reason=f"could not be taken out: {error.strerror or error}", hint=UNPACK))
 
 
 class _Stream:
@@ -91,10 +104,11 @@ def _next(archive: tarfile.TarFile, stream: _Stream) -> tarfile.TarInfo | None:
         archive.members.clear()  # type: ignore[attr-defined]  # it would keep a million of them
 
 
-def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
-    content = archive.extractfile(member)
-    assert content is not None  # it is a regular file
-    return content
+def content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
+    """What a regular file holds, to be read once, now."""
+    file = archive.extractfile(member)
+    assert file is not None
+    return file
 
 
 def _pass_over(archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
@@ -103,12 +117,13 @@ def _pass_over(archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
     Not what it says it holds: the holes of a sparse file are given as zeros, and may be exabytes.
     """
     member.sparse, member.size = None, archive.offset - member.offset_data
-    content = _content(archive, member)
-    while content.read(BLOCK_BYTES):
+    stored = content(archive, member)
+    while stored.read(BLOCK_BYTES):
         pass
 
 
-def _stays_inside(path: str) -> bool:
+def stays_inside(path: str) -> bool:
+    """Is it a path below the folder that an archive is taken out into?"""
     return not path.startswith("/") and ".." not in path.split("/")
 
 
@@ -124,7 +139,7 @@ class _Unnamed:
 
 
 def _kept(blocks: Iterable[Block]) -> _Unnamed:
-    with tempfile.TemporaryFile(dir=_folder(), buffering=0) as file:
+    with tempfile.TemporaryFile(dir=disk_folder(), buffering=0) as file:
         for block in blocks:
             file.write(block)
         return _Unnamed(os.dup(file.fileno()))
@@ -135,13 +150,13 @@ def _up_to(most_bytes: int, source: Source, gaps: list[Gap]) -> Iterator[Block]:
     for block in source.blocks(gaps):
         if len(block) > most_bytes:
             yield block[:most_bytes]
-            gaps.append(Gap(place=source.name, reason="too large to take out; read up to there", hint=_UNPACK))
+            gaps.append(Gap(place=source.name, reason="too large to take out; read up to there", hint=UNPACK))
             return
         most_bytes -= len(block)
         yield block
 
 
-def _folder() -> str | None:
+def disk_folder() -> str | None:
     """On disk: /tmp may be memory."""
     return "/var/tmp" if os.access("/var/tmp", os.W_OK) else None
 
@@ -156,7 +171,7 @@ def _sources(
         return [Source(name=name, kind="file", blocks=read, newest_s=float(member.mtime))], member.size
     sources: list[Source] = []
     taken_bytes = 0
-    with tempfile.NamedTemporaryFile(dir=_folder(), suffix=".journal", buffering=0) as file:
+    with tempfile.NamedTemporaryFile(dir=disk_folder(), suffix=".journal", buffering=0) as file:
         for block in blocks:  # journalctl takes no file without a name (EIDRM): it is read now
             file.write(block)
         for source in journal_sources((f"--file={file.name}",), name=name, gaps=gaps):

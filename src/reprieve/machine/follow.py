@@ -5,6 +5,7 @@ import select
 import signal
 import stat
 import subprocess
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -229,6 +230,23 @@ def told_to_end() -> Iterator[Wait]:
         signal.set_wakeup_fd(earlier_teller)
         os.close(told)
         os.close(teller)
+
+
+def turns(every_s: float, count: int | None) -> Iterator[int]:
+    """A number for each look, in time for it, until there were `count`, or until we are told to end.
+
+    One that would come late is left out.
+    """
+    with told_to_end() as wait:
+        begun, turn, number = time.monotonic(), 0, 0
+        while True:
+            yield number
+            number += 1
+            if number == count:
+                return
+            turn = max(turn + 1, int((time.monotonic() - begun) / every_s))
+            if wait(None, max(begun + turn * every_s - time.monotonic(), 0)) is None:
+                return
 
 
 def _wait(told: int, descriptor: int | None, seconds: float) -> bool | None:

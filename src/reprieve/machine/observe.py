@@ -6,6 +6,7 @@ import time
 
 from reprieve.machine.cgroup import read_cgroups, read_hierarchy
 from reprieve.machine.containers import read_containers
+from reprieve.machine.cri import read_cri
 from reprieve.machine.host import Host, identify
 from reprieve.machine.jvm import read_jvms
 from reprieve.machine.killers import read_killers
@@ -71,7 +72,7 @@ def observe(host: Host, gaps: list[Gap], *, unique_s: float = 0.1) -> Machine:
         cgroup_version=None if hierarchy is None else hierarchy.version,
         cgroup_private=None if hierarchy is None else hierarchy.private,
         cgroups=cgroups,
-        containers=() if host.root else read_containers(paths, told),
+        containers=((() if host.root else read_containers(paths, told)) + read_cri(host, paths, told)),
         units=read_units(host, told, homes),
         killers=read_killers(host, processes, dict(meminfo).get("MemTotal"), dict(meminfo).get("SwapTotal"), told),
         processes=tuple(sorted(measure_unique(host, processes, told, budget_s=unique_s), key=lambda one: one.pid)),

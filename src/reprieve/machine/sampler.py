@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from reprieve.machine.cgroup import read_cgroups, read_hierarchy
 from reprieve.machine.containers import read_containers
+from reprieve.machine.cri import read_cri
 from reprieve.machine.host import Host
 from reprieve.machine.memory import read_meminfo, read_pressure, read_swaps, read_sysctls, read_vmstat
 from reprieve.machine.observe import observe
@@ -127,7 +128,7 @@ class Sampler:
         ids = {workload(path).container_id for path in paths}
         if ids <= {None, *(container.container_id for container in self._machine.containers)}:
             return self._machine.containers
-        return read_containers(paths, [])
+        return read_containers(paths, []) + read_cri(self._host, paths, [])
 
 
 def _moved(now: Glance, process: Process, page_bytes: int) -> bool:

@@ -112,9 +112,10 @@ class Container:
     """A running container as its engine calls it."""
 
     container_id: str  # as in the path of its cgroup
-    manager: str  # "docker", "podman"
-    name: str | None = None
+    manager: str  # "docker", "podman", "containerd"
+    name: str | None = None  # of a pod's: its name in there
     image: str | None = None
+    pod: str | None = None  # of Kubernetes: "namespace/name"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

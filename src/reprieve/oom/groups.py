@@ -27,11 +27,14 @@ def ancestors(path: str) -> Iterator[str]:
 
 
 def owner(path: str, containers: Iterable[Container]) -> Workload:
-    """The workload whose cgroup this is; a container by the name its engine gave it."""
+    """The workload whose cgroup this is; a container, and its pod, by the names they were given."""
     found = workload(path)
     for container in containers:
         if container.container_id == found.container_id and container.name:
-            return replace(found, name=found.name.replace(container.container_id[:12], container.name))
+            pod = container.pod or found.pod_uid
+            if found.pod_uid is None or pod is None:
+                return replace(found, name=found.name.replace(container.container_id[:12], container.name))
+            return replace(found, name=f"container {container.name} of pod {pod}")
     return found
 
 

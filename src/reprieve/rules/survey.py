@@ -51,6 +51,7 @@ class Survey(NamedTuple):
     processes: tuple[Held, ...]  # with memory of their own; the largest first
     groups: tuple[Charged, ...]  # the largest first
     prediction: Prediction | None  # None: how much memory there is was not told
+    block_s: float = BLOCK_S  # of which time the least of each value counts
     stalls: tuple[float, ...] = ()  # percent of the time that somebody waited for memory, at each look, oldest first
     lefts: tuple[int, ...] = ()  # bytes left in the machine and its swap, at each look
 
@@ -64,8 +65,8 @@ class Survey(NamedTuple):
 class Surveyor:
     """Makes surveys of one look after the other, and keeps what of them is needed to tell growth."""
 
-    def __init__(self, *, every_s: float = 1.0) -> None:
-        self._block_s = max(BLOCK_S, every_s)
+    def __init__(self, *, every_s: float = 1.0, block_s: float = BLOCK_S) -> None:
+        self._block_s = max(block_s, every_s)
         self._windows: dict[Hashable, Window] = {}
         self._stalls: deque[float] = deque(maxlen=HISTORY)
         self._lefts: deque[int] = deque(maxlen=HISTORY)
@@ -114,6 +115,7 @@ class Surveyor:
             processes=tuple(sorted(processes, key=lambda one: (-one.bytes, one.process.pid))),
             groups=tuple(sorted(groups, key=lambda one: (-one.bytes, one.group.path))),
             prediction=prediction,
+            block_s=self._block_s,
             stalls=tuple(self._stalls),
             lefts=tuple(self._lefts),
         )

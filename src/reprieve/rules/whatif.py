@@ -1,6 +1,6 @@
 """What if: the same machine with one thing changed."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 
 from reprieve.model.machine import Machine
@@ -34,7 +34,17 @@ def find_cgroups(machine: Machine, name: str) -> tuple[str, ...]:
         return (name,)
     ends = [path for path in paths if path.endswith(f"/{name}")]
     ids = {container.container_id for container in machine.containers if container.name == name}
-    return tuple(ends or (path for path in paths if _is_called(path, name, ids)))
+    names = {name, *_pods_called(machine, paths, name)}
+    return tuple(ends or (path for path in paths if any(_is_called(path, one, ids) for one in names)))
+
+
+def _pods_called(machine: Machine, paths: Iterable[str], name: str) -> set[str]:
+    """The UIDs of the pods of that name, with its namespace or without."""
+    called = {
+        one.container_id for one in machine.containers if one.pod and name in (one.pod, one.pod.rpartition("/")[2])
+    }
+    within = (workload(path) for path in paths) if called else ()
+    return {found.pod_uid for found in within if found.container_id in called and found.pod_uid is not None}
 
 
 def _is_called(path: str, name: str, ids: Collection[str]) -> bool:

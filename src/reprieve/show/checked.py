@@ -13,15 +13,16 @@ _PLURALS = {"critical": "critical", "warning": "warnings", "notice": "notices", 
 _COMMANDS = 4  # of a remedy, unless all are wanted
 
 
-def summary(machine: Machine, findings: Sequence[Finding]) -> str:
-    """One line: how many of each severity, and the code and subject of each finding."""
+def summary(machine: Machine, findings: Sequence[Finding], *, unseen: int = 0) -> str:
+    """One line: how many of each severity, the code and subject of each finding, how many places were not seen."""
     name = "" if machine.hostname is None else f"{escape.visible(machine.hostname)}: "
+    places = "" if not unseen else "; 1 place not seen" if unseen == 1 else f"; {unseen} places not seen"
     if not findings:
-        return f"{name}nothing found that leads to a kill"
+        return f"{name}nothing found that leads to a kill{places}"
     named = ", ".join(
         f"{one.code} ({escape.visible(one.subject)})" if _tells(one.subject) else one.code for one in findings
     )
-    return f"{name}{counted(findings)}: {named}"
+    return f"{name}{counted(findings)}: {named}{places}"
 
 
 def counted(findings: Sequence[Finding]) -> str:

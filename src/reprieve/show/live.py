@@ -10,11 +10,12 @@ from typing import NamedTuple
 from reprieve.model.finding import Gap, quote
 from reprieve.model.machine import Machine
 from reprieve.model.oom import Workload
-from reprieve.oom.groups import Room, ancestors, file_cache_bytes, owner
+from reprieve.oom.groups import ancestors, file_cache_bytes
 from reprieve.rules.survey import Charged, Held, Survey
-from reprieve.rules.trend import BLOCK_S, LEAST, Trend
+from reprieve.rules.trend import Trend
 from reprieve.show import answer, escape
-from reprieve.show.prediction import foretold_who
+from reprieve.show.prediction import foretold_who, where
+from reprieve.show.remaining import time_left
 from reprieve.show.text import Page, Paint, colours, plain_paint, wrap
 from reprieve.units import duration, percent, size
 
@@ -46,7 +47,7 @@ def head(survey: Survey, *, width: int, clock: str = "") -> list[Said]:
         Said("Memory", _memory(machine, room), "bar"),
         Said("Pressure", _drawn(_pressure(survey), survey.stalls, 100.0, room), _alarm(survey)),
         Said("Left", _drawn(_left(survey), survey.lefts, _total(survey), room)),
-        Said("Time left", _time_left(survey), "critical" if survey.ends_first else ""),
+        Said("Time left", escape.plain(time_left(survey)), "critical" if survey.ends_first else ""),
         Said("Next", _next(survey), "strong"),
         Said("Frees", _frees(survey)),
     ]
@@ -94,7 +95,7 @@ def _left(survey: Survey) -> str:
     if not survey.places:
         return "how much is left was not told"
     nearest = survey.places[0].room
-    said = f"{size(nearest.left_bytes)} in {_where(survey.machine, nearest)}"
+    said = f"{size(nearest.left_bytes)} in {escape.plain(where(survey.machine, nearest))}"
     whole = next((place.room for place in survey.places if place.room.path is None), None)
     if whole is None or whole is nearest:
         return said
@@ -103,37 +104,6 @@ def _left(survey: Survey) -> str:
 
 def _total(survey: Survey) -> float:
     return float(next((place.room.limit_bytes for place in survey.places if place.room.path is None), 0))
-
-
-def _where(machine: Machine, room: Room) -> str:
-    if room.path is None:
-        return "the machine and its swap" if dict(machine.meminfo).get("SwapTotal") else "the machine"
-    return escape.plain(quote(owner(room.path, machine.containers).name))
-
-
-def _time_left(survey: Survey) -> str:
-    """When which place is full, if all goes on as it does; or why that is not told."""
-    first = survey.ends_first
-    if first is not None:
-        left, horizon = first.left, first.left.horizon_s or 0
-        assert left.seconds is not None
-        assert left.least_s is not None
-        said, soonest = duration(left.seconds), duration(left.least_s)
-        if left.most_s is None or left.most_s > horizon:
-            said += f" ({soonest} at the soonest)"
-        elif (latest := duration(left.most_s)) != soonest:
-            said += f" ({soonest} to {latest})"
-        pace = "" if first.growth is None else f", +{size(round(first.growth.slope))}/min"
-        return f"{said} in {_where(survey.machine, first.room)}{pace}"
-    known = [place for place in survey.places if place.left.verdict != "looking"]
-    if not known:
-        return f"not known yet: growth is told after {LEAST * BLOCK_S:.0f} s" if survey.places else "not known"
-    unsure = [(place.left.least_s or 0, place.room) for place in known if place.left.verdict == "unsure"]
-    if unsure:
-        least_s, room = min(unsure, key=lambda one: one[0])
-        return f"not sure: {_where(survey.machine, room)} could be full in {duration(least_s)}, or never"
-    horizon = min(place.left.horizon_s or 0 for place in known)
-    return f"nothing grows that would be full within {duration(horizon // 60 * 60)}"
 
 
 def _next(survey: Survey) -> str:
@@ -322,7 +292,7 @@ def details(held: Held, survey: Survey, width: int) -> list[Said]:
             left, limit = size(place.room.left_bytes), size(place.room.limit_bytes)
             full = _full_in(place.left.verdict, place.left.seconds, place.left.least_s)
             when = f", full in {full}" if full else ""
-            said.append(Said("Limit", f"{left} of {limit} left in {_where(machine, place.room)}{when}"))
+            said.append(Said("Limit", f"{left} of {limit} left in {escape.plain(where(machine, place.room))}{when}"))
     return [
         Said(line.label if at == 0 else "", part, line.role)
         for line in said

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from math import inf
+from typing import TYPE_CHECKING
 
 from reprieve.model.finding import Gap, quote
 from reprieve.model.killer import Killer
@@ -13,6 +15,9 @@ from reprieve.oom.living import Prediction, freed_bytes, spared
 from reprieve.show import answer, escape
 from reprieve.show.text import Page, colours, plain_paint
 from reprieve.units import percent, size
+
+if TYPE_CHECKING:
+    from reprieve.rules.survey import Survey
 
 _INSTEAD = {
     "panic": "nobody: the kernel would stop the whole machine (vm.panic_on_oom)",
@@ -28,15 +33,23 @@ def foretell(
     steps: Sequence[Prediction],
     *,
     need_bytes: int | None = None,
+    survey: "Survey | None" = None,
     gaps: Sequence[Gap] = (),
     width: int = 80,
     colour: bool = False,
     verbose: bool = False,
 ) -> Iterator[str]:
-    """The first of `steps` as lines; if there are more, each kill until enough is free."""
+    """The first of `steps` as lines; if there are more, each kill until enough is free.
+
+    `survey` is what was seen while the machine was watched.
+    """
     page = Page(width=width, paint=colours() if colour else plain_paint)
     first = steps[0]
     yield page.headline("Next", foretold_who(first), "strong")
+    if survey is not None:
+        from reprieve.show.remaining import time_left
+
+        yield from page.say("Time left", time_left(survey), "critical" if survey.ends_first else "")
     yield from page.say("Where", _where(first))
     victim = first.victim
     if victim is not None and first.instead is None:
@@ -50,10 +63,13 @@ def foretell(
             yield from page.say("Not", largest, "warning")
         if close := _close(first):
             yield from page.say("Close", close)
-    if first.domain.cgroup is None and first.domain.nodes is None:
+    if survey is not None:
+        yield from page.say("Nearest", _watched(survey))
+    whole = first.domain.cgroup is None and first.domain.nodes is None
+    if whole and survey is None:
         yield from page.say("Nearest", _nearest(machine))
-        if killers := _killers(machine):
-            yield from page.say("Before", killers)
+    if whole and (killers := _killers(machine)):
+        yield from page.say("Before", killers)
     if need_bytes is not None and first.killed:
         yield ""
         yield from _sequence(page, steps, need_bytes)
@@ -167,10 +183,27 @@ def _nearest(machine: Machine) -> str:
     return "; ".join(said) or "how much is left was not told"
 
 
-def _room(machine: Machine, room: Room) -> str:
+def _watched(survey: "Survey") -> str:
+    """The same, first those that are sure to be full, in the order in which they will be."""
+    from reprieve.show.remaining import full_in
+
+    said = [
+        f"{size(place.room.left_bytes)} left in {_room(survey.machine, place.room)}{full_in(place)}"
+        for place in sorted(survey.places, key=lambda place: place.left.seconds or inf)[:_NEAREST]
+    ]
+    return "; ".join(said) or "how much is left was not told"
+
+
+def where(machine: Machine, room: Room) -> str:
+    """A place where memory runs out; the name in it is quoted."""
     if room.path is None:
-        return "the machine and its swap"
-    return f"{quote(owner(room.path, machine.containers).name)}, limit {size(room.limit_bytes)}"
+        return "the machine and its swap" if dict(machine.meminfo).get("SwapTotal") else "the machine"
+    return quote(owner(room.path, machine.containers).name)
+
+
+def _room(machine: Machine, room: Room) -> str:
+    limit = "" if room.path is None else f", limit {size(room.limit_bytes)}"
+    return where(machine, room) + limit
 
 
 def _killers(machine: Machine) -> str | None:

@@ -54,6 +54,13 @@ systemd-run -q --unit=batch -p MemoryMax=200M sleep 900
 sleep 2
 """
 _BYSTANDER = _holding("hog --mib 90 --name bystander --hold -1")
+# The tool's look before, and a process that takes 40 MiB, but not while it is looked at.
+_FIRST_LOOK = "(cd /; PYTHONPATH=/opt/reprieve python3 -m reprieve check --since-last > /dev/null)\n"
+_GROWS = """
+hog --mib 40 --step-mib 1 --pace-ms 200 --name app --adj {0} --hold -1 > /run/hog.out 2>&1 &
+sleep 1; pkill -STOP -x app
+"""
+_GROWN = "pkill -CONT -x app; for n in $(seq 60); do grep -q has /run/hog.out && break; sleep 0.5; done\n"
 _SYSRQ = "sleep 1; echo f > /proc/sysrq-trigger; sleep 2\n"
 _SEGMENT = """
 cat > /run/segment.py <<'END'
@@ -300,6 +307,23 @@ PLAYS = {
             (_holding("hog --mib 10 --name app --adj -1000 --hold -1"), "exempt, and small"),
         ),
         load="echo -999 > /proc/self/oom_score_adj\nhog --mib 280 --name late --adj -900",
+    ),
+    "exempt-grows": Play(
+        speaks=_GROWS.format("-1000") + _FIRST_LOOK + _GROWN,
+        silent=(
+            (_GROWS.format("-900") + _FIRST_LOOK + _GROWN, "it grows as much, and can be killed"),
+            (_GROWS.format("-1000") + _GROWN + _FIRST_LOOK + "sleep 5", "it has what it wants"),
+            (_FIRST_LOOK + _GROWS.format("-1000") + _GROWN, "it was not there at the last look: it has just begun"),
+        ),
+        load=_SYSRQ + "! pgrep -x app",
+    ),
+    "slab-grows": Play(
+        speaks=_FIRST_LOOK + _holding("hog --mib 30 --kind socket --name sockhog --hold -1"),
+        silent=(
+            (_FIRST_LOOK + "find / -xdev > /dev/null", "names of files, which can be given back"),
+            (_FIRST_LOOK + _holding("hog --mib 60 --name app --hold -1"), "a process has grown as much"),
+            (_holding("hog --mib 30 --kind socket --hold -1") + _FIRST_LOOK, "it was so at the last look"),
+        ),
     ),
     "exemption-inherited": Play(
         speaks="sh -c 'echo -1000 > /proc/self/oom_score_adj; hog --mib 30 --name app --hold -1' &\nsleep 5",

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from reprieve.model.cgroup import Cgroup
+from reprieve.model.earlier import Earlier
 from reprieve.model.finding import NAME_END, NAME_START, Finding, Remedy
 from reprieve.model.machine import HugePool, LiveNode, Machine, Segment, SwapArea, Tmpfs
 from reprieve.model.process import Process
@@ -21,6 +22,7 @@ from reprieve.rules.living.nodes import node_bound
 from reprieve.rules.living.order import exempt_holds, exemption_inherited, small_victim_next
 from reprieve.rules.living.settings import panic_set
 from reprieve.rules.living.shares import group_near_limit, process_holds
+from reprieve.rules.living.since import exempt_grows, remember, slab_grows
 from reprieve.rules.living.swap import swap_absent, swap_forbidden, swap_nearly_full, swappiness_zero
 from tests.rules.living.made import MIB, captured, crowded, with_group, with_meminfo, with_sysctls
 
@@ -301,6 +303,32 @@ def test_two_findings_about_one_exempt_process_would_advise_two_things() -> None
     for held in (10 * MIB, 20 * MIB, 60 * MIB):
         child = with_hog(ppid=exempt.pid, oom_score_adj=-1000, unique_bytes=held, swap_bytes=0)
         assert len(found(exemption_inherited, child) + found(exempt_holds, child)) == 1
+
+
+def test_only_what_was_there_at_the_last_look_of_this_boot_has_grown() -> None:
+    then = with_hog(unique_bytes=4 * MIB, swap_bytes=0, oom_score_adj=-1000)
+    then = with_meminfo(replace(then, taken_wall_s=1000.0), SUnreclaim=10 * MIB)
+    now = with_hog(unique_bytes=14 * MIB, swap_bytes=0, oom_score_adj=-1000)
+    now = with_meminfo(replace(now, taken_wall_s=8200.0), SUnreclaim=30 * MIB)
+    earlier = remember(then)
+    assert earlier is not None
+
+    def said(rule: Callable[[Snapshot, Earlier | None], Iterator[Finding]], machine: Machine) -> list[str]:
+        return [one.claim for one in rule(Snapshot(machine=machine), earlier)]
+
+    (grown,) = said(exempt_grows, now)
+    assert grown.endswith("may never be killed and holds 14 MiB, after 4 MiB at the last look 2 h ago")
+    (slab,) = said(slab_grows, now)
+    assert slab.endswith("take 30 MiB (14 % of RAM), after 10 MiB at the last look 2 h ago")
+    for rule in (exempt_grows, slab_grows):
+        assert said(rule, then) == []
+        assert said(rule, replace(now, boot_id="0" * 32)) == []
+        assert list(rule(Snapshot(machine=now), None)) == []
+        assert list(rule(Snapshot(), earlier)) == []
+    another = replace(now, processes=tuple(replace(one, start_ticks=9**9) for one in now.processes))
+    assert said(exempt_grows, another) == []
+    assert said(exempt_grows, with_hog(unique_bytes=14 * MIB, swap_bytes=0, oom_score_adj=-999)) == []
+    assert remember(replace(then, boot_id=None)) is None
 
 
 def test_both_scores_are_set_back_where_both_are_wrong() -> None:

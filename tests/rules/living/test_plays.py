@@ -10,7 +10,7 @@ import pytest
 from lab import kernels, states
 from lab.guest import Guest, GuestDied
 from lab.states import Saved
-from reprieve.rules.living import CHECKS, SHARES, code_of
+from reprieve.rules.living import LIVING, SINCE, code_of
 from tests.lab.conftest import here_or_skipped
 from tests.lab.parcel import parcel
 from tests.rules.living.plays import IN_OTHER_TESTS, PLAYS
@@ -30,7 +30,12 @@ def guest_here(tmp_path_factory: pytest.TempPathFactory) -> tuple[Saved, Path]:
 
 
 def test_every_rule_has_a_play() -> None:
-    assert set(PLAYS) | set(IN_OTHER_TESTS) == set(map(code_of, (*SHARES, *CHECKS)))
+    assert set(PLAYS) | set(IN_OTHER_TESTS) == set(map(code_of, LIVING))
+
+
+def _look(code: str) -> str:
+    two = " --since-last" if code in map(code_of, SINCE) else ""
+    return f"{_LOOK}{two} --only {code}"
 
 
 def _prepare(guest: Guest, script: str) -> None:
@@ -40,7 +45,7 @@ def _prepare(guest: Guest, script: str) -> None:
 
 def _advised(guest: Guest, code: str, remedy: int) -> list[str]:
     """The commands of that remedy, as they are printed."""
-    said = guest.run(f"{_LOOK} --only {code} -v", timeout_s=200).output
+    said = guest.run(f"{_look(code)} -v", timeout_s=200).output
     remedies = said.split("\n          → ")[1:]
     assert len(remedies) > remedy, said
     return re.findall(r"^ +\$ (.*)$", remedies[remedy], re.MULTILINE)
@@ -52,7 +57,7 @@ def test_it_is_silent_about_look_alikes(code: str, guest_here: tuple[Saved, Path
     for script, why in PLAYS[code].silent:
         with saved.restore(spare=tool) as guest:
             _prepare(guest, script)
-            said = guest.run(f"{_LOOK} --only {code}", timeout_s=200)
+            said = guest.run(_look(code), timeout_s=200)
             assert "Found     nothing" in said.output, (why, said.output)
 
 
@@ -63,7 +68,7 @@ def test_it_speaks_and_what_it_advises_saves_the_load(code: str, guest_here: tup
     with saved.restore(spare=tool) as guest:
         _prepare(guest, play.speaks)
         if play.load is None:
-            said = guest.run(f"{_LOOK} --only {code}", timeout_s=200).output
+            said = guest.run(_look(code), timeout_s=200).output
             assert f"\n          {code}" in said, said
             return
         advised = _advised(guest, code, play.remedy)

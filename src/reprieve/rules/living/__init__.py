@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from itertools import chain
 
+from reprieve.model.earlier import Earlier
 from reprieve.model.finding import Finding
 from reprieve.model.snapshot import Snapshot
 from reprieve.rules import SEVERITIES
@@ -28,6 +29,7 @@ from reprieve.rules.living.runtimes import (
 )
 from reprieve.rules.living.settings import allocating_task_set, panic_set
 from reprieve.rules.living.shares import WARN_SHARE, group_near_limit, process_holds
+from reprieve.rules.living.since import exempt_grows, slab_grows
 from reprieve.rules.living.swap import swap_absent, swap_forbidden, swap_nearly_full, swappiness_zero
 from reprieve.rules.living.together import applications_exceed_memory
 from reprieve.rules.living.units import unit_adj_differs, unit_setting_ignored
@@ -73,15 +75,19 @@ CHECKS = (
     allocating_task_set,
 )
 SHARES = (group_near_limit, process_holds)
+SINCE = (exempt_grows, slab_grows)  # told besides what was at the last look
+LIVING = (*SHARES, *SINCE, *CHECKS)
 
 
-def check(snapshot: Snapshot, *, share: float = WARN_SHARE) -> list[Finding]:
-    """All findings about the machine of a snapshot, the severest first, then in the order of SHARES and CHECKS.
+def check(snapshot: Snapshot, *, share: float = WARN_SHARE, earlier: Earlier | None = None) -> list[Finding]:
+    """All findings about the machine of a snapshot, the severest first, then in the order of LIVING.
 
-    `share` of its limit, or of all memory, from which on a cgroup or a process is worth a word.
+    `share` of its limit, or of all memory, from which on a cgroup or a process is worth a word; `earlier` is what is
+    known of the last look.
     """
     found: Iterator[Finding] = chain(
         (finding for rule in SHARES for finding in rule(snapshot, share)),
+        (finding for rule in SINCE for finding in rule(snapshot, earlier)),
         (finding for rule in CHECKS for finding in rule(snapshot)),
     )
     return sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))

@@ -11,7 +11,7 @@ from reprieve.oom.living import freed_bytes, predict, spared, whole_machine
 from reprieve.rules.living.facts import figure, living, meminfo_lines, named, own_bytes, process_line
 from reprieve.units import percent, size
 
-_MUCH = 0.1  # of RAM: what is worth a word if it is held by who can never be killed
+MUCH = 0.1  # of RAM: what is worth a word if it is held by who can never be killed
 _SOME = 0.01  # of RAM: what an exemption by mistake must hold
 
 
@@ -30,7 +30,7 @@ def exempt_holds(snapshot: Snapshot) -> Iterator[Finding]:
         return
     for process in living(machine):
         held = own_bytes(process)
-        if process.oom_score_adj != OOM_SCORE_ADJ_MIN or process.pid == 1 or held < ram * _MUCH:
+        if process.oom_score_adj != OOM_SCORE_ADJ_MIN or process.pid == 1 or held < ram * MUCH:
             continue
         yield Finding(
             code="exempt-holds",
@@ -41,7 +41,7 @@ def exempt_holds(snapshot: Snapshot) -> Iterator[Finding]:
             about=owner(process.cgroup or "/", machine.containers),
             subject=process.comm or str(process.pid),
             evidence=(process_line(process), *meminfo_lines(machine, "MemTotal")),
-            remedies=(_adjust(process, -500, "Make it late, not exempt"),),
+            remedies=(choosable(process, held, ram),),
         )
 
 
@@ -65,7 +65,7 @@ def exemption_inherited(snapshot: Snapshot) -> Iterator[Finding]:
         held = own_bytes(process)
         if starter.oom_score_adj != OOM_SCORE_ADJ_MIN or starter.comm == process.comm:
             continue
-        if not ram * _SOME <= held < ram * _MUCH:  # of one that holds more exempt-holds tells
+        if not ram * _SOME <= held < ram * MUCH:  # of one that holds more exempt-holds tells
             continue
         yield Finding(
             code="exemption-inherited",
@@ -75,7 +75,7 @@ def exemption_inherited(snapshot: Snapshot) -> Iterator[Finding]:
             about=owner(process.cgroup or "/", machine.containers),
             subject=process.comm or str(process.pid),
             evidence=(process_line(process), process_line(starter)),
-            remedies=(_adjust(process, 0, "Let the kernel choose it"),),
+            remedies=(choosable(process, held, ram),),
         )
 
 
@@ -94,7 +94,7 @@ def small_victim_next(snapshot: Snapshot) -> Iterator[Finding]:
         return
     prediction = predict(machine, domain)
     victim, large = prediction.victim, spared(machine, prediction)
-    if victim is None or large is None or freed_bytes(large) < ram * _MUCH:
+    if victim is None or large is None or freed_bytes(large) < ram * MUCH:
         return
     off = [
         one
@@ -119,9 +119,12 @@ def small_victim_next(snapshot: Snapshot) -> Iterator[Finding]:
     )
 
 
-def _adjust(process: Process, adj: int, title: str) -> Remedy:
+def choosable(process: Process, held_bytes: int, ram_bytes: int) -> Remedy:
+    """Let the kernel choose an exempt process: a small one by its size, a large one late, as it would be the first."""
+    large = held_bytes >= ram_bytes * MUCH
+    adj, title = (-500, "Make it late, not exempt") if large else (0, "Let the kernel choose it")
     return Remedy(
         title=f"{title}: oom_score_adj {adj} (now; OOMScoreAdjust={adj} in its unit for its next start)",
-        cost="it may be killed" if adj <= 0 else None,
+        cost="it may be killed",
         commands=(("choom", "--pid", str(process.pid), "--adjust", str(adj)),),
     )

@@ -1,0 +1,20 @@
+"""What of the last look at this machine is kept, for what only two looks can tell."""
+
+from typing import NamedTuple
+
+
+class Exempt(NamedTuple):
+    """A process that could not be killed then, and what it held of its own."""
+
+    pid: int
+    start_ticks: int
+    held_bytes: int
+
+
+class Earlier(NamedTuple):
+    """The machine as it was; of the same boot or of another."""
+
+    taken_wall_s: float
+    boot_id: str
+    slab_bytes: int | None  # that the kernel could not give back
+    exempt: tuple[Exempt, ...]

@@ -1,0 +1,47 @@
+"""How long what is left lasts, in words."""
+
+from reprieve.rules.survey import Place, Survey
+from reprieve.rules.trend import LEAST, TimeLeft
+from reprieve.show.prediction import where
+from reprieve.units import duration, size
+
+
+def time_left(survey: Survey) -> str:
+    """When which place is full, if all goes on as it does; or why that is not told."""
+    first = survey.ends_first
+    if first is not None:
+        pace = "" if first.growth is None else f", +{size(round(first.growth.slope))}/min"
+        return f"{_span(first.left)} in {where(survey.machine, first.room)}{pace}"
+    known = [place for place in survey.places if place.left.verdict != "looking"]
+    if not known:
+        return f"not known yet: growth is told after {LEAST * survey.block_s:.0f} s" if survey.places else "not known"
+    unsure = [(place.left.least_s or 0, place.room) for place in known if place.left.verdict == "unsure"]
+    if unsure:
+        least_s, room = min(unsure, key=lambda one: one[0])
+        return f"not sure: {where(survey.machine, room)} could be full in {duration(least_s)}, or never"
+    horizon = min(place.left.horizon_s or 0 for place in known)
+    return f"nothing grows that would be full within {duration(horizon // 60 * 60)}"
+
+
+def full_in(place: Place) -> str:
+    """When this place is full, to stand behind how much is left in it; nothing where that is not known."""
+    match place.left.verdict:
+        case "growing":
+            return f", full in {_span(place.left)}"
+        case "unsure":
+            return f", full in {duration(place.left.least_s or 0)} at the soonest, or never"
+        case "steady":
+            return ", not growing"
+        case _:
+            return ""
+
+
+def _span(left: TimeLeft) -> str:
+    """How long it lasts, and between what bounds."""
+    assert left.seconds is not None
+    assert left.least_s is not None
+    said, soonest = duration(left.seconds), duration(left.least_s)
+    if left.most_s is None or left.most_s > (left.horizon_s or 0):
+        return f"{said} ({soonest} at the soonest)"
+    latest = duration(left.most_s)
+    return said if latest == soonest else f"{said} ({soonest} to {latest})"
