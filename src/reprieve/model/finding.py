@@ -1,7 +1,6 @@
 """What the user came for: a claim about an event, its evidence, and what to do."""
 
-from dataclasses import dataclass
-
+from reprieve.model.noun import noun
 from reprieve.model.oom import Workload
 
 NAME_START, NAME_END = "\x02", "\x03"
@@ -13,7 +12,7 @@ def quote(name: str) -> str:
     return f"{NAME_START}{inside}{NAME_END}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@noun
 class Place:
     """Where a value lives, written `kind:of/key`: `sysctl:/vm.swappiness`, `unit:nginx.service/MemoryMax`."""
 
@@ -25,7 +24,7 @@ class Place:
         return f"{self.kind}:{self.of}/{self.key}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@noun
 class Change:
     """A place and the value wanted there; None is absent."""
 
@@ -33,7 +32,7 @@ class Change:
     want: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@noun
 class Evidence:
     """A line that shows it, as printed."""
 
@@ -42,7 +41,7 @@ class Evidence:
     line: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@noun
 class Remedy:
     """One thing to do, what it costs, and how its amount was computed."""
 
@@ -53,7 +52,7 @@ class Remedy:
     commands: tuple[tuple[str, ...], ...] = ()  # argument lists; `show` makes shell words of them
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@noun
 class Finding:
     """A claim, how sure it is, about whom, on which evidence, and what to do."""
 
@@ -69,7 +68,7 @@ class Finding:
     oom: int | None = None  # which event of the snapshot it explains, counted from 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@noun
 class Gap:
     """What we could not see, and what to do to see it."""
 

@@ -78,21 +78,13 @@ def parse_rows(lines: Iterable[Line], columns: tuple[str, ...] | None) -> list[T
         tuple([(name, told) for name, told in zip(others, row, strict=True) if told is not None])
         for row in zip(*others.values(), strict=True)
     ] or repeat(())
-    return list(map(_task, zip(*(known.get(name, repeat(None)) for name in _FIELDS), strict=False)))
-
-
-_FIELDS = tuple(told.name for told in fields(Task))
-
-
-class _Unfrozen:
-    """A task whose fields can be set: a frozen one is filled by a call for each, which takes nine times as long."""
-
-    __slots__ = _FIELDS
+    in_order = (known.get(field.name, repeat(None)) for field in fields(Task))
+    return list(map(_task, zip(*in_order, strict=False)))
 
 
 def _task(values: tuple[Any, ...]) -> Task:
-    """The noun of these fields, in its order."""
-    new: Any = _Unfrozen()
+    """The noun of these values, in the order of its fields: by their names it takes four times as long."""
+    new: Any = object.__new__(Task)
     (
         new.line,
         new.pid,
@@ -112,7 +104,6 @@ def _task(values: tuple[Any, ...]) -> Task:
         new.oom_score_adj,
         new.others,
     ) = values
-    new.__class__ = Task
     task: Task = new
     return task
 
