@@ -229,7 +229,9 @@ class Draft:
         number, text, whole = line.number, line.text, line.whole
         if self.has_memory and text.startswith(("Mem-", "memory: usage")):
             return self._begins_again()
-        if self.memory.take(number, text, whole):
+        if self.has_memcg and self.memcg.take(number, text, whole):
+            pass  # what either block takes the other does not: the one that is being told is asked first
+        elif self.memory.take(number, text, whole):
             self.has_mem_info = self.has_mem_info or text.startswith("Mem-")
         elif self.failure is None and self.memcg.take(number, text, whole):
             self.has_memcg = self.has_memcg or text.startswith("memory: usage")

@@ -62,11 +62,11 @@ _HEAD = rf"""(?x)
 # what _HEAD would find.
 _USUAL = r"""(?xam)^
 (?:((?>
-  (?:[A-Z][a-z][a-z][ ][ \d]\d[ ]\d\d:\d\d:\d\d [ ][\w.-]++ [ ](?:kernel|([\w.-]++))(?:\[\d++\]|):[ ]
-   | \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9}|)(?:Z|[+-]\d\d:?\d\d) [ ][\w.-]++ [ ](?:kernel|([\w.-]++)\[\d++\]):[ ]
+  (?:[A-Z][a-z][a-z][ ][ \d]\d[ ]\d\d:\d\d:\d\d [ ][A-Za-z0-9_.-]++ [ ](?:kernel|([A-Za-z0-9_.-]++))(?:\[\d++\]|):[ ]
+   | \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9}|)(?:Z|[+-]\d\d:?\d\d) [ ][A-Za-z0-9_.-]++ [ ](?:kernel|([A-Za-z0-9_.-]++)\[\d++\]):[ ]
    | )
   (?:\[[ ]{0,8}+\d{1,12}+\.\d{1,9}+\](?:[ ]?\[[ ]*+[TC]\d++\]|)[ ]|)
-))(?![ ]?(?:[^\s:\[\]]++[ ]|)kernel: | [ ]*+MESSAGE= | \[[^\W\d][^\[\]]{2,20}\d\d:\d\d:\d\d) |)(.*)"""
+))(?![ ]?(?:[^ \t\n\r\f\v:\[\]]++[ ]|)kernel: | [ ]*+MESSAGE= | \[[^\W\d][^\[\]]{2,20}\d\d:\d\d:\d\d) |)(.*)"""
 _INLINE = r"\[\s{0,8}\d{1,8}\.\d{6}\](?:\[\s*[TC]\d+\])? "  # a kernel line glued to a program's on a console
 _ANSI = r"\x1b\[[0-9;?]*[A-Za-z]"
 _ELISION = r"(?:\[?\.{2,8}\]?|…|<[a-z]{1,12}>|\(\.{3}\))?"  # what people put where they left lines out; or nothing

@@ -33,7 +33,8 @@ _OTHERS = (
     ("SysRq", "sysrq"),
     ("Tasks state (memory", "title"),
 )
-_KINDS = (*_OF_KILLS, *_OTHERS)
+_ALL = (*_OF_KILLS, *_OTHERS)
+_WITHOUT_COLON = tuple((word, kind) for word, kind in _OTHERS if kind in ("failure", "cpuset", "title"))  # no ": "
 _TOGETHER = 500  # lines read together at most: a table may have eighty thousand
 _NEVER_FIRST = ("reaped", "cpuset", "cpu")  # kinds that begin no event
 _MEMORY = ("Mem-", " free:", "usage ", "cgroup stats for", "lowmem_reserve", " pages RAM", "swap ")  # these may
@@ -101,7 +102,7 @@ def _kind(line: Line) -> str | None:
         return "nothing"
     if text[0] == "[" or text.startswith((" [", "\t[")):
         return "header" if "pid" in text[:12] and text.lstrip(" \t[").startswith("pid") else "table"
-    for word, kind in _KINDS if "ill" in text else _OTHERS:
+    for word, kind in _ALL if "ill" in text else _OTHERS if ": " in text else _WITHOUT_COLON:
         if word in text:
             return kind
     return None
