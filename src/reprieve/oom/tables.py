@@ -125,7 +125,7 @@ def _guess(line: Line) -> tuple[Line, tuple[str, ...]]:
     elif count == 10 and int(words[7]) >= 4096 and int(words[7]) % 1024 == 0:
         names = (*_COMMON, "rss_anon", "rss_file", "rss_shmem", "pgtables_bytes", "swapents", "oom_score_adj")
     elif count < len(_COMMON):
-        words = words[:count]
+        words = words[: max(count, 1)]  # of one that is cut within its first figure the pid counts
     else:
         words = [*words[: len(_COMMON)], *words[count:]]
     return line._replace(text=f"{pid}] {' '.join(words)}"), names
