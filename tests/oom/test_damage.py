@@ -12,6 +12,7 @@ import pytest
 
 from reprieve.model.oom import AllocationFailure, OomReport
 from reprieve.model.snapshot import Snapshot
+from reprieve.oom.lines import Line
 from reprieve.oom.report import _kind, read_reports
 from reprieve.rules import diagnose
 from reprieve.show import text as page
@@ -140,8 +141,9 @@ def test_a_line_cut_at_any_byte_tells_less_and_nothing_else() -> None:
     shapes: dict[tuple[str | None, str], str] = {}  # lines that differ in their figures alone are one shape
     for line in sorted(lines):
         message = line.partition("] ")[2] or line
-        if message and _kind(message) in kinds:
-            shapes.setdefault((_kind(message), "".join("0" if char.isdigit() else char for char in message)), line)
+        kind = _kind(Line(1, message))
+        if kind in kinds:
+            shapes.setdefault((kind, "".join("0" if char.isdigit() else char for char in message)), line)
     assert len(shapes) > 150
     for line in shapes.values():
         whole = read(f"{line}\n")

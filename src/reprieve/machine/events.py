@@ -229,12 +229,11 @@ def watch(
                 yield None
                 continue
             number += 1
-            for line in read_lines(f"{text}\n", number):
-                if not warned and is_forged(line):
-                    warned = True
-                    gaps.append(forgery(f"{name}:{number}"))
-                if (event := reader.feed(line)) is not None:
-                    yield event
+            arrived = list(read_lines(f"{text}\n", number))
+            if not warned and any(map(is_forged, arrived)):
+                warned = True
+                gaps.append(forgery(f"{name}:{number}"))
+            yield from reader.feed(arrived)
             if not reader.drafts:
                 continue
             if (newest := max(draft.last_line for draft in reader.drafts)) != claimed:

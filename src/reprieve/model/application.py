@@ -1,11 +1,11 @@
 """Applications that bound their memory themselves: what they were told, parsed. Their command lines never get here."""
 
-from dataclasses import dataclass
+from reprieve.model.noun import noun
 
 Origins = tuple[tuple[str, str], ...]  # a setting by the application's own name, and where it was told
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@noun
 class Jvm:
     """A Java virtual machine (HotSpot). The fields are its flags; None: it was not told, and its own default holds."""
 
@@ -28,7 +28,7 @@ class Jvm:
     unseen: tuple[str, ...] = ()  # where more may be told, and could not be read: "environment"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@noun
 class NodeJs:
     """A Node.js process. The fields are options of V8; None: it was not told, and its own default holds."""
 
@@ -43,7 +43,7 @@ class NodeJs:
     unseen: tuple[str, ...] = ()  # where more may be told, and could not be read: "environment"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@noun
 class Postgres:
     """A PostgreSQL server, by its postmaster. The fields are its settings; None: not told, and its own default holds.
 
@@ -71,7 +71,7 @@ class Postgres:
     unseen: tuple[str, ...] = ()  # where more may be told, and could not be read: a file
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@noun
 class Redis:
     """A Redis server. The fields are its settings; None: not told, and its own default holds.
 

@@ -1,14 +1,14 @@
 """A memory cgroup of the living machine, version 1 or 2."""
 
-from dataclasses import dataclass
 from typing import Literal
 
+from reprieve.model.noun import noun
 from reprieve.model.pressure import Pressure
 
 Limit = int | Literal["max"] | None  # bytes; "max": none; None: not told, or the kernel has no such file
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@noun
 class Cgroup:
     """One memory cgroup. Names are version 2's; version 1's files are read into the field that means the same."""
 

@@ -1,12 +1,12 @@
 """How a workload ended, in the words of what runs it."""
 
-from dataclasses import dataclass
 from typing import Literal
 
+from reprieve.model.noun import noun
 from reprieve.model.oom import Stamp
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@noun
 class Ending:
     """What Docker, Podman, containerd, Kubernetes or systemd says of one container or unit; nothing is concluded.
 

@@ -1,7 +1,6 @@
 """What the user came for: a claim about an event, its evidence, and what to do."""
 
-from dataclasses import dataclass
-
+from reprieve.model.noun import noun
 from reprieve.model.oom import Workload
 
 _WHOLE = ("swapfile", "swap", "fstab", "file")  # kinds whose places are paths, without a key
@@ -14,7 +13,7 @@ def quote(name: str) -> str:
     return f"{NAME_START}{inside}{NAME_END}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@noun
 class Place:
     """Where a value lives: `sysctl:/vm.swappiness`, `unit:nginx.service/MemoryMax`, `swap:/swapfile`."""
 
@@ -39,7 +38,7 @@ def parse_place(text: str) -> Place:
     return Place(kind=kind, of=of, key=key) if slash and kind not in _WHOLE else Place(kind=kind, of=rest)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@noun
 class Change:
     """A place and the value wanted there; None is absent."""
 
@@ -47,7 +46,7 @@ class Change:
     want: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@noun
 class Evidence:
     """A line that shows it, as printed."""
 
@@ -56,7 +55,7 @@ class Evidence:
     line: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@noun
 class Remedy:
     """One thing to do, what it costs, and how its amount was computed."""
 
@@ -67,7 +66,7 @@ class Remedy:
     commands: tuple[tuple[str, ...], ...] = ()  # argument lists; `show` makes shell words of them
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@noun
 class Finding:
     """A claim, how sure it is, about whom, on which evidence, and what to do."""
 
@@ -83,7 +82,7 @@ class Finding:
     oom: int | None = None  # which event of the snapshot it explains, counted from 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@noun
 class Gap:
     """What we could not see, and what to do to see it."""
 

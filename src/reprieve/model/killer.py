@@ -1,9 +1,9 @@
 """A program that kills before the kernel must."""
 
-from dataclasses import dataclass
+from reprieve.model.noun import noun
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@noun
 class Killer:
     """A user-space OOM killer that runs here, and at what it acts; None: no such threshold, or it is not told."""
 

@@ -1,10 +1,9 @@
 """The living machine at one time: its memory, its settings, its processes and groups."""
 
-from dataclasses import dataclass
-
 from reprieve.model.application import Jvm, NodeJs, Postgres, Redis
 from reprieve.model.cgroup import Cgroup, Limit
 from reprieve.model.killer import Killer
+from reprieve.model.noun import noun
 from reprieve.model.pressure import Pressure
 from reprieve.model.process import Process
 from reprieve.model.unit import Unit
@@ -12,7 +11,7 @@ from reprieve.model.unit import Unit
 Figures = tuple[tuple[str, int], ...]  # the kernel's own names, in its order
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@noun
 class SwapArea:
     """A line of /proc/swaps."""
 
@@ -23,7 +22,7 @@ class SwapArea:
     priority: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@noun
 class LiveZone:
     """A zone of /proc/zoneinfo, in pages."""
 
@@ -40,7 +39,7 @@ class LiveZone:
     free_blocks: tuple[int, ...] = ()  # of /proc/buddyinfo: how many of order 0, 1, 2, …
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@noun
 class LiveNode:
     """A NUMA node: /sys/devices/system/node/nodeN."""
 
@@ -48,7 +47,7 @@ class LiveNode:
     meminfo: Figures = ()  # bytes; HugePages_* are counts
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@noun
 class HeldFile:
     """A file that is memory."""
 
@@ -57,7 +56,7 @@ class HeldFile:
     uid: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@noun
 class Tmpfs:
     """A mounted file system whose files are memory."""
 
@@ -68,7 +67,7 @@ class Tmpfs:
     largest: tuple[HeldFile, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@noun
 class Segment:
     """A piece of System V shared memory, a line of /proc/sysvipc/shm: it stays when the last who used it has gone."""
 
@@ -81,7 +80,7 @@ class Segment:
     swap_bytes: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@noun
 class Zram:
     """A compressed disk in memory, /sys/block/zramN, mostly for swap."""
 
@@ -95,7 +94,7 @@ class Zram:
     incompressible_pages: int | None = None  # kept as they came
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@noun
 class HugePool:
     """The huge pages of one size, of the machine or of one of its nodes. What is in a pool, used or not, is taken."""
 
@@ -107,7 +106,7 @@ class HugePool:
     surplus: int | None = None  # of the total: above what was asked for, given back when free
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@noun
 class Container:
     """A running container as its engine calls it."""
 
@@ -118,7 +117,7 @@ class Container:
     pod: str | None = None  # of Kubernetes: "namespace/name"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@noun
 class Machine:
     """What a machine looks like from its /proc, /sys and cgroups."""
 

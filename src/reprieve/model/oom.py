@@ -4,8 +4,9 @@ Every `line` counts from 1 in the text that was read. All text is valid Unicode;
 else a stranger may choose is untrusted and is escaped where it is shown.
 """
 
-from dataclasses import dataclass
 from typing import Literal
+
+from reprieve.model.noun import noun
 
 # Figures the kernel keeps adding to, by its own names, in printed order. Units are those of the field that holds them.
 Figures = tuple[tuple[str, int], ...]
@@ -22,7 +23,7 @@ def figure(figures: Figures, name: str) -> int | None:
     return None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@noun
 class Stamp:
     """When a line was printed, as far as it tells."""
 
@@ -32,7 +33,7 @@ class Stamp:
     certain: bool = False  # False: `dmesg -T` drifts over suspend, RFC 3164 has neither year nor zone
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@noun
 class Workload:
     """Whose cgroup a path is, in the words of those who made it: read from the path alone."""
 
@@ -47,7 +48,7 @@ class Workload:
     uid: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@noun
 class Trigger:
     """The task whose allocation failed and called the OOM killer: seldom the culprit."""
 
@@ -62,7 +63,7 @@ class Trigger:
     oom_adj: int | None = None  # the scale of -17 to 15, until 3.6
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@noun
 class Kill:
     """One process the kernel killed, as far as its "Killed process" line tells it."""
 
@@ -79,7 +80,7 @@ class Kill:
     reaped: bool = False  # the OOM reaper took its memory; a lost line says nothing
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@noun
 class Task:
     """One row of the task dump: a thread group with its memory, in pages. Printed after the choice was made."""
 
@@ -102,7 +103,7 @@ class Task:
     others: Figures = ()  # columns unknown to us, and `cpu` of 2.6
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@noun
 class FreeBlocks:
     """Free blocks of one size in one zone, from the buddy list."""
 
@@ -111,7 +112,7 @@ class FreeBlocks:
     types: str = ""  # U unmovable, M movable, E reclaimable, C CMA, H high-atomic, I isolated
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@noun
 class Zone:
     """One zone: its watermarks, what is in it, its buddy list."""
 
@@ -132,7 +133,7 @@ class Zone:
     blocks_total_bytes: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@noun
 class Node:
     """One memory node: the figures of its line, in bytes (since 4.8)."""
 
@@ -142,7 +143,7 @@ class Node:
     all_unreclaimable: bool | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@noun
 class HugePages:
     """Huge pages of one size on one node: reserved memory that nobody else can use."""
 
@@ -154,7 +155,7 @@ class HugePages:
     surplus: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@noun
 class Slab:
     """One cache of "Unreclaimable slab info", printed when such slab is more than all user memory."""
 
@@ -164,7 +165,7 @@ class Slab:
     total_bytes: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@noun
 class Memory:
     """The Mem-Info block: the whole machine at that moment."""
 
@@ -187,7 +188,7 @@ class Memory:
     lines: tuple[tuple[str, int], ...] = ()  # of each count, total and size ("Free swap", …): name to line
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@noun
 class Usage:
     """One counter of a memory cgroup against its limit."""
 
@@ -198,7 +199,7 @@ class Usage:
     failcnt: int | None = None  # how often the limit was hit since it was set
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@noun
 class MemcgStat:
     """The counters of one cgroup: memory.stat of v2, or the one line per group of v1."""
 
@@ -207,7 +208,7 @@ class MemcgStat:
     figures: Figures = ()  # bytes; event counters such as pgfault are counts
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@noun
 class Memcg:
     """The memory cgroup whose limit was hit."""
 
@@ -221,7 +222,7 @@ class Memcg:
         return next((usage for usage in self.usages if usage.name == name), None)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@noun
 class OomReport:
     """All that one out-of-memory event left in a log. What is cut, lost or was never printed is None or empty."""
 
@@ -282,7 +283,7 @@ class OomReport:
         return self.kills[0] if self.kills else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@noun
 class AllocationFailure:
     """A "page allocation failure" report: somebody was refused memory, nobody was killed."""
 
@@ -303,7 +304,7 @@ class AllocationFailure:
         return next((text for number, text in self.lines if number == line), "")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@noun
 class OomSummary:
     """One event in little: ten thousand of them fit in memory."""
 

@@ -1,9 +1,9 @@
 """How long work stood still for want of a resource (PSI)."""
 
-from dataclasses import dataclass
+from reprieve.model.noun import noun
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@noun
 class Pressure:
     """One line of a pressure file."""
 

@@ -1,9 +1,9 @@
 """A living process, as the kernel weighs it."""
 
-from dataclasses import dataclass
+from reprieve.model.noun import noun
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@noun
 class Process:
     """One process (thread group) of the machine. A process is identified by pid and start time together."""
 

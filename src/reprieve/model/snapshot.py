@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from reprieve.model.noun import noun
 
 TYPE_CHECKING = False  # of `typing`; each dataclass costs `why` a millisecond, and it shows none of a living machine
 if TYPE_CHECKING:
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from reprieve.model.oom import AllocationFailure, OomReport, OomSummary, Stamp
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@noun
 class Snapshot:
     """The one argument of every rule."""
 

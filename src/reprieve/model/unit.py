@@ -1,8 +1,7 @@
 """A unit of systemd: what its manager holds about its memory, and what its files say about it."""
 
-from dataclasses import dataclass
-
 from reprieve.model.cgroup import Limit
+from reprieve.model.noun import noun
 
 # systemd.resource-control(5), systemd.exec(5), systemd.service(5): those of their settings that decide about memory.
 MEMORY_KEYS = (
@@ -12,7 +11,7 @@ MEMORY_KEYS = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@noun
 class UnitLine:
     """A setting about memory in a unit's file, followed by systemd or not. Whoever wrote it wrote anything."""
 
@@ -25,7 +24,7 @@ class UnitLine:
     written_wall_s: float | None = None  # when its file was last written, since 1970
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@noun
 class Unit:
     """A service, scope, slice, socket, mount or swap. What its manager says is None where no manager was asked."""
 

@@ -4,16 +4,17 @@ Printed by mm/oom_kill.c: dump_header(), oom_kill_process(), __oom_kill_process(
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
+from itertools import zip_longest
 from typing import Any
 
 from reprieve.model.oom import AllocationFailure, Kill, Memcg, Memory, OomReport, Task, Trigger
 from reprieve.oom.lines import Line, caller, host, stamp
 from reprieve.oom.memory import MemcgDraft, MemoryDraft, page_size, parse_allocation_failure
 from reprieve.oom.paths import workload
-from reprieve.oom.tables import last_number, parse_header, parse_kill, parse_row
+from reprieve.oom.tables import last_number, parse_header, parse_kill, parse_rows
 
 # 2.6.18 and before print no name; whoever quotes the words in a line of its own has more before them than a name.
 _TRIGGER = r"(?P<comm>.{0,80}?)\s{0,8}(?:\binvoked )?oom-killer(?::|$)(?P<rest>.*)"
@@ -61,7 +62,14 @@ _MOST_LINES = 5_000  # of one event, beside its tasks: a hundred thousand echoes
 _MOST_TASKS = 20_000  # of one table: 17 MB of facts, and the tool is run where memory has run out
 _MOST_KILLS = 32_768  # of one group
 _PAGE_SIZES = (4096, 8192, 16384, 65536)
-_OF_A_BLOCK = (None, "cpu", "cpuset", "title", "table")  # kinds that say nothing without the lines around them
+_OF_A_BLOCK = (
+    None,
+    "cpu",
+    "cpuset",
+    "title",
+    "header",
+    "table",
+)  # kinds that say nothing without the lines around them
 
 
 @cache
@@ -100,22 +108,25 @@ class Draft:
         """It was begun by a trigger, and no end of it has been seen."""
         return not self.ended and "trigger" in self.facts
 
-    def take(self, kind: str | None, line: Line) -> bool:
-        """True if the line is one of this event's, or of nobody's."""
-        text, head = line.text, line.head
-        if text == self.last_text and head == self.last_head:
-            return True  # the echo of a console
-        if self.crowded and not self.mixed and (caller(line.head) != self.caller or not self._is_near(line)):
-            self.mixed = True
-        if self.mixed and kind in _OF_A_BLOCK:
-            return True
-        if kind:
-            taken = _READERS[kind](self, line)
-        elif self.ended:
-            taken = False
-        else:
-            taken = (not self.has_memory and self._take_about_cpu(line)) or self._take_memory(line)
-        if taken:
+    def take(self, kind: str | None, lines: Sequence[Line]) -> int:
+        """How many of these lines of one kind, from the first on, are this event's, or nobody's."""
+        read = kind == "table" and not (self.failure or self.ended)
+        rows = parse_rows(lines, self.columns) if read else ()
+        for taken, (line, row) in enumerate(zip_longest(lines, rows)):
+            text, head = line.text, line.head
+            if text == self.last_text and head == self.last_head:
+                continue  # the echo of a console
+            if self.crowded and not self.mixed and (caller(head) != self.caller or not self._is_near(line)):
+                self.mixed = True
+            if self.mixed and kind in _OF_A_BLOCK:
+                continue
+            if row is not None:
+                self._take_row(row)
+            elif kind:
+                if not _READERS[kind](self, line):
+                    return taken
+            elif self.ended or not ((not self.has_memory and self._take_about_cpu(line)) or self._take_memory(line)):
+                return taken
             number = line.number
             self.last_text, self.last_head = text, head
             if head:
@@ -125,7 +136,7 @@ class Draft:
             if self.room:
                 self.room -= 1
                 self.claimed.append((number, text))
-        return taken
+        return len(lines)
 
     # -- the beginning -------------------------------------------------------------------------------------------------
 
@@ -218,7 +229,9 @@ class Draft:
         number, text, whole = line.number, line.text, line.whole
         if self.has_memory and text.startswith(("Mem-", "memory: usage")):
             return self._begins_again()
-        if self.memory.take(number, text, whole):
+        if self.has_memcg and self.memcg.take(number, text, whole):
+            pass  # what either block takes the other does not: the one that is being told is asked first
+        elif self.memory.take(number, text, whole):
             self.has_mem_info = self.has_mem_info or text.startswith("Mem-")
         elif self.failure is None and self.memcg.take(number, text, whole):
             self.has_memcg = self.has_memcg or text.startswith("memory: usage")
@@ -234,27 +247,27 @@ class Draft:
     def _take_title(self, line: Line) -> bool:
         return not self.ended and not self.failure
 
-    def _take_table(self, line: Line) -> bool:
-        if self.failure or self.ended:
-            return False
-        row = parse_row(line.text, self.columns, line=line.number, whole=line.whole)
-        if row is None:
-            return self._take_header(line) or self._take_about_cpu(line)
+    def _take_row(self, row: Task) -> None:
         if self.tasks is None:
             self.tasks = {}
         if row.pid in self.tasks:  # a line may be there twice
-            return True
+            return
         if len(self.tasks) == _MOST_TASKS:
             self.rows_left_out += 1
         else:
             self.tasks[row.pid] = row
             self.room += 1
-        return True
+
+    def _take_frame(self, line: Line) -> bool:
+        """A line that begins as a row of the table does, and is none."""
+        return not self.failure and self._take_about_cpu(line)
 
     def _take_header(self, line: Line) -> bool:
+        if self.failure or self.ended:
+            return False
         columns = parse_header(line.text)
         if columns is None:
-            return False
+            return self._take_about_cpu(line)
         if self.columns is not None:
             return self._begins_again()
         self.columns = columns if line.whole else None
@@ -511,6 +524,7 @@ _READERS = {
     "cpu": Draft._take_cpu,
     "sysrq": Draft._take_sysrq,
     "title": Draft._take_title,
-    "table": Draft._take_table,
+    "header": Draft._take_header,
+    "table": Draft._take_frame,
 }
 _EVENT = {"trigger", "selected_line", "task_memcg", "group_path", "no_killable", "panic"}  # any of these makes one

@@ -67,6 +67,8 @@ def workload(path: str) -> Workload:
 
 
 def _container(outer: Workload, parent: str, part: str) -> Workload | None:
+    if len(part) < 64 and "lxc" not in part and "lxc" not in parent:  # an ID alone is longer
+        return None
     prefixes = "|".join(_PREFIXES)
     if match := re.fullmatch(rf"(?:(?P<slice>[^:]+):)?(?P<prefix>{prefixes})[-:](?P<id>{_ID})(?:\.scope)?", part):
         if match["slice"]:  # `SLICE:PREFIX:ID`: the pod is named in the same part
@@ -107,6 +109,8 @@ def _named_container(outer: Workload, manager: str | None, container_id: str, un
 
 
 def _kubernetes(outer: Workload, part: str) -> Workload | None:
+    if "pod" not in part and part not in _QOS:
+        return None
     # kubelet started by kind or with --cgroup-root puts "kubelet" in front of every slice.
     if match := re.fullmatch(rf"(?:[a-z]+-)?kubepods-(?:(?P<qos>burstable|besteffort)-)?{_POD}\.slice", part):
         return _pod(outer, match["uid"], match["qos"])

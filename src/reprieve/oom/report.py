@@ -7,6 +7,7 @@ is absent. Printed by mm/oom_kill.c (dump_header, oom_kill_process, __oom_kill_p
 """
 
 from collections.abc import Iterable, Iterator
+from itertools import groupby, islice
 
 from reprieve.model.oom import AllocationFailure, OomReport
 from reprieve.oom.draft import Draft
@@ -32,7 +33,9 @@ _OTHERS = (
     ("SysRq", "sysrq"),
     ("Tasks state (memory", "title"),
 )
-_KINDS = (*_OF_KILLS, *_OTHERS)
+_ALL = (*_OF_KILLS, *_OTHERS)
+_WITHOUT_COLON = tuple((word, kind) for word, kind in _OTHERS if kind in ("failure", "cpuset", "title"))  # no ": "
+_TOGETHER = 500  # lines read together at most: a table may have eighty thousand
 _NEVER_FIRST = ("reaped", "cpuset", "cpu")  # kinds that begin no event
 _MEMORY = ("Mem-", " free:", "usage ", "cgroup stats for", "lowmem_reserve", " pages RAM", "swap ")  # these may
 
@@ -45,41 +48,44 @@ def read_reports(text: str, source: str = "-", first: int = 1) -> Iterator[OomRe
 def read_events(lines: Iterable[Line], source: str = "-") -> Iterator[OomReport | AllocationFailure]:
     """All events in a stream of lines."""
     reader = EventReader(source)
-    for line in lines:
-        if (event := reader.feed(line)) is not None:
-            yield event
+    yield from reader.feed(lines)
     yield from reader.flush()
 
 
 class EventReader:
-    """Reads line by line, as a log grows. An event is out when the next but one begins: its reaper may come late."""
+    """Reads lines as a log grows. An event is out when the next but one begins: its reaper may come late."""
 
     def __init__(self, source: str = "-") -> None:
         self.source = source
         self.drafts: list[Draft] = []  # the last is being read
 
-    def feed(self, line: Line) -> OomReport | AllocationFailure | None:
-        """Read one line more; the event that is over now, if one is."""
-        if line.kernel is False or not line.text:
-            return None
-        kind = _kind(line.text)
+    def feed(self, lines: Iterable[Line]) -> Iterator[OomReport | AllocationFailure]:
+        """Read lines more, those of one kind that follow each other together; the events that are over now."""
+        for kind, run in groupby(lines, _kind):
+            while together := list(islice(run, _TOGETHER)):
+                if kind != "nothing":
+                    yield from self._read(kind, together)
+
+    def _read(self, kind: str | None, lines: list[Line]) -> Iterator[OomReport | AllocationFailure]:
         drafts = self.drafts
-        if drafts and drafts[-1].take(kind, line):
-            return None
-        if kind == "reaped" and any(draft.reap(line) for draft in reversed(drafts)):
-            return None
-        if kind in _NEVER_FIRST or (kind is None and not any(map(line.text.__contains__, _MEMORY))):
-            return None
-        begun = Draft(self.source, line)
-        if drafts and kind in ("trigger", "sysrq"):
-            begun.crowded = drafts[-1].mixed or any(draft.is_cut() for draft in drafts)
-        elif drafts:
-            begun.mixed = drafts[-1].mixed
-        if begun.take(kind, line):
-            drafts.append(begun)
-            if len(drafts) > 2:
-                return drafts.pop(0).finish()
-        return None
+        while lines:
+            if drafts and (taken := drafts[-1].take(kind, lines)):
+                lines = lines[taken:]
+                continue
+            line, lines = lines[0], lines[1:]
+            if kind == "reaped" and any(draft.reap(line) for draft in reversed(drafts)):
+                continue
+            if kind in _NEVER_FIRST or (kind is None and not any(map(line.text.__contains__, _MEMORY))):
+                continue
+            begun = Draft(self.source, line)
+            if drafts and kind in ("trigger", "sysrq"):
+                begun.crowded = drafts[-1].mixed or any(draft.is_cut() for draft in drafts)
+            elif drafts:
+                begun.mixed = drafts[-1].mixed
+            if begun.take(kind, [line]):
+                drafts.append(begun)
+                if len(drafts) > 2 and (event := drafts.pop(0).finish()) is not None:
+                    yield event
 
     def flush(self) -> Iterator[OomReport | AllocationFailure]:
         """What has been begun, as it is: the log has ended, or is quiet."""
@@ -89,10 +95,14 @@ class EventReader:
                 yield event
 
 
-def _kind(text: str) -> str | None:
+def _kind(line: Line) -> str | None:
+    """What the line may be by its words; None: part of a block, or nobody's."""
+    text = line.text
+    if line.kernel is False or not text:
+        return "nothing"
     if text[0] == "[" or text.startswith((" [", "\t[")):
-        return "table"
-    for word, kind in _KINDS if "ill" in text else _OTHERS:
+        return "header" if "pid" in text[:12] and text.lstrip(" \t[").startswith("pid") else "table"
+    for word, kind in _ALL if "ill" in text else _OTHERS if ": " in text else _WITHOUT_COLON:
         if word in text:
             return kind
     return None

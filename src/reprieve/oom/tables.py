@@ -1,13 +1,14 @@
 """The task dump: dump_tasks() in mm/oom_kill.c. Rows are read by the header in the text, never by kernel version."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import fields
 from functools import cache
-from operator import itemgetter
-from typing import Any, NamedTuple
+from itertools import chain, repeat, takewhile
+from typing import Any
 
 from reprieve.model.oom import Kill, Task
+from reprieve.oom.lines import Line
 
 _FIELD = {  # the header's words that are ours; a column of any other name is kept by that name
     "uid": "uid",
@@ -36,67 +37,75 @@ def parse_header(text: str) -> tuple[str, ...] | None:
     return ("pid", *match[1].split()) if match else None
 
 
-def parse_row(text: str, columns: tuple[str, ...] | None, *, line: int = 1, whole: bool = True) -> Task | None:
-    """One row of the table under `columns`; None if it is another line. `whole` False: its last word may be cut.
+def parse_rows(lines: Iterable[Line], columns: tuple[str, ...] | None) -> list[Task]:
+    """The rows under `columns` with which the lines begin. Of a line that is not whole the last word may be cut.
 
     Without a header only the columns are read that every kernel prints first, and those its figures give away.
     """
-    match = _compiled(_ROW).match(text)
-    if match is None:
-        return None
-    pid, rest = match.groups()
     if columns is None:
-        names, words = _guess(rest.split())
-        layout = _layout(names)
-    else:
-        layout = _layout(columns)
-        words = rest.split(None, layout.width)
-    if not whole:
-        words = words[:-1]
-    comm = words.pop().rstrip() if len(words) > layout.width else None
-    try:
-        figures: list[int | None] = [*map(int, words)]  # of 4300 digits at most: sys.int_info
-    except ValueError:  # damaged: no word of it is sure to be in its column
-        return Task(line=line, pid=int(pid))
-    figures += [None] * (layout.width - len(figures))
-    others = layout.others and tuple((name, told) for name, at in layout.others if (told := figures[at]) is not None)
-    values = layout.of_task((line, int(pid), comm, others, None, *figures))
-    new: Any = _Unfrozen()
-    new.line, new.pid, new.tgid, new.uid, new.comm, new.total_vm_pages, new.rss_pages, new.rss_anon_pages, *rest = (
-        values
-    )
-    new.rss_file_pages, new.rss_shmem_pages, new.pgtables_bytes, new.nr_ptes, new.nr_pmds, new.swap_pages, *rest = rest
-    new.oom_adj, new.oom_score_adj, new.others = rest
-    new.__class__ = Task
+        rows = (parse_rows((guessed,), names) for guessed, names in map(_guess, lines))
+        return list(chain.from_iterable(takewhile(bool, rows)))
+    names = columns[1 if columns[0] == "pid" else 0 : -1 if columns[-1] == "name" else None]
+    row_of, width = _compiled(_ROW).match, len(names)
+    numbers, pids, comms, figures = [], [], [], []
+    for line in lines:
+        match = row_of(line.text)
+        if match is None:
+            break
+        pid, rest = match.groups()
+        words = rest.split(None, width)
+        if not line.whole:
+            words.pop()
+        comm = words.pop().rstrip() if len(words) > width else None
+        try:
+            told: list[int | None] = [*map(int, words)]  # of 4300 digits at most: sys.int_info
+        except ValueError:  # damaged: no word of it is sure to be in its column
+            comm, told = None, []
+        if len(told) < width:
+            told += [None] * (width - len(told))
+        numbers.append(line.number)
+        pids.append(int(pid))
+        comms.append(comm)
+        figures.append(told)
+    known: dict[str, Iterable[Any]] = {"line": numbers, "pid": pids, "comm": comms}
+    others: dict[str, tuple[int | None, ...]] = {}
+    for name, column in zip(names, zip(*figures, strict=True), strict=False):
+        if name in _FIELD:
+            known[_FIELD[name]] = column
+        else:
+            others[name] = column
+    known["others"] = [
+        tuple([(name, told) for name, told in zip(others, row, strict=True) if told is not None])
+        for row in zip(*others.values(), strict=True)
+    ] or repeat(())
+    in_order = (known.get(field.name, repeat(None)) for field in fields(Task))
+    return list(map(_task, zip(*in_order, strict=False)))
+
+
+def _task(values: tuple[Any, ...]) -> Task:
+    """The noun of these values, in the order of its fields: by their names it takes four times as long."""
+    new: Any = object.__new__(Task)
+    (
+        new.line,
+        new.pid,
+        new.tgid,
+        new.uid,
+        new.comm,
+        new.total_vm_pages,
+        new.rss_pages,
+        new.rss_anon_pages,
+        new.rss_file_pages,
+        new.rss_shmem_pages,
+        new.pgtables_bytes,
+        new.nr_ptes,
+        new.nr_pmds,
+        new.swap_pages,
+        new.oom_adj,
+        new.oom_score_adj,
+        new.others,
+    ) = values
     task: Task = new
     return task
-
-
-class _Layout(NamedTuple):
-    """What stands between the pid and the name."""
-
-    width: int
-    # The fields of the noun in its order, out of: line, pid, name, other columns, None for those not printed, figures.
-    of_task: Callable[[tuple[Any, ...]], tuple[Any, ...]]
-    others: tuple[tuple[str, int], ...]  # the columns that the noun does not know: the header's word, and which it is
-
-
-@cache
-def _layout(columns: tuple[str, ...]) -> _Layout:
-    names = columns[1 if columns[0] == "pid" else 0 : -1 if columns[-1] == "name" else None]
-    places = {"line": 0, "pid": 1, "comm": 2, "others": 3}
-    places |= {_FIELD[name]: 5 + at for at, name in enumerate(names) if name in _FIELD}
-    return _Layout(
-        width=len(names),
-        of_task=itemgetter(*(places.get(told.name, 4) for told in fields(Task))),
-        others=tuple({name: at for at, name in enumerate(names) if name not in _FIELD}.items()),
-    )
-
-
-class _Unfrozen:
-    """A task whose fields can be set: a frozen one is filled by a call for each, which takes five times as long."""
-
-    __slots__ = tuple(told.name for told in fields(Task))
 
 
 @cache
@@ -104,21 +113,22 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     return re.compile(pattern)
 
 
-def _guess(words: list[str]) -> tuple[tuple[str, ...], list[str]]:
-    """Columns of a row whose header is lost. Three figures and a name after `rss` are page tables, swap and adj, if the
-    first is whole KiB of bytes; anything else could be two things, and is left out."""
+def _guess(line: Line) -> tuple[Line, tuple[str, ...]]:
+    """A row whose header is lost, and its columns. Three figures and a name after `rss` are page tables, swap and adj,
+    if the first is whole KiB of bytes; anything else could be two things, and is left out."""
+    pid, _, rest = line.text.partition("]")
+    words = rest.split()
     count = next((i for i, word in enumerate(words) if not re.fullmatch(_FIGURE_WORD, word)), len(words))
-    if count < len(_COMMON):
-        return _COMMON, words[:count]
+    names: tuple[str, ...] = _COMMON
     if count == 7 and int(words[4]) >= 4096 and int(words[4]) % 1024 == 0:
-        names: tuple[str, ...] = (*_COMMON, "pgtables_bytes", "swapents", "oom_score_adj")
+        names = (*_COMMON, "pgtables_bytes", "swapents", "oom_score_adj")
     elif count == 10 and int(words[7]) >= 4096 and int(words[7]) % 1024 == 0:
-        parts = ("rss_anon", "rss_file", "rss_shmem")
-        names = (*_COMMON, *parts, "pgtables_bytes", "swapents", "oom_score_adj")
+        names = (*_COMMON, "rss_anon", "rss_file", "rss_shmem", "pgtables_bytes", "swapents", "oom_score_adj")
+    elif count < len(_COMMON):
+        words = words[: max(count, 1)]  # of one that is cut within its first figure the pid counts
     else:
-        name = " ".join(words[count:])
-        return _COMMON, [*words[:4], name] if name else words[:4]
-    return names, [*words[:count], " ".join(words[count:])] if words[count:] else words[:count]
+        words = [*words[: len(_COMMON)], *words[count:]]
+    return line._replace(text=f"{pid}] {' '.join(words)}"), names
 
 
 # Printed by __oom_kill_process() in mm/oom_kill.c. 2.6 gives the name alone, or "vsz:"; RHEL 6 puts the UID before the
