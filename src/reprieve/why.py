@@ -9,12 +9,13 @@ from typing import NamedTuple
 
 from reprieve.machine.events import HISTORY, Wanted, retell, stream, tell, watch
 from reprieve.machine.host import Identity, become_expendable, identify, room_for_a_process
-from reprieve.machine.reader import Event
-from reprieve.machine.source import Block, Source, shown
+from reprieve.machine.reader import NO_KERNEL_LOG, Event
+from reprieve.machine.source import NOTHING_READ, Block, Source, shown
 from reprieve.model.ending import Ending
 from reprieve.model.finding import Failure, Gap, quote
 from reprieve.model.oom import AllocationFailure, OomReport, OomSummary
 from reprieve.model.snapshot import Snapshot
+from reprieve.oom.same import NODE_AGENTS
 from reprieve.rules import diagnose
 
 FOUND, INCOMPLETE = 3, 5
@@ -84,8 +85,6 @@ def perform(request: Request) -> int:
         lines = _explanation(request, snapshot)
     else:
         lines = chain(_nothing(request, told, places), _explanation(request, snapshot))
-    if _EMPTY in told.gaps and not (request.as_json or request.listed):
-        lines = chain(("Standard input is empty. This is of the machine itself:", ""), lines)
     _print(request, chain(lines, _end(request, len(found), status)))
     return status
 
@@ -133,24 +132,21 @@ def _refuse_snapshots(paths: Iterable[str]) -> None:
 def _sources(request: Request, identity: Identity) -> tuple[list[Source], list[Gap]]:
     from reprieve.machine.log import named, of_this_machine
 
-    if not request.sources and (piped := _piped_in()) is not None:
-        sources, gaps = [piped], list[Gap]()
-    elif request.sources:
+    if request.sources or _is_given():
         _refuse_snapshots(request.sources)
-        sources, gaps = named(request.sources, identity)
+        sources, gaps = named(request.sources or ("-",), identity)
     else:
         sources, gaps = of_this_machine(identity)
-        if _is_given():  # read to its end, and empty: what should have written there may have failed
-            gaps.append(_EMPTY)
     if os.isatty(2):
         sources = [source._replace(blocks=_with_progress(source)) for source in sources]
     return sources, gaps
 
 
 def _is_given() -> bool:
-    """`dmesg | reprieve why` and `reprieve why < kern.log` mean what they say.
+    """`dmesg | reprieve why` and `reprieve why < kern.log` mean what they say, also where nothing comes.
 
-    A socket does not: `ssh host reprieve why` has one, and nobody would write to it.
+    /dev/null does not, nor a socket: `ssh host reprieve why` has one, and nobody would write to it. Then, and at a
+    terminal, this machine is looked at.
     """
     import stat
 
@@ -159,27 +155,6 @@ def _is_given() -> bool:
     except OSError:  # closed
         return False
     return stat.S_ISFIFO(mode) or stat.S_ISREG(mode)
-
-
-def _piped_in() -> Source | None:
-    """Standard input that nobody named, if anything is in it: cron and runners give an empty pipe."""
-    if not _is_given():
-        return None
-    from reprieve.machine.log import told_if_no_log
-    from reprieve.machine.source import stdin_source
-
-    source = stdin_source()
-    unseen: list[Gap] = []
-    rest = source.blocks(unseen)
-    first = next(rest, None)
-    if first is None and not unseen:
-        return None
-
-    def blocks(gaps: list[Gap]) -> Iterator[Block]:
-        yield from chain(() if first is None else (first,), rest)
-        gaps += unseen
-
-    return told_if_no_log(source._replace(blocks=blocks))
 
 
 def _with_progress(source: Source) -> Callable[[list[Gap]], Iterator[Block]]:
@@ -219,8 +194,7 @@ def _wanted(request: Request, identity: Identity, present_boot: str | None) -> W
             moment = _moment(event, identity)
             if moment is not None and not (request.since or 0) <= moment <= (request.until or float("inf")):
                 return False
-        victims = event.victims if isinstance(event, OomSummary) else ()
-        if request.pid is not None and all(pid != request.pid for pid, _ in victims):
+        if request.pid is not None and request.pid not in _pids(event):
             return False
         if request.name is not None and all(request.name not in (comm or "") for comm in _processes(event)):
             return False
@@ -255,15 +229,21 @@ def _boot_id(event: OomSummary | OomReport | AllocationFailure | Ending, identit
             return None
 
 
+def _pids(event: OomSummary | AllocationFailure | Ending) -> tuple[int | None, ...]:
+    if isinstance(event, OomSummary):
+        return tuple(pid for pid, _ in event.victims)
+    return (event.pid,) if isinstance(event, Ending) else ()
+
+
 def _processes(event: OomSummary | AllocationFailure | Ending) -> tuple[str | None, ...]:
-    """The names of processes it is about; a manager's status tells none."""
+    """The names of processes it is about; of managers only some name them."""
     match event:
         case OomSummary():
             return tuple(comm for _, comm in event.victims)
         case AllocationFailure():
             return (event.comm,)
         case Ending():
-            return ()
+            return (event.name,) if event.manager in ("earlyoom", *NODE_AGENTS) else ()
 
 
 def _groups(event: OomSummary | AllocationFailure | Ending) -> tuple[str | None, ...]:
@@ -350,23 +330,36 @@ def _nothing(request: Request, told: Snapshot, places: Sequence[str]) -> Iterato
         return
     if told.history:
         yield f"None of the {len(told.history)} events found is one that was asked for; --list alone shows them."
+        return
+    unseen = {gap.place for gap in told.gaps if gap.hides}
+    looked = [place for place in places if place not in unseen]
+    if not looked:
+        yield _unknown(request, told.gaps, places)
     elif request.redact:
         yield "No OOM kill by the kernel in what could be read."
+    elif told.endings:  # a manager's words are no log, and its flag may be false though the kernel killed
+        yield f"Nothing in {_names(request, looked)} proves an OOM kill; the kernel log of its host would tell."
     else:
-        from reprieve.show.escape import markdown, plain
+        yield f"No OOM kill by the kernel in {_names(request, looked)}."
 
-        words = markdown if request.markdown else plain
-        unseen = {gap.place for gap in told.gaps if gap.hides}
-        looked = [place for place in places if place not in unseen]
-        if not looked:
-            yield "No log could be read: whether the kernel killed is not known."
-            return
-        names = [words(quote(place)) for place in looked[: len(looked) if len(looked) < 6 else 4]]
-        others = f" and {len(looked) - len(names)} others" if len(names) < len(looked) else ""
-        if told.endings:  # a manager's words are no log, and its flag may be false though the kernel killed
-            yield f"Nothing in {', '.join(names)}{others} proves an OOM kill; the kernel log of its host would tell."
-        else:
-            yield f"No OOM kill by the kernel in {', '.join(names)}{others}."
+
+def _unknown(request: Request, gaps: Iterable[Gap], places: Sequence[str]) -> str:
+    """Silence of what is no kernel log must not look like health."""
+    reasons = {gap.reason for gap in gaps if gap.hides}
+    if any(reason.startswith(NO_KERNEL_LOG) for reason in reasons):
+        where = "what was given" if request.redact else _names(request, places)
+        said = f"There is no kernel log in {where}"
+    else:
+        said = "Nothing was read from standard input" if NOTHING_READ in reasons else "No log could be read"
+    return f"{said}: whether the kernel killed is not known."
+
+
+def _names(request: Request, places: Sequence[str]) -> str:
+    from reprieve.show.escape import markdown, plain
+
+    words = markdown if request.markdown else plain
+    shown = [words(quote(place)) for place in places[: len(places) if len(places) < 6 else 4]]
+    return ", ".join(shown) + (f" and {len(places) - len(shown)} others" if len(shown) < len(places) else "")
 
 
 def _end(request: Request, events: int, status: int) -> Iterator[str]:
@@ -395,9 +388,13 @@ def _tell_all(
             proven = proven or isinstance(event, OomReport) or (isinstance(event, Ending) and event.oom_killed is True)
             yield from _explained(request, event, history, hide)
         if not events and not proven and not request.as_json:
-            yield "No OOM kill by the kernel in what could be read, or none that was asked for."
-        unseen = hide(Snapshot(gaps=tuple(gaps)))
-        yield from _explanation(request, replace(unseen, gaps=(*unseen.gaps, *_undated(request, undated))))
+            unseen = {gap.place for gap in gaps if gap.hides}
+            if all(source.name in unseen for source in sources):
+                yield _unknown(request, gaps, [source.name for source in sources])
+            else:
+                yield "No OOM kill by the kernel in what could be read, or none that was asked for."
+        last = hide(Snapshot(gaps=tuple(gaps)))
+        yield from _explanation(request, replace(last, gaps=(*last.gaps, *_undated(request, undated))))
         yield from _end(request, events, _status(request, proven, gaps))
 
     _print(request, lines())
@@ -546,6 +543,3 @@ def _status(request: Request, found: bool, gaps: Sequence[Gap]) -> int:
     if found and request.fail_on_kill:
         return FOUND
     return INCOMPLETE if any(gap.hides for gap in gaps) else 0
-
-
-_EMPTY = Gap(place="stdin", reason="is empty; this machine was looked at", hides=False)

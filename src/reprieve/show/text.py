@@ -10,6 +10,7 @@ from reprieve.show import answer, escape
 from reprieve.units import percent, size
 
 _LABEL = 10  # columns of the words at the left
+_STATUSES = ("manager-agrees", "manager-differs")  # findings that have a place of their own, below the event
 _HALF_A_SCREEN = 19  # lines, below the first three and a blank, above the last
 
 Paint = Callable[[str, str], str]  # (text, role) -> text
@@ -34,7 +35,12 @@ def explain(
         if index:
             yield ""
         about = answer.of_event(findings, index)
+        statuses = [] if verbose else [finding for finding in about if finding.code in _STATUSES]
+        about = [finding for finding in about if finding not in statuses]
         yield from _event(page, oom, about, answer.origin(oom, snapshot.history) if verbose else None)
+        for finding in statuses:
+            yield from page.say("Status", answer.claim(finding), finding.severity)
+            yield from (line for sentence in finding.detail for line in page.say("", sentence))
     for failure in snapshot.allocation_failures:
         yield from page.say("Refused", answer.refused(failure))
     if hints and snapshot.ooms and not verbose:
