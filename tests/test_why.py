@@ -205,6 +205,7 @@ def test_a_managers_word_is_not_called_a_log_without_kills(reprieve: Run) -> Non
         (("--list", "--since", "2026-11-02"), ["beta", "gamma"]),
         (("--list", "--until", "2026-11-04"), ["alpha", "beta"]),
         (("--all", "--since", "2026-11-02", "--until", "2026-11-04"), ["beta"]),
+        (("--all", "--since", "Nov 2 2026", "--until", "4 Nov 2026 12:00"), ["beta"]),
         (("--pid", "71"), ["alpha"]),
         (("--name", "bet"), ["beta"]),
         (("--cgroup", "nginx"), []),
@@ -217,6 +218,17 @@ def test_the_kills_that_are_asked_for(
     done = reprieve("why", three, *options)
     assert done.returncode == 0
     assert list(dict.fromkeys(names(done))) == expected
+
+
+def test_a_date_without_a_year_is_taken_for_the_latest_and_told_so(reprieve: Run, three: Path) -> None:
+    done = reprieve("why", three, "--list", "--since", "May 1 13:00")
+    assert re.fullmatch(
+        r"reprieve: --since is taken as 20\d\d-05-01 13:00:00, the latest that is past\n.*", done.stderr, re.DOTALL
+    )
+    refused = reprieve("why", three, "--since", "soon")
+    assert refused.returncode == 2
+    for form in ("2026-11-23 14:08", "Nov 23 14:08:22", "yesterday 14:08", "2 hours ago", "-90min"):
+        assert f"'{form}'" in " ".join(refused.stderr.split())
 
 
 @pytest.mark.parametrize("options", [(), ("--all",), ("--list",), ("--json",), ("--last", "2")])
@@ -656,6 +668,25 @@ def test_a_kill_found_is_status_3_only_where_that_is_asked_for(reprieve: Run, th
     for options in ((), ("--all",), ("--list",), ("--json",)):
         assert reprieve("why", three, "--fail-on-kill", *options).returncode == 3
     assert reprieve("why", three, "--fail-on-kill", "--pid", "99").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("log", "status"),
+    [
+        ("027-memcg-no-killable-elided.log", 0),  # nobody was left to kill
+        ("lab/6.1.0-56-cloud-amd64__panic-on-oom.txt", 0),  # the machine was stopped instead
+        ("136-debian-postgres-head-only-6.16.log", 3),  # cut before it says who
+        ("lab/6.1.0-56-cloud-amd64__memcg.txt", 3),
+    ],
+)
+def test_an_event_in_which_nobody_was_killed_is_shown_and_is_no_kill(reprieve: Run, log: str, status: int) -> None:
+    for options in ((), ("--all",), ("--json",), ("--list",)):
+        done = reprieve("why", LOGS / log, "--fail-on-kill", *options)
+        assert done.returncode == status
+        assert done.stdout
+        assert "No OOM kill" not in done.stdout
+    followed = reprieve("why", "--follow", "--fail-on-kill", stdin=(LOGS / log).read_text())
+    assert followed.returncode == status
 
 
 def test_nothing_that_can_be_read_is_status_1_with_what_to_do(reprieve: Run) -> None:

@@ -76,7 +76,7 @@ def perform(request: Request) -> int:
     undated = _count_undated(request, chain(found, told.allocation_failures, told.endings), identity)
     snapshot = replace(snapshot, gaps=(*snapshot.gaps, *_undated(request, undated)))
     proven = any(ending.oom_killed for ending in snapshot.endings)
-    status = _status(request, bool(found) or proven, told.gaps)
+    status = _status(request, any(map(_is_kill, found)) or proven, told.gaps)
     if request.listed:
         lines = _listing(request, snapshot)
         if told.history and not found and not request.as_json:
@@ -378,16 +378,17 @@ def _tell_all(
     gaps: list[Gap],
 ) -> int:
     events = undated = 0
-    proven = False
+    told = proven = False
 
     def lines() -> Iterator[str]:
-        nonlocal events, undated, proven
+        nonlocal events, undated, told, proven
         for event, history in stream(sources, wanted, gaps):
             undated += _count_undated(request, (event,), identity)
             events += isinstance(event, OomReport)
-            proven = proven or isinstance(event, OomReport) or (isinstance(event, Ending) and event.oom_killed is True)
+            told = told or isinstance(event, OomReport) or (isinstance(event, Ending) and event.oom_killed is True)
+            proven = proven or _is_kill(event)
             yield from _explained(request, event, history, hide)
-        if not events and not proven and not request.as_json:
+        if not told and not request.as_json:
             unseen = {gap.place for gap in gaps if gap.hides}
             if all(source.name in unseen for source in sources):
                 yield _unknown(request, gaps, [source.name for source in sources])
@@ -434,6 +435,7 @@ def _follow(
     if os.isatty(2):
         print("Waiting for kills; Ctrl-C ends it.", file=sys.stderr)
     events = undated = shown_gaps = 0
+    killed = False
     # A pipe is read from its start; of what grows, lines are counted from those that are new.
     source = name if path == "-" else f"{name} (new lines)"
     arriving = watch(follow(path, gaps), source, wanted, gaps, identity.boot_id if kernel else None)
@@ -442,6 +444,7 @@ def _follow(
         if happened is not None:
             event, history = happened
             events += isinstance(event, OomReport)
+            killed = killed or _is_kill(event)
             undated += _count_undated(request, (event,), identity)
             lines = _explained(request, event, history, hide)
         unseen, shown_gaps = gaps[shown_gaps:], len(gaps)
@@ -449,7 +452,7 @@ def _follow(
             lines = chain(lines, _explanation(request, hide(Snapshot(gaps=tuple(unseen)))))
         if not _print(request, lines):
             break
-    status = _status(request, events > 0, gaps)
+    status = _status(request, killed, gaps)
     last = hide(Snapshot(gaps=tuple(gaps[shown_gaps:])))
     last = replace(last, gaps=(*last.gaps, *_undated(request, undated)))
     _print(request, chain(_explanation(request, last), _end(request, events, status)))
@@ -537,6 +540,18 @@ def _columns() -> int:
 def colour() -> bool:
     """Are colours welcome? See https://no-color.org."""
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def _is_kill(event: Event | OomSummary) -> bool:
+    """Was somebody killed? A report whose end is not in the text counts: it is not known that nobody was."""
+    match event:
+        case OomReport() | OomSummary():
+            spared = event.no_killable or bool(event.panic)
+            return bool(event.kills if isinstance(event, OomReport) else event.victims) or not spared
+        case Ending():
+            return event.oom_killed is True
+        case _:
+            return False
 
 
 def _status(request: Request, found: bool, gaps: Sequence[Gap]) -> int:
