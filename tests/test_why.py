@@ -391,6 +391,58 @@ def test_a_kill_in_the_kernels_buffer_has_a_date(reprieve: Run, real_kill: str) 
     assert reprieve(*asked, "--until", "1 h ago").stdout == ""
 
 
+def test_a_kill_of_this_boot_is_told_by_the_clock_and_how_long_ago_it_was(reprieve: Run, real_kill: str) -> None:
+    if not os.access("/dev/kmsg", os.R_OK):
+        missing("the right to read /dev/kmsg")
+    record = next(line for line in real_kill.splitlines() if "Killed process" in line)
+    kill = parse_kill(record.partition(";")[2])
+    assert kill is not None
+    asked = ("why", "/dev/kmsg", "--pid", str(kill.pid))
+    (when,) = re.findall(r"^When +(.+)$", reprieve(*asked, "-v").stdout, re.MULTILINE)
+    assert re.fullmatch(r"(about )?20\d\d-\d\d-\d\d \d\d:\d\d:\d\d, [\d.]+ (s|min|h)( \d+ (s|min))? ago", when)
+    assert re.match(r"(about )?20\d\d-\d\d-\d\d \d\d:\d\d:\d\d  leaky-demo", reprieve(*asked, "--list").stdout)
+    stamp = json.loads(reprieve(*asked, "--json").stdout.splitlines()[0])["report"]["stamp"]
+    assert stamp["uptime_s"] is not None
+    assert "ago" not in stamp["text"]  # a record of it is read at another time
+    piped = reprieve("why", "-", "-v", stdin=real_kill).stdout  # of whatever machine and boot
+    assert re.search(r"^When .* after boot$", piped, re.MULTILINE)
+
+
+def test_a_list_of_several_logs_and_hosts_says_which(reprieve: Run, tmp_path: Path) -> None:
+    line = "2026-11-0{day}T10:00:00+00:00 {host} kernel: Out of memory: Killed process 7{day} (leak) total-vm:9kB, "
+    line += "anon-rss:8kB, file-rss:0kB, shmem-rss:0kB, UID:0 pgtables:1kB oom_score_adj:0\n"
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "a.log").write_text("\n" + line.format(day=1, host="db1"))
+    (tmp_path / "logs" / "b.log").write_text(line.format(day=2, host="db2"))
+    first, second = reprieve("why", "logs", "--list").stdout.splitlines()
+    assert first.split()[-2:] == ["db1", "logs/a.log:2"]
+    assert second.split()[-2:] == ["db2", "logs/b.log:1"]
+    assert "| db2 | logs/b.log:1 |" in reprieve("why", "logs", "--list", "--markdown").stdout.replace("`", "")
+    (alone,) = reprieve("why", "logs/a.log", "--list").stdout.splitlines()
+    assert "db1" not in alone
+    assert "a.log" not in alone
+    redacted = reprieve("why", "logs", "--list", "--redact").stdout
+    assert "db1" not in redacted
+    assert "a.log" not in redacted
+
+
+def test_the_end_of_a_container_is_told_with_its_time(reprieve: Run) -> None:
+    told = reprieve("why", CAPTURES / "docker-inspect-oom-pid1.json").stdout
+    assert "That was at 2026-11-23T13:39:03Z." in told
+    events = reprieve("why", CAPTURES / "docker-events-oom.jsonl").stdout
+    assert "That was at 2026-11-23 13:39:03 UTC." in events
+    assert "lost a process for memory 4 times" in " ".join(events.split())
+    assert "The last was at 2026-11-23 13:39:08 UTC." in events
+    assert "That was at Mon, 23 Nov 2026 14:14:42 +0000." in reprieve("why", CAPTURES / "k8s-describe-loop.txt").stdout
+
+
+def test_a_kill_in_a_journal_of_json_is_told_by_a_date(reprieve: Run) -> None:
+    text = "Out of memory: Killed process 77 (leak) total-vm:1kB, anon-rss:1kB, file-rss:1kB"
+    entry = {"MESSAGE": text, "_TRANSPORT": "kernel", "__REALTIME_TIMESTAMP": "1795442922044183", "_HOSTNAME": "h"}
+    told = reprieve("why", "-", stdin=json.dumps(entry) + "\n").stdout
+    assert ", 2026-11-23 14:08:42 UTC" in told.splitlines()[0]
+
+
 # -- forms of answer ---------------------------------------------------------------------------------------------------
 
 

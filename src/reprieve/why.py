@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from reprieve.machine.events import HISTORY, Wanted, retell, stream, tell, watch
 from reprieve.machine.host import Identity, become_expendable, identify, room_for_a_process
@@ -67,12 +67,14 @@ def perform(request: Request) -> int:
         places = tuple(source.name for source in sources)
         told = tell(sources, wanted, most, gaps, ended=ended)
     found = [summary for summary in told.history if wanted(summary)]
-    snapshot = hide(
-        replace(
-            told,
-            history=tuple(found) if request.listed else told.history[-HISTORY:],
+    answered = replace(told, history=tuple(found) if request.listed else told.history[-HISTORY:])
+    if kept is None:
+        answered = replace(
+            answered,
+            ooms=tuple(_dated(request, oom, identity) for oom in answered.ooms),
+            history=tuple(_dated(request, summary, identity) for summary in answered.history),
         )
-    )
+    snapshot = hide(answered)
     undated = _count_undated(request, chain(found, told.allocation_failures, told.endings), identity)
     snapshot = replace(snapshot, gaps=(*snapshot.gaps, *_undated(request, undated)))
     proven = any(ending.oom_killed for ending in snapshot.endings)
@@ -87,6 +89,32 @@ def perform(request: Request) -> int:
         lines = chain(_nothing(request, told, places), _explanation(request, snapshot))
     _print(request, chain(lines, _end(request, len(found), status)))
     return status
+
+
+_Dated = TypeVar("_Dated", OomReport, OomSummary)
+
+
+def _dated(request: Request, event: _Dated, identity: Identity) -> _Dated:
+    """The same; of this machine's own logs with a date that people read, and how long ago that was."""
+    of_this_boot = event.boot_id is not None and event.boot_id == identity.boot_id
+    moment = _moment(event, identity) if of_this_boot or _is_of_this_machine(request) else None
+    if moment is None:
+        return event
+    from time import time
+
+    from reprieve.machine.clock import spelled, was_suspended
+    from reprieve.units import duration
+
+    text = event.stamp.text
+    if text is None or text.replace(".", "").isdecimal():
+        text = f"about {spelled(moment)}" if text is None and was_suspended() else spelled(moment)
+    if isinstance(event, OomReport) and not request.as_json and (ago_s := time() - moment) >= 0:
+        text = f"{text}, {duration(ago_s)} ago"
+    return replace(event, stamp=replace(event.stamp, text=text))
+
+
+def _is_of_this_machine(request: Request) -> bool:
+    return not request.sources and request.origin is None and not _is_given()
 
 
 def explain_code(code: str) -> str:
@@ -132,7 +160,7 @@ def _refuse_snapshots(paths: Iterable[str]) -> None:
 def _sources(request: Request, identity: Identity) -> tuple[list[Source], list[Gap]]:
     from reprieve.machine.log import named, of_this_machine
 
-    if request.sources or _is_given():
+    if not _is_of_this_machine(request):
         _refuse_snapshots(request.sources)
         sources, gaps = named(request.sources or ("-",), identity)
     else:
@@ -387,6 +415,7 @@ def _tell_all(
             events += isinstance(event, OomReport)
             told = told or isinstance(event, OomReport) or (isinstance(event, Ending) and event.oom_killed is True)
             proven = proven or _is_kill(event)
+            event = _dated(request, event, identity) if isinstance(event, OomReport) else event
             yield from _explained(request, event, history, hide)
         if not told and not request.as_json:
             unseen = {gap.place for gap in gaps if gap.hides}
@@ -446,6 +475,7 @@ def _follow(
             events += isinstance(event, OomReport)
             killed = killed or _is_kill(event)
             undated += _count_undated(request, (event,), identity)
+            event = _dated(request, event, identity) if isinstance(event, OomReport) else event
             lines = _explained(request, event, history, hide)
         unseen, shown_gaps = gaps[shown_gaps:], len(gaps)
         if unseen:

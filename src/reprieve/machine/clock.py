@@ -66,6 +66,11 @@ def spelled(moment: float) -> str:
     return f"{datetime.fromtimestamp(moment):%Y-%m-%d %H:%M:%S}"
 
 
+def was_suspended() -> bool:
+    """Was this machine suspended, since its boot, for longer than a date may be wrong by?"""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC) > 60
+
+
 def _at(day: datetime, clock: str | None) -> float | None:
     """That time of the day, its beginning if none is told; None if there is none such."""
     hour, minute, second = map(int, f"{clock or '0:0'}:0".split(":")[:3])

@@ -8,7 +8,7 @@ from reprieve.model.finding import Evidence, Finding, Remedy, quote
 from reprieve.model.oom import OomReport, OomSummary
 from reprieve.model.snapshot import Snapshot
 from reprieve.oom.same import NODE_AGENTS, is_about
-from reprieve.units import size
+from reprieve.units import size, utc
 
 SIGKILL = 9
 _JOURNAL = "killed by the OOM killer"  # systemd's words in the journal; in a status it says "oom-kill"
@@ -65,7 +65,7 @@ def ended_by_oom(snapshot: Snapshot) -> Iterator[Finding]:
             severity="critical",
             confidence="certain",
             claim=f"{_manager(last)} says that {_workload(last)} lost a process for memory{often} ({said})",
-            detail=(*_about_kill(last), *_in_the_logs(last, snapshot)),
+            detail=(*_when(endings), *_about_kill(last), *_in_the_logs(last, snapshot)),
             evidence=tuple(map(_evidence, endings)),
             remedies=(_look("Ask the kernel log of its host which process it was, and what held the memory", last),),
         )
@@ -91,7 +91,7 @@ def killed_by_daemon(snapshot: Snapshot) -> Iterator[Finding]:
             severity="critical",
             confidence="certain",
             claim=f"{last.manager} killed {by}{quote(last.name or '')}{often}, before the kernel had to",
-            detail=(*_when(last), f"Its words: {quote(last.reason or '')}", DAEMONS[last.manager]),
+            detail=(*_when(endings), f"Its words: {quote(last.reason or '')}", DAEMONS[last.manager]),
             evidence=tuple(map(_evidence, endings)),
         )
 
@@ -182,7 +182,10 @@ def _at(ending: Ending) -> str | None:
     finished = ending.finished
     if finished is None or finished.text is None:
         return None
-    return quote(re.sub(r"(:\d\d)[.,]\d+", r"\1", finished.text))  # a billionth of a second is nobody's question
+    if finished.text.isdecimal() and finished.wall_s is not None:  # as `docker events` counts
+        return utc(finished.wall_s)
+    text = re.sub(r"(:\d\d)[.,]\d+", r"\1", finished.text)  # a billionth of a second is nobody's question
+    return text if re.fullmatch(r"[\w :,+-]{1,60}", text) else quote(text)  # no more than a date is made of
 
 
 def _limits_differ(ending: Ending, oom: OomReport) -> tuple[str, ...]:
@@ -243,7 +246,7 @@ def killed_without_proof(snapshot: Snapshot) -> Iterator[Finding]:
             severity="notice",
             confidence="certain",
             claim=f"SIGKILL ended {_workload(last)} ({how}); nothing here proves that memory was the reason",
-            detail=(*_when(last), not_told if last.oom_killed is None else told, *_in_the_logs(last, snapshot)),
+            detail=(*_when(endings), not_told if last.oom_killed is None else told, *_in_the_logs(last, snapshot)),
             evidence=tuple(map(_evidence, endings)),
             remedies=(_look("See in the kernel log of its host whether it was the OOM killer", last),),
         )
@@ -287,13 +290,12 @@ def _workload(ending: Ending) -> str:
     return f"{container} of pod {quote(ending.pod)}{namespace}"
 
 
-def _when(ending: Ending) -> Iterator[str]:
-    if at := _at(ending):
-        yield f"That was at {at}."
+def _when(endings: list[Ending]) -> Iterator[str]:
+    if at := _at(endings[-1]):
+        yield f"{'The last was' if len(endings) > 1 else 'That was'} at {at}."
 
 
 def _about_kill(ending: Ending) -> Iterator[str]:
-    yield from _when(ending)
     limit = ending.memory_limit_bytes
     if limit == "max":
         yield "It has no memory limit of its own: a parent's was reached, or the machine was full."

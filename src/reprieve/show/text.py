@@ -56,11 +56,14 @@ def explain(
 def listing(history: Iterable[OomSummary], *, width: int | None = 80, colour: bool = False) -> Iterator[str]:
     """One line for each event: when, who, how much was freed, whose limit; of any length if `width` is None.
 
-    Where there is no room for all, the ends of the dates give way (zone, fraction, year), then what was freed, then
-    whose limit it was; who was killed is cut last.
+    Of several hosts or logs it says which. Where there is no room for all, the ends of the dates give way (zone,
+    fraction, year), then what was freed, then whose limit it was, and where it stands; who was killed is cut last.
     """
     paint = colours() if colour else plain_paint
+    history = list(history)
     rows = [tuple(map(escape.plain, answer.listed(summary))) for summary in history]
+    told = [tuple(map(escape.plain, cells)) for cells in answer.where_told(history)[1]]
+    widths = [max(map(escape.columns, column)) for column in zip(*told, strict=True)]
     at, who, limit = (max((escape.columns(row[cell]) for row in rows), default=0) for cell in (0, 1, 3))
     freed = True
     if width is not None:
@@ -68,9 +71,10 @@ def listing(history: Iterable[OomSummary], *, width: int | None = 80, colour: bo
         room = width - who - min(limit, _USUAL_LIMIT) - 4
         freed = room - 10 >= min(at, _TO_THE_SECOND)
         at = min(at, max(room - 10 * freed, _TO_THE_SECOND))
-    for moment, victim, held, whose in rows:
-        cells = [_pad(escape.cut(moment, at), at), _pad(victim, who), *([f"{held:>8}"] if freed else []), whose]
-        line = "  ".join(cells)
+    for (moment, victim, held, whose), places in zip(rows, told, strict=True):
+        cells = [_pad(escape.cut(moment, at), at), _pad(victim, who), *([f"{held:>8}"] if freed else [])]
+        cells += [_pad(whose, min(limit, _USUAL_LIMIT)) if places else whose, *map(_pad, places, widths)]
+        line = "  ".join(cells).rstrip()
         yield paint(line if width is None else escape.cut(line, width), "")
 
 
