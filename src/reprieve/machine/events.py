@@ -324,7 +324,7 @@ class _Entry:
 class _Seen:
     """All events so far, each once: the kernel's buffer, the journal and /var/log hold the same kill.
 
-    Sources come one after the other.
+    Sources come one after the other. One of them may hold a kill twice: two logs put into one file.
     """
 
     def __init__(self) -> None:
@@ -341,6 +341,11 @@ class _Seen:
             self.elsewhere.clear()
         summary, key = summarise(oom), _key(oom)
         alike = self.entries.setdefault(key, {})
+        for entry in islice(reversed(alike.get(source, ())), _ALIKE):
+            if _is_printed_again(entry.summary, summary):
+                entry.summary = replace(_merged(entry.summary, summary), also_in=entry.summary.also_in)
+                self.newest = None
+                return False
         if key not in self.elsewhere and alike.keys() - {source}:
             others = (entries for origin, entries in alike.items() if origin != source)
             self.elsewhere[key] = deque(chain.from_iterable(others))
@@ -395,6 +400,17 @@ def _merged(one: OomSummary, other: OomSummary) -> OomSummary:
         boot_id=one.boot_id or other.boot_id,
         also_in=(*one.also_in, other.source),
     )
+
+
+def _is_printed_again(one: OomSummary, other: OomSummary) -> bool:
+    """Of two that are alike in one source: nobody is killed twice at one microsecond. Coarser dates prove nothing."""
+    since, also_since = one.stamp.uptime_s, other.stamp.uptime_s
+    at, also_at = one.stamp.wall_s, other.stamp.wall_s
+    if since is not None and also_since is not None:
+        at_once = since == also_since
+    else:
+        at_once = at is not None and at == also_at and not at.is_integer()
+    return at_once and bool(one.victims) and _may_be_one(one, other)
 
 
 def _may_be_one(one: OomSummary, other: OomSummary) -> bool:
