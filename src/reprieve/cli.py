@@ -105,8 +105,9 @@ def _codes(_context: click.Context, _option: click.Parameter, begun: str) -> lis
 def why(context: click.Context, /, sources: tuple[str, ...], code: str | None, **options: object) -> None:
     """Explain what was killed, why, and what to do.
 
-    SOURCE is a log file, a folder of logs, a compressed log, a sosreport, a .journal file, or `-` for standard input.
-    Without one: this machine's kernel buffer, journal and /var/log.
+    SOURCE is a log file, a folder of logs, a compressed log, a sosreport, a .journal file, what docker, podman, kubectl
+    or systemctl print of an end, or `-` for standard input. Without one: what is piped in; at a terminal, and with
+    /dev/null for input, this machine's kernel buffer, journal and /var/log.
     """
     _refuse_contradictions(options)
     from reprieve.why import Request, explain_code, perform, print_lines

@@ -231,7 +231,9 @@ class _Paste:
 
         looked_at = (part.replace(b"\0", b"") for part in self._looked_at())  # a crash leaves zeros before lines
         begin, *rest = (part.decode(errors="backslashreplace") for part in looked_at)
-        if not is_text(self.text) or any(map(is_kernel_log, (begin, *rest))):  # what is no text is told of already
+        if not is_text(self.text) or any(
+            is_kernel_log(part, whole=self.fits) for part in (begin, *rest)
+        ):  # what is no text is told of already
             return
         for sign in signs(begin):
             at = f"{source.name}:{sign.line}"

@@ -24,13 +24,17 @@ _KERNELS_HEAD = (
 )
 
 
-def is_kernel_log(text: str) -> bool:
+def is_kernel_log(text: str, *, whole: bool = True) -> bool:
     """Has any line of it the shape in which the kernel's words are kept?
+
+    Not `whole`: what systemd writes to stands there too, and may be rare in a long one.
 
     >>> is_kernel_log("Nov 23 14:08:41 lab kernel: usb 1-1: new device\\n"), is_kernel_log("root:x:0:0:root:/root\\n")
     (True, False)
     """
-    return re.search(_SHAPES, text) is not None or any(map(_is_of_kernel, read_lines(text)))
+    if re.search(_SHAPES, text) is not None or (not whole and " systemd[1]: " in text):
+        return True
+    return any(map(_is_of_kernel, read_lines(text)))
 
 
 def _is_of_kernel(line: Line) -> bool:
