@@ -17,7 +17,11 @@ STATUSES = (
     ("1", "Nothing could be done. Two lines on standard error: what happened, and what to do."),
     ("2", "The arguments cannot be meant."),
     ("3", "Somebody was killed and --fail-on-kill given, or a finding and --fail-on."),
-    ("5", "Not everything could be read, or nothing of it was a kernel log; the answer names each place, and what to do to see it."),
+    (
+        "5",
+        "Not everything could be read, or nothing of it was a kernel log; "
+        "the answer names each place, and what to do to see it.",
+    ),
 )
 EXAMPLES = (
     ("reprieve why", "The newest kill in the kernel log, the journal and /var/log of this machine."),

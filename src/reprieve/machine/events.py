@@ -16,7 +16,7 @@ from reprieve.model.snapshot import Snapshot
 from reprieve.oom.lines import host, read_lines, stamp
 from reprieve.oom.moments import elapsed_s
 from reprieve.oom.report import EventReader
-from reprieve.oom.same import is_about
+from reprieve.oom.same import Statuses
 
 HISTORY = 256  # how many events before one are looked at to say how often it happens: a bound, so time stays linear
 REMEMBERED = 20_000  # events of one source: a log that is nothing but kill lines must not fill the memory
@@ -47,7 +47,7 @@ def tell(
     seen = _Seen()
     all_gaps = list(gaps)
     endings: list[Ending] = []
-    named = _statuses(sources) if ended else []  # with a status its kill is meant, rather than the newest
+    named = _statuses(sources) if ended else Statuses()  # with a status its kill is meant, rather than the newest
     ooms: list[tuple[_Rank, OomReport]] = []
     failures: list[tuple[_Rank, AllocationFailure]] = []
     by_date = _newest_first(sources)
@@ -60,7 +60,8 @@ def tell(
             if isinstance(told, Ending):
                 if wanted(told):
                     endings.append(told)
-                    named += (told,) if ended else ()
+                    if ended:
+                        named.add(told)
                 continue
             event, passage = told
             moment = when(event)
@@ -68,7 +69,7 @@ def tell(
                 if wanted(event):
                     refused.append(((False, *moment), event, passage))
             elif seen.add(event, at, moment, wanted):
-                meant = any(is_about(ending, event) for ending in named)
+                meant = named.tell_of(event)
                 if newest and ((newest[-1][0][0] and not meant) or (ended and not _has_end(event))):
                     continue
                 newest.append(((meant, *moment), event, passage))
@@ -87,12 +88,12 @@ def tell(
     )
 
 
-def _statuses(sources: Sequence[Source]) -> list[Ending]:
+def _statuses(sources: Sequence[Source]) -> Statuses:
     """What small files among several sources tell of ends: known before the logs are read."""
-    found: list[Ending] = []
+    found = Statuses()
     for source in sources if len(sources) > 1 else ():
-        if source.kind == "file" and source.named:
-            found += read_statuses(source)
+        for ending in read_statuses(source) if source.kind == "file" and source.named else ():
+            found.add(ending)
     return found
 
 

@@ -19,7 +19,7 @@ _SHAPES = (
 )
 # A stamp of printk's (that of the X server's log has three digits), the tag, dmesg -T.
 _KERNELS_HEAD = (
-    r"\[\s*\d+\.(?!\d{3}\])\d{1,9}\]|(?:^|\s)kernel(?:\[\d+\])?(?::|\s+-)"
+    r"\[\s*\d+\.(?!\d{3}\])\d{1,9}\]|\d.*\skernel(?:\[\d+\])?(?::|\s+-)"
     r"|\[[A-Z][a-z]{2} [A-Z][a-z]{2} +\d+ \d\d:\d\d:\d\d \d{4}\]"
 )
 
@@ -67,7 +67,11 @@ _SIGNS = (  # what they match is shown: no more than words that are spelled out 
     (r"std::bad_alloc|[Cc]annot allocate memory|ENOMEM", "a program was refused memory; it is no kill"),
     (r"fatal error: (?:runtime: )?(?:out of memory|cannot allocate memory)", "Go ended itself; it is no kill"),
     (r"(?i)\bexit(?:ed)?(?:[ _-]?(?:code|status|with|value))*[ :=\"]{0,3}\(?137\b", _SIGKILL),
-    (r"(?i)\bsignal(?:[ :=]|\()+(?:9\b|killed\b|sigkill\b)|\bSIGKILL\b|^(?:.*: line \d+: +\d+ +)?(Killed)\b", _SIGKILL),
+    (
+        r"(?i)\bsignal(?:[ :=]|\()+(?:9\b|killed\b|sigkill\b)|\bSIGKILL\b"
+        r"|^(?:.*: line \d+: +\d+ +)?(Killed)(?: {2}|\s*$)",
+        _SIGKILL,
+    ),
 )
 
 

@@ -23,3 +23,25 @@ def is_about(ending: Ending, event: OomReport | OomSummary) -> bool:
 
 def _victims(event: OomReport | OomSummary) -> tuple[tuple[int, str | None], ...]:
     return event.victims if isinstance(event, OomSummary) else tuple((kill.pid, kill.comm) for kill in event.kills)
+
+
+class Statuses:
+    """Those that were told, found by what they name: there may be as many as a cluster has pods."""
+
+    def __init__(self) -> None:
+        self._by_name: dict[object, list[Ending]] = {}
+
+    def add(self, ending: Ending) -> None:
+        """One more."""
+        for name in {ending.container_id, ending.pod_uid, ending.pid} - {None}:
+            self._by_name.setdefault(name, []).append(ending)
+
+    def tell_of(self, event: OomReport | OomSummary) -> bool:
+        """Is one of them about this event?"""
+        if not self._by_name:
+            return False
+        group = event.workload
+        names: list[object] = [pid for pid, _ in _victims(event)]
+        if group is not None:
+            names += (group.container_id, group.pod_uid, group.path.rpartition("/")[2])
+        return any(is_about(ending, event) for name in names for ending in self._by_name.get(name, ()))
