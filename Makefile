@@ -20,8 +20,9 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 APT := $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=120
 INSTALL := $(APT) install -y --no-install-recommends
 
-# journalctl and what fills a journal; a bus; what makes and opens packed logs; a user without rights
-TEST_PACKAGES := systemd dbus-daemon systemd-journal-remote util-linux groff gzip xz-utils zstd bzip2 grep
+# journalctl and what fills a journal; a bus; what makes and opens packed logs; a user without rights; what kills a
+# process at the call we name
+TEST_PACKAGES := systemd dbus-daemon systemd-journal-remote util-linux groff gzip xz-utils zstd bzip2 grep strace
 # the browser; a systemd of our own, in a container; runtimes and servers that live on with what they are told; container
 # engines, and what runs in one
 SLOW_PACKAGES := systemd-container chromium fonts-dejavu-core default-jdk-headless nodejs postgresql redis-server \

@@ -16,7 +16,11 @@ STATUSES = (
     ("0", "Looked everywhere that was asked for; whether there was a kill is in the answer."),
     ("1", "Nothing could be done. Two lines on standard error: what happened, and what to do."),
     ("2", "The arguments cannot be meant."),
-    ("3", "Somebody was killed and --fail-on-kill given, or a finding and --fail-on."),
+    (
+        "3",
+        "Somebody was killed and --fail-on-kill given, a finding and --fail-on, or fix --dry-run has changes to make.",
+    ),
+    ("4", "A change was refused, or rolled back; what is in force is told."),
     (
         "5",
         "Not everything could be read, or nothing of it was a kernel log; "
@@ -31,6 +35,9 @@ EXAMPLES = (
     ("kubectl describe pod web | reprieve why", "What the status proves, and where to look next."),
     ("reprieve why --follow --json", "A document for each kill, when it happens."),
     ("reprieve top --pid 4711 --every 30 --csv", "How much it holds and how fast that grows, until it ends."),
+    ("reprieve fix --dry-run", "What the findings ask for, as a plan; nothing is changed."),
+    ("reprieve fix swap --size 4G --yes", "A swap file, used now and at each boot."),
+    ("reprieve undo", "The newest change, taken back."),
     ("reprieve next --unit web --set worker=500", "Who dies if web reaches its limit, were the workers volunteers."),
 )
 

@@ -14,9 +14,10 @@ MAY_IMPORT = {
     "rules": {"model", "units", "oom"},
     "show": {"model", "units", "oom", "rules", "codec"},
     "machine": {"model", "units", "oom"},
+    "fix": {"model", "units"},
 }
-DOORS = {"check", "cli", "why", "next", "demo", "snapshot", "top", "tui", "__init__", "__main__"}
-PURE = {"model", "units", "codec", "oom", "rules", "show"}
+DOORS = {"apply", "undo", "check", "cli", "why", "next", "demo", "snapshot", "top", "tui", "__init__", "__main__"}
+PURE = {"model", "units", "codec", "oom", "rules", "show", "fix"}
 WORLD = set(
     "asyncio ctypes datetime fcntl glob io mmap multiprocessing os pathlib random select shutil signal socket "
     "subprocess tempfile threading time urllib".split()

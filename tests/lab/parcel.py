@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 import jeepney
+import msgspec
 
 import reprieve
 
@@ -14,7 +15,7 @@ import reprieve
 def parcel(path: Path) -> Path:
     """A tar archive for the guest's spare disk; compiled already, which the guest's Python believes if it is alike."""
     with tarfile.open(path, "w") as archive:
-        for package in (reprieve, click, jeepney):
+        for package in (reprieve, click, jeepney, msgspec):
             folder = Path(package.__path__[0])
             archive.add(folder, folder.name)
     return path

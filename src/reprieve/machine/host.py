@@ -113,6 +113,18 @@ def room_for_a_process() -> bool:
     return available is None or available >= MIN_AVAILABLE_BYTES
 
 
+def may(capability: int) -> bool:
+    """Does this process hold a capability, by its number in capabilities(7)? The kernel has the last word."""
+    try:
+        with open("/proc/self/status", "rb") as file:
+            for line in file:
+                if line.startswith(b"CapEff:"):
+                    return bool(int(line.split()[1], 16) >> capability & 1)
+    except OSError:  # no /proc here
+        pass
+    return False
+
+
 def become_expendable() -> bool:
     """Ask the kernel to kill this process, and those it starts, before any other. False if there is no /proc to ask at.
 

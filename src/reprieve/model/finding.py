@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from reprieve.model.oom import Workload
 
+_WHOLE = ("swapfile", "swap", "fstab", "file")  # kinds whose places are paths, without a key
 NAME_START, NAME_END = "\x02", "\x03"
 
 
@@ -15,14 +16,27 @@ def quote(name: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where a value lives, written `kind:of/key`: `sysctl:/vm.swappiness`, `unit:nginx.service/MemoryMax`."""
+    """Where a value lives: `sysctl:/vm.swappiness`, `unit:nginx.service/MemoryMax`, `swap:/swapfile`."""
 
     kind: str
     of: str = ""
     key: str = ""
 
     def __str__(self) -> str:
-        return f"{self.kind}:{self.of}/{self.key}"
+        return f"{self.kind}:{self.of}/{self.key}" if self.key else f"{self.kind}:{self.of}"
+
+
+def parse_place(text: str) -> Place:
+    """The place that is written so. Raises ValueError.
+
+    >>> parse_place("unit:nginx.service/MemoryMax")
+    Place(kind='unit', of='nginx.service', key='MemoryMax')
+    """
+    kind, colon, rest = text.partition(":")
+    if not colon or not rest:
+        raise ValueError(f"{text!r} is no place: sysctl:/vm.swappiness is one")
+    of, slash, key = rest.rpartition("/")
+    return Place(kind=kind, of=of, key=key) if slash and kind not in _WHOLE else Place(kind=kind, of=rest)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +96,8 @@ class Gap:
 class Failure(Exception):
     """The error a user can act on: what happened, and what to do."""
 
-    def __init__(self, message: str, hint: str | None = None) -> None:
+    def __init__(self, message: str, hint: str | None = None, status: int = 1) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.status = status  # with which the process ends; 4: a change was refused or rolled back

@@ -143,8 +143,18 @@ def add_swap(amount: Amount, *, names: Collection[str] = (), kubelet: bool = Fal
             title=f"Add {size(amount.count_bytes)} of swap (a line in /etc/fstab keeps it after a reboot)",
             cost=cost,
             amount=amount.formula,
+            settings=swap_file(file, amount.count_bytes),
             commands=commands,
         ),
+    )
+
+
+def swap_file(file: str, size_bytes: int) -> tuple[Change, ...]:
+    """A swap file as places: made, swapped to, and swapped to at each boot."""
+    return (
+        Change(place=Place(kind="swapfile", of=file), want=str(size_bytes)),
+        Change(place=Place(kind="swap", of=file), want="on"),
+        Change(place=Place(kind="fstab", of=file), want=""),
     )
 
 

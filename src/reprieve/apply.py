@@ -1,0 +1,178 @@
+"""`reprieve fix`: what findings ask for, as a plan; shown, agreed to, applied, read back, and undone if it fails."""
+
+import getpass
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import NamedTuple
+
+from reprieve.fix.journal import Journal, Ledger
+from reprieve.fix.plan import Span, Wanted, plan, wanted_by
+from reprieve.fix.transaction import apply
+from reprieve.machine.host import identify
+from reprieve.machine.ledger import LedgerFile, ledger_path
+from reprieve.machine.places import MachinePlaces
+from reprieve.machine.watcher import undo_unless_kept
+from reprieve.model.change import Plan
+from reprieve.model.finding import Failure, Gap
+from reprieve.model.machine import Machine
+from reprieve.model.snapshot import Snapshot
+from reprieve.next import look
+from reprieve.rules.living import check
+from reprieve.show import changes, escape
+from reprieve.show.text import Page, colours, plain_paint
+from reprieve.why import FOUND, INCOMPLETE, colour, print_lines, width
+
+REFUSED = 4  # a change was refused, or rolled back
+
+
+class Request(NamedTuple):
+    """What was asked for, as on the command line."""
+
+    settings: tuple[Wanted, ...] | None = None  # None: what the findings ask for
+    only: tuple[str, ...] = ()
+    span: Span = Span()
+    force: tuple[str, ...] = ()
+    yes: bool = False
+    dry_run: bool = False
+    export: str | None = None  # "sh", "ansible"
+    confirm_within: int | None = None  # seconds
+    reason: str | None = None
+    origin: str | None = None
+
+
+def perform(request: Request) -> int:
+    """Look, plan, show, ask, apply, verify; the exit status. Raises Failure."""
+    gaps: list[Gap] = []
+    machine = look(request.origin, gaps)
+    places = MachinePlaces()
+    told = _plan(request, machine, places)
+    if request.export is not None:
+        if not told.steps:
+            print("reprieve: nothing to change", file=sys.stderr)
+            return 0
+        render = changes.ansible if request.export == "ansible" else changes.shell
+        print_lines(render(told.steps))
+        return 0
+    print_lines(_shown(told, machine, gaps))
+    if not told.steps:
+        return REFUSED if told.refused else INCOMPLETE if any(gap.hides for gap in gaps) else 0
+    if request.dry_run or request.origin is not None:
+        return FOUND
+    if not request.yes and not _agreed():
+        print_lines(("Nothing was changed.",))
+        return 0
+    return _apply(request, told, places)
+
+
+def _plan(request: Request, machine: Machine, places: MachinePlaces) -> Plan:
+    if request.settings is not None:
+        return plan(request.settings, places, machine, span=request.span, forced=request.force)
+    found = [one for one in check(Snapshot(machine=machine)) if not request.only or one.code in request.only]
+    wanted, by_hand = wanted_by(found, places.kinds)
+    made = plan(wanted, places, machine, span=request.span, forced=request.force)
+    return Plan(steps=made.steps, refused=made.refused, by_hand=tuple(one for one in by_hand if one.remedies))
+
+
+def _shown(told: Plan, machine: Machine, gaps: Sequence[Gap]) -> Iterator[str]:
+    page = _page()
+    name = machine.hostname or "this machine"
+    count = len(told.steps)
+    what = "nothing to change" if not count else f"{count} change{'s' * (count > 1)}, together or not at all"
+    yield page.headline("Plan", (f"{escape.visible(name)}: {what}",), "strong")
+    yield from changes.planned(page, told)
+    yield from page.unseen(gaps)
+
+
+def _page() -> Page:
+    return Page(width=width(), paint=colours() if colour() else plain_paint)
+
+
+def _agreed() -> bool:
+    """Raises Failure: there is nobody to ask."""
+    if not sys.stdin.isatty():
+        raise Failure(
+            "nobody is there to ask whether it should be changed", hint="--yes changes it, --dry-run only shows"
+        )
+    sys.stdout.write("\nApply? [y/N] ")
+    sys.stdout.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _apply(request: Request, told: Plan, places: MachinePlaces) -> int:
+    path = ledger_path()
+    with LedgerFile(path) as ledger, _signals_raise():
+        journal = open_journal(ledger, reason=request.reason)
+        within = request.confirm_within
+        arm: Callable[[int], None] = (
+            (lambda number: None) if within is None else (lambda number: undo_unless_kept(number, within))
+        )
+        try:
+            number = apply(told.steps, places, journal, kept=within is None, begun=arm)
+        except Failure as failure:
+            raise Failure(f"nothing stays changed: {failure.message}", hint=failure.hint, status=REFUSED) from failure
+    page = _page()
+    print_lines(
+        (
+            "",
+            page.headline("Done", (f"change {number}: put, read back and right",), "strong"),
+            page.raw("Undo", f"reprieve undo {number}", "command"),
+        )
+    )
+    if within is not None:
+        _confirm(number, within)
+    return REFUSED if told.refused else 0
+
+
+def _confirm(number: int, within_s: int) -> None:
+    """Ask on a terminal; elsewhere, and from another shell, a command confirms."""
+    print_lines((f"Keep it within {within_s} s, or it is undone: reprieve changes --keep {number}",))
+    if sys.stdin.isatty():
+        sys.stdout.write("Keep it? [y/N] ")
+        sys.stdout.flush()
+        if sys.stdin.readline().strip().lower() in ("y", "yes"):
+            keep(number)
+
+
+def keep(number: int) -> None:
+    """Confirm a change, so that it is not undone by itself. Raises Failure: it has been."""
+    with LedgerFile(ledger_path()) as ledger:
+        journal = open_journal(ledger)
+        if not journal.in_force(number):
+            raise Failure(f"of change {number} nothing is left", hint="reprieve changes tells what became of it")
+        journal.keep(number)
+    print_lines((f"Change {number} is kept.",))
+
+
+def open_journal(ledger: Ledger, *, reason: str | None = None) -> Journal:
+    """The journal of this machine and boot, in the name of who asked for it."""
+    return Journal(ledger, boot_id=identify().boot_id, wall_s=time.time(), user=_user(), reason=reason)
+
+
+def _user() -> str:
+    """Who it is, and who was asked by: sudo tells."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):  # no such user here: a container
+        name = str(os.geteuid())
+    before = os.environ.get("SUDO_USER")
+    return f"{before} (as {name})" if before and before != name else name
+
+
+@contextmanager
+def _signals_raise() -> Iterator[None]:
+    """Within the block SIGTERM and SIGHUP end it as Ctrl-C does: what was begun is put back."""
+    before = [(number, signal.signal(number, _leave)) for number in (signal.SIGTERM, signal.SIGHUP)]
+    try:
+        yield
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)
+
+
+def _leave(number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)

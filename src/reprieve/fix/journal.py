@@ -1,0 +1,195 @@
+"""What was changed, by whom and why, and what of it is in force: a list of records that only grows.
+
+A record is a line of JSON. What it says is on disk before the machine is touched, so that whatever breaks off in
+between can be told, and undone, by who comes next.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Protocol
+
+import msgspec
+
+from reprieve.model.change import Entry, Step, Transaction
+from reprieve.model.finding import Failure, Place
+
+_VERSION = 1
+_RECOVER = "reprieve undo --recover puts back what was not finished"
+_DAMAGED = "what it says of changes cannot be trusted: put its line right, or move it away and undo by hand"
+
+
+class Ledger(Protocol):
+    """Lines that outlive this process."""
+
+    def lines(self) -> Sequence[bytes]:
+        """All whole lines, the oldest first."""
+
+    def append(self, line: bytes) -> None:
+        """Add a line; when this returns the power may go."""
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A line of the journal. Fields are added, never used again: an older line is read for ever."""
+
+    change: int
+    event: str  # "begun", "changing", "changed", "undone", "reopened", "kept", "ended"
+    version: int | None = None  # of "begun"
+    wall_s: float | None = None
+    boot_id: str | None = None  # of "begun": the present one; of "changing": None for what outlives it
+    user: str | None = None
+    reason: str | None = None
+    kept: bool = True
+    entry: int | None = None
+    place: Place | None = None
+    before: str | None = None
+    want: str | None = None
+
+
+class Journal:
+    """The transactions of a machine, read from a ledger and added to it. Raises Failure if it is damaged.
+
+    `boot_id` is the present one: values of another boot that do not outlive it are no longer in force.
+    """
+
+    def __init__(
+        self, ledger: Ledger, *, boot_id: str | None, wall_s: float, user: str, reason: str | None = None
+    ) -> None:
+        self._ledger = ledger
+        self._boot_id = boot_id
+        self._wall_s = wall_s
+        self._user = user
+        self._reason = reason
+        self._transactions: dict[int, Transaction] = {}
+        for number, line in enumerate(ledger.lines(), 1):
+            try:
+                self._take(msgspec.json.decode(line, type=Record))
+            except (msgspec.DecodeError, LookupError) as error:
+                raise Failure(f"line {number} of the journal: {error}", hint=_DAMAGED) from error
+
+    def transactions(self) -> tuple[Transaction, ...]:
+        """All there ever were, the oldest first."""
+        return tuple(self._transactions.values())
+
+    def find(self, number: int) -> Transaction:
+        """One of them. Raises Failure: there is none of that number."""
+        found = self._transactions.get(number)
+        if found is None:
+            raise Failure(f"there is no change {number}", hint="reprieve changes lists them")
+        return found
+
+    def begin(self, *, kept: bool = True) -> int:
+        """Begin a transaction; its number. Raises Failure: an earlier one was not finished."""
+        if unfinished := self.unfinished():
+            raise Failure(f"change {unfinished[0]} was begun and not finished", hint=_RECOVER)
+        number = max(self._transactions, default=0) + 1
+        self._write(
+            Record(
+                version=_VERSION,
+                change=number,
+                event="begun",
+                wall_s=self._wall_s,
+                boot_id=self._boot_id,
+                user=self._user,
+                reason=self._reason,
+                kept=kept,
+            )
+        )
+        return number
+
+    def record(self, number: int, step: Step, *, lasts: bool) -> Entry:
+        """Write down what is about to be changed."""
+        self._write(
+            Record(
+                change=number,
+                event="changing",
+                entry=len(self.find(number).entries),
+                place=step.place,
+                before=step.before,
+                want=step.want,
+                boot_id=None if lasts else self._boot_id,
+            )
+        )
+        return self.find(number).entries[-1]
+
+    def changed(self, number: int, entry: Entry) -> None:
+        """The value was put, and reads as wanted."""
+        self._write(Record(change=number, event="changed", entry=entry.number))
+
+    def undone(self, number: int, entry: Entry) -> None:
+        """The value is as it was before."""
+        self._write(Record(change=number, event="undone", entry=entry.number))
+
+    def keep(self, number: int) -> None:
+        """Somebody has confirmed it: it is not undone by itself."""
+        self.find(number)
+        self._write(Record(change=number, event="kept", wall_s=self._wall_s, user=self._user))
+
+    def reopen(self, number: int) -> None:
+        """What follows is not finished until `end`."""
+        if self.find(number).ended:
+            self._write(Record(change=number, event="reopened", wall_s=self._wall_s, user=self._user))
+
+    def end(self, number: int) -> None:
+        """All of it is done."""
+        self._write(Record(change=number, event="ended"))
+
+    def in_force(self, number: int) -> list[Entry]:
+        """What is, or may be, changed still: not undone, nor gone with an earlier boot."""
+        return [entry for entry in self.find(number).entries if self.holds(entry)]
+
+    def holds(self, entry: Entry) -> bool:
+        """Is it in force, or may it be?"""
+        return entry.state != "undone" and entry.boot_id in (None, self._boot_id)
+
+    def holder(self, place: Place) -> int | None:
+        """Which transaction changed a place last, of those in force."""
+        for number, transaction in reversed(self._transactions.items()):
+            if any(entry.place == place and self.holds(entry) for entry in transaction.entries):
+                return number
+        return None
+
+    def unfinished(self) -> list[int]:
+        """Those that were begun and not ended, the newest first."""
+        return [number for number, found in reversed(self._transactions.items()) if not found.ended]
+
+    def newest(self) -> int | None:
+        """The newest of which something is in force."""
+        return next((number for number in reversed(self._transactions) if self.in_force(number)), None)
+
+    def _write(self, record: Record) -> None:
+        self._ledger.append(msgspec.json.encode(record))
+        self._take(record)
+
+    def _take(self, record: Record) -> None:
+        """What one record says. Raises LookupError: it speaks of what is not there."""
+        number = record.change
+        if record.event == "begun":
+            self._transactions[number] = Transaction(
+                number=number,
+                begun_wall_s=record.wall_s or 0.0,
+                boot_id=record.boot_id,
+                user=record.user or "",
+                reason=record.reason,
+                kept=record.kept,
+            )
+            return
+        was = self._transactions[number]
+        if record.event == "changing" and record.place is not None:
+            entry = Entry(
+                number=len(was.entries),
+                place=record.place,
+                before=record.before,
+                want=record.want,
+                boot_id=record.boot_id,
+            )
+            self._transactions[number] = replace(was, entries=(*was.entries, entry))
+        elif record.event in ("changed", "undone") and record.entry is not None and record.entry >= 0:
+            entries = list(was.entries)
+            entries[record.entry] = replace(entries[record.entry], state=record.event)
+            self._transactions[number] = replace(was, entries=tuple(entries))
+        elif record.event in ("ended", "reopened"):
+            self._transactions[number] = replace(was, ended=record.event == "ended")
+        elif record.event == "kept":
+            self._transactions[number] = replace(was, kept=True)
+        else:
+            raise LookupError(f"it says {record.event!r}, which this version does not know")

@@ -1,0 +1,117 @@
+"""Settings that are wanted → the steps that bring them about, and what is refused, with the figure that says why."""
+
+from collections.abc import Container, Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from reprieve.fix.harm import Objection, objections
+from reprieve.fix.transaction import Places
+from reprieve.model.change import Plan, Refusal, Step
+from reprieve.model.finding import Change, Failure, Finding, Place
+from reprieve.model.machine import Machine
+
+
+class Wanted(NamedTuple):
+    """Settings that are of use only together, who asks for them and why."""
+
+    changes: tuple[Change, ...]
+    code: str = ""
+    why: str = ""
+    cost: str | None = None
+
+
+class Span(NamedTuple):
+    """How long it is to hold: until the next boot, from then on, or both."""
+
+    now: bool = True
+    later: bool = True
+
+
+_BOTH = Span()
+_NOW = ("sysctl", "swap")  # what holds until the next boot
+_AT_BOOT = ("fstab",)  # what holds from then on
+
+
+def wanted_by(findings: Iterable[Finding], kinds: Container[str]) -> tuple[list[Wanted], list[Finding]]:
+    """What findings ask for, of each its first remedy made of settings of these kinds; and those left to people."""
+    wanted, by_hand = [], []
+    for finding in findings:
+        for remedy in finding.remedies:
+            if remedy.settings and all(change.place.kind in kinds for change in remedy.settings):
+                wanted.append(Wanted(remedy.settings, finding.code, finding.claim, remedy.cost))
+                break
+        else:
+            by_hand.append(finding)
+    return wanted, by_hand
+
+
+def plan(
+    wanted: Sequence[Wanted], places: Places, machine: Machine, *, span: Span = _BOTH, forced: Container[str] = ()
+) -> Plan:
+    """The steps from what is to what is wanted, in its order; of two that want one place the first is followed.
+
+    `forced` are names of settings that are changed although it does harm. What somebody else would overwrite, and what
+    there is no right to change, is refused all the same.
+    """
+    steps: dict[Place, Step] = {}
+    refused: list[Refusal] = []
+    harmful = objections([change for one in wanted for change in one.changes], machine)
+    for one in wanted:
+        found, against = _together(
+            one, places, span, {place: harmful[place] for place in harmful if place.key not in forced}
+        )
+        refused += against
+        for step in found:
+            earlier = steps.setdefault(step.place, step)
+            if earlier.want != step.want:
+                refused.append(
+                    _refusal(step.place, step.want, one, Failure(f"{earlier.code} wants {earlier.want} there"))
+                )
+    return Plan(steps=tuple(steps.values()), refused=tuple(refused))
+
+
+def _together(
+    one: Wanted, places: Places, span: Span, harmful: dict[Place, Objection]
+) -> tuple[list[Step], list[Refusal]]:
+    """The steps of settings that belong together: none if one of them is refused, be it not only for the next boot."""
+    steps: list[Step] = []
+    refused: list[Refusal] = []
+    for change in one.changes:
+        if (objection := harmful.get(change.place)) is not None:
+            hint = f"{objection.instead}; --force {change.place.key} does it all the same"
+            return [], [_refusal(change.place, change.want, one, Failure(objection.reason, hint=hint))]
+        for place in _spread(change.place, span):
+            step = _step(place, change.want, one, places)
+            if isinstance(step, Refusal):
+                refused.append(step)
+                if place == change.place:
+                    return [], refused
+            elif step is not None:
+                steps.append(step)
+    return steps, refused
+
+
+def _spread(place: Place, span: Span) -> Iterator[Place]:
+    """A setting of the kernel is a value now and a line that is read at each boot; all else is one place."""
+    if (span.now or place.kind not in _NOW) and (span.later or place.kind not in _AT_BOOT):
+        yield place
+    if span.later and place.kind == "sysctl":
+        yield replace(place, kind="sysctl.d")
+
+
+def _step(place: Place, wanted: str | None, one: Wanted, places: Places) -> Step | Refusal | None:
+    """None: it is so already."""
+    try:
+        before, want = places.get(place), places.canonical(place, wanted)
+        if before == want:
+            return None
+        obstacle = places.obstacle(place, want)
+    except Failure as failure:
+        obstacle = failure
+    if obstacle is not None:
+        return _refusal(place, wanted, one, obstacle)
+    return Step(place=place, before=before, want=want, code=one.code, why=one.why, cost=one.cost)
+
+
+def _refusal(place: Place, want: str | None, one: Wanted, failure: Failure) -> Refusal:
+    return Refusal(place=place, want=want, reason=failure.message, hint=failure.hint, code=one.code)

@@ -1,0 +1,118 @@
+"""Change a machine in steps of which all hold or none, and change it back.
+
+Nobody writes an undo: what can be read and written can be put back.
+"""
+
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Protocol
+
+from reprieve.fix.journal import Journal
+from reprieve.model.change import Step
+from reprieve.model.finding import Failure, Place
+
+_OWNED = "somebody else sets it as well: change it there"
+_BY_HAND = "put these back by hand; then `reprieve undo --leave` ends the change as it is"
+
+
+class Places(Protocol):
+    """The one way to change a machine: a function without it cannot."""
+
+    def get(self, place: Place) -> str | None:
+        """The present value in canonical form; None: absent. Raises Failure: it cannot be read."""
+
+    def put(self, place: Place, want: str | None) -> None:
+        """Switch a value in by one call; None: take it away. Raises Failure."""
+
+    def canonical(self, place: Place, want: str | None) -> str | None:
+        """How `get` will tell the value once it is there. Raises Failure: no such value can be there."""
+
+    def obstacle(self, place: Place, want: str | None) -> Failure | None:
+        """Who would overwrite the value, or which right is missing, found out without changing anything."""
+
+    def lasts(self, place: Place) -> bool:
+        """Does a value there outlive the boot?"""
+
+    def gone(self, place: Place) -> bool:
+        """Has what it belonged to ended, a process or a cgroup, and the value with it?"""
+
+
+def apply(
+    steps: Iterable[Step],
+    places: Places,
+    journal: Journal,
+    *,
+    kept: bool = True,
+    begun: Callable[[int], None] = lambda number: None,
+) -> int:
+    """Put all wanted values in place, in order, or none; the number of the transaction, for `undo`.
+
+    `begun` is told the number before anything is changed; not `kept`, it waits to be confirmed. Raises Failure if a
+    value is no longer as planned, was refused or not kept; if something then would not go back, the Failure of `undo`.
+    """
+    number = journal.begin(kept=kept)
+    try:
+        begun(number)
+        for step in steps:
+            found = places.get(step.place)
+            if found == step.want:
+                continue
+            if found != step.before:
+                raise Failure(
+                    f"{step.place} reads {found!r}, and {step.before!r} when it was planned", hint="plan again"
+                )
+            entry = journal.record(number, step, lasts=places.lasts(step.place))  # on disk: now the power may go
+            places.put(step.place, step.want)
+            if (found := places.get(step.place)) != step.want:
+                places.put(step.place, step.before)
+                raise Failure(f"{step.place} reads {found!r}, not {step.want!r}", hint=_OWNED)
+            journal.changed(number, entry)
+    except BaseException:  # Ctrl-C and our own bugs too: half a transaction is the worst end
+        undo(number, places, journal)
+        raise
+    journal.end(number)
+    return number
+
+
+def undo(number: int, places: Places, journal: Journal, *, leave: bool = False) -> list[str]:
+    """Put back what a transaction changed; what is not as it left it any more, each in a sentence.
+
+    With `leave`, what others have changed since stays theirs. Raises Failure, before anything is put back, if a later
+    transaction holds a place of it; at the end, naming what stayed, if something would not go back.
+    """
+    entries = journal.in_force(number)
+    for entry in entries:
+        if (holder := journal.holder(entry.place)) != number:
+            raise Failure(f"change {holder} has changed {entry.place} since", hint=f"reprieve undo {holder} first")
+    journal.reopen(number)
+    stuck, left = [], []
+    for entry in reversed(entries):
+        try:
+            if places.gone(entry.place):
+                left.append(f"{entry.place} is no more")
+            else:
+                found = places.get(entry.place)
+                if found == entry.want:  # else it is back, or somebody's: theirs is newer, and stays
+                    places.put(entry.place, entry.before)
+                elif found == entry.before and entry.state == "begun":
+                    with suppress(Failure):  # nothing was switched in; what was half made beside it goes, if it can
+                        places.put(entry.place, entry.before)
+                if (found := places.get(entry.place)) != entry.before:
+                    if not leave:
+                        raise Failure(f"reads {found!r}, not the {entry.want!r} that was put there")
+                    left.append(f"{entry.place} stays {found!r}")
+            journal.undone(number, entry)
+        except Failure as failure:
+            stuck.append(f"{entry.place} {failure.message}, was {entry.before!r}")
+    if stuck:
+        raise Failure(f"not put back: {'; '.join(stuck)}", hint=_BY_HAND, status=4)
+    journal.end(number)
+    return left
+
+
+def recover(places: Places, journal: Journal) -> list[int]:
+    """After a crash, undo what was begun and not ended, the newest first; which were. Raises as `undo` does."""
+    unfinished = journal.unfinished()
+    for number in unfinished:
+        undo(number, places, journal)
+    return unfinished

@@ -1,0 +1,104 @@
+"""The journal of changes on disk: a line at a time, each on disk before the next step, and one writer at a time."""
+
+import fcntl
+import os
+import time
+from types import TracebackType
+
+from reprieve.machine.source import shown
+from reprieve.machine.writer import flush_folder
+from reprieve.model.finding import Failure
+
+_BYTES = 64 * 1024 * 1024  # some hundred thousand changes
+
+
+def ledger_path() -> str:
+    """Where it is kept: of root for the machine, else of the user."""
+    if os.geteuid() == 0:
+        return "/var/lib/reprieve/changes.jsonl"
+    home = os.environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local/state")
+    return os.path.join(home, "reprieve/changes.jsonl")
+
+
+def read_lines(path: str) -> list[bytes]:
+    """The whole lines of a ledger; a last one without its end was cut off by a crash, and never counted.
+
+    None where there is no ledger. Raises Failure.
+    """
+    try:
+        with open(path, "rb") as file:
+            data = file.read(_BYTES + 1)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise Failure(f"{shown(path)}: {error.strerror}", hint="run it as root") from error
+    if len(data) > _BYTES:
+        raise Failure(f"{shown(path)} is larger than {_BYTES} bytes", hint="move it away: what it tells can be read")
+    return data.split(b"\n")[:-1]
+
+
+class LedgerFile:
+    """A ledger held for writing until the `with` block ends. Raises Failure: another process holds it, or no right."""
+
+    def __init__(self, path: str, *, patience_s: float = 0.0) -> None:
+        self._path = path
+        self._patience_s = patience_s  # how long to wait for another who holds it
+
+    def __enter__(self) -> "LedgerFile":
+        folder = os.path.dirname(self._path)
+        try:
+            os.makedirs(folder, mode=0o755, exist_ok=True)
+            flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+            self._descriptor = os.open(self._path, flags, 0o644)
+            try:
+                self._lock()
+                self._mend()
+            except BaseException:
+                os.close(self._descriptor)
+                raise
+            flush_folder(folder)
+        except BlockingIOError:
+            raise Failure("another reprieve is changing this machine", hint="wait until it has ended") from None
+        except OSError as error:
+            raise Failure(
+                f"{shown(self._path)}: {error.strerror}", hint="changes need a journal: run it as root"
+            ) from error
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _at: TracebackType | None
+    ) -> None:
+        os.close(self._descriptor)
+
+    def lines(self) -> list[bytes]:
+        """All of it."""
+        return read_lines(self._path)
+
+    def append(self, line: bytes) -> None:
+        """Add a line, and wait until it is on disk. Raises Failure."""
+        try:
+            data = line + b"\n"
+            while data:
+                data = data[os.write(self._descriptor, data) :]
+            os.fsync(self._descriptor)
+        except OSError as error:
+            raise Failure(
+                f"{shown(self._path)}: {error.strerror}", hint="nothing is changed without a journal"
+            ) from error
+
+    def _lock(self) -> None:
+        """Raises BlockingIOError: another process holds it all the time."""
+        end = time.monotonic() + self._patience_s
+        while True:
+            try:
+                return fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= end:
+                    raise
+                time.sleep(0.1)
+
+    def _mend(self) -> None:
+        """Cut off a line that a crash left without its end: it was not on disk, so nothing followed from it."""
+        whole = sum(len(line) + 1 for line in read_lines(self._path))
+        if whole != os.fstat(self._descriptor).st_size:
+            os.ftruncate(self._descriptor, whole)

@@ -1,0 +1,69 @@
+"""What can be changed on a machine: a kind of place, a class that reads and writes it. A new kind is a line here."""
+
+from typing import Protocol
+
+from reprieve.machine.host import Host
+from reprieve.machine.swapfile import FstabLine, SwapFile, Swapping
+from reprieve.machine.sysctl import Sysctl, SysctlFile
+from reprieve.model.finding import Failure, Place
+
+
+class Kind(Protocol):
+    """One kind of place; each method as in `fix.transaction.Places`."""
+
+    lasts: bool
+
+    def get(self, place: Place) -> str | None: ...
+    def put(self, place: Place, want: str | None) -> None: ...
+    def canonical(self, place: Place, want: str | None) -> str | None: ...
+    def obstacle(self, place: Place, want: str | None) -> Failure | None: ...
+    def gone(self, place: Place) -> bool: ...
+
+
+class MachinePlaces:
+    """The places of this machine, or of one whose root is mounted elsewhere."""
+
+    def __init__(self, root: str = "/") -> None:
+        host = Host(root)
+        self._kinds: dict[str, Kind] = {
+            "sysctl": Sysctl(host),
+            "sysctl.d": SysctlFile(host),
+            "swapfile": SwapFile(host),
+            "swap": Swapping(host),
+            "fstab": FstabLine(host),
+        }
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """What there are places of."""
+        return frozenset(self._kinds)
+
+    def get(self, place: Place) -> str | None:
+        """The present value. Raises Failure."""
+        return self._of(place).get(place)
+
+    def put(self, place: Place, want: str | None) -> None:
+        """Switch a value in. Raises Failure."""
+        self._of(place).put(place, want)
+
+    def canonical(self, place: Place, want: str | None) -> str | None:
+        """How it will read. Raises Failure."""
+        return self._of(place).canonical(place, want)
+
+    def obstacle(self, place: Place, want: str | None) -> Failure | None:
+        """What stands in the way."""
+        return self._of(place).obstacle(place, want)
+
+    def lasts(self, place: Place) -> bool:
+        """Does it outlive the boot?"""
+        return self._of(place).lasts
+
+    def gone(self, place: Place) -> bool:
+        """Has what it belonged to ended?"""
+        return self._of(place).gone(place)
+
+    def _of(self, place: Place) -> Kind:
+        kind = self._kinds.get(place.kind)
+        if kind is None:
+            raise Failure(f"{place}: this version cannot change that", hint="a newer one may")
+        return kind

@@ -1,0 +1,258 @@
+"""A swap file in three places, each switched by one call: the file, its use now, its line in /etc/fstab."""
+
+import os
+import re
+import stat
+import subprocess
+
+from reprieve.machine.host import Host, available_bytes, may, room_for_a_process
+from reprieve.machine.source import shown
+from reprieve.machine.writer import beside_it, flush_folder, may_write, remove_file, replace_file
+from reprieve.model.finding import Failure, Place
+from reprieve.units import MIB, size
+
+_PATH = r"(?:/[A-Za-z0-9_.+-]+)+"  # what a line of fstab and of /proc/swaps holds without escapes
+# Where a file without holes can be swapped to. btrfs wants one that is not copied on write, and no snapshot of it.
+_FILE_SYSTEMS = ("ext2", "ext3", "ext4", "xfs", "f2fs")
+_KEEP_FREE = 0.05  # of the file system: a full disk stops more than a full memory does
+_FITS = 0.9  # of what is available: so much of swap can be taken back
+_SYS_ADMIN = 21  # capabilities(7)
+_SIGNATURE = b"SWAPSPACE2"
+_FSTAB = "/etc/fstab"
+
+
+class SwapFile:
+    """`swapfile:/swapfile`: a file made for swap, its value its size in bytes. It stays."""
+
+    lasts = True
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    def get(self, place: Place) -> str | None:
+        """Its size; `other` where something lies that was not made for swap."""
+        path = _at(self._host, place)
+        try:
+            found = os.lstat(path)
+            if not stat.S_ISREG(found.st_mode):
+                return "other"
+            with open(path, "rb") as file:
+                head = file.read(os.sysconf("SC_PAGE_SIZE"))
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise Failure(f"{shown(path)}: {error.strerror}", hint="run it as root") from error
+        return str(found.st_size) if head.endswith(_SIGNATURE) else "other"
+
+    def put(self, place: Place, want: str | None) -> None:
+        """Made beside, zeros to the last byte as swap takes no holes, and switched in by one rename."""
+        path = _at(self._host, place)
+        if want is None:
+            remove_file(path)
+            return
+        if os.path.lexists(path):
+            raise Failure(f"{shown(path)} is there already", hint="name another file")
+        beside = beside_it(path)
+        remove_file(beside)
+        try:
+            _fill(beside, int(want))
+            _call("mkswap", beside)
+            os.rename(beside, path)
+            flush_folder(os.path.dirname(path))
+        except OSError as error:
+            raise Failure(f"{shown(path)}: {error.strerror}", hint="a smaller one may fit") from error
+
+    def canonical(self, place: Place, want: str | None) -> str | None:
+        """Whole MiB."""
+        _path(place)
+        if want is None:
+            return None
+        if not (want.isascii() and want.isdecimal() and int(want) >= MIB):
+            raise Failure(f"{want!r} is no size of a swap file", hint="at least 1M")
+        return str(int(want) // MIB * MIB)
+
+    def obstacle(self, place: Place, want: str | None) -> Failure | None:
+        """Something lies there; a file system that cannot hold it, or would be full."""
+        path = _at(self._host, place)
+        if want is None:
+            return may_write(os.path.dirname(path))
+        if self.get(place) is not None:
+            return Failure(f"{shown(path)} is there already", hint="name another file: --file")
+        folder = os.path.dirname(path)
+        kind = _file_system(self._host, os.path.dirname(_path(place)) or "/")
+        if kind not in _FILE_SYSTEMS:
+            return Failure(
+                f"{shown(folder)} is on {kind or 'what is not known'}, which cannot hold a swap file like this one",
+                hint=f"name a file on {', '.join(_FILE_SYSTEMS)}: --file",
+            )
+        try:
+            disk = os.statvfs(folder)
+        except OSError as error:
+            return Failure(f"{shown(folder)}: {error.strerror}", hint="name another file: --file")
+        free, keep = disk.f_bavail * disk.f_frsize, int(disk.f_blocks * disk.f_frsize * _KEEP_FREE)
+        if free - int(want) < keep:
+            fits = max(free - keep, 0) // MIB
+            most = f"{fits}M would fit: --size {fits}M" if fits else "name a file on another disk: --file"
+            return Failure(f"{shown(folder)} has {size(free)} free, of which {size(keep)} should stay free", hint=most)
+        return may_write(folder)
+
+    def gone(self, place: Place) -> bool:
+        """Never: a file that is not there is absent."""
+        return False
+
+
+class Swapping:
+    """`swap:/swapfile`: is it swapped to? `on`, or absent. It goes with the boot."""
+
+    lasts = False
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    def get(self, place: Place) -> str | None:
+        """As /proc/swaps tells."""
+        return "on" if _used(self._host, place) is not None else None
+
+    def put(self, place: Place, want: str | None) -> None:
+        """swapon(8), or swapoff(8) if what is in it fits into memory."""
+        path = _at(self._host, place)
+        if want is None:
+            used, left = _used(self._host, place), available_bytes()
+            if used is None:
+                return
+            if left is None or used > left * _FITS:
+                free = "" if left is None else f", of which {size(left)} can be had"
+                raise Failure(
+                    f"{size(used)} in {shown(path)} do not fit into memory{free}", hint="end what holds it, then again"
+                )
+        _call("swapoff" if want is None else "swapon", path)
+
+    def canonical(self, place: Place, want: str | None) -> str | None:
+        """`on`, whatever is wanted."""
+        return None if want is None else "on"
+
+    def obstacle(self, place: Place, want: str | None) -> Failure | None:
+        """Only CAP_SYS_ADMIN may."""
+        _path(place)
+        if not may(_SYS_ADMIN):
+            return Failure("CAP_SYS_ADMIN is missing, without which nobody swaps", hint="run it as root, on the host")
+        return None
+
+    def gone(self, place: Place) -> bool:
+        """Never while the kernel runs."""
+        return False
+
+
+class FstabLine:
+    """`fstab:/swapfile`: its line in /etc/fstab, by which each boot swaps to it."""
+
+    lasts = True
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    def get(self, place: Place) -> str | None:
+        """Its line, with single blanks."""
+        path = _path(place)
+        return next((" ".join(line.split()) for line in self._lines() if line.split()[:1] == [path]), None)
+
+    def put(self, place: Place, want: str | None) -> None:
+        """The file with this line, or without it, and all others as they were."""
+        path = _path(place)
+        lines = [line for line in self._lines() if line.split()[:1] != [path]]
+        if want is not None:
+            if lines and not lines[-1].endswith("\n"):
+                lines[-1] += "\n"
+            lines.append(f"{want}\n")
+        replace_file(self._host.root + _FSTAB, "".join(lines).encode("utf-8", "surrogateescape"))
+
+    def canonical(self, place: Place, want: str | None) -> str | None:
+        """The one line there is for a swap file."""
+        return None if want is None else f"{_path(place)} none swap sw 0 0"
+
+    def obstacle(self, place: Place, want: str | None) -> Failure | None:
+        """There is a line for it that says something else, or the file cannot be written."""
+        found = self.get(place)
+        if want is not None and found is not None:
+            return Failure(f"{_FSTAB} has a line for it: {found}", hint="name another file: --file")
+        return may_write(self._host.root + _FSTAB) or may_write(self._host.root + "/etc")
+
+    def gone(self, place: Place) -> bool:
+        """Never: a line that is not there is absent."""
+        return False
+
+    def _lines(self) -> list[str]:
+        try:
+            return self._host.read(_FSTAB).decode("utf-8", "surrogateescape").splitlines(keepends=True)
+        except OSError as error:
+            raise Failure(f"{_FSTAB}: {error.strerror}", hint="--runtime does without it") from error
+
+
+def _path(place: Place) -> str:
+    if re.fullmatch(_PATH, place.of) is None or "/../" in f"{place.of}/" or "/./" in f"{place.of}/":
+        raise Failure(f"{place.of!r} is no path of a swap file", hint="letters, digits and ._+- : /swapfile")
+    return place.of
+
+
+def _at(host: Host, place: Place) -> str:
+    return host.root + _path(place)
+
+
+def _used(host: Host, place: Place) -> int | None:
+    """How many bytes are in it; None: it is not swapped to. The kernel tells its path with links resolved."""
+    path = _path(place)
+    try:
+        lines = host.read("/proc/swaps").decode(errors="backslashreplace").splitlines()[1:]
+    except OSError as error:
+        raise Failure(f"/proc/swaps: {error.strerror}") from error
+    for line in lines:
+        words = line.split()
+        if len(words) >= 4 and words[0] in (path, os.path.realpath(path)):
+            return int(words[3]) * 1024
+    return None
+
+
+def _file_system(host: Host, folder: str) -> str | None:
+    """Of the mount that holds a folder: the longest that is a beginning of it, the last of those that are alike."""
+    try:
+        lines = host.read("/proc/self/mounts").decode(errors="backslashreplace").splitlines()
+    except OSError:
+        return None
+    best, kind = "", None
+    for line in lines:
+        words = line.split()
+        if len(words) < 3:
+            continue
+        mount = words[1].rstrip("/")
+        if f"{folder}/".startswith(f"{mount}/") and len(mount) >= len(best):
+            best, kind = mount, words[2]
+    return kind
+
+
+def _fill(path: str, size_bytes: int) -> None:
+    """Zeros, on disk after each 64 MiB: dirty pages are memory, which may be what is short."""
+    zeros, piece = bytes(MIB), 64
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        for written in range(0, size_bytes, MIB):
+            data = memoryview(zeros)[: size_bytes - written]
+            while data:
+                data = data[os.write(descriptor, data) :]
+            if written // MIB % piece == piece - 1:
+                os.fdatasync(descriptor)
+                os.posix_fadvise(descriptor, 0, written + MIB, os.POSIX_FADV_DONTNEED)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _call(command: str, path: str) -> None:
+    """One of the programs of util-linux. Raises Failure with its words."""
+    if not room_for_a_process():
+        raise Failure(f"too little memory is left to start {command}", hint="end something first")
+    try:
+        done = subprocess.run((command, path), capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    except FileNotFoundError:
+        raise Failure(f"{command} is not here", hint="it is in util-linux; /usr/sbin must be in PATH") from None
+    if done.returncode != 0:
+        raise Failure(f"{command} {shown(path)}: {done.stderr.strip() or f'status {done.returncode}'}")

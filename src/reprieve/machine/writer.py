@@ -1,0 +1,133 @@
+"""Write a file so that a crash leaves the old one or the new one, whole; write a setting of the kernel."""
+
+import contextlib
+import errno
+import os
+import stat
+
+from reprieve.machine.source import shown
+from reprieve.model.finding import Failure
+
+_MODE = 0o644
+
+
+def replace_file(path: str, data: bytes) -> None:
+    """Switch new contents in by one rename; owner, mode, label of the old file stay. The folder must be there.
+
+    Raises Failure: it cannot be written, or it is a link, whose target is somebody else's.
+    """
+    folder, beside = os.path.dirname(path), beside_it(path)
+    try:
+        old = _regular(path)
+        _unlink(beside)  # left by a crash
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            _write_all(descriptor, data)
+            if old is not None:
+                os.fchown(descriptor, old.st_uid, old.st_gid)
+                _copy_attributes(path, descriptor)
+            os.fchmod(descriptor, _MODE if old is None else stat.S_IMODE(old.st_mode))
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.rename(beside, path)
+        flush_folder(folder)
+    except OSError as error:
+        raise _failure(path, error) from error
+
+
+def remove_file(path: str) -> None:
+    """Take a file away, and what a crash left beside it; nothing if there is none. Raises Failure."""
+    try:
+        _unlink(beside_it(path))
+        _unlink(path)
+        flush_folder(os.path.dirname(path))
+    except OSError as error:
+        raise _failure(path, error) from error
+
+
+def write_setting(path: str, value: str) -> None:
+    """Hand the kernel a value by one write(2). Raises Failure."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(descriptor, f"{value}\n".encode())
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno == errno.EINVAL:
+            raise Failure(
+                f"{shown(path)}: the kernel refuses {value!r}", hint="its documentation names the range"
+            ) from error
+        raise _failure(path, error) from error
+
+
+def may_write(path: str) -> Failure | None:
+    """What stands in the way of writing to a file or a folder that is there; None: nothing. Changes nothing."""
+    try:
+        if os.access(path, os.W_OK, effective_ids=True):
+            return None
+        read_only = os.statvfs(path).f_flag & os.ST_RDONLY
+    except OSError as error:
+        return _failure(path, error)
+    return _failure(path, OSError(errno.EROFS if read_only else errno.EACCES, ""))
+
+
+def flush_folder(folder: str) -> None:
+    """Have what a folder holds on disk. Raises OSError."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def beside_it(path: str) -> str:
+    """Where a file is made before it is switched in: no reader of *.conf takes it for one."""
+    folder, name = os.path.split(path)
+    return os.path.join(folder, f".{name}.reprieve")
+
+
+def _unlink(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def _regular(path: str) -> os.stat_result | None:
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "it is no regular file, and a link is not written through")
+    return found
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+
+def _copy_attributes(path: str, descriptor: int) -> None:
+    """Labels and access lists; a file system that keeps none has none to copy."""
+    try:
+        names = os.listxattr(path)
+    except OSError as error:
+        if error.errno == errno.ENOTSUP:
+            return
+        raise
+    for name in names:
+        os.setxattr(descriptor, name, os.getxattr(path, name))
+
+
+_HINTS = {
+    errno.EACCES: "run it as root (CAP_DAC_OVERRIDE)",
+    errno.EPERM: "run it as root",
+    errno.EROFS: "it is mounted read-only, as in most containers: change it on the host, or in the image",
+    errno.ENOSPC: "the disk is full",
+}
+
+
+def _failure(path: str, error: OSError) -> Failure:
+    reason = os.strerror(error.errno) if error.errno and not error.strerror else error.strerror
+    return Failure(f"{shown(path)}: {reason}", hint=_HINTS.get(error.errno or 0))

@@ -1,0 +1,158 @@
+"""Plans and past changes → text, and the same steps as a script or a playbook."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from reprieve.model.change import Entry, Plan, Refusal, Step, Transaction
+from reprieve.model.finding import Place
+from reprieve.show import escape
+from reprieve.show.text import Page
+from reprieve.units import MIB, size
+
+_FILE = "/etc/sysctl.d/60-reprieve.conf"
+_WHEN = {"sysctl": "now", "sysctl.d": f"at each boot ({_FILE})"}
+
+
+def planned(page: Page, plan: Plan) -> Iterator[str]:
+    """Each step with what it was and what it becomes, why, and what it costs; then what is refused, and left."""
+    told = None
+    for step in plan.steps:
+        if (step.code, step.why) != told:
+            told = (step.code, step.why)
+            yield ""
+            if step.why:
+                yield from page.say("Why", f"{step.why} ({step.code})")
+            if step.cost is not None:
+                yield from page.say("Cost", step.cost, "dim")
+        yield page.raw("Change", difference(step.place, step.before, step.want), "strong")
+    for refusal in plan.refused:
+        yield ""
+        yield from refused(page, refusal)
+    for at, finding in enumerate(plan.by_hand):
+        if not at:
+            yield ""
+        yield from page.say("" if at else "By hand", f"{finding.claim} ({finding.code})")
+    if plan.by_hand:
+        yield page.raw("", "reprieve check -v shows how", "dim")
+
+
+def refused(page: Page, refusal: Refusal) -> Iterator[str]:
+    """What is not changed, why not, and what would work."""
+    name = escape.visible(f"{where(refusal.place)} = {_value(refusal.place, refusal.want)}")
+    yield from page.say("Refused", f"{name}: {refusal.reason}", "warning")
+    if refusal.hint is not None:
+        yield from page.say("", f"→ {refusal.hint}")
+
+
+def difference(place: Place, before: str | None, after: str | None) -> str:
+    """`vm.swappiness  60 → 10, now`; absent is a dash."""
+    name, when = where(place), _WHEN.get(place.kind)
+    told = f"{name}  {_value(place, before)} → {_value(place, after)}"
+    return escape.visible(told if when is None else f"{told}, {when}")
+
+
+def _value(place: Place, value: str | None) -> str:
+    if value is None:
+        return "–"
+    return size(int(value)) if place.kind == "swapfile" and value.isdecimal() else value
+
+
+def where(place: Place) -> str:
+    """A place in the words of its owner."""
+    return place.key or {"swapfile": "file ", "swap": "swapping to ", "fstab": "/etc/fstab: "}[place.kind] + place.of
+
+
+def history(page: Page, told: Iterable[tuple[Transaction, str, str]]) -> Iterator[str]:
+    """Each transaction, its moment and what is left of it in words: its number, by whom, and what it changed."""
+    for transaction, moment, state in told:
+        who = escape.visible(transaction.user)
+        yield page.raw(f"{transaction.number:>4}", f"{moment}  {who}  {state}", "strong")
+        if transaction.reason:
+            yield from page.say("", f"“{escape.visible(transaction.reason)}”")
+        for entry in transaction.entries:
+            yield page.raw("", _entry(entry))
+
+
+def _entry(entry: Entry) -> str:
+    told = difference(entry.place, entry.before, entry.want)
+    return told if entry.state == "changed" else f"{told}  {entry.state}"
+
+
+def shell(steps: Sequence[Step]) -> Iterator[str]:
+    """The steps as commands for `sh`, for a machine like this one: review it, then run it as root."""
+    yield "#!/bin/sh"
+    yield "set -eu"
+    told = None
+    for step in steps:
+        if step.why and step.why != told:
+            told = step.why
+            yield f"# {escape.visible(escape.plain(step.why))}"
+        yield from map(escape.shell, _commands(step.place, step.want))
+
+
+def undoing(entries: Sequence[Entry]) -> Iterator[str]:
+    """What puts the values back by hand, the newest first."""
+    for entry in reversed(entries):
+        yield from map(escape.shell, _commands(entry.place, entry.before))
+
+
+def _commands(place: Place, want: str | None) -> list[tuple[str, ...]]:
+    if place.kind in _SWAP:
+        return _swap(place, want)
+    if place.kind == "sysctl":
+        return [("sysctl", "-w", f"{place.key}={want}")]
+    without = ("sed", "-i", f"/^{place.key.replace('.', '[.]')} *=/d", _FILE)
+    line = f"{place.key} = {want}"
+    if want is None:
+        return [without]
+    return [("touch", _FILE), without, ("sh", "-c", 'printf "%s\\n" "$1" >> "$2"', "sh", line, _FILE)]
+
+
+_SWAP = ("swapfile", "swap", "fstab")
+
+
+def _swap(place: Place, want: str | None) -> list[tuple[str, ...]]:
+    file = place.of
+    if place.kind == "swap":
+        return [("swapoff" if want is None else "swapon", file)]
+    if place.kind == "fstab":
+        if want is None:
+            return [("sed", "-i", f"\\#^{file.replace('.', '[.]')}[ \t]#d", "/etc/fstab")]
+        return [("sh", "-c", 'printf "%s\\n" "$1" >> /etc/fstab', "sh", want)]
+    if want is None:
+        return [("rm", file)]
+    mib = int(want) // MIB
+    return [  # dd, not fallocate: swapon refuses holes
+        ("dd", "if=/dev/zero", f"of={file}", "bs=1M", f"count={mib}", "conv=fsync"),
+        ("chmod", "600", file),
+        ("mkswap", file),
+    ]
+
+
+def ansible(steps: Sequence[Step]) -> Iterator[str]:
+    """The steps as a play, which writes the file and sets the value; JSON strings are YAML."""
+    import json
+
+    yield "- name: reprieve"
+    yield "  hosts: all"
+    yield "  become: true"
+    yield "  tasks:"
+    sysctls = [step for step in steps if step.place.kind.startswith("sysctl")]
+    lasting = {step.place.key for step in sysctls if step.place.kind == "sysctl.d"}
+    living = {step.place.key for step in sysctls if step.place.kind == "sysctl"}
+    for key, want in {step.place.key: step.want for step in sysctls}.items():
+        yield f"    - name: {json.dumps(f'{key} = {want}')}"
+        if key in lasting:
+            yield "      ansible.posix.sysctl:"
+            yield f"        name: {json.dumps(key)}"
+            yield f"        value: {json.dumps(want)}"
+            yield f"        sysctl_file: {_FILE}"
+            yield f"        sysctl_set: {str(key in living).lower()}"
+            yield f"        reload: {str(key in living).lower()}"
+        else:
+            yield f"      ansible.builtin.command: {json.dumps(f'sysctl -w {key}={want}')}"
+    for step in steps:
+        if step.place.kind in _SWAP:
+            for argv in _commands(step.place, step.want):
+                yield f"    - name: {json.dumps(f'{where(step.place)} = {step.want}')}"
+                yield "      ansible.builtin.command:"
+                yield f"        argv: {json.dumps(argv)}"

@@ -1,0 +1,109 @@
+"""`reprieve undo` and `reprieve changes`: what was changed here, and how to have it back."""
+
+import signal
+import time
+from typing import NamedTuple
+
+from reprieve.apply import open_journal
+from reprieve.fix.journal import Journal
+from reprieve.fix.transaction import recover, undo
+from reprieve.machine.ledger import LedgerFile, ledger_path, read_lines
+from reprieve.machine.places import MachinePlaces
+from reprieve.model.change import Transaction
+from reprieve.model.finding import Failure
+from reprieve.show import changes
+from reprieve.show.text import Page, colours, plain_paint
+from reprieve.why import colour, print_lines, width
+
+_PATIENCE_S = 60.0  # for another who holds the journal, when nobody is there to try again
+
+
+class Request(NamedTuple):
+    """What was asked for, as on the command line."""
+
+    number: int | None = None
+    recover: bool = False
+    leave: bool = False
+
+
+def perform(request: Request) -> int:
+    """Undo one change, the newest unless told, or finish what a crash left; the exit status. Raises Failure."""
+    with LedgerFile(ledger_path()) as ledger:
+        journal = open_journal(ledger)
+        places = MachinePlaces()
+        if request.recover:
+            numbers = recover(places, journal)
+            print_lines(
+                [f"Undone: change {number}, which was not finished." for number in numbers]
+                or ["Nothing was left unfinished."]
+            )
+            return 0
+        number = journal.newest() if request.number is None else request.number
+        if number is None:
+            raise Failure("nothing is in force that could be undone", hint="reprieve changes lists what was")
+        entries = journal.in_force(number)
+        if not entries:
+            print_lines((f"Change {number}: {state(journal, journal.find(number))}, nothing to undo.",))
+            return 0
+        by_hand = list(changes.undoing(entries))
+        left = undo(number, places, journal, leave=request.leave)
+    print_lines((f"Undone: change {number}. In a shell it is:", *(f"  {line}" for line in by_hand), *left))
+    return 0
+
+
+def undo_later(number: int, after_s: float) -> int:
+    """Wait, then undo a change unless somebody has kept it; what `fix --confirm-within` arms. Raises Failure."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    end = time.clock_gettime(time.CLOCK_BOOTTIME) + after_s  # a suspended machine waits as well
+    while (left := end - time.clock_gettime(time.CLOCK_BOOTTIME)) > 0:
+        time.sleep(min(left, 60.0))
+    with LedgerFile(ledger_path(), patience_s=_PATIENCE_S) as ledger:
+        journal = open_journal(ledger, reason="not confirmed")
+        if not journal.find(number).kept and journal.in_force(number):
+            undo(number, MachinePlaces(), journal)
+    return 0
+
+
+class _Past:
+    """A ledger that is only read."""
+
+    def __init__(self, lines: list[bytes]) -> None:
+        self._lines = lines
+
+    def lines(self) -> list[bytes]:
+        return self._lines
+
+    def append(self, line: bytes) -> None:
+        raise Failure("the journal is only read here")
+
+
+def history(*, as_json: bool) -> int:
+    """All changes of this machine, the oldest first; the exit status. Raises Failure."""
+    journal = open_journal(_Past(read_lines(ledger_path())))
+    found = journal.transactions()
+    if as_json:
+        import msgspec
+
+        print_lines(msgspec.json.encode({"state": state(journal, one), "change": one}).decode() for one in found)
+        return 0
+    page = Page(width=width(), paint=colours() if colour() else plain_paint)
+    told = [(one, _moment(one), state(journal, one)) for one in found]
+    print_lines(changes.history(page, told) if told else ("Nothing was changed here by reprieve.",))
+    return 0
+
+
+def _moment(change: Transaction) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(change.begun_wall_s))
+
+
+def state(journal: Journal, change: Transaction) -> str:
+    """What is left of a change, in words."""
+    holds = [journal.holds(entry) for entry in change.entries]
+    if not change.ended:
+        return "not finished: reprieve undo --recover"
+    if any(holds):
+        whole = "in force" if all(holds) else "in force in part"
+        return whole if change.kept else f"{whole}, not confirmed"
+    if all(entry.state == "undone" for entry in change.entries):
+        return "undone" if change.entries else "nothing was changed"
+    return "gone with the boot"

@@ -1,0 +1,120 @@
+"""What is wanted, what is there, and what stands in the way → steps and refusals."""
+
+from __future__ import annotations
+
+from reprieve.fix.plan import Span, Wanted, plan, wanted_by
+from reprieve.model.finding import Change, Failure, Finding, Place, Remedy
+from reprieve.model.machine import HugePool, Machine
+from reprieve.units import GIB, MIB
+from tests.fix.dictionary import DictionaryPlaces, World
+
+SWAPPINESS = Place(kind="sysctl", key="vm.swappiness")
+AT_BOOT = Place(kind="sysctl.d", key="vm.swappiness")
+STRICT = Place(kind="sysctl", key="vm.overcommit_memory")
+RATIO = Place(kind="sysctl", key="vm.overcommit_ratio")
+SWAP_FILE = tuple(Place(kind=kind, of="/swap") for kind in ("swapfile", "swap", "fstab"))
+
+
+class Obstructed(DictionaryPlaces):
+    """Places of which one cannot be changed."""
+
+    def __init__(self, world: World, obstructed: Place) -> None:
+        super().__init__(world)
+        self.obstructed = obstructed
+
+    def obstacle(self, place: Place, want: str | None) -> Failure | None:
+        return Failure("somebody's", hint="ask them") if place == self.obstructed else None
+
+
+def there() -> DictionaryPlaces:
+    return DictionaryPlaces(World(values={SWAPPINESS: "60", STRICT: "0", RATIO: "50"}))
+
+
+def wants(*settings: tuple[Place, str], code: str = "") -> Wanted:
+    return Wanted(tuple(Change(place=place, want=want) for place, want in settings), code)
+
+
+def test_what_is_so_already_is_no_step() -> None:
+    told = plan([wants((SWAPPINESS, "60"))], there(), Machine(), span=Span(later=False))
+    assert told.steps == ()
+    assert told.refused == ()
+
+
+def test_a_setting_of_the_kernel_is_changed_now_and_at_each_boot_unless_told() -> None:
+    both = plan([wants((SWAPPINESS, "10"))], there(), Machine())
+    assert [(step.place, step.before, step.want) for step in both.steps] == [
+        (SWAPPINESS, "60", "10"),
+        (AT_BOOT, None, "10"),
+    ]
+    now = plan([wants((SWAPPINESS, "10"))], there(), Machine(), span=Span(later=False))
+    assert [step.place for step in now.steps] == [SWAPPINESS]
+    later = plan([wants((SWAPPINESS, "10"))], there(), Machine(), span=Span(now=False))
+    assert [step.place for step in later.steps] == [AT_BOOT]
+
+
+def test_of_two_who_want_one_place_the_first_is_followed_and_the_other_told() -> None:
+    told = plan([wants((SWAPPINESS, "10"), code="a"), wants((SWAPPINESS, "1"), code="b")], there(), Machine())
+    assert {step.want for step in told.steps} == {"10"}
+    assert [(refusal.code, refusal.reason) for refusal in told.refused] == [("b", "a wants 10 there")] * 2
+
+
+def test_settings_that_belong_together_are_refused_together() -> None:
+    whole = wants(*((place, "on") for place in SWAP_FILE))
+    for obstructed in SWAP_FILE:
+        told = plan([whole], Obstructed(World(), obstructed), Machine())
+        assert told.steps == ()
+        assert [(refusal.place, refusal.reason) for refusal in told.refused] == [(obstructed, "somebody's")]
+
+
+def test_what_holds_now_is_changed_though_what_holds_at_boot_is_somebodys() -> None:
+    world = World(values={SWAPPINESS: "60"})
+    told = plan([wants((SWAPPINESS, "10"))], Obstructed(world, AT_BOOT), Machine())
+    assert [step.place for step in told.steps] == [SWAPPINESS]
+    assert [refusal.place for refusal in told.refused] == [AT_BOOT]
+
+
+def machine(promised: int, *, huge: int = 0, swap: int = 0, ratio: str = "50") -> Machine:
+    figures = (("MemTotal", 8 * GIB), ("SwapTotal", swap), ("Committed_AS", promised))
+    pools = (HugePool(page_bytes=2 * MIB, total=huge),)
+    return Machine(meminfo=figures, huge_pools=pools, sysctls=(("vm.overcommit_ratio", ratio),))
+
+
+def strict(told: Machine, *more: tuple[Place, str], forced: tuple[str, ...] = ()) -> list[str]:
+    made = plan([wants(*more, (STRICT, "2"))], there(), told, forced=forced)
+    assert (made.steps == ()) == (made.refused != ())
+    return [f"{refusal.reason}: {refusal.hint}" for refusal in made.refused]
+
+
+def test_a_promise_within_the_limit_may_be_kept_to() -> None:
+    assert strict(machine(4 * GIB - 1)) == []
+    assert strict(machine(5 * GIB, swap=2 * GIB)) == []
+    assert strict(machine(5 * GIB, ratio="80")) == []
+    assert strict(machine(5 * GIB), (RATIO, "80")) == []
+
+
+def test_a_limit_below_what_has_been_promised_is_refused_with_a_ratio_that_works() -> None:
+    for promised, huge in ((4 * GIB, 0), (3 * GIB, 1024)):
+        (said,) = strict(machine(promised, huge=huge))
+        ratio = said.split("--ratio ")[1].split(";")[0]
+        assert strict(machine(promised, huge=huge), (RATIO, ratio)) == []
+    assert strict(machine(4 * GIB), forced=("vm.overcommit_memory",)) == []
+
+
+def test_without_the_figures_it_is_not_done() -> None:
+    assert strict(Machine()) == ["how much has been promised is not told: look at Committed_AS in /proc/meminfo; "
+                                 "--force vm.overcommit_memory does it all the same"]  # fmt: skip
+
+
+def finding(code: str, *remedies: Remedy) -> Finding:
+    return Finding(code=code, severity="warning", confidence="certain", claim=code, remedies=remedies)
+
+
+def test_of_each_finding_the_first_remedy_made_of_settings_that_can_be_changed_is_taken() -> None:
+    change = Change(place=SWAPPINESS, want="10")
+    other = Change(place=Place(kind="melt", of="x"), want="1")
+    talk = Remedy(title="think")
+    mixed = Remedy(title="both", settings=(change, other))
+    fit = Remedy(title="set", cost="none", settings=(change,))
+    wanted, by_hand = wanted_by([finding("a", talk, mixed, fit), finding("b", mixed), finding("c")], {"sysctl"})
+    assert wanted == [Wanted((change,), "a", "a", "none")]
+    assert [one.code for one in by_hand] == ["b", "c"]

@@ -1,0 +1,238 @@
+"""All or nothing: whatever refuses, whoever interferes, wherever the process dies."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reprieve.fix.transaction import apply, recover, undo
+from reprieve.model.change import Step
+from reprieve.model.finding import Failure, Place
+from tests.fix.dictionary import DictionaryPlaces, Died, Life, World, journal, place, step
+
+BEFORE: dict[Place, str | None] = {place("a"): "1", place("b"): None, place("c"): "3"}
+STEPS = (step("a", "1", "10"), step("b", None, "20"), step("c", "3", None))
+AFTER: dict[Place, str | None] = {place("a"): "10", place("b"): "20", place("c"): None}
+
+
+def world() -> World:
+    return World(values=dict(BEFORE), lasting={place("b")})
+
+
+def test_what_is_so_already_is_not_touched() -> None:
+    there = world()
+    apply(STEPS, DictionaryPlaces(there), journal(there))
+    again = DictionaryPlaces(there)
+    number = apply([step("a", "10", "10"), step("b", "20", "20")], again, journal(there))
+    assert again.puts == 0
+    assert journal(there).in_force(number) == []
+
+
+def test_all_values_are_put_and_undo_puts_them_back() -> None:
+    there = world()
+    number = apply(STEPS, DictionaryPlaces(there), journal(there))
+    assert there.values == AFTER
+    assert journal(there).unfinished() == []
+    undo(number, DictionaryPlaces(there), journal(there))
+    assert there.values == BEFORE
+    assert journal(there).newest() is None
+
+
+@pytest.mark.parametrize("refused", ["a", "b", "c"])
+def test_a_refusal_leaves_all_as_it_was(refused: str) -> None:
+    there = world()
+    there.refuses = {place(refused)}
+    with pytest.raises(Failure, match="Permission denied"):
+        apply(STEPS, DictionaryPlaces(there), journal(there))
+    assert there.values == BEFORE
+    assert journal(there).unfinished() == []
+
+
+def test_a_value_that_is_not_kept_is_put_back_with_those_before_it() -> None:
+    there = world()
+    there.stubborn = {place("b"): "16"}
+    with pytest.raises(Failure, match="'16'"):
+        apply(STEPS, DictionaryPlaces(there), journal(there))
+    assert there.values[place("a")] == "1"
+
+
+def test_a_value_changed_since_the_plan_is_not_overwritten() -> None:
+    there = world()
+    there.values[place("b")] = "somebody's"
+    with pytest.raises(Failure, match="when it was planned"):
+        apply(STEPS, DictionaryPlaces(there), journal(there))
+    assert there.values == BEFORE | {place("b"): "somebody's"}
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before it", "after it"])
+def test_wherever_the_process_dies_the_next_one_makes_it_all_or_nothing(after: bool) -> None:
+    whole = Life()
+    there = world()
+    apply(STEPS, DictionaryPlaces(there, whole), journal(there, whole))
+    assert whole.touches > 15
+    for dies_at in range(1, whole.touches + 1):
+        there = world()
+        life = Life(dies_at=dies_at, after=after)
+        with pytest.raises(Died):
+            apply(STEPS, DictionaryPlaces(there, life), journal(there, life))
+        ended = journal(there).unfinished() == [] and journal(there).newest() is not None
+        recover(DictionaryPlaces(there), journal(there))
+        assert there.values == (AFTER if ended else BEFORE), f"died at touch {dies_at}"
+        assert journal(there).unfinished() == []
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before it", "after it"])
+def test_wherever_an_undo_dies_recovering_finishes_it(after: bool) -> None:
+    there = world()
+    number = apply(STEPS, DictionaryPlaces(there), journal(there))
+    whole, disk = Life(), list(there.disk)
+    undo(number, DictionaryPlaces(there, whole), journal(there, whole))
+    for dies_at in range(1, whole.touches + 1):
+        there = World(values=dict(AFTER), disk=list(disk), lasting={place("b")})
+        life = Life(dies_at=dies_at, after=after)
+        with pytest.raises(Died):
+            undo(number, DictionaryPlaces(there, life), journal(there, life))
+        begun = journal(there).unfinished() == [number]
+        recover(DictionaryPlaces(there), journal(there))
+        assert there.values == (BEFORE if begun or dies_at == whole.touches else AFTER), f"died at touch {dies_at}"
+
+
+@pytest.mark.parametrize("dies_at", range(1, 40))
+def test_dying_while_recovering_is_recovered_from(dies_at: int) -> None:
+    there = world()
+    life = Life(dies_at=14)
+    with pytest.raises(Died):
+        apply(STEPS, DictionaryPlaces(there, life), journal(there, life))
+    second = Life(dies_at=dies_at)
+    try:
+        recover(DictionaryPlaces(there, second), journal(there, second))
+    except Died:
+        recover(DictionaryPlaces(there), journal(there))
+    assert there.values == BEFORE
+    assert journal(there).unfinished() == []
+
+
+def test_nothing_new_begins_before_what_a_crash_left_is_finished() -> None:
+    there = world()
+    life = Life(dies_at=8)
+    with pytest.raises(Died):
+        apply(STEPS, DictionaryPlaces(there, life), journal(there, life))
+    with pytest.raises(Failure, match="not finished"):
+        apply(STEPS, DictionaryPlaces(there), journal(there))
+
+
+def test_what_others_have_changed_since_is_theirs() -> None:
+    there = world()
+    number = apply(STEPS, DictionaryPlaces(there), journal(there))
+    there.values[place("a")] = "theirs"
+    with pytest.raises(Failure, match="'theirs'"):
+        undo(number, DictionaryPlaces(there), journal(there))
+    assert there.values == BEFORE | {place("a"): "theirs"}
+    assert undo(number, DictionaryPlaces(there), journal(there), leave=True) == ["sysctl:/a stays 'theirs'"]
+    assert there.values[place("a")] == "theirs"
+    assert journal(there).unfinished() == []
+
+
+def test_an_older_change_is_not_undone_under_a_newer_one() -> None:
+    there = world()
+    older = apply(STEPS, DictionaryPlaces(there), journal(there))
+    newer = apply([step("a", "10", "11")], DictionaryPlaces(there), journal(there))
+    with pytest.raises(Failure, match=f"change {newer} has changed"):
+        undo(older, DictionaryPlaces(there), journal(there))
+    assert there.values == AFTER | {place("a"): "11"}
+    undo(newer, DictionaryPlaces(there), journal(there))
+    undo(older, DictionaryPlaces(there), journal(there))
+    assert there.values == BEFORE
+
+
+def test_changes_of_different_places_are_undone_in_any_order() -> None:
+    there = world()
+    first = apply([step("a", "1", "10")], DictionaryPlaces(there), journal(there))
+    apply([step("b", None, "20")], DictionaryPlaces(there), journal(there))
+    undo(first, DictionaryPlaces(there), journal(there))
+    assert there.values == BEFORE | {place("b"): "20"}
+
+
+def test_what_goes_with_the_boot_is_gone_with_it_and_the_rest_is_undone() -> None:
+    there = world()
+    number = apply(STEPS, DictionaryPlaces(there), journal(there))
+    there.values |= {place("a"): "1", place("c"): "3"}  # as a boot leaves them
+    later = journal(there, boot="boot-2")
+    assert [entry.place for entry in later.in_force(number)] == [place("b")]
+    undo(number, DictionaryPlaces(there), later)
+    assert there.values == BEFORE
+
+
+def test_what_has_ended_needs_no_undo() -> None:
+    there = world()
+    number = apply([step("a", "1", "10")], DictionaryPlaces(there), journal(there))
+    there.ended = {place("a")}
+    assert undo(number, DictionaryPlaces(there), journal(there)) == ["sysctl:/a is no more"]
+    assert journal(there).newest() is None
+
+
+def test_who_is_to_undo_it_is_told_before_anything_is_changed() -> None:
+    there = world()
+    seen: list[tuple[int, dict[Place, str | None]]] = []
+    apply(
+        STEPS,
+        DictionaryPlaces(there),
+        journal(there),
+        kept=False,
+        begun=lambda number: seen.append((number, dict(there.values))),
+    )
+    assert seen == [(1, BEFORE)]
+    assert not journal(there).find(1).kept
+    journal(there).keep(1)
+    assert journal(there).find(1).kept
+
+
+def test_one_that_cannot_be_watched_changes_nothing() -> None:
+    def nobody(number: int) -> None:
+        raise Failure("who would undo it could not be started")
+
+    there = world()
+    with pytest.raises(Failure, match="could not be started"):
+        apply(STEPS, DictionaryPlaces(there), journal(there), begun=nobody)
+    assert there.values == BEFORE
+    assert journal(there).unfinished() == []
+
+
+_NAMES = st.sampled_from(("a", "b", "c", "d"))
+_VALUES = st.one_of(st.none(), st.sampled_from(("1", "2", "3")))
+
+
+@given(
+    start=st.dictionaries(_NAMES, _VALUES, min_size=4),
+    wanted=st.lists(st.tuples(_NAMES, _VALUES), max_size=6, unique_by=lambda one: one[0]),
+    refuses=st.sets(_NAMES, max_size=2),
+    stubborn=st.dictionaries(_NAMES, st.sampled_from(("8", "9")), max_size=1),
+    dies_at=st.one_of(st.none(), st.integers(1, 60)),
+)
+def test_whatever_happens_in_the_end_all_of_it_is_there_or_none(
+    start: dict[str, str | None],
+    wanted: list[tuple[str, str | None]],
+    refuses: set[str],
+    stubborn: dict[str, str],
+    dies_at: int | None,
+) -> None:
+    before = {place(name): value for name, value in start.items()}
+    there = World(values=dict(before), refuses=set(map(place, refuses)))
+    there.stubborn = {place(name): value for name, value in stubborn.items() if name not in refuses}
+    steps: list[Step] = [step(name, start[name], value) for name, value in wanted]
+    life = Life(dies_at=dies_at)
+    ended = False
+    try:
+        apply(steps, DictionaryPlaces(there, life), journal(there, life))
+        ended = True
+    except (Died, Failure):
+        there.stubborn, there.refuses = {}, set()
+        try:
+            recover(DictionaryPlaces(there), journal(there))
+        except Failure:  # a stubborn value is nobody's any more: it is told, and all others are back
+            changed = {at for at in before if there.values[at] != before[at]}
+            assert changed <= {place(name) for name in stubborn}
+            return
+    after = before | {one.place: one.want for one in steps}
+    assert there.values == (after if ended or there.values == after else before)

@@ -1,0 +1,168 @@
+"""`fix` and `undo` in a guest: the load that stopped the machine no longer does, and all is put back."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lab import kernels, states
+from lab.guest import Guest
+from tests.lab.conftest import here_or_skipped
+from tests.lab.parcel import parcel
+from tests.rules.living.plays import PLAYS, _holding
+
+REPRIEVE = "cd /; PYTHONPATH=/opt/reprieve COLUMNS=200 python3 -m reprieve"
+FILE = "/etc/sysctl.d/60-reprieve.conf"
+BY_SYSCTL = ("panic-set", "allocating-task-set", "overcommit-unbounded", "swappiness-zero", "commit-limit-near")
+
+SWAP = (
+    "md5sum /etc/fstab; grep swapfile /etc/fstab; awk '{print $1}' /proc/swaps; "
+    "stat -c '%a %n' /swapfile* /.swapfile* 2> /dev/null"
+)
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def guest(tmp_path: Path) -> Iterator[Guest]:
+    """The systemd guest, with the tool."""
+    with here_or_skipped():
+        saved = states.saved(kernels.DEFAULT, states.SYSTEMD)
+    with saved.restore(spare=parcel(tmp_path / "parcel.tar")) as guest:
+        assert guest.run("mkdir /opt/reprieve; tar -C /opt/reprieve -xf /dev/vda").status == 0
+        yield guest
+
+
+def told(guest: Guest, command: str, status: int = 0) -> str:
+    """What the tool says."""
+    ended = guest.run(f"{REPRIEVE} {command} 2>&1", timeout_s=200)
+    assert ended.status == status, ended.output
+    return ended.output
+
+
+def value(guest: Guest, name: str) -> str:
+    return guest.run(f"sysctl -n {name}").output.strip()
+
+
+@pytest.mark.parametrize("code", [code for code in BY_SYSCTL if code in PLAYS])
+def test_what_a_finding_asks_for_is_applied_and_saves_the_load(code: str, guest: Guest) -> None:
+    play = PLAYS[code]
+    assert play.load is not None
+    assert guest.run(play.speaks, timeout_s=200).status == 0
+    asked = told(guest, f"fix --only {code} --dry-run", status=3)
+    name, before = re.findall(r"Change +(\S+)  (\S+) → \S+, now", asked)[0]
+    assert value(guest, name) == before
+    assert "Done      change 1: put, read back and right" in told(guest, f"fix --only {code} --yes --reason tried")
+    assert value(guest, name) != before
+    ended = guest.run(f"BEFORE=0\n{play.load}", timeout_s=200)
+    assert ended.status == 0, ended.output + guest.kernel_log()[-2000:]
+    assert "in force" in told(guest, "changes")
+    assert f"{name} = " in guest.run(f"cat {FILE}").output
+    assert "Undone: change 1" in told(guest, "undo")
+    assert value(guest, name) == before
+    assert guest.run(f"test -e {FILE}").status != 0
+    assert "undone" in told(guest, "changes")
+
+
+@pytest.mark.parametrize("code", ["swap-absent", "swap-nearly-full"])
+def test_a_swap_file_is_made_saves_the_load_and_is_gone_after_undo(code: str, guest: Guest) -> None:
+    play = PLAYS[code]
+    assert play.load is not None
+    assert guest.run(play.speaks, timeout_s=200).status == 0
+    before = guest.run(SWAP).output
+    told(guest, f"fix --only {code} --yes")
+    there = guest.run(SWAP).output
+    assert "/swapfile.reprieve none swap sw 0 0" in there
+    assert "600 /swapfile.reprieve" in there
+    ended = guest.run(f"BEFORE=0\n{play.load}", timeout_s=200)
+    assert ended.status == 0, ended.output + guest.kernel_log()[-2000:]
+    assert guest.run("pkill -9 hog; pkill -9 -x app; pkill -9 -x late; sleep 1; true").status == 0
+    assert "Undone: change 1" in told(guest, "undo")
+    assert guest.run(SWAP).output == before
+
+
+def test_swap_whose_contents_do_not_fit_into_memory_is_not_taken_away(guest: Guest) -> None:
+    told(guest, "fix swap --size 96M --yes")
+    assert guest.run(_holding("hog --mib 430 --name app --hold -1"), timeout_s=200).status == 0
+    said = told(guest, "undo", status=4)
+    assert "do not fit into memory" in said
+    assert "/swapfile.reprieve" in guest.run("cat /proc/swaps").output
+    assert guest.run("pkill -9 -x app; sleep 1; true").status == 0
+    assert "Undone: change 1" in told(guest, "undo --recover")
+    assert "/swapfile.reprieve" not in guest.run(SWAP).output
+
+
+def test_what_systemd_sets_at_boot_is_what_was_written(guest: Guest) -> None:
+    told(guest, "fix swappiness 11 --persistent --yes")
+    assert value(guest, "vm.swappiness") != "11"
+    assert guest.run("/lib/systemd/systemd-sysctl").status == 0
+    assert value(guest, "vm.swappiness") == "11"
+
+
+def test_a_file_that_would_win_at_boot_is_named_and_only_what_holds_now_is_changed(guest: Guest) -> None:
+    assert guest.run("echo 'vm.swappiness = 30' > /etc/sysctl.d/99-site.conf").status == 0
+    said = told(guest, "fix swappiness 11 --yes", status=4)
+    assert "/etc/sysctl.d/99-site.conf is read after 60-reprieve.conf and sets vm.swappiness to 30" in said
+    assert value(guest, "vm.swappiness") == "11"
+    assert guest.run(f"test -e {FILE}").status != 0
+
+
+def test_strict_overcommit_is_refused_while_more_is_promised_and_done_with_the_ratio_it_names(guest: Guest) -> None:
+    maps = "import mmap, time; m = mmap.mmap(-1, 250 << 20); time.sleep(900)"
+    assert guest.run(f"for n in 1 2 3; do python3 -c '{maps}' > /dev/null 2>&1 & done\nsleep 5").status == 0
+    said = told(guest, "fix overcommit strict --yes", status=4)
+    assert "Refused   vm.overcommit_memory = 2: " in said
+    assert value(guest, "vm.overcommit_memory") == "0"
+    advised = re.findall(r"reprieve fix overcommit strict --ratio \d+", " ".join(said.split()))[0]
+    told(guest, f"{advised.removeprefix('reprieve ')} --yes")
+    assert value(guest, "vm.overcommit_memory") == "2"
+    assert guest.run("/bin/true").status == 0
+    told(guest, "undo")
+    assert (value(guest, "vm.overcommit_memory"), value(guest, "vm.overcommit_ratio")) == ("0", "50")
+
+
+@pytest.mark.parametrize("ends", ["is killed", "waits"])
+def test_a_change_nobody_confirms_is_undone_whatever_becomes_of_who_made_it(ends: str, guest: Guest) -> None:
+    fix = f"{REPRIEVE} fix swappiness 11 --yes --confirm-within 20"
+    if ends == "is killed":
+        made = guest.run(
+            f"setsid sh -c '{fix}' > /run/fix.out 2>&1 &\n"
+            "until grep -q keep /run/fix.out; do sleep 0.2; done; pkill -9 -f 'reprieve [f]ix'; cat /run/fix.out"
+        )
+    else:
+        made = guest.run(f"{fix} < /dev/null")
+    assert "reprieve changes --keep 1" in made.output
+    assert value(guest, "vm.swappiness") == "11"
+    assert (
+        guest.run("for n in $(seq 90); do test $(sysctl -n vm.swappiness) = 11 || exit 0; sleep 1; done; exit 1").status
+        == 0
+    )
+    assert guest.run("sleep 2; true").status == 0
+    assert "undone" in told(guest, "changes")
+
+
+def test_a_change_that_is_confirmed_stays(guest: Guest) -> None:
+    told(guest, "fix swappiness 11 --yes --confirm-within 30 < /dev/null")
+    assert "not confirmed" in told(guest, "changes")
+    assert "Change 1 is kept." in told(guest, "changes --keep 1")
+    assert guest.run("sleep 45").status == 0
+    assert value(guest, "vm.swappiness") == "11"
+    assert "in force\n" in told(guest, "changes")
+
+
+def test_without_the_right_nothing_is_changed_and_who_has_it_is_told(guest: Guest) -> None:
+    as_nobody = "setpriv --reuid 65534 --clear-groups env HOME=/tmp PYTHONPATH=/opt/reprieve COLUMNS=200"
+    ended = guest.run(f"cd /; {as_nobody} python3 -m reprieve fix swappiness 11 --yes 2>&1")
+    assert ended.status == 4
+    assert "run it as root" in ended.output
+    assert value(guest, "vm.swappiness") != "11"
+
+
+def test_of_two_at_once_one_is_refused(guest: Guest) -> None:
+    hold = "exec 9>>/var/lib/reprieve/changes.jsonl; flock 9; sleep 20"
+    assert guest.run(f"mkdir -p /var/lib/reprieve; sh -c '{hold}' > /dev/null 2>&1 & sleep 1").status == 0
+    assert "another reprieve is changing this machine" in told(guest, "fix swappiness 11 --yes", status=1)
+    assert value(guest, "vm.swappiness") != "11"
