@@ -16,9 +16,16 @@ STATUSES = (
     ("0", "Looked everywhere that was asked for; whether there was a kill is in the answer."),
     ("1", "Nothing could be done. Two lines on standard error: what happened, and what to do."),
     ("2", "The arguments cannot be meant."),
-    ("3", "A kill was found and --fail-on-kill given, a finding and --fail-on, or fix --dry-run has changes to make."),
+    (
+        "3",
+        "Somebody was killed and --fail-on-kill given, a finding and --fail-on, or fix --dry-run has changes to make.",
+    ),
     ("4", "A change was refused, or rolled back; what is in force is told."),
-    ("5", "Not everything could be read; the answer names each place, and what to do to see it."),
+    (
+        "5",
+        "Not everything could be read, or nothing of it was a kernel log; "
+        "the answer names each place, and what to do to see it.",
+    ),
 )
 EXAMPLES = (
     ("reprieve why", "The newest kill in the kernel log, the journal and /var/log of this machine."),

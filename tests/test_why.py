@@ -51,11 +51,22 @@ def test_a_log_without_a_kill_says_so_and_is_no_failure(reprieve: Run, tmp_path:
     assert (done.returncode, done.stdout, done.stderr) == (0, "No OOM kill by the kernel in quiet.log.\n", "")
 
 
-def test_an_empty_input_that_was_named_is_told(reprieve: Run) -> None:
-    done = reprieve("why", "-", stdin="")
-    assert done.returncode == 5
-    assert done.stdout.startswith("No log could be read: whether the kernel killed is not known.\n")
-    assert "stdin: is empty" in done.stdout
+def test_an_empty_input_is_told_and_no_other_machine_is_looked_at_instead(reprieve: Run) -> None:
+    for arguments in ((), ("-",), ("--fail-on-kill",), ("--all",)):
+        done = reprieve("why", *arguments, stdin="")
+        assert done.returncode == 5
+        said = "Nothing was read from standard input: whether the kernel killed is not known.\n"
+        assert done.stdout.startswith(said)
+        assert "stdin: is empty: nothing was read" in done.stdout
+        assert "/dev/kmsg" not in done.stdout
+
+
+def test_an_empty_pipe_is_no_answer_about_this_machine_in_json_either(reprieve: Run) -> None:
+    for arguments in ((), ("--list",)):
+        done = reprieve("why", "--json", *arguments, stdin="")
+        gap, end = map(json.loads, done.stdout.splitlines())
+        assert (gap["gap"]["place"], gap["gap"]["hides"]) == ("stdin", True)
+        assert (end["events"], end["exit_status"], done.returncode) == (0, 5, 5)
 
 
 @pytest.mark.parametrize("name", ["empty.log", "empty.log.gz"])
@@ -91,10 +102,84 @@ def test_a_folder_of_many_logs_is_named_in_one_line(reprieve: Run, tmp_path: Pat
     assert re.fullmatch(r"No OOM kill by the kernel in (logs/\d+\.log,? ){4}and 96 others\.\n", done.stdout)
 
 
-def test_an_empty_pipe_that_was_not_named_is_told_before_the_machine_is_looked_at(reprieve: Run) -> None:
-    first, blank, *answer = reprieve("why", "--pid", "0", stdin="").stdout.splitlines()
-    assert (first, blank) == ("Standard input is empty. This is of the machine itself:", "")
-    assert answer[:1] == reprieve("why", "--pid", "0").stdout.splitlines()[:1]
+_JAVA = """10:00:00 ERROR [main] boom
+java.lang.OutOfMemoryError: Java heap space
+\tat java.base/java.util.Arrays.copyOf(Arrays.java:3537)
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (Path("/etc/passwd").read_text(), "holds no line of a kernel log"),
+        (_JAVA, "text.log:2: java.lang.OutOfMemoryError: Java heap space: thrown by the JVM itself"),
+        ("./run.sh: line 3: 12345 Killed                  ./hog\n", "text.log:1: Killed: SIGKILL, whoever sent it"),
+        ("command terminated with exit code 137\n", "text.log:1: exit code 137: SIGKILL, whoever sent it"),
+        ("Process finished with exit code 137 (interrupted by signal 9: SIGKILL)\n", "exit code 137: SIGKILL"),
+        ("FATAL ERROR: Reached heap limit Allocation failed - JavaScript heap out of memory\n", "Node.js ended itself"),
+        ((CAPTURES / "docker-stats-api-live.json").read_text(), "holds no line of a kernel log"),
+        ((CAPTURES / "k8s-node.json").read_text(), "holds no line of a kernel log"),
+        ("NAME   READY   STATUS\nweb-6d5f   1/1   Running   0   5m\n", "holds no line of a kernel log"),
+        ("Nov 23 14:08:41 lab sshd[7]: session closed\n" * 3, "holds no line of a kernel log"),
+        ("127.0.0.1 - - [23/Nov/2026:14:08:41 +0000] GET /kernel: 200\n" * 40_000, "at its beginning or end"),
+        ("[    17.042] X.Org X Server 1.21.1\n", "holds no line of a kernel log"),
+    ],
+)
+def test_of_what_is_no_kernel_log_nothing_is_concluded(reprieve: Run, tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "text.log").write_text(text)
+    for options in ((), ("--all",), ("--redact",), ("--fail-on-kill",)):
+        done = reprieve("why", "text.log", *options, COLUMNS="120")
+        assert done.returncode == 5
+        assert "No OOM kill" not in done.stdout
+        assert "whether the kernel killed is not known" in done.stdout
+    assert said in " ".join(reprieve("why", "text.log").stdout.split())
+    assert "`journalctl -k` or `dmesg`" in " ".join(reprieve("why", "text.log").stdout.split())
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[    1.000000] usb 1-1: new device",
+        "<6>[    1.000000] usb 1-1: new device",
+        "kern  :info  : [    1.000000] usb 1-1: new device",
+        "[Mon Nov 23 14:08:41 2026] usb 1-1: new device",
+        "[Nov23 14:08] usb 1-1: new device",
+        "[  +0.000003] usb 1-1: new device",
+        "2026-11-23T14:08:41,123456+00:00 usb 1-1: new device",
+        "Nov 23 14:08:41 lab kernel: usb 1-1: new device",
+        "Nov 23 14:08:41 lab kernel: [    1.000000] usb 1-1: new device",
+        "2026-11-23T14:08:41.123456+00:00 lab kernel: usb 1-1: new device",
+        "<6>1 2026-11-23T14:08:41Z lab kernel - - - usb 1-1: new device",
+        "6,339,5140900,-;usb 1-1: new device",
+        '{"_TRANSPORT":"kernel","SYSLOG_IDENTIFIER":"kernel","MESSAGE":"usb 1-1: new device"}',
+        "_TRANSPORT=kernel\nMESSAGE=usb 1-1: new device",
+        "Linux version 6.1.0-56-cloud-amd64 (debian-kernel@lists.debian.org)",
+        "Nov 23 14:08:41 lab sshd[7]: session closed\nNov 23 14:08:42 lab kernel: usb 1-1: new device",
+    ],
+)
+def test_a_kernel_log_of_any_form_without_a_kill_says_so(reprieve: Run, tmp_path: Path, line: str) -> None:
+    (tmp_path / "quiet.log").write_text(f"{line}\n")
+    done = reprieve("why", "quiet.log")
+    assert (done.returncode, done.stdout) == (0, "No OOM kill by the kernel in quiet.log.\n")
+
+
+def test_a_line_of_the_kernel_is_seen_wherever_it_stands_in_a_log_of_two_megabytes(
+    reprieve: Run, tmp_path: Path
+) -> None:
+    noise = "Nov 23 14:08:41 lab sshd[7]: session closed\n" * 20_000
+    (tmp_path / "syslog").write_text(f"{noise}Nov 23 14:08:42 lab kernel: usb 1-1: new device\n{noise}")
+    assert reprieve("why", "syslog").stdout == "No OOM kill by the kernel in syslog.\n"
+    started = "Nov 23 14:08:40 lab systemd[1]: Started Daily apt download activities.\n"  # where the kernel writes too
+    for begin, end in (("", "Nov 23 14:08:42 lab kernel: usb 1-1: new device\n"), (started, "")):
+        (tmp_path / "syslog").write_text(f"{begin}{noise * 3}{end}")  # too long to be looked at as a whole
+        assert reprieve("why", "syslog").stdout == "No OOM kill by the kernel in syslog.\n"
+
+
+def test_what_is_no_log_in_a_folder_is_no_matter(reprieve: Run, tmp_path: Path) -> None:
+    (tmp_path / "log").mkdir()
+    (tmp_path / "log" / "access.log").write_text("GET / 200\n")
+    (tmp_path / "log" / "kern.log").write_text("[    1.000000] usb 1-1: new device\n")
+    assert reprieve("why", "log").returncode == 0
 
 
 def test_what_was_asked_for_and_is_not_there_is_said(reprieve: Run, three: Path) -> None:
@@ -122,6 +207,7 @@ def test_a_managers_word_is_not_called_a_log_without_kills(reprieve: Run) -> Non
         (("--list", "--since", "2026-11-02"), ["beta", "gamma"]),
         (("--list", "--until", "2026-11-04"), ["alpha", "beta"]),
         (("--all", "--since", "2026-11-02", "--until", "2026-11-04"), ["beta"]),
+        (("--all", "--since", "Nov 2 2026", "--until", "4 Nov 2026 12:00"), ["beta"]),
         (("--pid", "71"), ["alpha"]),
         (("--name", "bet"), ["beta"]),
         (("--cgroup", "nginx"), []),
@@ -134,6 +220,17 @@ def test_the_kills_that_are_asked_for(
     done = reprieve("why", three, *options)
     assert done.returncode == 0
     assert list(dict.fromkeys(names(done))) == expected
+
+
+def test_a_date_without_a_year_is_taken_for_the_latest_and_told_so(reprieve: Run, three: Path) -> None:
+    done = reprieve("why", three, "--list", "--since", "May 1 13:00")
+    assert re.fullmatch(
+        r"reprieve: --since is taken as 20\d\d-05-01 13:00:00, the latest that is past\n.*", done.stderr, re.DOTALL
+    )
+    refused = reprieve("why", three, "--since", "soon")
+    assert refused.returncode == 2
+    for form in ("2026-11-23 14:08", "Nov 23 14:08:22", "yesterday 14:08", "2 hours ago", "-90min"):
+        assert f"'{form}'" in " ".join(refused.stderr.split())
 
 
 @pytest.mark.parametrize("options", [(), ("--all",), ("--list",), ("--json",), ("--last", "2")])
@@ -296,6 +393,58 @@ def test_a_kill_in_the_kernels_buffer_has_a_date(reprieve: Run, real_kill: str) 
     assert reprieve(*asked, "--until", "1 h ago").stdout == ""
 
 
+def test_a_kill_of_this_boot_is_told_by_the_clock_and_how_long_ago_it_was(reprieve: Run, real_kill: str) -> None:
+    if not os.access("/dev/kmsg", os.R_OK):
+        missing("the right to read /dev/kmsg")
+    record = next(line for line in real_kill.splitlines() if "Killed process" in line)
+    kill = parse_kill(record.partition(";")[2])
+    assert kill is not None
+    asked = ("why", "/dev/kmsg", "--pid", str(kill.pid))
+    (when,) = re.findall(r"^When +(.+)$", reprieve(*asked, "-v").stdout, re.MULTILINE)
+    assert re.fullmatch(r"(about )?20\d\d-\d\d-\d\d \d\d:\d\d:\d\d, [\d.]+ (s|min|h)( \d+ (s|min))? ago", when)
+    assert re.match(r"(about )?20\d\d-\d\d-\d\d \d\d:\d\d:\d\d  leaky-demo", reprieve(*asked, "--list").stdout)
+    stamp = json.loads(reprieve(*asked, "--json").stdout.splitlines()[0])["report"]["stamp"]
+    assert stamp["uptime_s"] is not None
+    assert "ago" not in stamp["text"]  # a record of it is read at another time
+    piped = reprieve("why", "-", "-v", stdin=real_kill).stdout  # of whatever machine and boot
+    assert re.search(r"^When .* after boot$", piped, re.MULTILINE)
+
+
+def test_a_list_of_several_logs_and_hosts_says_which(reprieve: Run, tmp_path: Path) -> None:
+    line = "2026-11-0{day}T10:00:00+00:00 {host} kernel: Out of memory: Killed process 7{day} (leak) total-vm:9kB, "
+    line += "anon-rss:8kB, file-rss:0kB, shmem-rss:0kB, UID:0 pgtables:1kB oom_score_adj:0\n"
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "a.log").write_text("\n" + line.format(day=1, host="db1"))
+    (tmp_path / "logs" / "b.log").write_text(line.format(day=2, host="db2"))
+    first, second = reprieve("why", "logs", "--list").stdout.splitlines()
+    assert first.split()[-2:] == ["db1", "logs/a.log:2"]
+    assert second.split()[-2:] == ["db2", "logs/b.log:1"]
+    assert "| db2 | logs/b.log:1 |" in reprieve("why", "logs", "--list", "--markdown").stdout.replace("`", "")
+    (alone,) = reprieve("why", "logs/a.log", "--list").stdout.splitlines()
+    assert "db1" not in alone
+    assert "a.log" not in alone
+    redacted = reprieve("why", "logs", "--list", "--redact").stdout
+    assert "db1" not in redacted
+    assert "a.log" not in redacted
+
+
+def test_the_end_of_a_container_is_told_with_its_time(reprieve: Run) -> None:
+    told = reprieve("why", CAPTURES / "docker-inspect-oom-pid1.json").stdout
+    assert "That was at 2026-11-23T13:39:03Z." in told
+    events = reprieve("why", CAPTURES / "docker-events-oom.jsonl").stdout
+    assert "That was at 2026-11-23 13:39:03 UTC." in events
+    assert "lost a process for memory 4 times" in " ".join(events.split())
+    assert "The last was at 2026-11-23 13:39:08 UTC." in events
+    assert "That was at Mon, 23 Nov 2026 14:14:42 +0000." in reprieve("why", CAPTURES / "k8s-describe-loop.txt").stdout
+
+
+def test_a_kill_in_a_journal_of_json_is_told_by_a_date(reprieve: Run) -> None:
+    text = "Out of memory: Killed process 77 (leak) total-vm:1kB, anon-rss:1kB, file-rss:1kB"
+    entry = {"MESSAGE": text, "_TRANSPORT": "kernel", "__REALTIME_TIMESTAMP": "1795442922044183", "_HOSTNAME": "h"}
+    told = reprieve("why", "-", stdin=json.dumps(entry) + "\n").stdout
+    assert ", 2026-11-23 14:08:42 UTC" in told.splitlines()[0]
+
+
 # -- forms of answer ---------------------------------------------------------------------------------------------------
 
 
@@ -430,17 +579,104 @@ def test_a_row_of_a_table_that_names_a_kill_is_no_proof_that_there_was_none(repr
     assert "kubectl describe pod" in done.stdout
 
 
+@pytest.mark.parametrize("row", ["the word OOMKilled in a sentence", "f1c2a3   nginx   Exited (0) 3 hours ago"])
+def test_a_row_of_a_table_that_names_no_kill_is_no_kernel_log(reprieve: Run, row: str) -> None:
+    done = reprieve("why", "-", stdin=f"NAME\n{row}\n")
+    assert done.returncode == 5
+    assert done.stdout.startswith("There is no kernel log in stdin: whether the kernel killed is not known.")
+
+
+def test_what_a_kubelet_tells_of_is_a_kill_and_no_proof_of_a_full_node(reprieve: Run) -> None:
+    done = reprieve("why", CAPTURES / "k8s-events.json", "--fail-on-kill", COLUMNS="120")
+    assert done.returncode == 3
+    told = " ".join(done.stdout.split())
+    assert "The kubelet of node lab-node tells of 10 kills by the kernel (SystemOOM): hog (pids 11213, 12964" in told
+    assert "Told from 2026-11-23T14:11:44Z to 2026-11-23T14:11:46Z; a kubelet that starts tells of all kills" in told
+    assert "SystemOOM proves a kill, not that the node was full" in told
+    assert "See in the kernel log of node lab-node" in told
+    assert "No OOM kill" not in told
+    for options in (("--pid", "9254"), ("--name", "hog")):
+        assert reprieve("why", CAPTURES / "k8s-events.json", *options, "--fail-on-kill").returncode == 3
+    assert reprieve("why", CAPTURES / "k8s-events.json", "--pid", "7", "--fail-on-kill").returncode == 0
+    assert "lab-node" not in reprieve("why", CAPTURES / "k8s-events.json", "--redact").stdout
+
+
+def test_an_eviction_is_named_as_one_and_is_no_kill(reprieve: Run) -> None:
+    done = reprieve("why", CAPTURES / "k8s-describe-evicted.txt", "--fail-on-kill", COLUMNS="120")
+    assert done.returncode == 0
+    told = " ".join(done.stdout.split())
+    assert "Kubernetes evicted pod crawler-79f7cbc6cf-rzck9 in namespace prod, as its node was short of memory" in told
+    assert "no OOM kill by the kernel" in told
+    assert "crawler" not in reprieve("why", CAPTURES / "k8s-describe-evicted.txt", "--redact").stdout
+
+
+# -- a status and a log, given together --------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize(
-    "row",
+    ("status", "log", "killed", "said"),
     [
-        "web-6d5f   1/1   Running   0   5m",
-        "the word OOMKilled in a sentence",
-        "f1c2a3   nginx   Exited (0) 3 hours ago",
+        (
+            "docker-inspect-oom-pid1.json",
+            "dmesg-docker-oom.txt",
+            "hog (pid 12964) of Docker container a37d1f170051",
+            "Docker says so too: container oom1, OOMKilled, exit status 137, ended 2026-11-23T13:39:03",
+        ),
+        (
+            "docker-inspect-oom-restarts.json",
+            "dmesg-docker-oom.txt",
+            "hog (pid 13875) of Docker container 90725b755351",
+            "OOMKilled, exit status 137, restarted 3 times",
+        ),
+        (
+            "podman-inspect-oom-runc.json",
+            "dmesg-podman-oom.txt",
+            "hog (pid 21518) of Podman container f8730df2cdc8",
+            "Podman does not call it one for memory: container oom-runc, OOMKilled is false, exit status 137",
+        ),
+        (
+            "k8s-events.json",
+            "dmesg-docker-oom.txt",
+            "hog (pid 13875) of Docker container 90725b755351",
+            "The kubelet says so too: SystemOOM, node lab-node",
+        ),
     ],
 )
-def test_a_row_of_a_table_that_names_no_kill_leaves_nothing_unseen(reprieve: Run, row: str) -> None:
-    done = reprieve("why", "-", stdin=f"NAME\n{row}\n")
-    assert (done.returncode, done.stdout) == (0, "No OOM kill by the kernel in stdin.\n")
+def test_a_status_and_the_kernels_report_of_it_are_one_kill(
+    reprieve: Run, status: str, log: str, killed: str, said: str
+) -> None:
+    sources = (CAPTURES / status, LOGS / "captures" / log)
+    for order in (sources, sources[::-1]):
+        told = " ".join(reprieve("why", *order, COLUMNS="120").stdout.split())
+        assert told.startswith(f"Killed {killed}")
+        assert said in told
+    piped = reprieve("why", "-", sources[1], stdin=sources[0].read_text(), COLUMNS="120").stdout
+    assert piped.startswith(f"Killed    {killed}")
+    piped = reprieve("why", "-", sources[0], stdin=sources[1].read_text(), COLUMNS="120").stdout
+    assert piped.startswith(f"Killed    {killed}")
+    for options in (("-v",), ("--markdown",), ("--redact",)):
+        assert said.split(":")[0] in " ".join(reprieve("why", *sources, *options, COLUMNS="120").stdout.split())
+
+
+def test_a_status_whose_kill_is_in_no_log_that_was_given_is_told_so(reprieve: Run) -> None:
+    sources = (CAPTURES / "k8s-pod-oomkilled-crashloop.json", LOGS / "captures" / "dmesg-k8s-oom.txt")
+    told = " ".join(reprieve("why", *sources, COLUMNS="120").stdout.split())
+    assert "None of the 2 kills read with it is this one: that log is of another host or time, or is cut." in told
+    assert "says so too" not in told
+
+
+def test_a_pod_is_known_by_its_uid_in_the_path(reprieve: Run, tmp_path: Path) -> None:
+    log = (LOGS / "captures" / "dmesg-k8s-oom.txt").read_text()
+    pod = json.loads((CAPTURES / "k8s-pod-oomkilled-never.json").read_text())
+    pod["metadata"]["uid"] = "9bec9ebe-fa84-4118-934d-82889fb07a6c"  # of the older kill of the two
+    pod["status"]["containerStatuses"][0]["state"]["terminated"].pop("containerID")
+    pod["status"]["containerStatuses"][0].pop("containerID")
+    (tmp_path / "pod.json").write_text(json.dumps(pod))
+    (tmp_path / "dmesg.txt").write_text(log)
+    told = " ".join(reprieve("why", "pod.json", "dmesg.txt", COLUMNS="120").stdout.split())
+    assert re.match(r"Killed hog \(pid \d+\) of container \w+ of pod 9bec9ebe-fa84-4118-934d-82889fb07a6c", told)
+    assert "Kubernetes says so too: container hog of pod hog in namespace default, OOMKilled" in told
+    assert "Ended" not in told
 
 
 def test_nothing_is_said_to_grow_where_free_memory_lay_out_of_reach(reprieve: Run) -> None:
@@ -486,6 +722,25 @@ def test_a_kill_found_is_status_3_only_where_that_is_asked_for(reprieve: Run, th
     for options in ((), ("--all",), ("--list",), ("--json",)):
         assert reprieve("why", three, "--fail-on-kill", *options).returncode == 3
     assert reprieve("why", three, "--fail-on-kill", "--pid", "99").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("log", "status"),
+    [
+        ("027-memcg-no-killable-elided.log", 0),  # nobody was left to kill
+        ("lab/6.1.0-56-cloud-amd64__panic-on-oom.txt", 0),  # the machine was stopped instead
+        ("136-debian-postgres-head-only-6.16.log", 3),  # cut before it says who
+        ("lab/6.1.0-56-cloud-amd64__memcg.txt", 3),
+    ],
+)
+def test_an_event_in_which_nobody_was_killed_is_shown_and_is_no_kill(reprieve: Run, log: str, status: int) -> None:
+    for options in ((), ("--all",), ("--json",), ("--list",)):
+        done = reprieve("why", LOGS / log, "--fail-on-kill", *options)
+        assert done.returncode == status
+        assert done.stdout
+        assert "No OOM kill" not in done.stdout
+    followed = reprieve("why", "--follow", "--fail-on-kill", stdin=(LOGS / log).read_text())
+    assert followed.returncode == status
 
 
 def test_nothing_that_can_be_read_is_status_1_with_what_to_do(reprieve: Run) -> None:

@@ -1,7 +1,8 @@
 """The command line: arguments in, output and exit status out.
 
-Exit status: 0 looked, 1 a `Failure` (two lines: what, and what to do), 2 usage, 3 kills were found and `--fail-on-kill`
-was given, 4 a change was refused or rolled back, 5 not everything could be read. Only this file catches a `Failure`.
+Exit status: 0 looked, 1 a `Failure` (two lines: what, and what to do), 2 usage, 3 somebody was killed and
+`--fail-on-kill` was given, 4 a change was refused or rolled back, 5 not everything could be read. Only this file
+catches a `Failure`.
 """
 
 import os
@@ -52,14 +53,16 @@ def cli() -> None:
     """What Linux killed for memory, why, and what to do about it."""
 
 
-def _moment(_context: click.Context, _option: click.Parameter, text: str | None) -> float | None:
+def _moment(_context: click.Context, option: click.Parameter, text: str | None) -> float | None:
     if text is None:
         return None
-    from reprieve.machine.clock import parse_moment
+    from reprieve.machine.clock import FORMS, has_no_year, parse_moment, spelled
 
     moment = parse_moment(text)
     if moment is None:
-        raise click.BadParameter(f"{text!r} is no date: try 14:08, '2026-11-23 14:08', '2 h ago' or 'yesterday'")
+        raise click.BadParameter(f"{text!r} is no date: there are {FORMS}")
+    if has_no_year(text):
+        click.echo(f"reprieve: {option.opts[0]} is taken as {spelled(moment)}, the latest that is past", err=True)
     return moment
 
 
@@ -76,7 +79,7 @@ def _codes(_context: click.Context, _option: click.Parameter, begun: str) -> lis
 @click.option("--all", "every", is_flag=True, help="Explain every kill, the oldest first.")
 @click.option("--last", type=click.IntRange(1), metavar="N", help="Explain the newest N.")
 @click.option("--list", "listed", is_flag=True, help="One line for each kill.")
-@click.option("--since", callback=_moment, metavar="WHEN", help="Not before: a date, 14:08, '2 h ago', 'yesterday'.")
+@click.option("--since", callback=_moment, metavar="WHEN", help="Not before: a date, 'May 1 13:00', 14:08, '2 h ago'.")
 @click.option("--until", callback=_moment, metavar="WHEN", help="Not after.")
 @click.option("--pid", type=int, metavar="PID", help="Kills of this process.")
 @click.option("--name", metavar="NAME", help="Kills of processes whose name holds this.")
@@ -99,14 +102,15 @@ def _codes(_context: click.Context, _option: click.Parameter, begun: str) -> lis
     help="Replace names of hosts, processes, users and containers; well-known programs (java, mysqld) keep theirs.",
 )
 @click.option("--explain", "code", metavar="CODE", shell_complete=_codes, help="What a finding of this code means.")
-@click.option("--fail-on-kill", is_flag=True, help="Exit with status 3 if a kill is found.")
+@click.option("--fail-on-kill", is_flag=True, help="Exit with status 3 if somebody was killed.")
 @click.option("--pager/--no-pager", default=True, help="Show long output in a pager, on a terminal, or as it comes.")
 @click.pass_context
 def why(context: click.Context, /, sources: tuple[str, ...], code: str | None, **options: object) -> None:
     """Explain what was killed, why, and what to do.
 
-    SOURCE is a log file, a folder of logs, a compressed log, a sosreport, a .journal file, or `-` for standard input.
-    Without one: this machine's kernel buffer, journal and /var/log.
+    SOURCE is a log file, a folder of logs, a compressed log, a sosreport, a .journal file, what docker, podman, kubectl
+    or systemctl print of an end, or `-` for standard input. Without one: what is piped in; at a terminal, and with
+    /dev/null for input, this machine's kernel buffer, journal and /var/log.
     """
     _refuse_contradictions(options)
     from reprieve.why import Request, explain_code, perform, print_lines

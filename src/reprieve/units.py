@@ -50,6 +50,22 @@ def duration(seconds: float) -> str:
     return " ".join(parts[:2]) or f"{seconds:.1f} s"
 
 
+def utc(seconds: float) -> str:
+    """Seconds since 1970 as a date. Days are those of the Gregorian calendar, counted from 1 March of the year 0.
+
+    >>> utc(1795442922.5), utc(0), utc(951782399)
+    ('2026-11-23 14:08:42 UTC', '1970-01-01 00:00:00 UTC', '2000-02-28 23:59:59 UTC')
+    """
+    count, second = divmod(int(seconds), 86400)
+    era, day = divmod(count + 719468, 146097)
+    year = (day - day // 1460 + day // 36524 - day // 146096) // 365
+    day -= 365 * year + year // 4 - year // 100
+    month = (5 * day + 2) // 153
+    day += 1 - (153 * month + 2) // 5
+    year, month = year + era * 400 + (month > 9), month + (3 if month < 10 else -9)
+    return f"{year:04}-{month:02}-{day:02} {second // 3600:02}:{second // 60 % 60:02}:{second % 60:02} UTC"
+
+
 def parse_size(text: str) -> int | None:
     """Bytes as people write them; None if it is no size. K is 1024, as for systemd and Docker.
 

@@ -5,16 +5,17 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from reprieve.machine.events import HISTORY, Wanted, retell, stream, tell, watch
 from reprieve.machine.host import Identity, become_expendable, identify, room_for_a_process
-from reprieve.machine.reader import Event
-from reprieve.machine.source import Block, Source, shown
+from reprieve.machine.reader import NO_KERNEL_LOG, Event
+from reprieve.machine.source import NOTHING_READ, Block, Source, shown
 from reprieve.model.ending import Ending
 from reprieve.model.finding import Failure, Gap, quote
 from reprieve.model.oom import AllocationFailure, OomReport, OomSummary
 from reprieve.model.snapshot import Snapshot
+from reprieve.oom.same import NODE_AGENTS
 from reprieve.rules import diagnose
 
 FOUND, INCOMPLETE = 3, 5
@@ -66,16 +67,18 @@ def perform(request: Request) -> int:
         places = tuple(source.name for source in sources)
         told = tell(sources, wanted, most, gaps, ended=ended)
     found = [summary for summary in told.history if wanted(summary)]
-    snapshot = hide(
-        replace(
-            told,
-            history=tuple(found) if request.listed else told.history[-HISTORY:],
+    answered = replace(told, history=tuple(found) if request.listed else told.history[-HISTORY:])
+    if kept is None:
+        answered = replace(
+            answered,
+            ooms=tuple(_dated(request, oom, identity) for oom in answered.ooms),
+            history=tuple(_dated(request, summary, identity) for summary in answered.history),
         )
-    )
+    snapshot = hide(answered)
     undated = _count_undated(request, chain(found, told.allocation_failures, told.endings), identity)
     snapshot = replace(snapshot, gaps=(*snapshot.gaps, *_undated(request, undated)))
     proven = any(ending.oom_killed for ending in snapshot.endings)
-    status = _status(request, bool(found) or proven, told.gaps)
+    status = _status(request, any(map(_is_kill, found)) or proven, told.gaps)
     if request.listed:
         lines = _listing(request, snapshot)
         if told.history and not found and not request.as_json:
@@ -84,10 +87,34 @@ def perform(request: Request) -> int:
         lines = _explanation(request, snapshot)
     else:
         lines = chain(_nothing(request, told, places), _explanation(request, snapshot))
-    if _EMPTY in told.gaps and not (request.as_json or request.listed):
-        lines = chain(("Standard input is empty. This is of the machine itself:", ""), lines)
     _print(request, chain(lines, _end(request, len(found), status)))
     return status
+
+
+_Dated = TypeVar("_Dated", OomReport, OomSummary)
+
+
+def _dated(request: Request, event: _Dated, identity: Identity) -> _Dated:
+    """The same; of this machine's own logs with a date that people read, and how long ago that was."""
+    of_this_boot = event.boot_id is not None and event.boot_id == identity.boot_id
+    moment = _moment(event, identity) if of_this_boot or _is_of_this_machine(request) else None
+    if moment is None:
+        return event
+    from time import time
+
+    from reprieve.machine.clock import spelled, was_suspended
+    from reprieve.units import duration
+
+    text = event.stamp.text
+    if text is None or text.replace(".", "").isdecimal():
+        text = f"about {spelled(moment)}" if text is None and was_suspended() else spelled(moment)
+    if isinstance(event, OomReport) and not request.as_json and (ago_s := time() - moment) >= 0:
+        text = f"{text}, {duration(ago_s)} ago"
+    return replace(event, stamp=replace(event.stamp, text=text))
+
+
+def _is_of_this_machine(request: Request) -> bool:
+    return not request.sources and request.origin is None and not _is_given()
 
 
 def explain_code(code: str) -> str:
@@ -133,24 +160,21 @@ def _refuse_snapshots(paths: Iterable[str]) -> None:
 def _sources(request: Request, identity: Identity) -> tuple[list[Source], list[Gap]]:
     from reprieve.machine.log import named, of_this_machine
 
-    if not request.sources and (piped := _piped_in()) is not None:
-        sources, gaps = [piped], list[Gap]()
-    elif request.sources:
+    if not _is_of_this_machine(request):
         _refuse_snapshots(request.sources)
-        sources, gaps = named(request.sources, identity)
+        sources, gaps = named(request.sources or ("-",), identity)
     else:
         sources, gaps = of_this_machine(identity)
-        if _is_given():  # read to its end, and empty: what should have written there may have failed
-            gaps.append(_EMPTY)
     if os.isatty(2):
         sources = [source._replace(blocks=_with_progress(source)) for source in sources]
     return sources, gaps
 
 
 def _is_given() -> bool:
-    """`dmesg | reprieve why` and `reprieve why < kern.log` mean what they say.
+    """`dmesg | reprieve why` and `reprieve why < kern.log` mean what they say, also where nothing comes.
 
-    A socket does not: `ssh host reprieve why` has one, and nobody would write to it.
+    /dev/null does not, nor a socket: `ssh host reprieve why` has one, and nobody would write to it. Then, and at a
+    terminal, this machine is looked at.
     """
     import stat
 
@@ -159,27 +183,6 @@ def _is_given() -> bool:
     except OSError:  # closed
         return False
     return stat.S_ISFIFO(mode) or stat.S_ISREG(mode)
-
-
-def _piped_in() -> Source | None:
-    """Standard input that nobody named, if anything is in it: cron and runners give an empty pipe."""
-    if not _is_given():
-        return None
-    from reprieve.machine.log import told_if_no_log
-    from reprieve.machine.source import stdin_source
-
-    source = stdin_source()
-    unseen: list[Gap] = []
-    rest = source.blocks(unseen)
-    first = next(rest, None)
-    if first is None and not unseen:
-        return None
-
-    def blocks(gaps: list[Gap]) -> Iterator[Block]:
-        yield from chain(() if first is None else (first,), rest)
-        gaps += unseen
-
-    return told_if_no_log(source._replace(blocks=blocks))
 
 
 def _with_progress(source: Source) -> Callable[[list[Gap]], Iterator[Block]]:
@@ -219,8 +222,7 @@ def _wanted(request: Request, identity: Identity, present_boot: str | None) -> W
             moment = _moment(event, identity)
             if moment is not None and not (request.since or 0) <= moment <= (request.until or float("inf")):
                 return False
-        victims = event.victims if isinstance(event, OomSummary) else ()
-        if request.pid is not None and all(pid != request.pid for pid, _ in victims):
+        if request.pid is not None and request.pid not in _pids(event):
             return False
         if request.name is not None and all(request.name not in (comm or "") for comm in _processes(event)):
             return False
@@ -255,15 +257,21 @@ def _boot_id(event: OomSummary | OomReport | AllocationFailure | Ending, identit
             return None
 
 
+def _pids(event: OomSummary | AllocationFailure | Ending) -> tuple[int | None, ...]:
+    if isinstance(event, OomSummary):
+        return tuple(pid for pid, _ in event.victims)
+    return (event.pid,) if isinstance(event, Ending) else ()
+
+
 def _processes(event: OomSummary | AllocationFailure | Ending) -> tuple[str | None, ...]:
-    """The names of processes it is about; a manager's status tells none."""
+    """The names of processes it is about; of managers only some name them."""
     match event:
         case OomSummary():
             return tuple(comm for _, comm in event.victims)
         case AllocationFailure():
             return (event.comm,)
         case Ending():
-            return ()
+            return (event.name,) if event.manager in ("earlyoom", *NODE_AGENTS) else ()
 
 
 def _groups(event: OomSummary | AllocationFailure | Ending) -> tuple[str | None, ...]:
@@ -350,23 +358,36 @@ def _nothing(request: Request, told: Snapshot, places: Sequence[str]) -> Iterato
         return
     if told.history:
         yield f"None of the {len(told.history)} events found is one that was asked for; --list alone shows them."
+        return
+    unseen = {gap.place for gap in told.gaps if gap.hides}
+    looked = [place for place in places if place not in unseen]
+    if not looked:
+        yield _unknown(request, told.gaps, places)
     elif request.redact:
         yield "No OOM kill by the kernel in what could be read."
+    elif told.endings:  # a manager's words are no log, and its flag may be false though the kernel killed
+        yield f"Nothing in {_names(request, looked)} proves an OOM kill; the kernel log of its host would tell."
     else:
-        from reprieve.show.escape import markdown, plain
+        yield f"No OOM kill by the kernel in {_names(request, looked)}."
 
-        words = markdown if request.markdown else plain
-        unseen = {gap.place for gap in told.gaps if gap.hides}
-        looked = [place for place in places if place not in unseen]
-        if not looked:
-            yield "No log could be read: whether the kernel killed is not known."
-            return
-        names = [words(quote(place)) for place in looked[: len(looked) if len(looked) < 6 else 4]]
-        others = f" and {len(looked) - len(names)} others" if len(names) < len(looked) else ""
-        if told.endings:  # a manager's words are no log, and its flag may be false though the kernel killed
-            yield f"Nothing in {', '.join(names)}{others} proves an OOM kill; the kernel log of its host would tell."
-        else:
-            yield f"No OOM kill by the kernel in {', '.join(names)}{others}."
+
+def _unknown(request: Request, gaps: Iterable[Gap], places: Sequence[str]) -> str:
+    """Silence of what is no kernel log must not look like health."""
+    reasons = {gap.reason for gap in gaps if gap.hides}
+    if any(reason.startswith(NO_KERNEL_LOG) for reason in reasons):
+        where = "what was given" if request.redact else _names(request, places)
+        said = f"There is no kernel log in {where}"
+    else:
+        said = "Nothing was read from standard input" if NOTHING_READ in reasons else "No log could be read"
+    return f"{said}: whether the kernel killed is not known."
+
+
+def _names(request: Request, places: Sequence[str]) -> str:
+    from reprieve.show.escape import markdown, plain
+
+    words = markdown if request.markdown else plain
+    shown = [words(quote(place)) for place in places[: len(places) if len(places) < 6 else 4]]
+    return ", ".join(shown) + (f" and {len(places) - len(shown)} others" if len(shown) < len(places) else "")
 
 
 def _end(request: Request, events: int, status: int) -> Iterator[str]:
@@ -385,19 +406,25 @@ def _tell_all(
     gaps: list[Gap],
 ) -> int:
     events = undated = 0
-    proven = False
+    told = proven = False
 
     def lines() -> Iterator[str]:
-        nonlocal events, undated, proven
+        nonlocal events, undated, told, proven
         for event, history in stream(sources, wanted, gaps):
             undated += _count_undated(request, (event,), identity)
             events += isinstance(event, OomReport)
-            proven = proven or isinstance(event, OomReport) or (isinstance(event, Ending) and event.oom_killed is True)
+            told = told or isinstance(event, OomReport) or (isinstance(event, Ending) and event.oom_killed is True)
+            proven = proven or _is_kill(event)
+            event = _dated(request, event, identity) if isinstance(event, OomReport) else event
             yield from _explained(request, event, history, hide)
-        if not events and not proven and not request.as_json:
-            yield "No OOM kill by the kernel in what could be read, or none that was asked for."
-        unseen = hide(Snapshot(gaps=tuple(gaps)))
-        yield from _explanation(request, replace(unseen, gaps=(*unseen.gaps, *_undated(request, undated))))
+        if not told and not request.as_json:
+            unseen = {gap.place for gap in gaps if gap.hides}
+            if all(source.name in unseen for source in sources):
+                yield _unknown(request, gaps, [source.name for source in sources])
+            else:
+                yield "No OOM kill by the kernel in what could be read, or none that was asked for."
+        last = hide(Snapshot(gaps=tuple(gaps)))
+        yield from _explanation(request, replace(last, gaps=(*last.gaps, *_undated(request, undated))))
         yield from _end(request, events, _status(request, proven, gaps))
 
     _print(request, lines())
@@ -437,6 +464,7 @@ def _follow(
     if os.isatty(2):
         print("Waiting for kills; Ctrl-C ends it.", file=sys.stderr)
     events = undated = shown_gaps = 0
+    killed = False
     # A pipe is read from its start; of what grows, lines are counted from those that are new.
     source = name if path == "-" else f"{name} (new lines)"
     arriving = watch(follow(path, gaps), source, wanted, gaps, identity.boot_id if kernel else None)
@@ -445,14 +473,16 @@ def _follow(
         if happened is not None:
             event, history = happened
             events += isinstance(event, OomReport)
+            killed = killed or _is_kill(event)
             undated += _count_undated(request, (event,), identity)
+            event = _dated(request, event, identity) if isinstance(event, OomReport) else event
             lines = _explained(request, event, history, hide)
         unseen, shown_gaps = gaps[shown_gaps:], len(gaps)
         if unseen:
             lines = chain(lines, _explanation(request, hide(Snapshot(gaps=tuple(unseen)))))
         if not _print(request, lines):
             break
-    status = _status(request, events > 0, gaps)
+    status = _status(request, killed, gaps)
     last = hide(Snapshot(gaps=tuple(gaps[shown_gaps:])))
     last = replace(last, gaps=(*last.gaps, *_undated(request, undated)))
     _print(request, chain(_explanation(request, last), _end(request, events, status)))
@@ -542,10 +572,19 @@ def colour() -> bool:
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
+def _is_kill(event: Event | OomSummary) -> bool:
+    """Was somebody killed? A report whose end is not in the text counts: it is not known that nobody was."""
+    match event:
+        case OomReport() | OomSummary():
+            spared = event.no_killable or bool(event.panic)
+            return bool(event.kills if isinstance(event, OomReport) else event.victims) or not spared
+        case Ending():
+            return event.oom_killed is True
+        case _:
+            return False
+
+
 def _status(request: Request, found: bool, gaps: Sequence[Gap]) -> int:
     if found and request.fail_on_kill:
         return FOUND
     return INCOMPLETE if any(gap.hides for gap in gaps) else 0
-
-
-_EMPTY = Gap(place="stdin", reason="is empty; this machine was looked at", hides=False)

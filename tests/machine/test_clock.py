@@ -1,16 +1,33 @@
 """What people mean by a moment, and what logs do."""
 
+import re
 import time
 from datetime import datetime, timedelta
 
 import pytest
 
-from reprieve.machine.clock import moment_of, parse_moment
+from reprieve.machine.clock import FORMS, has_no_year, moment_of, parse_moment, spelled
 from reprieve.model.oom import Stamp
 
 
 @pytest.mark.parametrize(
-    "text", ["", "soon", "tomorrow", "2026-13-01", "2026-02-30", "5 parsecs ago", "-1 h", "25:00", "14:60"]
+    "text",
+    [
+        "",
+        "soon",
+        "tomorrow",
+        "2026-13-01",
+        "2026-02-30",
+        "5 parsecs ago",
+        "25:00",
+        "14:60",
+        "Feb 30",
+        "Foo 1",
+        "now 14:08",
+        "yesterday 25:00",
+        "1 month ago",
+        "@",
+    ],
 )
 def test_what_is_no_moment_is_none(text: str) -> None:
     assert parse_moment(text) is None
@@ -23,6 +40,15 @@ def test_what_is_no_moment_is_none(text: str) -> None:
         ("2026-11-23 14:08", datetime(2026, 11, 23, 14, 8).timestamp()),
         ("2026-11-23T14:08:09+00:00", 1795442889.0),
         ("2026-11-23T14:08:09Z", 1795442889.0),
+        ("2026-11-23t14:08:09z", 1795442889.0),
+        ("2026-11-23 14:08:09 UTC", 1795442889.0),
+        ("2026/11/23 14:08", datetime(2026, 11, 23, 14, 8).timestamp()),
+        ("Nov 23 14:08:09 2025", datetime(2025, 11, 23, 14, 8, 9).timestamp()),
+        ("Mon Nov 23 14:08:09 2025", datetime(2025, 11, 23, 14, 8, 9).timestamp()),  # dmesg -T
+        ("Sun 23 Nov 2025 14:08:09", datetime(2025, 11, 23, 14, 8, 9).timestamp()),
+        ("November 23, 2025", datetime(2025, 11, 23).timestamp()),
+        ("23 Nov 2026 14:08:09 UTC", 1795442889.0),
+        ("@1795442889", 1795442889.0),
     ],
 )
 def test_a_date_is_of_this_machines_zone_unless_it_says_another(text: str, expected: float) -> None:
@@ -39,7 +65,19 @@ def test_a_time_alone_is_the_latest_that_is_past(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "ago_s"), [("2 h ago", 7200), ("90 min", 5400), ("3d ago", 259200), ("1 week ago", 604800), ("now", 0)]
+    ("text", "ago_s"),
+    [
+        ("2 h ago", 7200),
+        ("90 min", 5400),
+        ("3d ago", 259200),
+        ("1 week ago", 604800),
+        ("now", 0),
+        ("2 hours ago", 7200),
+        ("-1h", 3600),
+        ("-90min", 5400),
+        ("1h 30min ago", 5400),
+        ("an hour ago", 3600),
+    ],
 )
 def test_a_while_ago_counts_from_now(text: str, ago_s: float) -> None:
     moment = parse_moment(text)
@@ -52,6 +90,36 @@ def test_yesterday_begins_at_midnight() -> None:
     assert moment is not None
     assert datetime.fromtimestamp(moment).hour == 0
     assert moment < (parse_moment("today") or 0)
+
+
+def test_a_day_may_have_a_time() -> None:
+    moment = parse_moment("yesterday 14:08")
+    assert moment == (parse_moment("yesterday") or 0) + 14 * 3600 + 8 * 60
+
+
+@pytest.mark.parametrize(
+    "text", ["May 1 13:00", "1 May 13:00", "Dec 31", "jan 1 00:00:00", "Fri Nov 27 14:08:22", "Feb 29"]
+)
+def test_a_moment_without_a_year_is_of_the_latest_that_is_past(text: str) -> None:
+    moment = parse_moment(text)
+    assert moment is not None
+    assert has_no_year(text)
+    day = datetime.fromtimestamp(moment)
+    assert moment <= time.time()
+    following = day.replace(year=day.year + (4 if text == "Feb 29" else 1))
+    assert following > datetime.now() or text == "Feb 29"
+    assert spelled(moment).startswith(f"{day.year}-{day.month:02}-{day.day:02} ")
+
+
+@pytest.mark.parametrize("text", ["2026-11-23", "yesterday", "14:08", "-1h", "Nov 23 14:08:09 2025", "soon"])
+def test_of_what_has_a_year_or_needs_none_nothing_is_to_be_said(text: str) -> None:
+    assert not has_no_year(text)
+
+
+def test_every_form_that_is_offered_is_one() -> None:
+    forms = re.findall("'([^']+)'", FORMS)
+    assert len(forms) > 8
+    assert all(parse_moment(form) is not None for form in forms)
 
 
 def test_a_stamp_without_a_date_is_no_moment() -> None:

@@ -97,6 +97,28 @@ def test_two_kills_with_equal_sizes_in_one_source_are_two() -> None:
     assert len(tell([source(once + once.replace(b"700.0", b"1900.0"))], everything, 5).history) == 2
 
 
+def test_a_report_that_stands_twice_in_one_source_is_one_kill() -> None:
+    asked = b"[ 700.000000] leak invoked oom-killer: gfp_mask=0xcc0(GFP_KERNEL), order=0, oom_score_adj=0\n"
+    log = asked + kills(7) + b"[ 701.000000] usb 1-1: new\n"
+    two_logs = log * 2
+    (only,) = tell([source(two_logs)], everything, 5).history
+    assert (only.line, only.also_in) == (1, ())
+    assert len(tell([source(two_logs)], everything, 5).ooms) == 1
+    assert len([*stream([source(two_logs)], everything, [])]) == 1
+    assert len(tell([source(log + log.replace(b"700.000000", b"700.000001"))], everything, 5).history) == 2
+    dated = b"Nov 23 14:08:41 lab kernel: "
+    unproven = dated + asked.partition(b"] ")[2] + dated + kills(7)
+    assert len(tell([source(unproven * 2)], everything, 5).history) == 2  # the date of a whole second proves nothing
+
+
+def test_the_formats_of_one_journal_that_prove_the_moment_tell_of_one_kill() -> None:
+    text = (LOGS / "lab" / "6.1.0-56-cloud-amd64__systemd-journal-formats.out.txt").read_bytes()
+    parts = dict(part.split(b"\n", 1) for part in text.split(b"##### ")[1:])
+    one, other = (parts[f"journalctl -k -o {name}".encode()] for name in ("short-monotonic", "json"))
+    alone = [summary.victims for summary in tell([source(one)], everything, 9).history]
+    assert [summary.victims for summary in tell([source(one + other)], everything, 9).history] == alone
+
+
 def test_a_log_of_one_kill_again_and_again_is_counted_and_known_again(monkeypatch: pytest.MonkeyPatch) -> None:
     compared = 0
     may_be_one = events._may_be_one
@@ -108,8 +130,8 @@ def test_a_log_of_one_kill_again_and_again_is_counted_and_known_again(monkeypatc
 
     monkeypatch.setattr(events, "_may_be_one", counted)
     asked = b"[ 700.000000] leak invoked oom-killer: gfp_mask=0xcc0(GFP_KERNEL), order=0, oom_score_adj=0\n"
-    again = (asked + kills(7)) * 500
-    later = again.replace(b"[ 700.", b"[ 900.")
+    again = b"".join((asked + kills(7)).replace(b"700.000000", b"%d.000000" % (700 + 5 * at)) for at in range(500))
+    later = again.replace(b".000000]", b"999.000000]")
     one, same, other = source(again, "a", 1.0), source(again, "b", 2.0), source(later, "c", 3.0)
     assert [len(summary.also_in) for summary in tell([one, same], everything, 1).history] == [1] * 500
     assert compared == 500

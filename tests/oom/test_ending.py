@@ -25,9 +25,7 @@ def ending(name: str) -> Ending:
     return only
 
 
-@pytest.mark.parametrize(
-    "name", ["k8s-events.json", "k8s-node.json", "docker-stats-api-live.json", "guide-snippets.log", "README.md"]
-)
+@pytest.mark.parametrize("name", ["k8s-node.json", "docker-stats-api-live.json", "guide-snippets.log", "README.md"])
 def test_what_tells_of_no_end_gives_none(name: str) -> None:
     assert endings(name) == ()
 
@@ -148,6 +146,55 @@ def test_several_pods_of_a_list_are_all_told() -> None:
     pods = [json.loads((CAPTURES / f"k8s-pod-oomkilled-{name}.json").read_text()) for name in ("never", "crashloop")]
     told = read_endings(json.dumps({"kind": "List", "items": pods}))
     assert [end.pod for end in told] == ["hog", "loop"]
+
+
+def test_a_kubelets_events_tell_of_each_kill_once() -> None:
+    told = endings("k8s-events.json")
+    assert {(one.manager, one.node, one.name, one.reason, one.oom_killed) for one in told} == {
+        ("kubelet", "lab-node", "hog", "SystemOOM", True)
+    }
+    pids = [11213, 12964, 13182, 13376, 13646, 13721, 13798, 13875, 21596, 9254]
+    assert [one.pid for one in told] == pids
+    assert [one.state_reason for one in told if one.state_reason] == ["combined from similar events"]
+    assert {one.finished.text for one in told if one.finished} == {"2026-11-23T14:11:44Z", "2026-11-23T14:11:46Z"}
+
+
+def test_rows_of_events_tell_which_node_and_which_process() -> None:
+    described = endings("k8s-describe-node.txt")
+    assert [(one.node, one.name, one.pid) for one in described] == [
+        ("node-9f4e", None, None),
+        ("node-9f4e", "stress ng", 470521),
+    ]
+    listed = [one for one in endings("k8s-get-events.txt") if one.reason != "Evicted"]
+    assert [(one.manager, one.node, one.name, one.pid, one.line) for one in listed] == [
+        ("kubelet", "node-9f4e", "stress", 470521, 3),
+        ("node-problem-detector", "node-9f4e", "stress", 68061, 5),
+    ]
+
+
+def test_an_eviction_is_none_of_the_kernels_kills_however_it_is_told() -> None:
+    (described,) = endings("k8s-describe-evicted.txt")
+    words = (
+        "The node was low on resource: memory. Container crawler was using 9402820Ki, which exceeds its request of 7G."
+    )
+    pod = {"metadata": {"name": "crawler-79f7cbc6cf-rzck9", "namespace": "prod"}, "spec": {"nodeName": "node-35dd7b4d"}}
+    status = {"phase": "Failed", "reason": "Evicted", "message": words, "qosClass": "Burstable"}
+    (as_json,) = read_endings(json.dumps(pod | {"status": status}))
+    (row,) = read_endings(
+        "NAMESPACE   NAME   READY   STATUS\nprod   crawler-79f7cbc6cf-rzck9   0/1   Evicted   0   3d\n"
+    )
+    for told in (described, as_json, row):
+        assert (told.manager, told.pod, told.namespace) == ("kubernetes", "crawler-79f7cbc6cf-rzck9", "prod")
+        assert (told.reason, told.oom_killed) == ("Evicted", None)
+    assert (described.state_reason, as_json.state_reason, row.state_reason) == (words, words, None)
+    assert (described.node, as_json.node) == ("node-35dd7b4d", "node-35dd7b4d")
+    listed = [one for one in endings("k8s-get-events.txt") if one.reason == "Evicted"]
+    assert [(one.pod, one.line) for one in listed] == [("worker-0", 6), ("worker-1", 8)]
+
+
+@pytest.mark.parametrize("text", ["He was Evicted in 2019", "SystemOOM", "Warning  SystemOOM  node/a  and so on"])
+def test_words_of_kubelets_in_a_sentence_tell_of_nothing(text: str) -> None:
+    assert read_endings(text) == ()
 
 
 def test_systemctl_show_and_status_tell_one_unit_alike() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from reprieve.machine.events import summarise, tell
 from reprieve.machine.source import file_source
+from reprieve.model.ending import Ending
 from reprieve.model.oom import AllocationFailure, OomReport
 from reprieve.model.snapshot import Snapshot
 from reprieve.oom.ending import read_endings
@@ -49,6 +50,36 @@ CASES = {
             (_LAB + "systemd-journal-formats.out.txt", "the kernel's own words of it are there"),
         ),
         lives=("the container's id leads to the kill in its host's log",),
+    ),
+    "told-by-node-agent": Cases(
+        speaks=(_PASTED + "k8s-events.json", _PASTED + "k8s-describe-node.txt", _PASTED + "k8s-get-events.txt"),
+        silent=(
+            (_PASTED + "k8s-pod-oomkilled-never.json", "a pod's own status"),
+            (_PASTED + "k8s-describe-loop.txt", "a pod's events, none of its node"),
+        ),
+    ),
+    "evicted": Cases(
+        speaks=(_PASTED + "k8s-describe-evicted.txt", _PASTED + "k8s-get-events.txt"),
+        silent=((_PASTED + "k8s-pod-oomkilled-never.json", "the kernel's kill at the limit of a container"),),
+    ),
+    "manager-agrees": Cases(
+        speaks=(
+            _PASTED + "docker-inspect-oom-pid1.json + captures/dmesg-docker-oom.txt",
+            _PASTED + "docker-inspect-oom-restarts.json + captures/dmesg-docker-oom.txt",
+            _PASTED + "k8s-events.json + captures/dmesg-docker-oom.txt",
+        ),
+        silent=(
+            (_PASTED + "k8s-pod-oomkilled-crashloop.json + captures/dmesg-k8s-oom.txt", "kills of other pods"),
+            (_PASTED + "podman-inspect-oom-runc.json + captures/dmesg-podman-oom.txt", "this Podman denies it"),
+            (_PASTED + "podman5-inspect-oom-runc.json + captures/dmesg-podman-oom.txt", "another container"),
+        ),
+    ),
+    "manager-differs": Cases(
+        speaks=(_PASTED + "podman-inspect-oom-runc.json + captures/dmesg-podman-oom.txt",),
+        silent=(
+            (_PASTED + "docker-inspect-oom-pid1.json + captures/dmesg-docker-oom.txt", "both say so"),
+            (_PASTED + "docker-inspect-137-not-oom.json + captures/dmesg-docker-oom.txt", "another container"),
+        ),
     ),
     "killed-by-daemon": Cases(
         speaks=(_LAB + "systemd-systemd-oomd.out.txt", _LAB + "systemd-earlyoom.out.txt"),
@@ -401,15 +432,23 @@ CASES = {
 
 @cache
 def snapshot(log: str) -> Snapshot:
-    """All that one log tells."""
-    text = (LOGS / log).read_text(encoding="utf-8", errors="backslashreplace")
-    found = tuple(read_reports(text, log))
-    ooms = tuple(event for event in found if isinstance(event, OomReport))
-    failures = tuple(event for event in found if isinstance(event, AllocationFailure))
+    """All that one log tells; or a status and a log that were given together: "STATUS + LOG"."""
+    ooms: list[OomReport] = []
+    failures: list[AllocationFailure] = []
+    endings: list[Ending] = []
+    names = log.split(" + ")
+    for name in names:
+        text = (LOGS / name).read_text(encoding="utf-8", errors="backslashreplace")
+        for event in read_reports(text, name):
+            if isinstance(event, OomReport):
+                ooms.append(event)
+            else:
+                failures.append(event)
+        endings += (replace(ending, source=name) for ending in read_endings(text))
     return Snapshot(
-        ooms=ooms,
+        ooms=tuple(ooms),
         history=tuple(map(summarise, ooms)),
-        log_ends=tell([file_source(str(LOGS / log))], lambda _event: True, 1).log_ends,
-        allocation_failures=failures,
-        endings=tuple(replace(ending, source=log) for ending in read_endings(text)),
+        log_ends=tell([file_source(str(LOGS / names[-1]))], lambda _event: True, 1).log_ends,
+        allocation_failures=tuple(failures),
+        endings=tuple(endings),
     )

@@ -7,7 +7,7 @@ from itertools import chain, islice
 from time import monotonic
 from typing import TypeVar
 
-from reprieve.machine.reader import Event, Passage, forgery, is_forged, read_briefly, read_source
+from reprieve.machine.reader import Event, Passage, forgery, is_forged, read_briefly, read_source, read_statuses
 from reprieve.machine.source import Block, Source
 from reprieve.model.ending import Ending
 from reprieve.model.finding import Gap
@@ -16,6 +16,7 @@ from reprieve.model.snapshot import Snapshot
 from reprieve.oom.lines import host, read_lines, stamp
 from reprieve.oom.moments import elapsed_s
 from reprieve.oom.report import EventReader
+from reprieve.oom.same import Statuses
 
 HISTORY = 256  # how many events before one are looked at to say how often it happens: a bound, so time stays linear
 REMEMBERED = 20_000  # events of one source: a log that is nothing but kill lines must not fill the memory
@@ -27,6 +28,7 @@ _SAME_MOMENT_S = 2.0  # two clocks of one kernel line: printk's own stamp and th
 
 _Key = tuple[object, ...]
 _When = tuple[float, int]  # a moment; where sources tell none, the place of the source in the order of their dates
+_Rank = tuple[bool, float, int]  # is it of a workload whose status was given too; then its moment
 _Told = TypeVar("_Told", OomReport, AllocationFailure)
 Wanted = Callable[[OomSummary | AllocationFailure | Ending], bool]
 Seen = tuple[Event, deque[OomSummary]]  # an event, and those before it with itself, at most `HISTORY`
@@ -37,33 +39,40 @@ def tell(
 ) -> Snapshot:
     """The newest `most` events that are wanted, and what is known of all kills. Every source is read once.
 
-    `ended`: rather those whose end is told than a later one that was cut off: it would explain nothing.
+    `ended`: rather those whose end is told than a later one that was cut off: it would explain nothing. And where the
+    status of a container or pod is among the sources, rather the kill of that one than a later one.
 
     Those that prove their boot are read first: what others hold too is known as what it is from the beginning.
     """
     seen = _Seen()
     all_gaps = list(gaps)
     endings: list[Ending] = []
-    ooms: list[tuple[_When, OomReport]] = []
-    failures: list[tuple[_When, AllocationFailure]] = []
+    named = _statuses(sources) if ended else Statuses()  # with a status its kill is meant, rather than the newest
+    ooms: list[tuple[_Rank, OomReport]] = []
+    failures: list[tuple[_Rank, AllocationFailure]] = []
     by_date = _newest_first(sources)
     tails = [_Tail(source) for source in by_date]
     for at, (age, source) in enumerate(sorted(enumerate(by_date), key=lambda aged: _proof(aged[1]))):
         when = _dating(source, -age, alone=len(sources) == 1)
-        newest: deque[tuple[_When, OomReport, Passage]] = deque(maxlen=most)
-        refused: deque[tuple[_When, AllocationFailure, Passage]] = deque(maxlen=most)
+        newest: deque[tuple[_Rank, OomReport, Passage]] = deque(maxlen=most)
+        refused: deque[tuple[_Rank, AllocationFailure, Passage]] = deque(maxlen=most)
         for told in read_briefly(source._replace(blocks=tails[age].blocks), all_gaps):
             if isinstance(told, Ending):
                 if wanted(told):
                     endings.append(told)
+                    if ended:
+                        named.add(told)
                 continue
             event, passage = told
             moment = when(event)
             if isinstance(event, AllocationFailure):
                 if wanted(event):
-                    refused.append((moment, event, passage))
-            elif seen.add(event, at, moment, wanted) and not (ended and newest and not _has_end(event)):
-                newest.append((moment, event, passage))
+                    refused.append(((False, *moment), event, passage))
+            elif seen.add(event, at, moment, wanted):
+                meant = named.tell_of(event)
+                if newest and ((newest[-1][0][0] and not meant) or (ended and not _has_end(event))):
+                    continue
+                newest.append(((meant, *moment), event, passage))
         ooms = _newest(ooms, newest, most)
         failures = _newest(failures, refused, most)
     if seen.forgotten:
@@ -77,6 +86,15 @@ def tell(
         endings=tuple(endings),
         gaps=tuple(all_gaps),
     )
+
+
+def _statuses(sources: Sequence[Source]) -> Statuses:
+    """What small files among several sources tell of ends: known before the logs are read."""
+    found = Statuses()
+    for source in sources if len(sources) > 1 else ():
+        for ending in read_statuses(source) if source.kind == "file" and source.named else ():
+            found.add(ending)
+    return found
 
 
 def retell(told: Snapshot, wanted: Wanted, most: int, place: str, *, ended: bool = False) -> Snapshot:
@@ -183,10 +201,10 @@ def _dating(source: Source, place: int, *, alone: bool) -> Callable[[OomReport |
 
 
 def _newest(
-    kept: list[tuple[_When, _Told]], more: Iterable[tuple[_When, _Told, Passage]], most: int
-) -> list[tuple[_When, _Told]]:
+    kept: list[tuple[_Rank, _Told]], more: Iterable[tuple[_Rank, _Told, Passage]], most: int
+) -> list[tuple[_Rank, _Told]]:
     """The newest of both, oldest first; of the new ones those that stay are read whole."""
-    both: list[tuple[_When, _Told, Passage | None]] = [(when, event, None) for when, event in kept]
+    both: list[tuple[_Rank, _Told, Passage | None]] = [(when, event, None) for when, event in kept]
     both += more
     newest = deque(sorted(both, key=lambda told: told[0]), maxlen=most)
     return [(when, event if passage is None else passage.read(event)) for when, event, passage in newest]
@@ -306,7 +324,7 @@ class _Entry:
 class _Seen:
     """All events so far, each once: the kernel's buffer, the journal and /var/log hold the same kill.
 
-    Sources come one after the other.
+    Sources come one after the other. One of them may hold a kill twice: two logs put into one file.
     """
 
     def __init__(self) -> None:
@@ -323,6 +341,11 @@ class _Seen:
             self.elsewhere.clear()
         summary, key = summarise(oom), _key(oom)
         alike = self.entries.setdefault(key, {})
+        for entry in islice(reversed(alike.get(source, ())), _ALIKE):
+            if _is_printed_again(entry.summary, summary):
+                entry.summary = replace(_merged(entry.summary, summary), also_in=entry.summary.also_in)
+                self.newest = None
+                return False
         if key not in self.elsewhere and alike.keys() - {source}:
             others = (entries for origin, entries in alike.items() if origin != source)
             self.elsewhere[key] = deque(chain.from_iterable(others))
@@ -377,6 +400,17 @@ def _merged(one: OomSummary, other: OomSummary) -> OomSummary:
         boot_id=one.boot_id or other.boot_id,
         also_in=(*one.also_in, other.source),
     )
+
+
+def _is_printed_again(one: OomSummary, other: OomSummary) -> bool:
+    """Of two that are alike in one source: nobody is killed twice at one microsecond. Coarser dates prove nothing."""
+    since, also_since = one.stamp.uptime_s, other.stamp.uptime_s
+    at, also_at = one.stamp.wall_s, other.stamp.wall_s
+    if since is not None and also_since is not None:
+        at_once = since == also_since
+    else:
+        at_once = at is not None and at == also_at and not at.is_integer()
+    return at_once and bool(one.victims) and _may_be_one(one, other)
 
 
 def _may_be_one(one: OomSummary, other: OomSummary) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from reprieve.machine.host import Identity
 from reprieve.machine.source import (
+    NOTHING_READ,
     Block,
     Source,
     file_source,
@@ -74,13 +75,17 @@ def told_if_no_log(source: Source) -> Source:
             yield block
         if reason is not None and len(gaps) == gaps_before:  # else what was in the way is told already
             hint = _A_LOG if reason == "is no text" else _ROTATIONS if source.kind == "file" else _WRITER
+            reason = NOTHING_READ if reason == "is empty" and source.name == "stdin" else reason
             gaps.append(Gap(place=source.name, reason=reason, hint=hint))
 
-    return source._replace(blocks=blocks)
+    return source._replace(blocks=blocks, named=True)
 
 
 _ROTATIONS = "name its rotations, or no SOURCE at all: then this machine is looked at"
-_WRITER = "what should have written to it may have failed; without a SOURCE this machine is looked at"
+_WRITER = (
+    "what should have written to it failed, or found nothing, as grep does; "
+    "`reprieve why < /dev/null` looks at this machine"
+)
 _A_LOG = "name a kernel log: text, packed or not, a .journal file, or an archive of logs"
 
 

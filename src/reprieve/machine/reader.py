@@ -20,10 +20,16 @@ _COUNTED_BYTES = 8 * 1024 * 1024  # lines are numbered this far: counting costs 
 _STEP = 4096
 _QUOTED_LINES = 8  # between two quotes of one kill
 _PASTE_BYTES = 2 * 1024 * 1024  # a pod is 10 KiB of JSON, and people paste a few
+_BEGIN_BYTES, _END_BYTES = 64 * 1024, 16 * 1024  # of a text without events: is there a line of a kernel log in it?
+NO_KERNEL_LOG = "holds no line of a kernel log"
+_WHAT_TO_GIVE = (
+    "give that of the machine it ran on, `journalctl -k` or `dmesg`; or `docker inspect`, `kubectl describe pod`"
+)
 # One of these is in every status that tells of an end; without them nothing more is loaded.
 _STATUS_WORDS = (
     *(b"OOMKilled", b"containerStatuses", b"/tasks/", b"Container ID:", b"Active: ", b"Result=", b'"Type"'),
     *(b"killed by the OOM killer", b" due to memory ", b"sending SIG", b"Exited (137)"),
+    *(b"SystemOOM", b"System OOM encountered", b"OOMKilling", b"Evicted"),
 )
 # A row of `kubectl get pods`, of `docker ps --all`: somebody was killed; whose limit it was, and when, is not in it.
 _TABLE_ROW = rb"(?m)^\S+(?: +\S+)? +\d+/\d+ +(?:Init:)?OOMKilled\b|\bExited \(137\) "
@@ -70,15 +76,19 @@ def read_source(source: Source, gaps: list[Gap]) -> Iterator[Event]:
     `kern.log@812345678`, and its lines count from there.
     """
     paste, proves = _Paste(), source.kind in _PROOFS
+    events = False
     for name, first, region in _regions(source, paste, gaps):
         lines = chain.from_iterable(_whole(region, first))
-        yield from _events(_by_the_kernel(lines, name, gaps), name, source.boot_id, proves)
-    yield from paste.endings(source, gaps)
+        for event in _events(_by_the_kernel(lines, name, gaps), name, source.boot_id, proves):
+            events = True
+            yield event
+    yield from paste.told_behind(source, gaps, events=events)
 
 
 def read_briefly(source: Source, gaps: list[Gap]) -> Iterator[tuple[OomReport | AllocationFailure, Passage] | Ending]:
     """The same events with what a summary needs alone, a tenth of the work; and where to read each whole."""
     paste, proves = _Paste(), source.kind in _PROOFS
+    events = False
     for name, first, region in _regions(source, paste, gaps):
         pieces: deque[tuple[int, bytes]] = deque(maxlen=_PIECES)
         lines = chain.from_iterable(_spine(region, first, pieces))
@@ -92,8 +102,9 @@ def read_briefly(source: Source, gaps: list[Gap]) -> Iterator[tuple[OomReport | 
                     pieces.popleft()
             before = event
         if before is not None:
+            events = True
             yield before, Passage(name, source.boot_id, proves, tuple(pieces), start, None)
-    yield from paste.endings(source, gaps)
+    yield from paste.told_behind(source, gaps, events=events)
 
 
 def _events(
@@ -165,10 +176,11 @@ def _joined(one: OomReport, other: OomReport) -> OomReport:
 
 
 class _Paste:
-    """The beginning of a source, kept while it may be what people paste of a manager's words."""
+    """The beginning of a source, kept while it may be what people paste of a manager's words; and its end."""
 
     def __init__(self) -> None:
         self.text = bytearray()
+        self.end = b""
         self.fits = True
 
     def watch(self, blocks: Iterable[Block]) -> Iterator[Block]:
@@ -177,12 +189,22 @@ class _Paste:
             self.fits = self.fits and len(self.text) + len(block) <= _PASTE_BYTES
             if self.fits or not self.text:
                 self.text += block
+            else:
+                self.end = bytes(block[-_END_BYTES:])
             yield block
 
-    def endings(self, source: Source, gaps: list[Gap]) -> Iterator[Ending]:
-        """How workloads ended, where managers tell."""
-        if source.kind not in ("file", "pipe"):
+    def told_behind(self, source: Source, gaps: list[Gap], *, events: bool) -> Iterator[Ending]:
+        """How workloads ended, where managers tell; where nothing was found, not even events, what that means."""
+        if source.kind not in ("file", "pipe") or not self.text:
             return
+        told, gaps_before = False, len(gaps)
+        for ending in self._endings(source, gaps):
+            told = True
+            yield ending
+        if not (told or events) and source.named and len(gaps) == gaps_before:
+            self._judge(source, gaps)
+
+    def _endings(self, source: Source, gaps: list[Gap]) -> Iterator[Ending]:
         if not self.fits:
             if self.text.lstrip().startswith((b"[", b"{")) and b"OOMKilled" in self.text:
                 hint = "give those of the container or pod in question alone"
@@ -201,6 +223,49 @@ class _Paste:
         if not told and re.search(_TABLE_ROW, self.text):
             hint = "give `kubectl describe pod POD`, `docker inspect CONTAINER`, or the kernel log of its host"
             gaps.append(Gap(place=source.name, reason="names a kill, but not whose limit it was, nor when", hint=hint))
+
+    def _judge(self, source: Source, gaps: list[Gap]) -> None:
+        """That nothing was found means nothing where no line is the kernel's."""
+        from reprieve.machine.log import is_text
+        from reprieve.oom.foreign import is_kernel_log, signs
+
+        looked_at = (part.replace(b"\0", b"") for part in self._looked_at())  # a crash leaves zeros before lines
+        begin, *rest = (part.decode(errors="backslashreplace") for part in looked_at)
+        if not is_text(self.text) or any(
+            is_kernel_log(part, whole=self.fits) for part in (begin, *rest)
+        ):  # what is no text is told of already
+            return
+        for sign in signs(begin):
+            at = f"{source.name}:{sign.line}"
+            gaps.append(Gap(place=at, reason=f"{sign.words}: {sign.means}", hides=False))
+        where = "" if not rest else " at its beginning or end"
+        gaps.append(Gap(place=source.name, reason=f"{NO_KERNEL_LOG}{where}", hint=_WHAT_TO_GIVE))
+
+    def _looked_at(self) -> Iterator[bytes]:
+        """All of a small text; of a large one the first lines and the last, and any whose tag is the kernel's."""
+        if len(self.text) <= _BEGIN_BYTES:
+            yield bytes(self.text)
+            return
+        yield bytes(self.text[: self.text.rfind(b"\n", 0, _BEGIN_BYTES) + 1 or _BEGIN_BYTES])
+        end = self.end or bytes(self.text[-_END_BYTES:])
+        yield end[end.find(b"\n") + 1 :]
+        for tag in (b" kernel: ", b'"_TRANSPORT":"kernel"', b'"_TRANSPORT" : "kernel"'):
+            if (at := self.text.find(tag)) >= 0:
+                yield bytes(self.text[self.text.rfind(b"\n", 0, at) + 1 : _end_of_line(self.text, at)])
+
+
+def _end_of_line(text: Block, at: int) -> int:
+    return text.find(b"\n", at) + 1 or len(text)
+
+
+def read_statuses(source: Source) -> Iterator[Ending]:
+    """What a small source tells of ends, if it looks like a status: beforehand, as it is read again for all else."""
+    blocks = source.blocks([])
+    start = next(blocks, b"")
+    if any(word in start for word in (b"OOMKilled", b"SystemOOM", b"OOMKilling")) and next(blocks, None) is None:
+        from reprieve.oom.ending import read_endings
+
+        yield from read_endings(start.decode(errors="backslashreplace"))
 
 
 def _regions(source: Source, paste: _Paste, gaps: list[Gap]) -> Iterator[tuple[str, int, Iterator[Excerpt]]]:

@@ -11,6 +11,8 @@ from reprieve.model.finding import Gap
 
 BLOCK_BYTES = 512 * 1024  # two fit the second-level cache; much larger blocks are slower
 
+NOTHING_READ = "is empty: nothing was read"  # from standard input
+
 Block = bytes | bytearray
 
 # How compressed files begin. The fourth byte of "BZh" is the block size, "1" to "9".
@@ -32,6 +34,7 @@ class Source(NamedTuple):
     machine_id: str | None = None
     boot_id: str | None = None
     newest_s: float | None = None  # when it was last written, seconds since 1970: sources are offered newest first
+    named: bool = False  # by the user, itself: not a file of a folder or an archive, nor of this machine's own logs
 
 
 def shown(path: str) -> str:

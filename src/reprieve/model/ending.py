@@ -13,19 +13,26 @@ class Ending:
     All text is chosen by strangers. None is "not said".
     """
 
-    # "docker", "podman", "containerd", "kubernetes", "systemd"; who killed by itself: "systemd-oomd", "earlyoom"
+    # "docker", "podman", "containerd", "kubernetes", "systemd"; who killed by itself: "systemd-oomd", "earlyoom"; who
+    # read it in the kernel log of a node: "kubelet", "node-problem-detector"
     manager: str
     line: int  # where in its source it is told, counted from 1
     source: str = "-"
-    name: str | None = None  # of the container or the unit; of the process, where earlyoom killed it
+    name: str | None = (
+        None  # of the container or the unit; of the process, where earlyoom or an agent of a node names it
+    )
+    pid: int | None = None  # of the process, where an agent of a node tells it
+    node: str | None = None  # of Kubernetes, where the text tells it
     container_id: str | None = None
     pod: str | None = None
     namespace: str | None = None  # of the pod, or containerd's
     pod_uid: str | None = None
     qos: str | None = None
     state: str | None = None  # now, in the manager's word: "exited", "running", "Waiting", "failed"
-    state_reason: str | None = None  # "CrashLoopBackOff"
-    reason: str | None = None  # of the end: "OOMKilled", "Error", "oom-kill", "signal"; a daemon's words
+    state_reason: str | None = (
+        None  # "CrashLoopBackOff"; of an eviction the kubelet's words, of OOMKilling the kernel's
+    )
+    reason: str | None = None  # of the end: "OOMKilled", "Error", "oom-kill", "signal", "SystemOOM"; a daemon's words
     exit_code: int | None = None  # 137 is 128 + SIGKILL, whoever sent it
     signal: int | None = None  # where the manager tells it apart from an exit
     # The manager's own flag. True: a process in it was killed, not always its first one. False proves nothing: Podman

@@ -28,7 +28,8 @@ class Stamp:
     """When a line was printed, as far as it tells."""
 
     uptime_s: float | None = None  # seconds since boot, from the kernel
-    text: str | None = None  # the date as the log spells it; RFC 3164 has no year
+    # The date as the log spells it; RFC 3164 has no year. Of the kernel's own buffer: by the clock of the machine.
+    text: str | None = None
     wall_s: float | None = None  # seconds since 1970, where the log tells year and zone
     certain: bool = False  # False: `dmesg -T` drifts over suspend, RFC 3164 has neither year nor zone
 

@@ -2,11 +2,18 @@
 
 from reprieve.model.finding import Finding
 from reprieve.model.snapshot import Snapshot
-from reprieve.rules.ending import ended_by_oom, killed_by_daemon, killed_without_proof
+from reprieve.rules.ending import (
+    ended_by_oom,
+    killed_by_daemon,
+    killed_without_proof,
+    manager_agrees,
+    manager_differs,
+)
 from reprieve.rules.growth import alike_hold_most, process_grew
 from reprieve.rules.host import host_full, many_processes, node_short
 from reprieve.rules.kernel import dirty_cache, huge_pages_idle, kernel_memory, locked_memory, shmem_holds
 from reprieve.rules.kill import allocating_task, group_kill, is_it_over, repeat_kills, small_victim, why_this_one
+from reprieve.rules.kubernetes import evicted, told_by_node_agent
 from reprieve.rules.limits import cgroup_limit, parent_limit
 from reprieve.rules.swap import cgroup_swap_limit, no_swap, swap_full
 from reprieve.rules.text import unknown_field
@@ -45,9 +52,13 @@ RULES = (
     no_swap,
     group_kill,
     why_this_one,
+    manager_differs,
+    manager_agrees,
     unknown_field,
     killed_by_daemon,
     ended_by_oom,
+    told_by_node_agent,
+    evicted,
     killed_without_proof,
 )
 

@@ -1,15 +1,25 @@
 """What managers say of an end, and what that proves: Docker, Podman, containerd, Kubernetes, systemd."""
 
+import re
 from collections.abc import Iterator
 
 from reprieve.model.ending import Ending
 from reprieve.model.finding import Evidence, Finding, Remedy, quote
+from reprieve.model.oom import OomReport, OomSummary
 from reprieve.model.snapshot import Snapshot
-from reprieve.units import size
+from reprieve.oom.same import NODE_AGENTS, is_about
+from reprieve.units import size, utc
 
 SIGKILL = 9
 _JOURNAL = "killed by the OOM killer"  # systemd's words in the journal; in a status it says "oom-kill"
-_MANAGERS = {"docker": "Docker", "podman": "Podman", "kubernetes": "Kubernetes"}  # the others write themselves small
+_MANAGERS = {
+    "docker": "Docker",
+    "podman": "Podman",
+    "kubernetes": "Kubernetes",
+    "kubelet": "The kubelet",
+}  # the others write themselves small
+_ENDS_WITHIN_S = 60.0  # of the kill; where only a child was killed the container may live on for days
+_CLOCKS_DIFFER_S = 2.0  # dates of logs are of whole seconds
 _ID_LENGTH = 12  # of a container's id: what `docker ps` shows, and enough to find it in a path
 DAEMONS = {  # that kill by themselves, and what of them is to be known
     "systemd-oomd": "The kernel log has no report of it: it is no kill by the kernel. "
@@ -46,7 +56,7 @@ def ended_by_oom(snapshot: Snapshot) -> Iterator[Finding]:
     """
     for endings in _by_workload(snapshot.endings):
         last = endings[-1]
-        if not last.oom_killed or last.manager in DAEMONS or _is_in_the_kernels_words(last, snapshot):
+        if not last.oom_killed or last.manager in (*DAEMONS, *NODE_AGENTS) or _is_in_the_kernels_words(last, snapshot):
             continue
         often = _often(endings)
         said = "OOMKilled" if last.manager != "systemd" else _JOURNAL if last.reason == _JOURNAL else "Result=oom-kill"
@@ -55,7 +65,7 @@ def ended_by_oom(snapshot: Snapshot) -> Iterator[Finding]:
             severity="critical",
             confidence="certain",
             claim=f"{_manager(last)} says that {_workload(last)} lost a process for memory{often} ({said})",
-            detail=tuple(_about_kill(last)),
+            detail=(*_when(endings), *_about_kill(last), *_in_the_logs(last, snapshot)),
             evidence=tuple(map(_evidence, endings)),
             remedies=(_look("Ask the kernel log of its host which process it was, and what held the memory", last),),
         )
@@ -81,16 +91,131 @@ def killed_by_daemon(snapshot: Snapshot) -> Iterator[Finding]:
             severity="critical",
             confidence="certain",
             claim=f"{last.manager} killed {by}{quote(last.name or '')}{often}, before the kernel had to",
-            detail=(f"Its words: {quote(last.reason or '')}", DAEMONS[last.manager]),
+            detail=(*_when(endings), f"Its words: {quote(last.reason or '')}", DAEMONS[last.manager]),
             evidence=tuple(map(_evidence, endings)),
         )
 
 
+def manager_agrees(snapshot: Snapshot) -> Iterator[Finding]:
+    """The status of the container, pod or node that was read with the log tells of this very kill.
+
+    They are joined by the container's id in the path of the cgroup, else by the UID of the pod, and a kubelet's words
+    by the process. The kernel's report says more than any status does.
+
+    Source: the paths that container engines and the kubelet make: `-v` shows that of the victim.
+    """
+    for index, oom, ending in _joined(snapshot):
+        if ending.oom_killed is not False and not _is_another_time(ending, oom):
+            yield Finding(
+                code="manager-agrees",
+                severity="info",
+                confidence="certain",
+                claim=f"{_manager(ending)} says so too: {_status(ending)}",
+                detail=_limits_differ(ending, oom),
+                evidence=(_evidence(ending),),
+                oom=index,
+            )
+
+
+def manager_differs(snapshot: Snapshot) -> Iterator[Finding]:
+    """The status that was read with the log is of this very container or pod, and tells something else.
+
+    A flag of false does not weigh against a report of the kernel: Podman before 5 never sets it, and on cgroup v1
+    Docker is not told of kills on a machine that is full. Where the times differ, the status is of another end of the
+    same container: a log holds them all, a status the last.
+
+    Source: what Podman 4.3 and 5.4 said of one kill.
+    """
+    for index, oom, ending in _joined(snapshot):
+        denied, another = ending.oom_killed is False, _is_another_time(ending, oom)
+        if not denied and not another:
+            continue
+        what = "does not call it one for memory" if denied else "tells of another end of it"
+        yield Finding(
+            code="manager-differs",
+            severity="notice",
+            confidence="certain",
+            claim=f"{_manager(ending)} {what}: {_status(ending)}",
+            detail=((_FALSE.get(ending.manager, "Its flag is false."),) if denied else ())
+            + _limits_differ(ending, oom),
+            evidence=(_evidence(ending),),
+            oom=index,
+        )
+
+
+def _joined(snapshot: Snapshot) -> Iterator[tuple[int, OomReport, Ending]]:
+    """Each event with the last status that is about it."""
+    for index, oom in enumerate(snapshot.ooms):
+        for endings in _by_workload(snapshot.endings):
+            if is_about(endings[-1], oom):
+                yield index, oom, endings[-1]
+
+
+def _is_another_time(ending: Ending, oom: OomReport) -> bool:
+    """Where both have a date with year and zone, and the end was before the kill, or of a run that came after it."""
+    at = None if ending.finished is None else ending.finished.wall_s
+    if at is None or oom.stamp.wall_s is None or ending.manager in NODE_AGENTS:
+        return False
+    later_s = at - oom.stamp.wall_s
+    return later_s < -_CLOCKS_DIFFER_S or (later_s > _ENDS_WITHIN_S and bool(ending.restarts))
+
+
+def _status(ending: Ending) -> str:
+    """`container web, OOMKilled, exit status 137, restarted 3 times, ended 2026-11-23T14:08:22Z`."""
+    if ending.manager in NODE_AGENTS:
+        of_node = "" if ending.node is None else f", node {quote(ending.node)}"
+        return f"{ending.reason}{of_node}"
+    said = [_workload(ending)]
+    if ending.oom_killed is not None:
+        said.append("OOMKilled" if ending.oom_killed else "OOMKilled is false")
+    if ending.exit_code is not None:
+        said.append(f"exit status {ending.exit_code}")
+    if ending.restarts:
+        said.append(f"restarted {ending.restarts} times")
+    if at := _at(ending):
+        said.append(f"ended {at}")
+    return ", ".join(said)
+
+
+def _at(ending: Ending) -> str | None:
+    """When it ended, as its manager spells it."""
+    finished = ending.finished
+    if finished is None or finished.text is None:
+        return None
+    if finished.text.isdecimal() and finished.wall_s is not None:  # as `docker events` counts
+        return utc(finished.wall_s)
+    text = re.sub(r"(:\d\d)[.,]\d+", r"\1", finished.text)  # a billionth of a second is nobody's question
+    return text if re.fullmatch(r"[\w :,+-]{1,60}", text) else quote(text)  # no more than a date is made of
+
+
+def _limits_differ(ending: Ending, oom: OomReport) -> tuple[str, ...]:
+    usage = oom.memcg.usage("memory") if oom.memcg is not None else None
+    met, now = usage.limit_bytes if usage is not None else None, ending.memory_limit_bytes
+    if not isinstance(met, int) or not isinstance(now, int) or met == now or oom.limit_of != oom.workload:
+        return ()
+    return (f"Its memory limit is {size(now)} now, and was {size(met)} when the kernel killed.",)
+
+
+def _in_the_logs(ending: Ending, snapshot: Snapshot) -> Iterator[str]:
+    """What the logs that were read with the status tell of it."""
+    if ending.manager == "systemd" or not snapshot.history:
+        return
+    found = [event for event in snapshot.history if is_about(ending, event)]
+    if found:
+        yield f"The kernel's report of it: {quote(f'{found[-1].source}:{found[-1].line}')}."
+    elif len(snapshot.history) == 1:
+        yield "The kill in the log that was read with it is another: that log is of another host or time, or is cut."
+    else:
+        kills = len(snapshot.history)
+        yield f"None of the {kills} kills read with it is this one: that log is of another host or time, or is cut."
+
+
 def _is_in_the_kernels_words(ending: Ending, snapshot: Snapshot) -> bool:
-    """systemd's word for a kill of which the kernel's own report is here says nothing more."""
-    return ending.manager == "systemd" and any(
-        event.workload is not None and event.workload.name == ending.name for event in snapshot.history
-    )
+    """A manager's word for a kill that is explained by the kernel's own report, or systemd's of any, says no more."""
+    if ending.manager != "systemd":
+        return any(is_about(ending, oom) for oom in snapshot.ooms)
+    events: tuple[OomSummary, ...] = snapshot.history
+    return any(event.workload is not None and event.workload.name == ending.name for event in events)
 
 
 def killed_without_proof(snapshot: Snapshot) -> Iterator[Finding]:
@@ -104,10 +229,13 @@ def killed_without_proof(snapshot: Snapshot) -> Iterator[Finding]:
     Source: signal(7); Documentation/admin-guide/cgroup-v1/memory.rst, 10; what Podman 4.3 and 5.4 said of one kill.
     """
     proven = {_key(ending) for ending in snapshot.endings if ending.oom_killed}
+    gone = {ending.pod for ending in snapshot.endings if ending.reason == "Evicted"}
     for endings in _by_workload(snapshot.endings):
         last = endings[-1]
         if SIGKILL not in (last.signal, (last.exit_code or 0) - 128) or _key(last) in proven:
             continue
+        if (last.pod is not None and last.pod in gone) or any(is_about(last, oom) for oom in snapshot.ooms):
+            continue  # it is told who it was
         if last.manager == "systemd" and last.reason not in (None, "signal"):
             continue  # systemd says who it was: timeout, watchdog
         how = "signal 9" if last.signal == SIGKILL else "exit status 137 = 128 + 9"
@@ -118,7 +246,7 @@ def killed_without_proof(snapshot: Snapshot) -> Iterator[Finding]:
             severity="notice",
             confidence="certain",
             claim=f"SIGKILL ended {_workload(last)} ({how}); nothing here proves that memory was the reason",
-            detail=(not_told if last.oom_killed is None else told,),
+            detail=(*_when(endings), not_told if last.oom_killed is None else told, *_in_the_logs(last, snapshot)),
             evidence=tuple(map(_evidence, endings)),
             remedies=(_look("See in the kernel log of its host whether it was the OOM killer", last),),
         )
@@ -140,6 +268,8 @@ def _by_workload(endings: tuple[Ending, ...]) -> list[list[Ending]]:
 
 
 def _key(ending: Ending) -> tuple[object, ...]:
+    if ending.manager in NODE_AGENTS:
+        return ending.manager, ending.node, ending.pid, None if ending.pid else (ending.source, ending.line)
     if ending.container_id is not None:
         return ending.manager, ending.container_id
     return ending.manager, ending.pod, ending.name, None if ending.name else (ending.source, ending.line)
@@ -158,6 +288,11 @@ def _workload(ending: Ending) -> str:
         return container
     namespace = "" if ending.namespace is None else f" in namespace {quote(ending.namespace)}"
     return f"{container} of pod {quote(ending.pod)}{namespace}"
+
+
+def _when(endings: list[Ending]) -> Iterator[str]:
+    if at := _at(endings[-1]):
+        yield f"{'The last was' if len(endings) > 1 else 'That was'} at {at}."
 
 
 def _about_kill(ending: Ending) -> Iterator[str]:

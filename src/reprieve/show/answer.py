@@ -20,7 +20,7 @@ from reprieve.model.oom import (
 from reprieve.oom.choose import recompute
 from reprieve.rules.account import of_cgroup, ram_bytes, task_pages
 from reprieve.rules.limits import is_lifted, reached
-from reprieve.units import duration, size
+from reprieve.units import duration, size, utc
 
 
 def who(oom: OomReport) -> tuple[str, ...]:
@@ -72,6 +72,8 @@ def when(stamp: Stamp) -> str | None:
     if stamp.text is not None:
         import re
 
+        if stamp.wall_s is not None and re.fullmatch(r"\d{9,10}(?:\.\d{1,9})?", stamp.text):
+            return utc(stamp.wall_s)  # as journals count
         return stamp.text if re.fullmatch(_DATE, stamp.text) and "//" not in stamp.text else quote(stamp.text)
     return None if stamp.uptime_s is None else f"{duration(stamp.uptime_s)} after boot"
 
@@ -329,6 +331,19 @@ def listed(summary: OomSummary) -> tuple[str, str, str, str]:
     else:
         whose = _SCOPES.get(summary.scope or "", "not told")
     return moment, victim, freed, whose
+
+
+def where_told(history: Sequence[OomSummary]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Host and source of each, with their titles: where there is more than one of them. Names are marked."""
+    hosts = [quote(summary.host) if summary.host is not None else "" for summary in history]
+    sources = [quote(f"{summary.source}:{summary.line}") for summary in history]
+    columns: list[tuple[str, list[str]]] = []
+    if len(set(hosts)) > 1:
+        columns.append(("Host", hosts))
+    if len({summary.source for summary in history}) > 1:
+        columns.append(("Log", sources))
+    cells = [tuple(column[row] for _, column in columns) for row in range(len(history))]
+    return tuple(title for title, _ in columns), cells
 
 
 _SCOPES = {

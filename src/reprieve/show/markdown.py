@@ -50,7 +50,10 @@ def checked(machine: Machine, findings: Sequence[Finding], gaps: Sequence[Gap]) 
 
 def listing(history: Iterable[OomSummary]) -> Iterator[str]:
     """All events as a table, in their order."""
-    return _table(("When", "Killed", "Freed", "Limit"), map(answer.listed, history))
+    summaries = list(history)
+    titles, places = answer.where_told(summaries)
+    rows = ((*answer.listed(summary), *place) for summary, place in zip(summaries, places, strict=True))
+    return _table(("When", "Killed", "Freed", "Limit", *titles), rows)
 
 
 def _event(oom: OomReport, findings: Sequence[Finding], origin: str) -> Iterator[str]:

@@ -16,6 +16,7 @@ from reprieve.model.finding import Gap
 from reprieve.model.oom import AllocationFailure, OomReport, OomSummary, Workload
 from reprieve.model.snapshot import Snapshot
 from reprieve.oom.paths import workload
+from reprieve.oom.same import NODE_AGENTS
 
 # Words that tell nothing of their owner: the kernel's own in these lines, and programs known to all.
 _KNOWN = """
@@ -101,7 +102,7 @@ class Names:
         return None if path is None else self.path(path)
 
     def _part(self, part: str) -> str:
-        part = re.sub(_CONTAINER, lambda match: f"{self.number('container', match[0]):012d}".ljust(64, "0"), part)
+        part = re.sub(_CONTAINER, lambda match: self.container(match[0]), part)
         named = re.sub(_POD, self._pod, part)
         if re.fullmatch(_PSEUDONYM, named) or re.fullmatch(_STAY, part) or part.isdecimal():
             return named
@@ -110,10 +111,17 @@ class Names:
             return f"{suffix}-{self.number(suffix, stem)}.{suffix}"
         return f"group-{self.number('group', part)}"
 
+    def container(self, container_id: str) -> str:
+        """An id of the same length."""
+        return f"{self.number('container-id', container_id):012d}".ljust(64, "0")
+
+    def pod_uid(self, uid: str) -> str:
+        """A UID of the same length, with dashes."""
+        return "-".join(("00000000", "0000", "0000", "0000", f"{self.number('pod-uid', uid):012d}"))
+
     def _pod(self, match: re.Match[str]) -> str:
-        number = self.number("pod", match[1].replace("_", "-"))
-        between = "_" if "_" in match[1] else "-"
-        return "pod" + between.join(("00000000", "0000", "0000", "0000", f"{number:012d}"))
+        uid = self.pod_uid(match[1].replace("_", "-"))
+        return "pod" + (uid.replace("-", "_") if "_" in match[1] else uid)
 
     def replacing(self, paths: Iterable[str], comms: Iterable[str]) -> Callable[[str], str]:
         """What replaces these names, and those of hosts, in a line, wherever one stands as a word."""
@@ -226,15 +234,24 @@ def _failure(names: Names, failure: AllocationFailure) -> AllocationFailure:
 
 
 def _ending(names: Names, ending: Ending) -> Ending:
-    container = ending.container_id
+    """Containers and pods have the pseudonyms of their cgroups' paths: the kernel's report of one is still its."""
+    kind = {"systemd": "unit"}.get(ending.manager, "container")
+    is_process = ending.manager in ("earlyoom", *NODE_AGENTS)
+    words = ending.state_reason
+    if ending.reason == "Evicted" and words is not None:
+        words = words.partition(". ")[0]  # what the node was short of; behind it containers are named
+    elif ending.reason == "OOMKilling" and words is not None and ending.name is not None:
+        words = words.replace(f"({ending.name})", f"({names.comm(ending.name)})")
     return replace(
         ending,
         source=names.source(ending.source),
-        name=names.of("unit" if ending.manager == "systemd" else "container", ending.name),
-        container_id=None if container is None else f"{names.number('container-id', container):012d}",
+        name=names.maybe_comm(ending.name) if is_process else names.of(kind, ending.name),
+        node=names.of("host", ending.node),
+        container_id=None if ending.container_id is None else names.container(ending.container_id),
         pod=names.of("pod", ending.pod),
         namespace=names.of("namespace", ending.namespace),
-        pod_uid=names.of("pod-uid", ending.pod_uid),
+        pod_uid=None if ending.pod_uid is None else names.pod_uid(ending.pod_uid),
+        state_reason=words,
     )
 
 

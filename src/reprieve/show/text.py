@@ -10,6 +10,7 @@ from reprieve.show import answer, escape
 from reprieve.units import percent, size
 
 _LABEL = 10  # columns of the words at the left
+_STATUSES = ("manager-agrees", "manager-differs")  # findings that have a place of their own, below the event
 _HALF_A_SCREEN = 19  # lines, below the first three and a blank, above the last
 
 Paint = Callable[[str, str], str]  # (text, role) -> text
@@ -34,7 +35,12 @@ def explain(
         if index:
             yield ""
         about = answer.of_event(findings, index)
+        statuses = [] if verbose else [finding for finding in about if finding.code in _STATUSES]
+        about = [finding for finding in about if finding not in statuses]
         yield from _event(page, oom, about, answer.origin(oom, snapshot.history) if verbose else None)
+        for finding in statuses:
+            yield from page.say("Status", answer.claim(finding), finding.severity)
+            yield from (line for sentence in finding.detail for line in page.say("", sentence))
     for failure in snapshot.allocation_failures:
         yield from page.say("Refused", answer.refused(failure))
     if hints and snapshot.ooms and not verbose:
@@ -50,11 +56,14 @@ def explain(
 def listing(history: Iterable[OomSummary], *, width: int | None = 80, colour: bool = False) -> Iterator[str]:
     """One line for each event: when, who, how much was freed, whose limit; of any length if `width` is None.
 
-    Where there is no room for all, the ends of the dates give way (zone, fraction, year), then what was freed, then
-    whose limit it was; who was killed is cut last.
+    Of several hosts or logs it says which. Where there is no room for all, the ends of the dates give way (zone,
+    fraction, year), then what was freed, then whose limit it was, and where it stands; who was killed is cut last.
     """
     paint = colours() if colour else plain_paint
+    history = list(history)
     rows = [tuple(map(escape.plain, answer.listed(summary))) for summary in history]
+    told = [tuple(map(escape.plain, cells)) for cells in answer.where_told(history)[1]]
+    widths = [max(map(escape.columns, column)) for column in zip(*told, strict=True)]
     at, who, limit = (max((escape.columns(row[cell]) for row in rows), default=0) for cell in (0, 1, 3))
     freed = True
     if width is not None:
@@ -62,9 +71,10 @@ def listing(history: Iterable[OomSummary], *, width: int | None = 80, colour: bo
         room = width - who - min(limit, _USUAL_LIMIT) - 4
         freed = room - 10 >= min(at, _TO_THE_SECOND)
         at = min(at, max(room - 10 * freed, _TO_THE_SECOND))
-    for moment, victim, held, whose in rows:
-        cells = [_pad(escape.cut(moment, at), at), _pad(victim, who), *([f"{held:>8}"] if freed else []), whose]
-        line = "  ".join(cells)
+    for (moment, victim, held, whose), places in zip(rows, told, strict=True):
+        cells = [_pad(escape.cut(moment, at), at), _pad(victim, who), *([f"{held:>8}"] if freed else [])]
+        cells += [_pad(whose, min(limit, _USUAL_LIMIT)) if places else whose, *map(_pad, places, widths)]
+        line = "  ".join(cells).rstrip()
         yield paint(line if width is None else escape.cut(line, width), "")
 
 

@@ -1,0 +1,83 @@
+"""Is a text a kernel log at all; and if not, what in it looks like an end for memory?
+
+Asked only where no report was found: that a kernel log holds none is an answer; that an application's does is not.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from reprieve.oom.lines import Line, read_lines
+
+# Shapes that only the kernel's buffer is printed in, whoever wrote into it: /dev/kmsg, the journal's JSON and its
+# export, forms of dmesg (--time-format, --decode, --raw without stamps, --json); the banner of a boot without stamps.
+_SHAPES = (
+    r'(?m)^\d{1,4},\d{1,20},\d{1,18},[^;,\s]{1,4}[,;]|"_TRANSPORT"\s?:\s?"kernel"|^\s*_TRANSPORT=kernel$'
+    r"|^(?:\[<\s*\d+\.\d{6}>\]|\[\s*\+\d+\.\d{6}\]|\[[A-Z][a-z]{2}[ \d]\d \d\d:\d\d\]) "
+    r"|^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d,\d{6}[+-]\d\d:\d\d |^[a-z]{1,8}\d? *:[a-z]{1,6} *: \["
+    r'|^<[0-7]>\S|^\s*"dmesg": \[|^Linux version \d+\.\d'
+)
+# A stamp of printk's (that of the X server's log has three digits), the tag, dmesg -T.
+_KERNELS_HEAD = (
+    r"\[\s*\d+\.(?!\d{3}\])\d{1,9}\]|\d.*\skernel(?:\[\d+\])?(?::|\s+-)"
+    r"|\[[A-Z][a-z]{2} [A-Z][a-z]{2} +\d+ \d\d:\d\d:\d\d \d{4}\]"
+)
+
+
+def is_kernel_log(text: str, *, whole: bool = True) -> bool:
+    """Has any line of it the shape in which the kernel's words are kept?
+
+    Not `whole`: what systemd writes to stands there too, and may be rare in a long one.
+
+    >>> is_kernel_log("Nov 23 14:08:41 lab kernel: usb 1-1: new device\\n"), is_kernel_log("root:x:0:0:root:/root\\n")
+    (True, False)
+    """
+    if re.search(_SHAPES, text) is not None or (not whole and " systemd[1]: " in text):
+        return True
+    return any(map(_is_of_kernel, read_lines(text)))
+
+
+def _is_of_kernel(line: Line) -> bool:
+    return line.kernel or (line.kernel is None and re.search(_KERNELS_HEAD, line.head) is not None)
+
+
+class Sign(NamedTuple):
+    """What looks like an end for memory and is none that a kernel log tells of."""
+
+    line: int
+    words: str  # as they stand there
+    means: str
+
+
+_SIGKILL = (
+    "SIGKILL, whoever sent it: the kernel for memory, `docker stop` or `kill`, a kubelet, a time limit, a person, or a "
+    "daemon such as earlyoom"
+)
+_JVM = (
+    "Java heap space|GC overhead limit exceeded|Metaspace|Direct buffer memory|unable to create (?:new )?native thread"
+)
+_SIGNS = (  # what they match is shown: no more than words that are spelled out here
+    (
+        rf"java\.lang\.OutOfMemoryError(?:: (?:{_JVM}))?",
+        "thrown by the JVM itself, at a limit of its own; it is no kill",
+    ),
+    (r"There is insufficient memory for the Java Runtime", "the kernel refused the JVM memory; it is no kill"),
+    (r"JavaScript heap out of memory", "Node.js ended itself, at the limit of its heap; it is no kill"),
+    (r"^(?:\w+\.)?MemoryError\b", "Python was refused memory; it is no kill"),
+    (r"std::bad_alloc|[Cc]annot allocate memory|ENOMEM", "a program was refused memory; it is no kill"),
+    (r"fatal error: (?:runtime: )?(?:out of memory|cannot allocate memory)", "Go ended itself; it is no kill"),
+    (r"(?i)\bexit(?:ed)?(?:[ _-]?(?:code|status|with|value))*[ :=\"]{0,3}\(?137\b", _SIGKILL),
+    (
+        r"(?i)\bsignal(?:[ :=]|\()+(?:9\b|killed\b|sigkill\b)|\bSIGKILL\b"
+        r"|^(?:.*: line \d+: +\d+ +)?(Killed)(?: {2}|\s*$)",
+        _SIGKILL,
+    ),
+)
+
+
+def signs(text: str) -> Iterator[Sign]:
+    """The first of each kind."""
+    for pattern, means in _SIGNS:
+        found = re.search(pattern, text, re.MULTILINE)
+        if found is not None:
+            yield Sign(text.count("\n", 0, found.start()) + 1, (found[found.lastindex or 0]).strip(), means)
