@@ -327,11 +327,28 @@ CASES = {
         ),
     ),
     "repeat-kills": Cases(
-        speaks=("captures/dmesg-docker-oom.txt", _LAB + "global-children.txt"),
+        speaks=("captures/dmesg-docker-oom.txt", "captures/6.1-memcg-loop.txt"),
         silent=(
             ("077-centos7-rackspace-mysqld-two-events-3.10.log", "twice is no series"),
             (_LAB + "global-tmpfs-dd.txt", "three kills, of three programs"),
+            (_LAB + "global-children.txt", "seven kills of one program, whose processes lived at once"),
             (_LAB + "memcg-oom-group.txt", "four died, in one kill"),
+        ),
+    ),
+    "also-killed": Cases(
+        speaks=(
+            _LAB + "global-tmpfs-dd.txt",
+            _LAB + "global-shmem.txt",
+            _LAB + "global-children.txt",
+            _LAB + "memcg-lower-max.txt",
+            "043-numa-random-no-killable-panic-5.8-next.log",
+        ),
+        silent=(
+            ("captures/6.1-memcg-loop.txt", "five kills at one limit, of a program that is started anew"),
+            ("captures/dmesg-k8s-oom.txt", "two kills in two seconds, at the limits of two pods"),
+            ("077-centos7-rackspace-mysqld-two-events-3.10.log", "two kills of one machine, two hours apart"),
+            (_LAB + "memcg-oom-group.txt", "four died, in one kill"),
+            ("001-memcg-v1-lxc-then-global-panic-5.15.log", "a kill at a limit, a quarter of a second before a panic"),
         ),
     ),
     "is-it-over": Cases(

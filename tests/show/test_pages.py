@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from reprieve.machine.events import summarise
 from reprieve.model.oom import OomReport
 from reprieve.model.snapshot import Snapshot
 from reprieve.oom.report import read_reports
@@ -22,13 +23,15 @@ LOGS = {
     "panic": "001-memcg-v1-lxc-then-global-panic-5.15.log",
     "line": "135-debian-uwsgi-kill-line-only.log",
     "pod": "114-memcg-aks-oom-group-npd.log",
+    "burst": "lab/7.3.4+deb13-cloud-amd64__global-shmem.txt",
+    "killed-then-panic": "043-numa-random-no-killable-panic-5.8-next.log",
 }
 
 
 def newest(name: str) -> Snapshot:
     log = (TESTS / "logs" / LOGS[name]).read_text(errors="backslashreplace")
     ooms = [event for event in read_reports(log, Path(LOGS[name]).name) if isinstance(event, OomReport)]
-    return Snapshot(ooms=tuple(ooms[-1:]))
+    return Snapshot(ooms=tuple(ooms[-1:]), history=tuple(map(summarise, ooms)))
 
 
 def page(name: str, form: str) -> str:

@@ -13,6 +13,7 @@ from reprieve.model.ending import Ending
 from reprieve.model.finding import Gap
 from reprieve.model.oom import AllocationFailure, Kill, OomReport, OomSummary, Stamp
 from reprieve.model.snapshot import Snapshot
+from reprieve.oom.incident import follows
 from reprieve.oom.lines import host, read_lines, stamp
 from reprieve.oom.moments import elapsed_s
 from reprieve.oom.report import EventReader
@@ -37,7 +38,8 @@ def tell(
 ) -> Snapshot:
     """The newest `most` events that are wanted, and what is known of all kills. Every source is read once.
 
-    `ended`: rather those whose end is told than a later one that was cut off: it would explain nothing.
+    `ended`: rather those whose end is told than a later one that was cut off, or that found nobody left to kill: it
+    would explain little.
 
     Those that prove their boot are read first: what others hold too is known as what it is from the beginning.
     """
@@ -62,7 +64,7 @@ def tell(
             if isinstance(event, AllocationFailure):
                 if wanted(event):
                     refused.append((moment, event, passage))
-            elif seen.add(event, at, moment, wanted) and not (ended and newest and not _has_end(event)):
+            elif seen.add(event, at, moment, wanted) and not (ended and newest and not _explains(event, newest[-1][1])):
                 newest.append((moment, event, passage))
         ooms = _newest(ooms, newest, most)
         failures = _newest(failures, refused, most)
@@ -86,7 +88,7 @@ def retell(told: Snapshot, wanted: Wanted, most: int, place: str, *, ended: bool
     """
     asked_for = [event for event in told.history if wanted(event)]
     ooms = [oom for oom in told.ooms if wanted(summarise(oom))]
-    while ended and len(ooms) > 1 and not _has_end(ooms[-1]):
+    while ended and len(ooms) > 1 and not _explains(ooms[-1], ooms[-2]):
         ooms.pop()
     ooms = ooms[max(len(ooms) - most, 0) :]
     gaps = list(told.gaps)
@@ -153,8 +155,11 @@ def _end_after(newest: OomReport, tails: Sequence[_Tail]) -> Stamp | None:
     return max(ends, key=lambda end: end[0])[1] if ends else None
 
 
-def _has_end(oom: OomReport) -> bool:
-    return bool(oom.kills or oom.no_killable or oom.panic)
+def _explains(oom: OomReport, before: OomReport) -> bool:
+    """Does it tell more than the one before: not if its end is lost, nor if it met the other's victim still dying."""
+    if oom.kills or oom.panic:
+        return True
+    return oom.no_killable and not (before.kills and follows(before, oom))
 
 
 def _proof(source: Source) -> int:

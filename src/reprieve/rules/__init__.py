@@ -5,6 +5,7 @@ from reprieve.model.snapshot import Snapshot
 from reprieve.rules.ending import ended_by_oom, killed_by_daemon, killed_without_proof
 from reprieve.rules.growth import alike_hold_most, process_grew
 from reprieve.rules.host import host_full, many_processes, node_short
+from reprieve.rules.incident import also_killed
 from reprieve.rules.kernel import dirty_cache, huge_pages_idle, kernel_memory, locked_memory, shmem_holds
 from reprieve.rules.kill import allocating_task, group_kill, is_it_over, repeat_kills, small_victim, why_this_one
 from reprieve.rules.limits import cgroup_limit, parent_limit
@@ -30,6 +31,7 @@ RULES = (
     fragmented,
     host_full,
     nobody_killable,
+    also_killed,
     is_it_over,
     kernel_memory,
     huge_pages_idle,

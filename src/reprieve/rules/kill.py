@@ -7,9 +7,11 @@ from reprieve.model.finding import Change, Finding, Place, Remedy, quote
 from reprieve.model.oom import OOM_DISABLE, OOM_SCORE_ADJ_MIN, Kill, OomReport, OomSummary, Task, Workload
 from reprieve.model.snapshot import Snapshot
 from reprieve.oom.choose import Row, recompute
+from reprieve.oom.incident import SOON_S, identity
 from reprieve.oom.moments import elapsed_s
 from reprieve.rules.account import largest_task, task_pages, total_bytes
 from reprieve.rules.evidence import lines
+from reprieve.rules.incident import is_started_anew
 from reprieve.units import duration, size
 
 _MATTERS = 0.1  # of the memory: what a spared process must hold to be worth a word
@@ -142,7 +144,8 @@ def group_kill(snapshot: Snapshot) -> Iterator[Finding]:
 def repeat_kills(snapshot: Snapshot) -> Iterator[Finding]:
     """The same workload was killed again and again.
 
-    Something starts it anew each time, and each time it fills the memory again. An even period with the same size each
+    Something starts it anew each time, and each time it fills the memory again: those that lived at once are no series,
+    and their pids do not rise from kill to kill. An even period with the same size each
     time is a steady load above the limit, or a leak of steady pace; so many seconds is how long a fix has to watch.
 
     Source: the events of all logs that were read; the same kill from two logs counts once.
@@ -154,8 +157,9 @@ def repeat_kills(snapshot: Snapshot) -> Iterator[Finding]:
         where = oom.limit_of or oom.workload
         whom = quote(where.name) if where is not None and where.kind != "root" else quote(oom.victim.comm or "?")
         gaps = _gaps_s(same)
-        if gaps and sum(gaps) < 1:
-            continue  # one burst: the members of a group, whose line is lost
+        victims = [event.victims for event in same if event.victims]
+        if gaps and max(gaps) <= SOON_S and (sum(gaps) < 1 or not is_started_anew(victims)):
+            continue  # they lived at once: one shortage, of which `also_killed` tells
         claim = f"{whom} {'reached its limit' if oom.limit_of is not None else 'was killed'} {len(same)} times"
         if gaps:
             claim += f" in {duration(sum(gaps))}, every {duration(_median(gaps))} (median)"
@@ -306,14 +310,14 @@ def _of_same_load(history: Sequence[OomSummary], oom: OomReport) -> Iterator[Oom
     """Those of the same host and of the same limit, or without a limit of the same program in the same workload."""
     if oom.victim is None:
         return
-    host, comm, limit, workload = oom.host, oom.victim.comm, _identity(oom.limit_of), _identity(oom.workload)
+    host, comm, limit, workload = oom.host, oom.victim.comm, identity(oom.limit_of), identity(oom.workload)
     for event in history:
         if event.host != host:
             continue
         if event.limit_of is not None or limit is not None:
-            is_same = limit is not None and _identity(event.limit_of) == limit
+            is_same = limit is not None and identity(event.limit_of) == limit
         else:
-            is_same = comm in [name for _, name in event.victims] and _identity(event.workload) == workload
+            is_same = comm in [name for _, name in event.victims] and identity(event.workload) == workload
         if is_same:
             yield event
 
@@ -323,12 +327,7 @@ def _is_same_limit(event: OomSummary, oom: OomReport) -> bool:
     if event.limit_of is None and oom.limit_of is None and "CONSTRAINT_MEMCG" in (event.scope, oom.scope):
         same_name = any(comm == kill.comm for _, comm in event.victims for kill in oom.kills)
         return event.scope == oom.scope and same_name
-    return _identity(event.limit_of) == _identity(oom.limit_of)
-
-
-def _identity(group: Workload | None) -> str | None:
-    """What stays when it is started anew: a container of a pod gets another path each time, the pod keeps its UID."""
-    return group.pod_uid or group.path if group is not None else None
+    return identity(event.limit_of) == identity(oom.limit_of)
 
 
 def _gaps_s(events: list[OomSummary]) -> list[float]:

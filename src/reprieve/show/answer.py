@@ -18,16 +18,21 @@ from reprieve.model.oom import (
     Zone,
 )
 from reprieve.oom.choose import recompute
+from reprieve.oom.incident import Incident, incident
+from reprieve.oom.moments import elapsed_s
 from reprieve.rules.account import of_cgroup, ram_bytes, task_pages
 from reprieve.rules.limits import is_lifted, reached
 from reprieve.units import duration, size
 
 
-def who(oom: OomReport) -> tuple[str, ...]:
-    """Who was killed: a sentence in pieces, of which only the first must have room."""
-    victim = oom.victim
+def who(oom: OomReport, history: Sequence[OomSummary] = ()) -> tuple[str, ...]:
+    """Who was killed: a sentence in pieces, who it was, of which workload, and what else is known.
+
+    `history`: all events that were seen; of one that killed nobody, who was killed at the same limit just before.
+    """
+    victim, seen = oom.victim, incident(history, oom)
     if victim is None:
-        return (_nobody(oom),)
+        return (_nobody(oom),) if seen is None or not seen.before else _nobody_else(oom, seen)
     others = len(oom.kills) - 1
     said = [process(victim.comm, victim.pid) + (f" and {others} more of its group" if others else "")]
     said.append(of_workload(oom.workload))
@@ -47,6 +52,21 @@ def _nobody(oom: OomReport) -> str:
     if oom.selected_pid is not None:
         return f"not told: the kernel chose {process(oom.selected_comm, oom.selected_pid)}, then the text ends"
     return "not told: this text holds no line that says who was killed"
+
+
+def _nobody_else(oom: OomReport, seen: Incident) -> tuple[str, ...]:
+    """Who was killed before the kernel found nobody left."""
+    last, killed = seen.before[-1], sum(len(event.victims) for event in seen.before)
+    pid, comm = last.victims[-1]
+    said = [process(comm, pid) + (f", the last of {killed}" if killed > 1 else ""), of_workload(last.workload)]
+    then = elapsed_s(last.stamp, oom.stamp) or 0
+    end = "the kernel stopped the whole machine (panic)" if oom.panic is not None else "nobody was left to kill"
+    if oom.panic is None and not oom.no_killable:
+        end = "the text ends before it says who else was"
+    said.append(f"; {duration(max(then, 0.1))} later {end}")
+    if moment := when(oom.stamp):
+        said.append(f", {moment}")
+    return tuple(said)
 
 
 def process(comm: str | None, pid: int | None) -> str:
@@ -80,7 +100,7 @@ _DATE = r"(?:[\w :,+/-]|(?<=\d)\.(?=\d)){1,60}"  # no more than a date of any la
 
 
 def limit(oom: OomReport) -> tuple[str, ...]:
-    """Whose limit was reached: a sentence in pieces, of which only the first must have room."""
+    """Whose limit was reached: a sentence in pieces."""
     if oom.sysrq:
         return ("none: a person asked the kernel for this kill (sysrq-f)",)
     if of_cgroup(oom):
@@ -95,7 +115,10 @@ def limit(oom: OomReport) -> tuple[str, ...]:
     told = machine_memory(oom)
     # Before 5.0 no constraint is printed: that it was no cgroup's limit is seen, that it was all memory nodes is not.
     whole = "the whole machine" if oom.scope == "CONSTRAINT_NONE" else "the memory of the machine"
-    return (whole, f": {told}" if told else "", "; no cgroup limit")
+    return (whole, f": {told}" if told else "", "" if told and len(told) > _LONG else "; no cgroup limit")
+
+
+_LONG = 32  # letters of what the machine has: beside less there is room to say that no limit was reached
 
 
 def _nodes(printed: str | None) -> str:
@@ -106,7 +129,7 @@ def _nodes(printed: str | None) -> str:
 
 def _memcg_limit(oom: OomReport) -> tuple[str, ...]:
     owner, own = oom.limit_of, oom.workload
-    name = "a memory cgroup" if owner is None else quote(owner.name)
+    name = "a memory cgroup that this text does not name" if owner is None else quote(owner.name)
     role = ", its parent" if owner is not None and own is not None and owner.path != own.path else ""
     full = reached(oom) or (oom.memcg.usage("memory") if oom.memcg is not None else None)
     if full is not None and is_lifted(oom):

@@ -10,7 +10,8 @@ from reprieve.show import answer, escape
 from reprieve.units import percent, size
 
 _LABEL = 10  # columns of the words at the left
-_HALF_A_SCREEN = 19  # lines, below the first three and a blank, above the last
+_HALF_A_SCREEN = 22  # lines, but for a blank one and the last
+_OTHERS = "also-killed"  # the finding that has a place of its own, beside who was killed
 
 Paint = Callable[[str, str], str]  # (text, role) -> text
 
@@ -34,7 +35,8 @@ def explain(
         if index:
             yield ""
         about = answer.of_event(findings, index)
-        yield from _event(page, oom, about, answer.origin(oom, snapshot.history) if verbose else None)
+        origin = answer.origin(oom, snapshot.history) if verbose else None
+        yield from _event(page, oom, about, snapshot.history, origin)
     for failure in snapshot.allocation_failures:
         yield from page.say("Refused", answer.refused(failure))
     if hints and snapshot.ooms and not verbose:
@@ -81,21 +83,31 @@ class Page:
         self.paint = paint
 
     def headline(self, label: str, said: Sequence[str], role: str = "") -> str:
-        """One line, whatever the names in it: from the first piece without room on it is left out."""
-        room = self.room
-        line = escape.cut(escape.plain(said[0]), room)
+        """One line: the first piece, and of the others those for which there is room."""
+        line = escape.cut(escape.plain(said[0]), self.room)
         for piece in map(escape.plain, said[1:]):
-            left = room - escape.columns(line)
-            if escape.columns(piece) > left:
-                if left > 24 and piece.startswith(" of "):  # whose process it was is worth a part of its name
-                    line += escape.cut(piece, left)
+            if escape.columns(line) + escape.columns(piece) > self.room:
                 break
             line += piece
-        return self.paint(f"{label:<{_LABEL}}", "label") + self.paint(line, role)
+        return self.raw(label, line, role)
+
+    def pieces(self, label: str, said: Sequence[str], role: str = "") -> Iterator[str]:
+        """A sentence in pieces, broken between them where it can be; three lines at most, whatever the names in it."""
+        lines = [""]
+        for piece in map(escape.plain, said):
+            left, rest = self.room - escape.columns(lines[-1]), piece.lstrip(",;: ")
+            if lines[-1] and escape.columns(piece) > left and escape.columns(rest) <= self.room:
+                lines[-1] += piece[:1].strip() if left else ""
+                lines.append(rest)
+            else:
+                lines[-1:] = wrap(lines[-1] + piece, self.room) if piece else lines[-1:]
+        yield from self._paragraph(label, lines, role, 3)
 
     def say(self, label: str, marked: str, role: str = "", most: int | None = None) -> Iterator[str]:
         """A paragraph, its first line labelled; of more lines than `most` the last kept one ends in `…`."""
-        lines = list(wrap(escape.plain(marked), self.room))
+        yield from self._paragraph(label, list(wrap(escape.plain(marked), self.room)), role, most)
+
+    def _paragraph(self, label: str, lines: list[str], role: str, most: int | None) -> Iterator[str]:
         if most is not None and len(lines) > most:
             lines[most - 1] = escape.cut(f"{lines[most - 1]} …", self.room)
             del lines[most:]
@@ -121,14 +133,24 @@ class Page:
             yield line if at else line.replace(" " * _LABEL, f"{label:<{_LABEL}}", 1)
 
 
-def _event(page: Page, oom: OomReport, findings: Sequence[Finding], origin: str | None) -> Iterator[str]:
-    yield page.headline("Killed", answer.who(oom), "strong")
-    yield page.headline("Limit", answer.limit(oom))
-    what_now = list(page.say("What now", answer.now(oom, findings)))  # whole: half an action is another one
-    yield from what_now
+def _event(
+    page: Page, oom: OomReport, findings: Sequence[Finding], history: Sequence[OomSummary], origin: str | None
+) -> Iterator[str]:
+    head = [
+        *page.pieces("Killed", answer.who(oom, history), "strong"),
+        *page.pieces("Limit", answer.limit(oom)),
+        *page.say("What now", answer.now(oom, findings)),  # whole: half an action is another one
+    ]
+    for finding in findings:
+        if finding.code == _OTHERS and (oom.victim is not None or len(finding.detail) > 1):  # else the head tells of it
+            head += page.say("Also", answer.claim(finding), finding.severity, most=3)
+    yield from head
     yield ""
-    room = _HALF_A_SCREEN + 1 - len(what_now)
-    yield from _half_a_screen(page, oom, findings, room) if origin is None else _all_of(page, oom, findings, origin)
+    if origin is not None:
+        yield from _all_of(page, oom, findings, origin)
+    else:
+        rest = [finding for finding in findings if finding.code != _OTHERS]
+        yield from _half_a_screen(page, oom, rest, _HALF_A_SCREEN - len(head))
 
 
 def _general(page: Page, finding: Finding) -> Iterator[str]:
@@ -353,7 +375,9 @@ def wrap(text: str, width: int) -> Iterator[str]:
         else:
             line, used = (f"{line} {word}", used + 1 + length) if line else (word, length)
         while used > width:
-            kept = escape.cut(line, width + 1).removesuffix("…")[:width] or line[0]
+            kept = line[:width]
+            while len(kept) > 1 and columns(kept) > width:
+                kept = kept[:-1]
             yield kept
             line = line[len(kept) :]
             used = columns(line)
