@@ -54,6 +54,7 @@ def tell(
         when = _dating(source, -age, alone=len(sources) == 1)
         newest: deque[tuple[_When, OomReport, Passage]] = deque(maxlen=most)
         refused: deque[tuple[_When, AllocationFailure, Passage]] = deque(maxlen=most)
+        passed_over: tuple[_When, OomReport, Passage] | None = None
         for told in read_briefly(source._replace(blocks=tails[age].blocks), all_gaps):
             if isinstance(told, Ending):
                 if wanted(told):
@@ -64,8 +65,14 @@ def tell(
             if isinstance(event, AllocationFailure):
                 if wanted(event):
                     refused.append((moment, event, passage))
-            elif seen.add(event, at, moment, wanted) and not (ended and newest and not _explains(event, newest[-1][1])):
-                newest.append((moment, event, passage))
+            elif seen.add(event, at, moment, wanted):
+                if ended and newest and not _explains(event, newest[-1][1]):
+                    passed_over = moment, event, passage
+                else:
+                    newest.append((moment, event, passage))
+                    passed_over = None
+        if passed_over is not None and _tells_more(passed_over, newest[-1]):
+            newest.append(passed_over)
         ooms = _newest(ooms, newest, most)
         failures = _newest(failures, refused, most)
     if seen.forgotten:
@@ -160,6 +167,15 @@ def _explains(oom: OomReport, before: OomReport) -> bool:
     if oom.kills or oom.panic:
         return True
     return oom.no_killable and not (before.kills and follows(before, oom))
+
+
+def _tells_more(cut: tuple[_When, OomReport, Passage], ended: tuple[_When, OomReport, Passage]) -> bool:
+    """Of one shortage: has the report whose end is lost the figures of memory, and the other nothing but its end?"""
+    whole = ended[2].read(ended[1])
+    if cut[1].no_killable or whole.memory is not None or whole.memcg is not None or whole.tasks is not None:
+        return False
+    other = cut[2].read(cut[1])
+    return (other.memory is not None or other.memcg is not None) and follows(whole, other)
 
 
 def _proof(source: Source) -> int:

@@ -42,7 +42,7 @@ def incident(history: Sequence[OomSummary], oom: OomReport) -> Incident | None:
         first_s=_between_s(before[0], oom) if before else 0.0,
         last_s=_between_s(oom, after[-1]) if after else 0.0,
         nobody_s=None if nobody is None else _between_s(oom, nobody),
-        certain=all(_is_named(event) for event in (oom, *before, *after)),
+        certain=all(map(_is_named, (*before, *after))) and _is_named(oom),
     )
 
 

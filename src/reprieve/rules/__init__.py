@@ -6,7 +6,14 @@ from reprieve.rules.ending import ended_by_oom, killed_by_daemon, killed_without
 from reprieve.rules.growth import alike_hold_most, process_grew
 from reprieve.rules.host import host_full, many_processes, node_short
 from reprieve.rules.incident import also_killed
-from reprieve.rules.kernel import dirty_cache, huge_pages_idle, kernel_memory, locked_memory, shmem_holds
+from reprieve.rules.kernel import (
+    dirty_cache,
+    huge_pages_idle,
+    kernel_memory,
+    locked_memory,
+    page_tables,
+    shmem_holds,
+)
 from reprieve.rules.kill import allocating_task, group_kill, is_it_over, repeat_kills, small_victim, why_this_one
 from reprieve.rules.limits import cgroup_limit, parent_limit
 from reprieve.rules.swap import cgroup_swap_limit, no_swap, swap_full
@@ -24,6 +31,7 @@ RULES = (
     panic_on_oom,
     shmem_holds,
     dirty_cache,
+    kernel_memory,
     cgroup_limit,
     parent_limit,
     node_short,
@@ -33,9 +41,9 @@ RULES = (
     nobody_killable,
     also_killed,
     is_it_over,
-    kernel_memory,
     huge_pages_idle,
     locked_memory,
+    page_tables,
     many_processes,
     process_grew,
     alike_hold_most,

@@ -20,9 +20,9 @@ from reprieve.model.oom import (
 from reprieve.oom.choose import recompute
 from reprieve.oom.incident import Incident, incident
 from reprieve.oom.moments import elapsed_s
-from reprieve.rules.account import of_cgroup, ram_bytes, task_pages
+from reprieve.rules.account import Holder, holders, of_cgroup, ram_bytes, task_pages, total_bytes
 from reprieve.rules.limits import is_lifted, reached
-from reprieve.units import duration, size
+from reprieve.units import MIB, duration, size
 
 
 def who(oom: OomReport, history: Sequence[OomSummary] = ()) -> tuple[str, ...]:
@@ -38,10 +38,19 @@ def who(oom: OomReport, history: Sequence[OomSummary] = ()) -> tuple[str, ...]:
     said.append(of_workload(oom.workload))
     freed = [held for kill in oom.kills if (held := held_bytes(kill)) is not None]
     if freed:
-        said.append(f", held {size(sum(freed))}")
+        said.append(f", held {size(sum(freed))}{_beside(oom, sum(freed))}")
     if moment := when(oom.stamp):
         said.append(f", {moment}")
     return tuple(said)
+
+
+def _beside(oom: OomReport, resident: int) -> str:
+    """What the victims had in swap, and of page tables, where either is more than what they held in RAM."""
+    dead = [task for kill in oom.kills if (task := recompute(oom).tasks.get(kill.pid)) is not None]
+    swapped = sum(task.swap_pages or 0 for task in dead) * (oom.page_size_bytes or 0)
+    tables = sum(kill.pgtables_bytes or 0 for kill in oom.kills)
+    said = f" + {size(swapped)} in swap" if swapped > resident else ""
+    return said + (f" + {size(tables)} of page tables" if tables > max(resident, swapped, MIB) else "")
 
 
 def _nobody(oom: OomReport) -> str:
@@ -171,6 +180,9 @@ def now(oom: OomReport, findings: Sequence[Finding]) -> str:
         return "Find the whole report: parts of it are not in this text"
     if any(finding.code in ("zone-short", "fragmented") for finding in findings):
         return "No remedy is proven by this report alone; memory was free, but not where it was wanted"
+    total, groups = total_bytes(oom), holders(oom)
+    if total and groups and _bytes(groups[0]) >= total / 4:
+        return f"No remedy is proven by this report alone; watch who holds most: {holding(groups[0], total)}"
     return "No remedy is proven by this report alone; watch which process grows"
 
 
@@ -273,6 +285,43 @@ def rows(oom: OomReport, most: int | None = None) -> list[Row]:
         )
         for task, score in chosen[:most]
     ]
+
+
+def held_by(oom: OomReport, most: int) -> list[str]:
+    """Who held most, those of one name together, then how many more there are; whoever was killed is among them."""
+    groups, total = holders(oom), total_bytes(oom)
+    killed = {kill.pid for kill in oom.kills}
+    shown = [group for group in groups[:most] if _bytes(group) * 100 >= _bytes(groups[0])]
+    of_victims = [group for group in groups[len(shown) :] if any(task.pid in killed for task in group.tasks)]
+    if of_victims:
+        shown[most - 1 :] = of_victims[:1]
+    said = []
+    for group in shown:
+        victims = [task for task in group.tasks if task.pid in killed]
+        dead = f", {len(victims)} of them killed" if victims else ""
+        if len(victims) == 1:
+            held = size((victims[0].rss_pages or 0) * (oom.page_size_bytes or 0))
+            dead = ", killed" if len(group.tasks) == 1 else f", the killed one {held}"
+        said.append(holding(group, total) + dead)
+    more = len(oom.tasks or ()) - sum(len(group.tasks) for group in shown)
+    return [*said, f"{more} more"] if more > 0 and said else said
+
+
+def _bytes(group: Holder) -> int:
+    return group.rss_bytes + (group.swap_bytes or 0)
+
+
+def holding(group: Holder, total: int | None) -> str:
+    """`httpd ×10 at most 414 MiB`, `mysqld (pid 2) 114 MiB + 20 MiB in swap`; `total`: of all the memory there was."""
+    swap = f" + {size(group.swap_bytes)} in swap" if group.swap_bytes else ""
+    largest = max(map(task_pages, group.tasks), default=0)
+    tasks = [task for task in group.tasks if task_pages(task) * 1000 >= largest]  # others are of the same name alone
+    if len(tasks) == 1:
+        return f"{process(group.comm, tasks[0].pid)} {size(group.rss_bytes)}{swap}"
+    if group.anon_bytes is not None:
+        return f"{quote(group.comm)} ×{len(tasks)} {size(group.anon_bytes)}{swap}"
+    most = group.rss_bytes if total is None else min(group.rss_bytes, total)  # what they share counts in each
+    return f"{quote(group.comm)} ×{len(tasks)} at most {size(most)}{swap}"
 
 
 def zone_name(zone: Zone) -> str:

@@ -173,12 +173,13 @@ def _half_a_screen(page: Page, oom: OomReport, findings: Sequence[Finding], room
     remedies = answer.remedies(findings)
     how = list(_how(page, remedies[0])) if remedies else []
     memory = list(_memory(page, oom, most=4))
-    processes = _largest(page, oom)
+    processes = _processes(page, oom)
+    largest, smaller = processes[:1], processes[1:]
     missing = [] if remedies else list(page.say("", ", ".join(oom.missing), most=4))
     evidence = [_evidence_line(page, evidence) for evidence in answer.evidence(findings)[:2]]
     others = [list(page.say("", remedy.title)) for remedy in remedies[1:3]]
     proof, more = evidence[:1], evidence[1:]
-    for part in (why, how, proof, memory, processes, missing, more):  # what matters most has room first
+    for part in (why, how, proof, largest, memory, smaller, missing, more):  # what matters most has room first
         del part[max(room, 0) :]
         room -= len(part)
     fitting: list[str] = []
@@ -189,7 +190,7 @@ def _half_a_screen(page: Page, oom: OomReport, findings: Sequence[Finding], room
         room -= len(other)
     yield from page.labelled("Why", why)
     yield from page.labelled("Memory", memory)
-    yield from page.labelled("Processes", processes)
+    yield from page.labelled("Processes", largest + smaller)
     yield from page.labelled("As root" if remedies and answer.for_root(remedies[0]) else "How", how)
     yield from page.labelled("Or", fitting)
     yield from page.labelled("Missing", missing)
@@ -204,7 +205,7 @@ def _how(page: Page, remedy: Remedy) -> Iterator[str]:
     if remedy.amount is not None:
         yield from page.say("", remedy.amount, most=2)
     if remedy.cost is not None:
-        yield from page.say("", f"Cost: {remedy.cost}", "dim", most=1 if len(remedy.commands) > 2 else 2)
+        yield from page.say("", f"Cost: {remedy.cost}", "dim", most=3)
 
 
 def _memory(page: Page, oom: OomReport, most: int | None = None) -> Iterator[str]:
@@ -232,18 +233,10 @@ def bar(part: int, whole: int, width: int) -> str:
     return "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()
 
 
-def _largest(page: Page, oom: OomReport) -> list[str]:
-    said = []
-    for row in answer.rows(oom, most=4):
-        ram = "" if row.ram_bytes is None else f" {size(row.ram_bytes)}"
-        swap = f" + {size(row.swap_bytes)} in swap" if row.swap_bytes else ""
-        killed = ", killed" if row.killed else ""
-        said.append(escape.plain(f"{answer.process(row.task.comm, row.task.pid)}{ram}{swap}{killed}"))
-    more = len(oom.tasks or ()) - len(said)
-    if more > 0:
-        said.append(f"{more} more")
+def _processes(page: Page, oom: OomReport) -> list[str]:
+    """Who held most, by name; an item is not broken."""
     lines: list[str] = []
-    for item in said:  # an item is not broken
+    for item in map(escape.plain, answer.held_by(oom, most=4)):
         if lines and escape.columns(lines[-1]) + 3 + escape.columns(item) <= page.room:
             lines[-1] += f" · {item}"
         else:
