@@ -110,6 +110,17 @@ def test_rather_than_a_report_that_found_nobody_the_kill_before_it_is_explained(
     assert finding.claim == "Within 0.1 s nobody was left to kill at the same limit"
 
 
+def test_rather_than_a_kill_line_alone_the_report_that_follows_it_is_explained() -> None:
+    told = newest("072-balloon-managed-underflow-5.4-next.log")
+    assert told.ooms[0].memory is not None
+    said = escape.plain("".join(answer.who(told.ooms[0], told.history)))
+    assert said.startswith("login (pid 537); 0.1 s later the text ends before it says who else was")
+
+
+def test_a_report_whose_end_is_lost_is_not_explained_where_the_one_before_it_tells_of_memory() -> None:
+    assert newest("004-i386-highmem-mkfs-wrapped-5.7rc3.log").ooms[0].victim is not None
+
+
 def test_a_panic_is_headed_by_whom_the_kernel_killed_before_it() -> None:
     told = newest(PANIC)
     said = escape.plain("".join(answer.who(told.ooms[0], told.history)))

@@ -183,14 +183,22 @@ def _contain(oom: OomReport, comm: str, held: int) -> tuple[Remedy, ...]:
         group = None  # a login session, or all of a user: it holds more than this program
     settings, commands, note = set_limit(whole(group), amount.count_bytes) if group is not None else ((), (), "")
     has_swap = oom.memory is not None and bool(oom.memory.swap_total_bytes)
-    swap = "; what it has in swap is apart (MemorySwapMax=)" if has_swap else ""
-    if not commands:
-        settings, note, swap = (), " from its next start", ""
-        commands = (kept_to(amount.count_bytes, has_swap=has_swap),)
+    if group is not None and commands:  # who else lives in it is not in the report
+        whom, cost = (
+            f"all of {quote(group.name)}",
+            "all that runs in it counts, and at that limit the kernel kills one of them",
+        )
+        cost += "; what it has in swap is apart (MemorySwapMax=)" if has_swap else ""
+    else:
+        settings, note, whom = (), " from its next start", quote(comm)
+        commands, cost = (
+            (kept_to(amount.count_bytes, has_swap=has_swap),),
+            "it is killed when it reaches that, and nobody else is",
+        )
     return (
         Remedy(
-            title=f"Keep {quote(comm)} to {size(amount.count_bytes)}{note}, so that it cannot take the whole machine",
-            cost=f"it is killed when it reaches that, and nobody else is{swap}",
+            title=f"Keep {whom} to {size(amount.count_bytes)}{note}, so that it cannot take the whole machine",
+            cost=cost,
             amount=amount.formula,
             settings=settings,
             commands=commands,

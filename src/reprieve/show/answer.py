@@ -21,7 +21,7 @@ from reprieve.oom.choose import recompute
 from reprieve.oom.incident import Incident, incident
 from reprieve.oom.moments import elapsed_s
 from reprieve.rules.account import Holder, holders, of_cgroup, ram_bytes, task_pages, total_bytes
-from reprieve.rules.limits import is_lifted, reached
+from reprieve.rules.limits import is_lifted, named, reached
 from reprieve.units import MIB, duration, size
 
 
@@ -138,7 +138,7 @@ def _nodes(printed: str | None) -> str:
 
 def _memcg_limit(oom: OomReport) -> tuple[str, ...]:
     owner, own = oom.limit_of, oom.workload
-    name = "a memory cgroup that this text does not name" if owner is None else quote(owner.name)
+    name = "a memory cgroup that this text does not name" if owner is None else named(owner)
     role = ", its parent" if owner is not None and own is not None and owner.path != own.path else ""
     full = reached(oom) or (oom.memcg.usage("memory") if oom.memcg is not None else None)
     if full is not None and is_lifted(oom):
@@ -395,7 +395,7 @@ def listed(summary: OomSummary) -> tuple[str, str, str, str]:
         victim = "nobody: panic" if summary.panic else "nobody killable" if summary.no_killable else "not told"
     freed = "" if summary.freed_bytes is None else size(summary.freed_bytes)
     if summary.limit_of is not None:
-        whose = quote(summary.limit_of.name)
+        whose = named(summary.limit_of)
         if summary.limit_bytes is not None:
             whose = f"{size(summary.limit_bytes)} of {whose}"
     else:
