@@ -262,7 +262,7 @@ CASES = {
         lives=("sockets",),
     ),
     "page-tables": Cases(
-        speaks=("041-selftest-huge-vm-1100mib-nots.log",),
+        speaks=("captures/6.1-page-tables.txt", "041-selftest-huge-vm-1100mib-nots.log"),
         silent=(
             ("captures/6.1-fork-storm.txt", "28 MiB of them, an eighth, for six thousand processes"),
             ("011-android-gki-5.10-kmsg-records-order3.log", "hundreds have more of them than memory, 3 MiB each"),

@@ -203,7 +203,7 @@ def page_tables(snapshot: Snapshot) -> Iterator[Finding]:
             severity="warning",
             confidence="certain",
             claim=claim,
-            detail=(_by_name(most),) if total and most else (),
+            detail=(_by_name(oom, most[0]),) if total and most and _own_tables(most[0]) else (),
             about=oom.limit_of if of_cgroup(oom) else None,
             evidence=(*memory_lines(oom, "pagetables"), *_stat_line(oom), *lines(oom, *(task.line for task in most))),
             oom=number,
@@ -226,12 +226,11 @@ def _of_the_largest(oom: OomReport, most: list[Task]) -> str | None:
     )
 
 
-def _by_name(most: list[Task]) -> str:
-    return (
-        "Those of single processes: "
-        + ", ".join(f"{quote(task.comm or '?')} (pid {task.pid}) {size(_own_tables(task))}" for task in most)
-        + "."
-    )
+def _by_name(oom: OomReport, first: Task) -> str:
+    """Whose the largest are, and how many of that name there are."""
+    alike = sum(task.comm == first.comm for task in oom.tasks or ())
+    many = "" if alike == 1 else f", of which there are {alike}"
+    return f"The largest are of {quote(first.comm or '?')} (pid {first.pid}), {size(_own_tables(first))}{many}."
 
 
 def _largest_caches(oom: OomReport) -> tuple[Slab, ...]:

@@ -171,7 +171,8 @@ def _half_a_screen(page: Page, oom: OomReport, findings: Sequence[Finding], room
     why = [line for finding in findings[:3] for line in page.say("", answer.claim(finding), finding.severity, most=3)]
     why += page.say("", f"The kernel's last words: {quote(oom.panic)}", most=2) if oom.panic else ()
     remedies = answer.remedies(findings)
-    how = list(_how(page, remedies[0])) if remedies else []
+    commands = list(_commands(page, remedies[0])) if remedies else []
+    price = list(_price(page, remedies[0])) if remedies else []
     memory = list(_memory(page, oom, most=4))
     processes = _processes(page, oom)
     largest, smaller = processes[:1], processes[1:]
@@ -179,7 +180,8 @@ def _half_a_screen(page: Page, oom: OomReport, findings: Sequence[Finding], room
     evidence = [_evidence_line(page, evidence) for evidence in answer.evidence(findings)[:2]]
     others = [list(page.say("", remedy.title)) for remedy in remedies[1:3]]
     proof, more = evidence[:1], evidence[1:]
-    for part in (why, how, proof, largest, memory, smaller, missing, more):  # what matters most has room first
+    # What matters most has room first; half of the commands would do something else than all of them.
+    for part in (commands, why, price, proof, largest, memory, smaller, missing, more):
         del part[max(room, 0) :]
         room -= len(part)
     fitting: list[str] = []
@@ -191,17 +193,21 @@ def _half_a_screen(page: Page, oom: OomReport, findings: Sequence[Finding], room
     yield from page.labelled("Why", why)
     yield from page.labelled("Memory", memory)
     yield from page.labelled("Processes", largest + smaller)
-    yield from page.labelled("As root" if remedies and answer.for_root(remedies[0]) else "How", how)
+    yield from page.labelled("As root" if remedies and answer.for_root(remedies[0]) else "How", commands + price)
     yield from page.labelled("Or", fitting)
     yield from page.labelled("Missing", missing)
     yield from page.labelled("Evidence", proof + more)
 
 
-def _how(page: Page, remedy: Remedy) -> Iterator[str]:
+def _commands(page: Page, remedy: Remedy) -> Iterator[str]:
     for argv in remedy.commands[:4]:
         yield page.raw("", f"$ {escape.shell(argv)}", "command")  # never cut: half a command does something else
     if len(remedy.commands) > 4:
         yield page.raw("", f"and {len(remedy.commands) - 4} commands more: -v shows them")
+
+
+def _price(page: Page, remedy: Remedy) -> Iterator[str]:
+    """How its amount was computed, and what it costs."""
     if remedy.amount is not None:
         yield from page.say("", remedy.amount, most=2)
     if remedy.cost is not None:
