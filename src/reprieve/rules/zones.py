@@ -130,14 +130,15 @@ def _mostly_free(oom: OomReport) -> tuple[str, tuple[Zone, ...]] | None:
     """What is claimed where most of the memory was free, and no mask of 0x0 tells why; and of which zones."""
     free, zones = free_bytes(oom), oom.memory.zones if oom.memory is not None else ()
     whole = ram_bytes(oom) or sum(zone.managed_bytes or 0 for zone in zones)
-    if free is None or not whole or free * 2 < whole:
+    if free is None or not zones or not whole or free * 2 < whole:
         return None
     said = f"The machine was not short of memory, {size(free)} of {size(whole)} were free"
     for zone in zones:
         if (zone.min_bytes or 0) > whole:
             kept = f"zone {quote(zone.name)} was to keep {size(zone.min_bytes or 0)} back, more than there is"
             return f"{said}: {kept}, so the kernel's own count of it is broken", (zone,)
-    if oom.trigger is None and free > 10 * sum(zone.high_bytes or whole for zone in zones):
+    # Without the mask it is not told which zones were in reach: none may be short.
+    if oom.trigger is None and all((zone.free_bytes or 0) > 10 * (zone.high_bytes or whole) for zone in zones):
         return f"{said}; what was asked for in vain is not in this text", zones
     return None
 
