@@ -8,7 +8,7 @@ import pytest
 
 import reprieve
 
-NAMES = [
+NAMES = ["reprieve"] + [
     module.name for module in pkgutil.walk_packages(reprieve.__path__, "reprieve.") if "__main__" not in module.name
 ]
 

@@ -42,6 +42,15 @@ def test_all_that_a_log_tells_can_be_diagnosed() -> None:
     assert reprieve.diagnose(snapshot)[0].code == "host-full"
 
 
+def test_the_words_of_a_finding_can_be_printed_whatever_the_names_in_them() -> None:
+    log = "Out of memory: Killed process 7 (a\x1b[2J) total-vm:9kB, anon-rss:1kB, file-rss:0kB, Score:1\n"
+    (finding,) = reprieve.diagnose(reprieve.read(log.encode()))
+    assert finding.code == "unknown-field"
+    assert "\x02" in finding.claim
+    assert reprieve.plain(finding.claim).startswith("No kernel prints Score: there: this text was made up")
+    assert reprieve.plain("\x02a\x1b[2J\x03 died") == "“a\\x1b[2J” died"
+
+
 def test_nothing_is_said_of_nothing() -> None:
     assert list(reprieve.read_reports(b"")) == []
     assert reprieve.diagnose(reprieve.read(b"")) == []

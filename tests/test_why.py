@@ -42,6 +42,17 @@ def names(done: "subprocess.CompletedProcess[str]") -> list[str]:
     return re.findall(r"\b(alpha|beta|gamma) \(pid", done.stdout)
 
 
+# -- what it is for ----------------------------------------------------------------------------------------------------
+
+
+def test_the_answer_in_the_readme_is_the_answer(reprieve: Run, tmp_path: Path) -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    shown = re.search(r"\$ reprieve why kern\.log +# what it means\n(.+?)```", readme, re.DOTALL)
+    assert shown is not None
+    (tmp_path / "kern.log").write_bytes(MYSQLD.read_bytes())
+    assert reprieve("why", "kern.log").stdout == shown[1]
+
+
 # -- nothing to say ----------------------------------------------------------------------------------------------------
 
 
@@ -943,7 +954,7 @@ def test_only_what_is_asked_for_is_explained_while_following(tmp_path: Path) -> 
 
     said = following.until("wanted (pid", grow) + following.stop()[1]
     assert "wanted (pid" in said
-    assert "other (pid" not in said
+    assert "Killed    other (pid" not in said
 
 
 def test_a_pipe_is_followed_to_its_end(reprieve: Run) -> None:

@@ -9,7 +9,7 @@ As a library:
 
     snapshot = reprieve.read("/var/log/kern.log")
     for finding in reprieve.diagnose(snapshot):
-        print(finding.code, finding.severity)
+        print(finding.severity, finding.code, reprieve.plain(finding.claim))
 
 Importing costs nothing: what reads is loaded at the first call.
 """
@@ -62,12 +62,24 @@ def read(source: str | PathLike[str] | bytes) -> Snapshot:
 def diagnose(snapshot: Snapshot) -> list[Finding]:
     """What the facts show: by event (`Finding.oom` counts in `snapshot.ooms`), then the severest first.
 
-    A name that a stranger chose stands between `reprieve.model.finding.NAME_START` and `NAME_END`: escape it for where
-    you show it, and drop the marks.
+    In claims, details, titles and costs a name that a stranger chose stands between marks, the control characters
+    `reprieve.model.finding.NAME_START` and `NAME_END`: `plain` makes text of them that is safe to print; for any other
+    format escape what is between, and drop the marks.
     """
     from reprieve.rules import diagnose as all_rules
 
     return all_rules(snapshot)
+
+
+def plain(marked: str) -> str:
+    """The words of a finding as a terminal or a log may have them: no marks, and no name in them can act or mislead.
+
+    >>> plain("\\x02a b\\x03 was killed")
+    '“a b” was killed'
+    """
+    from reprieve.show.escape import plain as escaped
+
+    return escaped(marked)
 
 
 def _sources(source: str | PathLike[str] | bytes, gaps: list[Gap]) -> list[Source]:

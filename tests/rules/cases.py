@@ -175,7 +175,11 @@ CASES = {
         ),
     ),
     "not-short": Cases(
-        speaks=("001-memcg-v1-lxc-then-global-panic-5.15.log",),
+        speaks=(
+            "001-memcg-v1-lxc-then-global-panic-5.15.log",
+            "072-balloon-managed-underflow-5.4-next.log",
+            "125-beaglebone-no-killable-negative-reserved-4.1.log",
+        ),
         silent=(
             (_LAB + "global-sysrq-f.txt", "as much free, but a person asked for the kill"),
             (_LAB + "numa-mempolicy.txt", "as much free, but on a node out of reach"),
@@ -255,6 +259,7 @@ CASES = {
             _LAB + "global-tmpfs-dd.txt",
             _LAB + "global-shmem.txt",
             _LAB + "memcg-tmpfs.txt",
+            "115-memcg-kata-shmem-quoted-elided.log",
             "097-i386-pgd-alloc-no-table-4.8.log",
         ),
         silent=(
@@ -277,6 +282,7 @@ CASES = {
         speaks=(
             _LAB + "global-sock-slab.txt",
             "captures/6.1-trace-buffer.txt",
+            "038-order3-btrfs-slab-elided-6.6.log",
             "001-memcg-v1-lxc-then-global-panic-5.15.log",
         ),
         silent=(
@@ -285,6 +291,14 @@ CASES = {
             ("105-arch-doxygen-6.1.log", "3.1 GiB unaccounted are a fifth: worth no claim"),
         ),
         lives=("sockets",),
+    ),
+    "page-tables": Cases(
+        speaks=("captures/6.1-page-tables.txt", "041-selftest-huge-vm-1100mib-nots.log"),
+        silent=(
+            ("captures/6.1-fork-storm.txt", "28 MiB of them, an eighth, for six thousand processes"),
+            ("011-android-gki-5.10-kmsg-records-order3.log", "hundreds have more of them than memory, 3 MiB each"),
+            ("024-memcg-v2-ppc64le-rhel10-zswap-6.12.log", "more of them than memory in RAM: the rest is in swap"),
+        ),
     ),
     "many-processes": Cases(
         speaks=("captures/6.1-fork-storm.txt",),
@@ -307,6 +321,7 @@ CASES = {
             ("084-ubuntu1404-mysqld-python-3.13.log", "one of the five holds most alone"),
             ("088-arch-teamviewerd-chrome-journal-6.0.log", "45 of a name, with half of what they seem to hold"),
         ),
+        lives=("jobs",),
     ),
     "process-grew": Cases(
         speaks=(
@@ -330,6 +345,7 @@ CASES = {
         speaks=(
             _LAB + "global-sysrq-f.txt",
             _LAB + "global-adj.txt",
+            "068-memcg-ltp-oom03-wrapped.log",
             "088-arch-teamviewerd-chrome-journal-6.0.log",
         ),
         silent=(
@@ -351,6 +367,7 @@ CASES = {
             _LAB + "memcg.txt",
             "088-arch-teamviewerd-chrome-journal-6.0.log",
             "077-centos7-rackspace-mysqld-two-events-3.10.log",
+            "128-memcg-k8s-selected-differs-from-killed-3.10.log",
         ),
         silent=(
             (_LAB + "global-allocating-task.txt", "no score chose it"),
@@ -358,11 +375,28 @@ CASES = {
         ),
     ),
     "repeat-kills": Cases(
-        speaks=("captures/dmesg-docker-oom.txt", _LAB + "global-children.txt"),
+        speaks=("captures/dmesg-docker-oom.txt", "captures/6.1-memcg-loop.txt"),
         silent=(
             ("077-centos7-rackspace-mysqld-two-events-3.10.log", "twice is no series"),
             (_LAB + "global-tmpfs-dd.txt", "three kills, of three programs"),
+            (_LAB + "global-children.txt", "seven kills of one program, whose processes lived at once"),
             (_LAB + "memcg-oom-group.txt", "four died, in one kill"),
+        ),
+    ),
+    "also-killed": Cases(
+        speaks=(
+            _LAB + "global-tmpfs-dd.txt",
+            _LAB + "global-shmem.txt",
+            _LAB + "global-children.txt",
+            _LAB + "memcg-lower-max.txt",
+            "043-numa-random-no-killable-panic-5.8-next.log",
+        ),
+        silent=(
+            ("captures/6.1-memcg-loop.txt", "five kills at one limit, of a program that is started anew"),
+            ("captures/dmesg-k8s-oom.txt", "two kills in two seconds, at the limits of two pods"),
+            ("077-centos7-rackspace-mysqld-two-events-3.10.log", "two kills of one machine, two hours apart"),
+            (_LAB + "memcg-oom-group.txt", "four died, in one kill"),
+            ("001-memcg-v1-lxc-then-global-panic-5.15.log", "a kill at a limit, a quarter of a second before a panic"),
         ),
     ),
     "is-it-over": Cases(
@@ -420,9 +454,14 @@ CASES = {
         lives=("swap", "swap-file"),
     ),
     "group-kill": Cases(
-        speaks=(_LAB + "memcg-oom-group.txt", _LAB + "systemd-unit-oompolicy-kill.txt"),
+        speaks=(
+            _LAB + "memcg-oom-group.txt",
+            _LAB + "memcg-oom-group-unkillable.txt",
+            _LAB + "systemd-unit-oompolicy-kill.txt",
+            "114-memcg-aks-oom-group-npd.log",
+        ),
         silent=(
-            (_LAB + "memcg-oom-group-unkillable.txt", "the group is set, but the chosen one was alone in it"),
+            (_LAB + "memcg.txt", "a group at its limit, and one of it dies"),
             (_LAB + "systemd-unit-oompolicy-stop.txt", "systemd stops the rest itself, after the kill"),
             (_LAB + "global-children.txt", "seven die, one by one"),
         ),

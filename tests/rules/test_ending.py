@@ -86,7 +86,7 @@ def test_every_case_of_advice_is_one_of_these() -> None:
 
 
 def test_the_limit_that_failed_the_page_fault_stands_before_it_in_the_log() -> None:
-    (log,) = CASES["not-short"].speaks
+    log = CASES["not-short"].speaks[0]
     (finding,) = (finding for finding in diagnose(snapshot(log)) if finding.code == "not-short")
     at_limit, stopped = snapshot(log).ooms
     assert at_limit.limit_of is not None

@@ -12,12 +12,14 @@ from typing import Literal
 import pytest
 
 from reprieve.machine.demo import small_cgroup
+from reprieve.machine.events import summarise
 from reprieve.model.finding import Failure
 from reprieve.model.oom import OomReport
 from reprieve.model.snapshot import Snapshot
 from reprieve.oom.paths import workload
 from reprieve.oom.report import read_reports
 from reprieve.rules import diagnose
+from reprieve.rules.growth import process_grew
 from reprieve.rules.host import open_nodes
 from reprieve.rules.limits import cgroup_limit, reached, set_limit, whole, written
 from reprieve.rules.swap import allow_swap
@@ -270,3 +272,22 @@ def test_a_higher_limit_is_not_the_first_thing_where_files_in_memory_fill_it() -
     ]
     assert titles[0].startswith("Find the files")
     assert any(title.startswith("Raise") for title in titles[1:])
+
+
+def test_a_limit_of_a_group_inside_a_unit_is_not_said_to_be_that_of_the_unit() -> None:
+    (oom,) = snapshot("lab/6.1.0-56-cloud-amd64__memcg.txt").ooms
+    inside = workload("/system.slice/web.service/workers")
+    moved = replace(oom, limit_of=inside, workload=inside)
+    said = escape.plain("".join(answer.limit(moved)))
+    assert said.startswith("32 MiB for workers in web.service")
+    assert escape.plain(answer.listed(summarise(moved))[3]) == "32 MiB of workers in web.service"
+
+
+def test_a_limit_for_a_whole_unit_is_said_to_be_one() -> None:
+    (oom,) = snapshot("lab/6.1.0-56-cloud-amd64__systemd-global-oom-service.txt").ooms
+    (finding,) = process_grew(Snapshot(ooms=(oom,)))
+    contain = finding.remedies[0]
+    assert escape.plain(contain.title).startswith("Keep all of big.service to 382 MiB")
+    assert contain.cost == "all that runs in it counts, and at that limit the kernel kills one of them"
+    (alone,) = process_grew(Snapshot(ooms=(replace(oom, workload=workload("/user.slice")),)))
+    assert escape.plain(alone.remedies[0].title).startswith("Keep biggie to 382 MiB from its next start")

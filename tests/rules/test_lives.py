@@ -66,6 +66,12 @@ def _fewer(finding: Finding) -> str:
     return f"workers={match[1]}"
 
 
+def _jobs(finding: Finding) -> str:
+    match = re.fullmatch(r"Run no more than (\d+) \x02cc1plus\x03 .* \(make -j, ninja -j\)", finding.remedies[0].title)
+    assert match is not None
+    return f"jobs={match[1]}"
+
+
 def _swap_disk(finding: Finding) -> str:
     """The swap of the advice, on a disk: the root of the mini guest is RAM, where a swap file is of no use."""
     commands = [shlex.join(command) for command in _advised(finding).commands]
@@ -114,6 +120,10 @@ _WORK = (
     "for n in $(seq $workers); do hog --mib 30 --name worker --hold 9 & done\n"
     "sleep 6\n[ $(pidof worker | wc -w) = $workers ]"
 )
+_BUILD = (
+    "for n in $(seq $jobs); do hog --mib $((n > 1 ? 28 : 60)) --name cc1plus --hold 9 & done\n"
+    "sleep 6\n[ $(pidof cc1plus | wc -w) = $jobs ]"
+)
 _OFFERED = (
     "hog --mib 120 --name large --hold -1 &\nsleep 3\nhog --mib 20 --name small --adj $adj --hold -1 &\nsleep 1\n"
 )
@@ -154,6 +164,7 @@ LOADS = {
         machine="numa",
     ),
     "workers": Load(code="host-full", dies="workers=8\n" + _WORK, advice=_fewer, lives="ADVICE\n" + _WORK, fresh=True),
+    "jobs": Load(code="alike-hold-most", dies="jobs=8\n" + _BUILD, advice=_jobs, lives="ADVICE\n" + _BUILD, fresh=True),
     "tmpfs": Load(
         code="shmem-holds",
         dies="mount -t tmpfs -o size=150% t /mnt\n" + _FILL_TMPFS,

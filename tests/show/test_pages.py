@@ -1,15 +1,19 @@
 """Explanations of real logs as they are printed: REPRIEVE_UPDATE_GOLDENS=1 writes them anew, to be read before use."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from reprieve.machine.events import summarise, tell
+from reprieve.machine.source import file_source
 from reprieve.model.oom import OomReport
 from reprieve.model.snapshot import Snapshot
 from reprieve.oom.report import read_reports
 from reprieve.rules import diagnose
-from reprieve.show import markdown, text
+from reprieve.show import answer, escape, markdown, text
+from tests.logs_of import all_logs
 
 TESTS = Path(__file__).parents[1]
 LOGS = {
@@ -22,13 +26,15 @@ LOGS = {
     "panic": "001-memcg-v1-lxc-then-global-panic-5.15.log",
     "line": "135-debian-uwsgi-kill-line-only.log",
     "pod": "114-memcg-aks-oom-group-npd.log",
+    "burst": "lab/7.3.4+deb13-cloud-amd64__global-shmem.txt",
+    "killed-then-panic": "043-numa-random-no-killable-panic-5.8-next.log",
 }
 
 
 def newest(name: str) -> Snapshot:
     log = (TESTS / "logs" / LOGS[name]).read_text(errors="backslashreplace")
     ooms = [event for event in read_reports(log, Path(LOGS[name]).name) if isinstance(event, OomReport)]
-    return Snapshot(ooms=tuple(ooms[-1:]))
+    return Snapshot(ooms=tuple(ooms[-1:]), history=tuple(map(summarise, ooms)))
 
 
 def page(name: str, form: str) -> str:
@@ -60,3 +66,16 @@ def test_half_a_screen_is_24_lines_of_80_columns(name: str) -> None:
     lines = page(name, "txt").splitlines()
     assert len(lines) <= 24
     assert not [line for line in lines if len(line) > 80 and "$ " not in line]  # a command is never cut
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+@pytest.mark.parametrize("log", all_logs(), ids=lambda log: log.name)
+def test_every_answer_is_24_lines_at_most_with_all_its_commands(log: Path, width: int) -> None:
+    told = tell([file_source(str(log))], lambda _event: True, 1, ended=True)
+    told = replace(told, gaps=(), allocation_failures=(), endings=())
+    findings = diagnose(told)
+    lines = list(text.explain(told, findings, width=width))
+    assert len(lines) <= 24
+    assert all(escape.columns(line) <= width for line in lines if "$ " not in line)
+    for remedy in answer.remedies(findings)[:1] if told.ooms else ():
+        assert sum("$ " in line for line in lines) == min(len(remedy.commands), 4)

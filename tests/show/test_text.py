@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from reprieve.model.finding import Gap, Remedy
 from reprieve.model.oom import OomReport, Stamp, Workload
 from reprieve.model.snapshot import Snapshot
+from reprieve.oom.paths import workload
 from reprieve.show import escape, text
 from tests.show.examples import event, finding, snapshot, summary
 from tests.show.test_escape import NASTY, acts
@@ -70,10 +71,27 @@ def test_no_name_acts_on_the_terminal(name: str, verbose: bool, width: int) -> N
 
 
 @given(NASTY, st.integers(min_value=40, max_value=120))
-def test_the_first_three_lines_fit_whatever_the_names(name: str, width: int) -> None:
-    said = lines(name, width=width)
-    assert [line[:9].rstrip() for line in said[:3]] == ["Killed", "Limit", "What now"]
-    assert all(escape.columns(line) <= width for line in said[:3])
+def test_the_head_answers_in_at_most_three_lines_each_whatever_the_names(name: str, width: int) -> None:
+    head = lines(name, width=width)
+    head = head[: head.index("")]
+    labels = [line[:9].rstrip() for line in head]
+    assert [label for label in labels if label] == ["Killed", "Limit", "What now"]
+    assert labels.index("Limit") <= 3
+    assert labels.index("What now") - labels.index("Limit") <= 3
+    assert all(escape.columns(line) <= width for line in head)
+
+
+def test_what_has_no_room_on_a_line_goes_on_in_the_next_and_nothing_is_lost() -> None:
+    pod = workload("/kubepods.slice/kubepods-pod10d16a28_60ff_475f_a631_510d9792219f.slice/cri-containerd-" + 64 * "a")
+    head = list(text.explain(Snapshot(ooms=(replace(event(), workload=pod, limit_of=pod),)), [], width=60))
+    assert head[:6] == [
+        "Killed    memhog (pid 508) of container aaaaaaaaaaaa of pod",
+        "          10d16a28-60ff-475f-a631-510d9792219f, held 21 MiB,",
+        "          Nov 23 memhog",
+        "Limit     32 MiB for container aaaaaaaaaaaa of pod",
+        "          10d16a28-60ff-475f-a631-510d9792219f;",
+        "          all of it used",
+    ]
 
 
 def test_what_hides_nothing_is_a_note_and_comes_last() -> None:

@@ -13,6 +13,7 @@ from reprieve.model.ending import Ending
 from reprieve.model.finding import Gap
 from reprieve.model.oom import AllocationFailure, Kill, OomReport, OomSummary, Stamp
 from reprieve.model.snapshot import Snapshot
+from reprieve.oom.incident import follows
 from reprieve.oom.lines import host, read_lines, stamp
 from reprieve.oom.moments import elapsed_s
 from reprieve.oom.report import EventReader
@@ -39,8 +40,9 @@ def tell(
 ) -> Snapshot:
     """The newest `most` events that are wanted, and what is known of all kills. Every source is read once.
 
-    `ended`: rather those whose end is told than a later one that was cut off: it would explain nothing. And where the
-    status of a container or pod is among the sources, rather the kill of that one than a later one.
+    `ended`: rather those whose end is told than a later one that was cut off, or that found nobody left to kill: it
+    would explain little. And where the status of a container or pod is among the sources, rather the kill of that one
+    than a later one.
 
     Those that prove their boot are read first: what others hold too is known as what it is from the beginning.
     """
@@ -56,6 +58,7 @@ def tell(
         when = _dating(source, -age, alone=len(sources) == 1)
         newest: deque[tuple[_Rank, OomReport, Passage]] = deque(maxlen=most)
         refused: deque[tuple[_Rank, AllocationFailure, Passage]] = deque(maxlen=most)
+        passed_over: tuple[_Rank, OomReport, Passage] | None = None
         for told in read_briefly(source._replace(blocks=tails[age].blocks), all_gaps):
             if isinstance(told, Ending):
                 if wanted(told):
@@ -69,10 +72,16 @@ def tell(
                 if wanted(event):
                     refused.append(((False, *moment), event, passage))
             elif seen.add(event, at, moment, wanted):
-                meant = named.tell_of(event)
-                if newest and ((newest[-1][0][0] and not meant) or (ended and not _has_end(event))):
+                one = ((named.tell_of(event), *moment), event, passage)
+                if newest and newest[-1][0][0] and not one[0][0]:
                     continue
-                newest.append(((meant, *moment), event, passage))
+                if ended and newest and not _explains(event, newest[-1][1]):
+                    passed_over = one
+                else:
+                    newest.append(one)
+                    passed_over = None
+        if passed_over is not None and _tells_more(passed_over, newest[-1]):
+            newest.append(passed_over)
         ooms = _newest(ooms, newest, most)
         failures = _newest(failures, refused, most)
     if seen.forgotten:
@@ -104,7 +113,7 @@ def retell(told: Snapshot, wanted: Wanted, most: int, place: str, *, ended: bool
     """
     asked_for = [event for event in told.history if wanted(event)]
     ooms = [oom for oom in told.ooms if wanted(summarise(oom))]
-    while ended and len(ooms) > 1 and not _has_end(ooms[-1]):
+    while ended and len(ooms) > 1 and not _explains(ooms[-1], ooms[-2]):
         ooms.pop()
     ooms = ooms[max(len(ooms) - most, 0) :]
     gaps = list(told.gaps)
@@ -171,8 +180,20 @@ def _end_after(newest: OomReport, tails: Sequence[_Tail]) -> Stamp | None:
     return max(ends, key=lambda end: end[0])[1] if ends else None
 
 
-def _has_end(oom: OomReport) -> bool:
-    return bool(oom.kills or oom.no_killable or oom.panic)
+def _explains(oom: OomReport, before: OomReport) -> bool:
+    """Does it tell more than the one before: not if its end is lost, nor if it met the other's victim still dying."""
+    if oom.kills or oom.panic:
+        return True
+    return oom.no_killable and not (before.kills and follows(before, oom))
+
+
+def _tells_more(cut: tuple[_Rank, OomReport, Passage], ended: tuple[_Rank, OomReport, Passage]) -> bool:
+    """Of one shortage: has the report whose end is lost the figures of memory, and the other nothing but its end?"""
+    whole = ended[2].read(ended[1])
+    if cut[1].no_killable or whole.memory is not None or whole.memcg is not None or whole.tasks is not None:
+        return False
+    other = cut[2].read(cut[1])
+    return (other.memory is not None or other.memcg is not None) and follows(whole, other)
 
 
 def _proof(source: Source) -> int:

@@ -1,11 +1,10 @@
 """What changing a machine is made of: the plan, and what the journal keeps of it."""
 
-from dataclasses import dataclass
-
 from reprieve.model.finding import Finding, Place
+from reprieve.model.noun import noun
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@noun
 class Step:
     """One value to change. Both values are as the place itself tells them; None: absent."""
 
@@ -17,7 +16,7 @@ class Step:
     cost: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@noun
 class Refusal:
     """A value that is not to be changed, or cannot be, with the figure that says so."""
 
@@ -28,7 +27,7 @@ class Refusal:
     code: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@noun
 class Plan:
     """What would be changed, what not, and what is left to people."""
 
@@ -37,7 +36,7 @@ class Plan:
     by_hand: tuple[Finding, ...] = ()  # whose remedies are no settings
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@noun
 class Entry:
     """One value that a transaction changed."""
 
@@ -49,7 +48,7 @@ class Entry:
     state: str = "begun"  # "begun": it may be changed or not; "changed"; "undone"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@noun
 class Transaction:
     """What was changed together: all of it, or nothing."""
 

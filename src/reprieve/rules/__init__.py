@@ -11,7 +11,15 @@ from reprieve.rules.ending import (
 )
 from reprieve.rules.growth import alike_hold_most, process_grew
 from reprieve.rules.host import host_full, many_processes, node_short
-from reprieve.rules.kernel import dirty_cache, huge_pages_idle, kernel_memory, locked_memory, shmem_holds
+from reprieve.rules.incident import also_killed
+from reprieve.rules.kernel import (
+    dirty_cache,
+    huge_pages_idle,
+    kernel_memory,
+    locked_memory,
+    page_tables,
+    shmem_holds,
+)
 from reprieve.rules.kill import allocating_task, group_kill, is_it_over, repeat_kills, small_victim, why_this_one
 from reprieve.rules.kubernetes import evicted, told_by_node_agent
 from reprieve.rules.limits import cgroup_limit, parent_limit
@@ -30,6 +38,7 @@ RULES = (
     panic_on_oom,
     shmem_holds,
     dirty_cache,
+    kernel_memory,
     cgroup_limit,
     parent_limit,
     node_short,
@@ -37,10 +46,11 @@ RULES = (
     fragmented,
     host_full,
     nobody_killable,
+    also_killed,
     is_it_over,
-    kernel_memory,
     huge_pages_idle,
     locked_memory,
+    page_tables,
     many_processes,
     process_grew,
     alike_hold_most,

@@ -42,6 +42,7 @@ class Holder(NamedTuple):
     tasks: tuple[Task, ...]
     rss_bytes: int
     swap_bytes: int | None = None
+    anon_bytes: int | None = None  # of rss_bytes what hardly any page is shared of; told since 6.8
 
 
 @once
@@ -114,7 +115,7 @@ def ram_bytes(oom: OomReport) -> int | None:
 
 @once
 def holders(oom: OomReport) -> tuple[Holder, ...]:
-    """The processes of the task dump by name, those that held most RAM first; () without a dump or a page size."""
+    """The processes of the task dump by name, those that held most first; () without a dump or a page size."""
     page = oom.page_size_bytes
     if not oom.tasks or page is None:
         return ()
@@ -126,8 +127,10 @@ def holders(oom: OomReport) -> tuple[Holder, ...]:
     for comm, tasks in named.items():
         resident, swapped = [task.rss_pages or 0 for task in tasks], [task.swap_pages for task in tasks]
         swap_bytes = None if None in swapped else sum(filter(None, swapped)) * page
-        found.append(Holder(comm, tuple(tasks), rss_bytes=sum(resident) * page, swap_bytes=swap_bytes))
-    return tuple(sorted(found, key=lambda holder: -holder.rss_bytes))
+        own = [task.rss_anon_pages for task in tasks]
+        anon_bytes = None if None in own else sum(filter(None, own)) * page
+        found.append(Holder(comm, tuple(tasks), sum(resident) * page, swap_bytes, anon_bytes))
+    return tuple(sorted(found, key=lambda holder: -holder.rss_bytes - (holder.swap_bytes or 0)))
 
 
 @once

@@ -175,17 +175,18 @@ def half_as_many(count: int) -> tuple[int, str]:
     return count // 2, f"half of the {count} that were running = {count // 2}"
 
 
-def workers_that_fit(sizes_bytes: list[int], ram_bytes: int) -> tuple[int, str] | None:
-    """How many processes of a kind leave a tenth of the RAM free, each as large as the largest; None if none would."""
-    held, each = sum(sizes_bytes), max(sizes_bytes)
-    fit = (held - ram_bytes // 10) // each
-    if fit < 1:
+def jobs_that_fit(sizes_bytes: list[int], total_bytes: int) -> tuple[int, str] | None:
+    """How many of such processes leave a tenth of the memory free: one as large as the largest, others as the next.
+
+    None where it is as many as there were, or none.
+    """
+    largest, following = sorted(sizes_bytes, reverse=True)[:2]
+    held, spare = sum(sizes_bytes), total_bytes // 10
+    fit = 1 + (held - spare - largest) // max(following, 1)
+    if held - spare < largest or fit >= len(sizes_bytes):
         return None
-    spare = size(ram_bytes // 10)
-    return (
-        fit,
-        f"({size(held)} held − {spare}, a tenth of RAM) / {size(each)}, the largest = {fit} of {len(sizes_bytes)}",
-    )
+    less = f"{size(held)} held − {size(spare)}, a tenth of all, − {size(largest)} of the largest"
+    return fit, f"1 + ({less}) / {size(following)}, the next = {fit} of {len(sizes_bytes)}"
 
 
 def commit_ratio(promised_bytes: int, ram_bytes: int, swap_bytes: int) -> tuple[int, str] | None:

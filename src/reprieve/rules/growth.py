@@ -23,6 +23,7 @@ from reprieve.rules.account import (
 from reprieve.rules.amounts import heap_limit, own_limit
 from reprieve.rules.evidence import lines
 from reprieve.rules.limits import set_limit, whole
+from reprieve.rules.workers import SEVERAL, fewer_at_a_time
 from reprieve.units import MIB, percent, size
 
 _MOST = 0.5
@@ -75,7 +76,8 @@ def alike_hold_most(snapshot: Snapshot) -> Iterator[Finding]:
 
     So many workers, or services of one runtime, were started that their sum does not fit: each may be of the size it
     should be. What they share is counted once at most: what all of them hold that is not shared memory, and never more
-    than there is of anonymous memory. Fewer of them, or a smaller heap for each, is for whoever starts them to say.
+    than there is of anonymous memory. How many fit is reckoned with one as large as the largest, and the others as
+    large as the next, beside a tenth of the memory. JVMs are seldom workers of one pool: their heaps are to be bounded.
 
     Source: the task dump, dump_tasks() in mm/oom_kill.c.
     """
@@ -84,7 +86,7 @@ def alike_hold_most(snapshot: Snapshot) -> Iterator[Finding]:
         if oom.sysrq or not total or anonymous is None or largest is None or largest[3] >= total * _MOST:
             continue
         holder = next(iter(holders(oom)), None)
-        if holder is None or len(holder.tasks) < _SEVERAL:
+        if holder is None or len(holder.tasks) < SEVERAL:
             continue
         together = min(_unshared_bytes(oom, holder), anonymous)
         if together < total * _MOST:
@@ -97,11 +99,26 @@ def alike_hold_most(snapshot: Snapshot) -> Iterator[Finding]:
             f"with {_share(together, total)}",
             about=oom.workload if any(kill.comm == holder.comm for kill in oom.kills) else None,
             evidence=lines(oom, *(task.line for task in sorted(holder.tasks, key=task_pages, reverse=True)[:3])),
+            remedies=_for_all(oom, holder, total),
             oom=number,
         )
 
 
-_SEVERAL = 3
+def _for_all(oom: OomReport, group: Holder, total: int) -> tuple[Remedy, ...]:
+    limit = total if of_cgroup(oom) else None
+    if group.comm not in _JVM:
+        return (*fewer_at_a_time(oom, group, total), *_look_inside(group.comm, limit))
+    room = own_limit(total, max(total - (part(oom, FREE) or 0) - group.rss_bytes, 0))
+    if room is None:
+        return _jvm(None)
+    heaps = heap_limit(room.count_bytes)
+    all_of_them = f"all {len(group.tasks)} {quote(group.comm)} (-Xmx)"
+    bound = Remedy(
+        title=f"Bound the heaps of {all_of_them} to {size(heaps.count_bytes)} together",
+        cost="more collections; where one was killed it throws OutOfMemoryError, which can write a heap dump",
+        amount=f"{room.formula}; {heaps.formula}",
+    )
+    return (bound, *_jvm(None))
 
 
 def _unshared_bytes(oom: OomReport, holder: Holder) -> int:
@@ -136,7 +153,7 @@ def _largest(oom: OomReport) -> tuple[int, int, str, int] | None:
 
 def _of_all_processes(oom: OomReport) -> int | None:
     """What all processes hold in RAM; None where there are few to compare. What several map counts in each of them."""
-    listed = holders(oom) if len(oom.tasks or ()) > _SEVERAL else ()
+    listed = holders(oom) if len(oom.tasks or ()) > SEVERAL else ()
     return sum(holder.rss_bytes for holder in listed) or None
 
 
@@ -166,14 +183,22 @@ def _contain(oom: OomReport, comm: str, held: int) -> tuple[Remedy, ...]:
         group = None  # a login session, or all of a user: it holds more than this program
     settings, commands, note = set_limit(whole(group), amount.count_bytes) if group is not None else ((), (), "")
     has_swap = oom.memory is not None and bool(oom.memory.swap_total_bytes)
-    swap = "; what it has in swap is apart (MemorySwapMax=)" if has_swap else ""
-    if not commands:
-        settings, note, swap = (), " from its next start", ""
-        commands = (kept_to(amount.count_bytes, has_swap=has_swap),)
+    if group is not None and commands:  # who else lives in it is not in the report
+        whom, cost = (
+            f"all of {quote(group.name)}",
+            "all that runs in it counts, and at that limit the kernel kills one of them",
+        )
+        cost += "; what it has in swap is apart (MemorySwapMax=)" if has_swap else ""
+    else:
+        settings, note, whom = (), " from its next start", quote(comm)
+        commands, cost = (
+            (kept_to(amount.count_bytes, has_swap=has_swap),),
+            "it is killed when it reaches that, and nobody else is",
+        )
     return (
         Remedy(
-            title=f"Keep {quote(comm)} to {size(amount.count_bytes)}{note}, so that it cannot take the whole machine",
-            cost=f"it is killed when it reaches that, and nobody else is{swap}",
+            title=f"Keep {whom} to {size(amount.count_bytes)}{note}, so that it cannot take the whole machine",
+            cost=cost,
             amount=amount.formula,
             settings=settings,
             commands=commands,

@@ -20,9 +20,10 @@ from reprieve.rules.account import (
     ram_bytes,
     where,
 )
-from reprieve.rules.amounts import half_as_many, workers_that_fit
+from reprieve.rules.amounts import half_as_many
 from reprieve.rules.evidence import lines, memory_lines
 from reprieve.rules.limits import is_inside, leads_upwards, set_property
+from reprieve.rules.workers import alike, fewer_at_a_time
 from reprieve.rules.zones import free_bytes, kept_bytes, usable_zones
 from reprieve.units import percent, size
 
@@ -59,7 +60,7 @@ def host_full(snapshot: Snapshot) -> Iterator[Finding]:
                 *memory_lines(oom, "RAM"),
                 *lines(oom, *(zone.line for zone in zones), *(holder.tasks[0].line for holder in named[:3])),
             ),
-            remedies=_fewer_workers(named, ram),
+            remedies=_fewer_workers(oom, named, ram),
             oom=number,
         )
 
@@ -155,26 +156,15 @@ def _held(holder: Holder) -> str:
     return f"{count}{quote(holder.comm)} {size(holder.rss_bytes)}"
 
 
-def _fewer_workers(named: tuple[Holder, ...], ram: int) -> tuple[Remedy, ...]:
-    """Fewer processes of a kind, where three or more of about the same size held a third of the RAM together."""
-    if not named or len(named[0].tasks) < 3 or named[0].rss_bytes * 3 < ram:
+def _fewer_workers(oom: OomReport, named: tuple[Holder, ...], ram: int) -> tuple[Remedy, ...]:
+    """Fewer processes of a kind, where most of them are of about the same size and hold a third of the RAM together."""
+    if not named:
         return ()
-    workers = named[0]
-    page = workers.rss_bytes // sum(task.rss_pages or 0 for task in workers.tasks)
-    sizes = [(task.rss_pages or 0) * page for task in workers.tasks]
-    if min(sizes) * 3 < max(sizes):
+    workers = alike(named[0])
+    held = sum(task.rss_pages or 0 for task in workers.tasks) * (oom.page_size_bytes or 0)
+    if held * 3 < ram or len(workers.tasks) * 2 < len(named[0].tasks):
         return ()
-    fit = workers_that_fit(sizes, ram)
-    if fit is None or fit[0] >= len(sizes):
-        return ()
-    count, formula = fit
-    return (
-        Remedy(
-            title=f"Run no more than {count} {quote(workers.comm)} processes at a time, in its own settings",
-            cost="less work at once",
-            amount=formula,
-        ),
-    )
+    return fewer_at_a_time(oom, workers, ram)
 
 
 def _zones_of(oom: OomReport, nodes: str | None) -> tuple[Zone, ...]:

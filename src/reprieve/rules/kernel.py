@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 
 from reprieve.model.finding import Evidence, Finding, Remedy, quote
-from reprieve.model.oom import HugePages, OomReport, Slab
+from reprieve.model.oom import HugePages, Kill, OomReport, Slab, Task
 from reprieve.model.snapshot import Snapshot
 from reprieve.rules.account import (
     KERNEL,
     LOCKED,
+    PAGE_TABLES,
     SHMEM,
     SLAB,
     SOCKETS,
@@ -17,6 +18,7 @@ from reprieve.rules.account import (
     of_cgroup,
     of_machine,
     part,
+    task_pages,
     total_bytes,
 )
 from reprieve.rules.amounts import tmpfs_size
@@ -38,6 +40,9 @@ def shmem_holds(snapshot: Snapshot) -> Iterator[Finding]:
     """
     for number, oom in enumerate(snapshot.ooms):
         total, held = total_bytes(oom), part(oom, SHMEM)
+        victim = oom.victim
+        if not oom.sysrq and total and held is None and victim and (victim.shmem_rss_bytes or 0) >= total / 4:
+            yield _mapped_by_victim(number, oom, victim, total)
         if oom.sysrq or not total or held is None or held < total / 4:
             continue
         mapped = _mapped_shmem_bytes(oom)
@@ -59,6 +64,23 @@ def shmem_holds(snapshot: Snapshot) -> Iterator[Finding]:
             remedies=_bound_tmpfs(held),
             oom=number,
         )
+
+
+def _mapped_by_victim(number: int, oom: OomReport, victim: Kill, total: int) -> Finding:
+    """Where the counters are not in the text, the kill line tells what of it the victim had mapped."""
+    held = victim.shmem_rss_bytes or 0
+    who = f"process {victim.pid}" if victim.comm is None else f"{quote(victim.comm)} (pid {victim.pid})"
+    return Finding(
+        code="shmem-holds",
+        severity="critical" if of_cgroup(oom) and held * 2 >= total else "warning",
+        confidence="certain",
+        claim=f"{who} had {size(held)} of {size(total)} ({percent(held, total)}) mapped as shared memory or tmpfs: "
+        "others may map it too, and files stay",
+        detail=("The memory of a virtual machine can be such, where its files are shared with the host (virtiofs).",),
+        about=oom.limit_of if of_cgroup(oom) else oom.workload,
+        evidence=lines(oom, victim.line),
+        oom=number,
+    )
 
 
 def dirty_cache(snapshot: Snapshot) -> Iterator[Finding]:
@@ -111,6 +133,8 @@ def kernel_memory(snapshot: Snapshot) -> Iterator[Finding]:
     for number, oom in enumerate(snapshot.ooms):
         total = total_bytes(oom)
         slab, lost = part(oom, SLAB, KERNEL, SOCKETS, VMALLOC), part(oom, UNACCOUNTED)
+        if not oom.sysrq and not total and oom.memory is not None and oom.memory.slabs:
+            yield _slab_alone(number, oom)
         if oom.sysrq or not total or slab is None or lost is None:
             continue
         unseen = not of_cgroup(oom) and oom.nodemask in (None, "(null)") and lost >= total / 3 and lost > slab
@@ -123,7 +147,7 @@ def kernel_memory(snapshot: Snapshot) -> Iterator[Finding]:
         caches = _largest_caches(oom)
         yield Finding(
             code="kernel-memory",
-            severity="warning",
+            severity="critical" if of_cgroup(oom) and slab * 2 >= total else "warning",  # before a limit that is raised
             confidence="likely" if unseen else "certain",
             claim=claim,
             detail=_suspects(oom) if unseen else _in_words(oom, caches, slab),
@@ -133,9 +157,80 @@ def kernel_memory(snapshot: Snapshot) -> Iterator[Finding]:
                 *lines(oom, *(cache.line for cache in caches)),
                 *_stat_line(oom),
             ),
-            remedies=(_look_at_unseen(),) if unseen else (_look_at_slab(), *_confine(oom)),
+            remedies=(_look_at_unseen(),) if unseen else (*_look_at_slab(oom), *_confine(oom)),
             oom=number,
         )
+
+
+def _slab_alone(number: int, oom: OomReport) -> Finding:
+    """The list of caches is printed where they hold more than all processes and files together, and only there."""
+    caches = _largest_caches(oom)
+    named = ", ".join(f"{quote(cache.name)} {size(cache.total_bytes or 0)}" for cache in caches)
+    return Finding(
+        code="kernel-memory",
+        severity="warning",
+        confidence="certain",
+        claim=f"The kernel's own unreclaimable caches hold more than all processes and files together: {named}",
+        evidence=lines(oom, *(cache.line for cache in caches)),
+        remedies=_look_at_slab(oom),
+        oom=number,
+    )
+
+
+def page_tables(snapshot: Snapshot) -> Iterator[Finding]:
+    """Page tables hold a good part of the memory: the kernel's notes of where the pages of each process are.
+
+    A page of 4 KiB of them stands for 2 MiB of address space, and each process has its own. So memory that many
+    processes map, as the buffers of a database with hundreds of connections, costs again in each; and a program that
+    touches a page here and there in a vast address space has more of them than memory. They are not in the RSS, but in
+    the score, and come free when the process ends. Huge pages need a 512th of them, fewer processes need fewer.
+
+    Source: oom_badness() in mm/oom_kill.c; Documentation/mm/page_tables.rst; admin-guide/mm/hugetlbpage.rst.
+    """
+    for number, oom in enumerate(snapshot.ooms):
+        total, held = total_bytes(oom), part(oom, PAGE_TABLES)
+        most = sorted(oom.tasks or (), key=_own_tables, reverse=True)[:3]
+        claim = None
+        if total and held is not None:
+            if held >= total / 4:
+                claim = f"Page tables take {size(held)} of {size(total)} ({percent(held, total)})"
+        else:
+            claim = _of_the_largest(oom, most)
+        if oom.sysrq or claim is None:
+            continue
+        yield Finding(
+            code="page-tables",
+            severity="warning",
+            confidence="certain",
+            claim=claim,
+            detail=(_by_name(oom, most[0]),) if total and most and _own_tables(most[0]) else (),
+            about=oom.limit_of if of_cgroup(oom) else None,
+            evidence=(*memory_lines(oom, "pagetables"), *_stat_line(oom), *lines(oom, *(task.line for task in most))),
+            oom=number,
+        )
+
+
+def _own_tables(task: Task) -> int:
+    return task.pgtables_bytes or 0
+
+
+def _of_the_largest(oom: OomReport, most: list[Task]) -> str | None:
+    """What is claimed where the text lacks the figures of the memory: of all that the rows tell, most is theirs."""
+    page, held = oom.page_size_bytes or 0, sum(map(_own_tables, oom.tasks or ()))
+    if held < 64 * MIB or not page or held < sum(map(task_pages, oom.tasks or ())) * page:
+        return None
+    first = most[0]
+    name = quote(first.comm or "?")
+    return (
+        f"Page tables are most of what processes held: {name} (pid {first.pid}) has {size(_own_tables(first))} of them"
+    )
+
+
+def _by_name(oom: OomReport, first: Task) -> str:
+    """Whose the largest are, and how many of that name there are."""
+    alike = sum(task.comm == first.comm for task in oom.tasks or ())
+    many = "" if alike == 1 else f", of which there are {alike}"
+    return f"The largest are of {quote(first.comm or '?')} (pid {first.pid}), {size(_own_tables(first))}{many}."
 
 
 def _largest_caches(oom: OomReport) -> tuple[Slab, ...]:
@@ -270,12 +365,12 @@ def _bound_tmpfs(held: int) -> tuple[Remedy, ...]:
     )
 
 
-def _look_at_slab() -> Remedy:
-    return Remedy(
-        title="See which caches grow, from one day to the next",
-        cost="no memory",
-        commands=(("slabtop", "--once", "--sort=c"),),
-    )
+def _look_at_slab(oom: OomReport) -> tuple[Remedy, ...]:
+    if not of_cgroup(oom):
+        title, commands = "See which caches grow, from one day to the next", (("slabtop", "--once", "--sort=c"),)
+        return (Remedy(title=title, cost="no memory", commands=commands),)
+    title = "Find what its processes make the kernel hold: open files, pipes, sockets, mappings, BPF maps"
+    return (Remedy(title=f"{title}; a higher limit only delays the next kill"),)
 
 
 def _confine(oom: OomReport) -> tuple[Remedy, ...]:

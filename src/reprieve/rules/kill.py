@@ -7,9 +7,11 @@ from reprieve.model.finding import Change, Finding, Place, Remedy, quote
 from reprieve.model.oom import OOM_DISABLE, OOM_SCORE_ADJ_MIN, Kill, OomReport, OomSummary, Task, Workload
 from reprieve.model.snapshot import Snapshot
 from reprieve.oom.choose import Row, recompute
+from reprieve.oom.incident import SOON_S, identity
 from reprieve.oom.moments import elapsed_s
 from reprieve.rules.account import largest_task, task_pages, total_bytes
 from reprieve.rules.evidence import lines
+from reprieve.rules.incident import is_started_anew
 from reprieve.units import duration, size
 
 _MATTERS = 0.1  # of the memory: what a spared process must hold to be worth a word
@@ -17,11 +19,12 @@ _RECENT_S, _QUIET_S = 3600, 600  # what counts as "now" before the end of a log,
 
 
 def small_victim(snapshot: Snapshot) -> Iterator[Finding]:
-    """A small process died while a much larger one lived, because of oom_score_adj.
+    """A small process died while a much larger one lived, mostly because of oom_score_adj.
 
     The kernel kills the highest score: RAM, swap and page tables of a process, plus oom_score_adj thousandths of all
     memory. -1000 exempts; a value above 0 offers a process up, however small it is. What the large one holds stays
-    held, so the next kill follows soon. A child inherits the value of its parent.
+    held, so the next kill follows soon. A child inherits the value of its parent. Where no adjustment explains it, the
+    large one was passed over for what no report tells: it was dying already, or its memory could not be taken from it.
 
     Source: oom_badness() in mm/oom_kill.c; Documentation/filesystems/proc.rst, 3.1.
     """
@@ -33,10 +36,12 @@ def small_victim(snapshot: Snapshot) -> Iterator[Finding]:
         hog = largest_task(oom)
         if hog is None or hog is row or hog.comm is None or task_pages(hog) < 2 * task_pages(row):
             continue
-        total = total_bytes(oom)
-        if total is None or task_pages(hog) * page < total * _MATTERS:
+        total = total_bytes(oom) or sum(map(task_pages, oom.tasks or ())) * page
+        if task_pages(hog) * page < total * _MATTERS:
             continue
         why = _why_spared(hog, row)
+        if why is None and recompute(oom).verdict == "ruled-out":
+            why = "no report tells why; one that is dying already is passed over"
         if why is None:
             continue
         name, large, small = quote(hog.comm), size(task_pages(hog) * page), size(task_pages(row) * page)
@@ -53,7 +58,7 @@ def small_victim(snapshot: Snapshot) -> Iterator[Finding]:
 
 
 def why_this_one(snapshot: Snapshot) -> Iterator[Finding]:
-    """Why the kernel chose this process: the points of the victim beside those of the next.
+    """Why the kernel chose this process: the points of the victim beside those of the next, or whose place it took.
 
     Points are pages of RAM, swap and page tables, plus oom_score_adj thousandths of the memory there is to share: all
     RAM and swap, or the limit. They are recomputed from the task dump, and told only where they bear out the choice.
@@ -67,6 +72,8 @@ def why_this_one(snapshot: Snapshot) -> Iterator[Finding]:
             continue
         seen = recompute(oom)
         chosen, other, victim = seen.selected(), seen.runner_up(), oom.victim
+        if victim is not None and seen.verdict == "not-listed" and oom.selected_pid not in (None, victim.pid):
+            yield _in_its_place(number, oom, victim)
         if chosen is None or victim is None or seen.verdict not in ("same", "child"):
             continue
         held = seen.why()
@@ -82,6 +89,23 @@ def why_this_one(snapshot: Snapshot) -> Iterator[Finding]:
             evidence=lines(oom, chosen.task.line, other.task.line if other is not None else None, victim.line),
             oom=number,
         )
+
+
+def _in_its_place(number: int, oom: OomReport, victim: Kill) -> Finding:
+    """Until 5.0 a child of the chosen one died first, if it had memory of its own, or a thread's whole process."""
+    chosen = f"process {oom.selected_pid}"
+    if oom.selected_comm is not None:
+        chosen = f"{quote(oom.selected_comm)} (pid {oom.selected_pid})"
+    return Finding(
+        code="why-this-one",
+        severity="info",
+        confidence="likely",
+        claim=f"{_named(victim)} died in place of {chosen}, whom the kernel had chosen: until 5.0 a child went first",
+        detail=("What the chosen one held is not in this text.",),
+        about=oom.workload,
+        evidence=lines(oom, oom.selected_line, victim.line),
+        oom=number,
+    )
 
 
 def allocating_task(snapshot: Snapshot) -> Iterator[Finding]:
@@ -115,7 +139,7 @@ def allocating_task(snapshot: Snapshot) -> Iterator[Finding]:
 
 
 def group_kill(snapshot: Snapshot) -> Iterator[Finding]:
-    """All processes of the group were killed together, because memory.oom.group is set for it.
+    """All processes of the group were to be killed together, because memory.oom.group is set for it.
 
     One process was chosen; the others died because a group with memory.oom.group=1 is one unit of work. systemd sets it
     for OOMPolicy=kill, the kubelet since 1.28 for every container on cgroup v2 (unless singleProcessOOMKill). A process
@@ -124,15 +148,20 @@ def group_kill(snapshot: Snapshot) -> Iterator[Finding]:
     Source: oom_kill_memcg_member() in mm/oom_kill.c; systemd.service(5), OOMPolicy=; kubernetes/kubernetes#117793.
     """
     for number, oom in enumerate(snapshot.ooms):
-        if oom.group_path is None or len(oom.kills) < 2:
+        if oom.group_path is None or not oom.kills:
             continue
         chosen, rest = oom.kills[0], oom.kills[1:]
         group = quote(oom.workload.name if oom.workload is not None else oom.group_path)
+        claim = f"{_named(chosen)} was chosen; {_count(rest)} died with it: memory.oom.group is set for {group}"
+        if not rest:
+            claim = (
+                f"memory.oom.group is set for {group}: all of it was to die; the text tells of {_named(chosen)} alone"
+            )
         yield Finding(
             code="group-kill",
             severity="info",
             confidence="certain",
-            claim=f"{_named(chosen)} was chosen; {_count(rest)} died with it: memory.oom.group is set for {group}",
+            claim=claim,
             about=oom.workload,
             evidence=lines(oom, *(line for line, text in oom.lines if "memory.oom.group" in text), chosen.line),
             oom=number,
@@ -142,7 +171,8 @@ def group_kill(snapshot: Snapshot) -> Iterator[Finding]:
 def repeat_kills(snapshot: Snapshot) -> Iterator[Finding]:
     """The same workload was killed again and again.
 
-    Something starts it anew each time, and each time it fills the memory again. An even period with the same size each
+    Something starts it anew each time, and each time it fills the memory again: those that lived at once are no series,
+    and their pids do not rise from kill to kill. An even period with the same size each
     time is a steady load above the limit, or a leak of steady pace; so many seconds is how long a fix has to watch.
 
     Source: the events of all logs that were read; the same kill from two logs counts once.
@@ -154,8 +184,9 @@ def repeat_kills(snapshot: Snapshot) -> Iterator[Finding]:
         where = oom.limit_of or oom.workload
         whom = quote(where.name) if where is not None and where.kind != "root" else quote(oom.victim.comm or "?")
         gaps = _gaps_s(same)
-        if gaps and sum(gaps) < 1:
-            continue  # one burst: the members of a group, whose line is lost
+        victims = [event.victims for event in same if event.victims]
+        if gaps and max(gaps) <= SOON_S and (sum(gaps) < 1 or not is_started_anew(victims)):
+            continue  # they lived at once: one shortage, of which `also_killed` tells
         claim = f"{whom} {'reached its limit' if oom.limit_of is not None else 'was killed'} {len(same)} times"
         if gaps:
             claim += f" in {duration(sum(gaps))}, every {duration(_median(gaps))} (median)"
@@ -306,14 +337,14 @@ def _of_same_load(history: Sequence[OomSummary], oom: OomReport) -> Iterator[Oom
     """Those of the same host and of the same limit, or without a limit of the same program in the same workload."""
     if oom.victim is None:
         return
-    host, comm, limit, workload = oom.host, oom.victim.comm, _identity(oom.limit_of), _identity(oom.workload)
+    host, comm, limit, workload = oom.host, oom.victim.comm, identity(oom.limit_of), identity(oom.workload)
     for event in history:
         if event.host != host:
             continue
         if event.limit_of is not None or limit is not None:
-            is_same = limit is not None and _identity(event.limit_of) == limit
+            is_same = limit is not None and identity(event.limit_of) == limit
         else:
-            is_same = comm in [name for _, name in event.victims] and _identity(event.workload) == workload
+            is_same = comm in [name for _, name in event.victims] and identity(event.workload) == workload
         if is_same:
             yield event
 
@@ -323,12 +354,7 @@ def _is_same_limit(event: OomSummary, oom: OomReport) -> bool:
     if event.limit_of is None and oom.limit_of is None and "CONSTRAINT_MEMCG" in (event.scope, oom.scope):
         same_name = any(comm == kill.comm for _, comm in event.victims for kill in oom.kills)
         return event.scope == oom.scope and same_name
-    return _identity(event.limit_of) == _identity(oom.limit_of)
-
-
-def _identity(group: Workload | None) -> str | None:
-    """What stays when it is started anew: a container of a pod gets another path each time, the pod keeps its UID."""
-    return group.pod_uid or group.path if group is not None else None
+    return identity(event.limit_of) == identity(oom.limit_of)
 
 
 def _gaps_s(events: list[OomSummary]) -> list[float]:

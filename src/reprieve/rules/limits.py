@@ -27,7 +27,7 @@ def cgroup_limit(snapshot: Snapshot) -> Iterator[Finding]:
     for number, oom in enumerate(snapshot.ooms):
         group = oom.limit_of
         if group is not None and of_cgroup(oom) and not _is_above(oom):
-            yield _finding("cgroup-limit", number, oom, group, _own_limit(oom, _named(group)))
+            yield _finding("cgroup-limit", number, oom, group, _own_limit(oom, named(group)))
 
 
 def parent_limit(snapshot: Snapshot) -> Iterator[Finding]:
@@ -75,7 +75,7 @@ def _own_limit(oom: OomReport, name: str) -> str:
 
 def _limit_above(oom: OomReport, group: Workload, victim: str) -> str:
     """What is claimed of a group above that of the victim."""
-    full, name = reached(oom), _named(group)
+    full, name = reached(oom), named(group)
     of = f" of {size(full.limit_bytes)}" if full is not None and isinstance(full.limit_bytes, int) else ""
     if group.kind == "pod":
         return f"{name} reached its limit{of}, the sum of its containers' limits, and a process in it died"
@@ -165,7 +165,7 @@ def _raise(oom: OomReport, group: Workload, full: Usage | None) -> tuple[Remedy,
     if group.pod_uid is not None and not is_inside(group):
         title = f"Raise the container's limit to {limit}, if the pod needs more than {need} (command 1 finds it)"
     elif _is_above(oom):
-        title = f"Raise the limit of {_named(group)} to {limit}, if all in it need more than {need}{note}"
+        title = f"Raise the limit of {named(group)} to {limit}, if all in it need more than {need}{note}"
     higher = Remedy(title=title, cost=_LEAK, amount=amount.formula, settings=settings, commands=commands)
     if swapped and used + swapped > _FAR * full.limit_bytes:
         held = f"{need} is {(used + swapped) // full.limit_bytes:,} times the limit of {size(full.limit_bytes)}"
@@ -323,7 +323,8 @@ def whole(group: Workload) -> Workload:
     return replace(group, path="/".join(parts))
 
 
-def _named(group: Workload) -> str:
+def named(group: Workload) -> str:
+    """What people call it; a group that a unit or a container made inside has a limit of its own, and is named too."""
     name = quote(group.name)
     return f"{quote(group.path.rpartition('/')[2])} in {name}" if is_inside(group) else name
 

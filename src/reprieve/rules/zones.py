@@ -7,7 +7,7 @@ from reprieve.model.oom import OomReport, OomSummary, Zone, figure
 from reprieve.model.snapshot import Snapshot
 from reprieve.oom.moments import elapsed_s
 from reprieve.oom.once import once
-from reprieve.rules.account import of_machine
+from reprieve.rules.account import of_machine, ram_bytes
 from reprieve.rules.evidence import lines
 from reprieve.units import size
 
@@ -90,12 +90,25 @@ def not_short(snapshot: Snapshot) -> Iterator[Finding]:
 
     Until 5.16 a page fault that failed for another reason ended there too: a process at the limit of its cgroup, or one
     that was dying, made the whole machine kill, or panic where vm.panic_on_oom is set. Such a report has a mask of 0x0.
+    A zone whose watermarks are above all the memory there is serves nobody, however much is free: there the kernel's
+    own count is broken, as by a balloon that took more from a zone than it had. Where most of the memory was free and
+    the text lacks what was asked for, no more than that is claimed.
 
     Source: pagefault_out_of_memory() in mm/oom_kill.c; 60e2793d440a ("mm, oom: do not trigger out_of_memory from the
     #PF", v5.16).
     """
     for number, oom in enumerate(snapshot.ooms):
         trigger = oom.trigger
+        if of_machine(oom) and (seen := _mostly_free(oom)) is not None:
+            claim, zones = seen
+            yield Finding(
+                code="not-short",
+                severity="critical",
+                confidence="certain",
+                claim=claim,
+                evidence=lines(oom, *(zone.line for zone in zones)),
+                oom=number,
+            )
         if not of_machine(oom) or trigger is None or trigger.gfp_mask != 0:
             continue
         free, kept = free_bytes(oom), kept_bytes(oom)
@@ -111,6 +124,23 @@ def not_short(snapshot: Snapshot) -> Iterator[Finding]:
             remedies=(_look_at_limit(snapshot, oom),),
             oom=number,
         )
+
+
+def _mostly_free(oom: OomReport) -> tuple[str, tuple[Zone, ...]] | None:
+    """What is claimed where most of the memory was free, and no mask of 0x0 tells why; and of which zones."""
+    free, zones = free_bytes(oom), oom.memory.zones if oom.memory is not None else ()
+    whole = ram_bytes(oom) or sum(zone.managed_bytes or 0 for zone in zones)
+    if free is None or not zones or not whole or free * 2 < whole:
+        return None
+    said = f"The machine was not short of memory, {size(free)} of {size(whole)} were free"
+    for zone in zones:
+        if (zone.min_bytes or 0) > whole:
+            kept = f"zone {quote(zone.name)} was to keep {size(zone.min_bytes or 0)} back, more than there is"
+            return f"{said}: {kept}, so the kernel's own count of it is broken", (zone,)
+    # Without the mask it is not told which zones were in reach: none may be short.
+    if oom.trigger is None and all((zone.free_bytes or 0) > 10 * (zone.high_bytes or whole) for zone in zones):
+        return f"{said}; what was asked for in vain is not in this text", zones
+    return None
 
 
 def _look_at_limit(snapshot: Snapshot, oom: OomReport) -> Remedy:

@@ -18,25 +18,39 @@ from reprieve.model.oom import (
     Zone,
 )
 from reprieve.oom.choose import recompute
-from reprieve.rules.account import of_cgroup, ram_bytes, task_pages
-from reprieve.rules.limits import is_lifted, reached
-from reprieve.units import duration, size, utc
+from reprieve.oom.incident import Incident, incident
+from reprieve.oom.moments import elapsed_s
+from reprieve.rules.account import Holder, holders, of_cgroup, ram_bytes, task_pages, total_bytes
+from reprieve.rules.limits import is_lifted, named, reached
+from reprieve.units import MIB, duration, size, utc
 
 
-def who(oom: OomReport) -> tuple[str, ...]:
-    """Who was killed: a sentence in pieces, of which only the first must have room."""
-    victim = oom.victim
+def who(oom: OomReport, history: Sequence[OomSummary] = ()) -> tuple[str, ...]:
+    """Who was killed: a sentence in pieces, who it was, of which workload, and what else is known.
+
+    `history`: all events that were seen; of one that killed nobody, who was killed at the same limit just before.
+    """
+    victim, seen = oom.victim, incident(history, oom)
     if victim is None:
-        return (_nobody(oom),)
+        return (_nobody(oom),) if seen is None or not seen.before else _nobody_else(oom, seen)
     others = len(oom.kills) - 1
     said = [process(victim.comm, victim.pid) + (f" and {others} more of its group" if others else "")]
     said.append(of_workload(oom.workload))
     freed = [held for kill in oom.kills if (held := held_bytes(kill)) is not None]
     if freed:
-        said.append(f", held {size(sum(freed))}")
+        said.append(f", held {size(sum(freed))}{_beside(oom, sum(freed))}")
     if moment := when(oom.stamp):
         said.append(f", {moment}")
     return tuple(said)
+
+
+def _beside(oom: OomReport, resident: int) -> str:
+    """What the victims had in swap, and of page tables, where either is more than what they held in RAM."""
+    dead = [task for kill in oom.kills if (task := recompute(oom).tasks.get(kill.pid)) is not None]
+    swapped = sum(task.swap_pages or 0 for task in dead) * (oom.page_size_bytes or 0)
+    tables = sum(kill.pgtables_bytes or 0 for kill in oom.kills)
+    said = f" + {size(swapped)} in swap" if swapped > resident else ""
+    return said + (f" + {size(tables)} of page tables" if tables > max(resident, swapped, MIB) else "")
 
 
 def _nobody(oom: OomReport) -> str:
@@ -47,6 +61,21 @@ def _nobody(oom: OomReport) -> str:
     if oom.selected_pid is not None:
         return f"not told: the kernel chose {process(oom.selected_comm, oom.selected_pid)}, then the text ends"
     return "not told: this text holds no line that says who was killed"
+
+
+def _nobody_else(oom: OomReport, seen: Incident) -> tuple[str, ...]:
+    """Who was killed before the kernel found nobody left."""
+    last, killed = seen.before[-1], sum(len(event.victims) for event in seen.before)
+    pid, comm = last.victims[-1]
+    said = [process(comm, pid) + (f", the last of {killed}" if killed > 1 else ""), of_workload(last.workload)]
+    then = elapsed_s(last.stamp, oom.stamp) or 0
+    end = "the kernel stopped the whole machine (panic)" if oom.panic is not None else "nobody was left to kill"
+    if oom.panic is None and not oom.no_killable:
+        end = "the text ends before it says who else was"
+    said.append(f"; {duration(max(then, 0.1))} later {end}")
+    if moment := when(oom.stamp):
+        said.append(f", {moment}")
+    return tuple(said)
 
 
 def process(comm: str | None, pid: int | None) -> str:
@@ -82,7 +111,7 @@ _DATE = r"(?:[\w :,+/-]|(?<=\d)\.(?=\d)){1,60}"  # no more than a date of any la
 
 
 def limit(oom: OomReport) -> tuple[str, ...]:
-    """Whose limit was reached: a sentence in pieces, of which only the first must have room."""
+    """Whose limit was reached: a sentence in pieces."""
     if oom.sysrq:
         return ("none: a person asked the kernel for this kill (sysrq-f)",)
     if of_cgroup(oom):
@@ -97,7 +126,10 @@ def limit(oom: OomReport) -> tuple[str, ...]:
     told = machine_memory(oom)
     # Before 5.0 no constraint is printed: that it was no cgroup's limit is seen, that it was all memory nodes is not.
     whole = "the whole machine" if oom.scope == "CONSTRAINT_NONE" else "the memory of the machine"
-    return (whole, f": {told}" if told else "", "; no cgroup limit")
+    return (whole, f": {told}" if told else "", "" if told and len(told) > _LONG else "; no cgroup limit")
+
+
+_LONG = 32  # letters of what the machine has: beside less there is room to say that no limit was reached
 
 
 def _nodes(printed: str | None) -> str:
@@ -108,7 +140,7 @@ def _nodes(printed: str | None) -> str:
 
 def _memcg_limit(oom: OomReport) -> tuple[str, ...]:
     owner, own = oom.limit_of, oom.workload
-    name = "a memory cgroup" if owner is None else quote(owner.name)
+    name = "a memory cgroup that this text does not name" if owner is None else named(owner)
     role = ", its parent" if owner is not None and own is not None and owner.path != own.path else ""
     full = reached(oom) or (oom.memcg.usage("memory") if oom.memcg is not None else None)
     if full is not None and is_lifted(oom):
@@ -150,6 +182,9 @@ def now(oom: OomReport, findings: Sequence[Finding]) -> str:
         return "Find the whole report: parts of it are not in this text"
     if any(finding.code in ("zone-short", "fragmented") for finding in findings):
         return "No remedy is proven by this report alone; memory was free, but not where it was wanted"
+    total, groups = total_bytes(oom), holders(oom)
+    if total and groups and _bytes(groups[0]) >= total / 4:
+        return f"No remedy is proven by this report alone; watch who holds most: {holding(groups[0], total)}"
     return "No remedy is proven by this report alone; watch which process grows"
 
 
@@ -254,6 +289,43 @@ def rows(oom: OomReport, most: int | None = None) -> list[Row]:
     ]
 
 
+def held_by(oom: OomReport, most: int) -> list[str]:
+    """Who held most, those of one name together, then how many more there are; whoever was killed is among them."""
+    groups, total = holders(oom), total_bytes(oom)
+    killed = {kill.pid for kill in oom.kills}
+    shown = [group for group in groups[:most] if _bytes(group) * 100 >= _bytes(groups[0])]
+    of_victims = [group for group in groups[len(shown) :] if any(task.pid in killed for task in group.tasks)]
+    if of_victims:
+        shown[most - 1 :] = of_victims[:1]
+    said = []
+    for group in shown:
+        victims = [task for task in group.tasks if task.pid in killed]
+        dead = f", {len(victims)} of them killed" if victims else ""
+        if len(victims) == 1:
+            held = size((victims[0].rss_pages or 0) * (oom.page_size_bytes or 0))
+            dead = ", killed" if len(group.tasks) == 1 else f", the killed one {held}"
+        said.append(holding(group, total) + dead)
+    more = len(oom.tasks or ()) - sum(len(group.tasks) for group in shown)
+    return [*said, f"{more} more"] if more > 0 and said else said
+
+
+def _bytes(group: Holder) -> int:
+    return group.rss_bytes + (group.swap_bytes or 0)
+
+
+def holding(group: Holder, total: int | None) -> str:
+    """`httpd ×10 at most 414 MiB`, `mysqld (pid 2) 114 MiB + 20 MiB in swap`; `total`: of all the memory there was."""
+    swap = f" + {size(group.swap_bytes)} in swap" if group.swap_bytes else ""
+    largest = max(map(task_pages, group.tasks), default=0)
+    tasks = [task for task in group.tasks if task_pages(task) * 1000 >= largest]  # others are of the same name alone
+    if len(tasks) == 1:
+        return f"{process(group.comm, tasks[0].pid)} {size(group.rss_bytes)}{swap}"
+    if group.anon_bytes is not None:
+        return f"{quote(group.comm)} ×{len(tasks)} {size(group.anon_bytes)}{swap}"
+    most = group.rss_bytes if total is None else min(group.rss_bytes, total)  # what they share counts in each
+    return f"{quote(group.comm)} ×{len(tasks)} at most {size(most)}{swap}"
+
+
 def zone_name(zone: Zone) -> str:
     """`node 0 DMA32`."""
     return zone.name if zone.node is None else f"node {zone.node} {zone.name}"
@@ -325,7 +397,7 @@ def listed(summary: OomSummary) -> tuple[str, str, str, str]:
         victim = "nobody: panic" if summary.panic else "nobody killable" if summary.no_killable else "not told"
     freed = "" if summary.freed_bytes is None else size(summary.freed_bytes)
     if summary.limit_of is not None:
-        whose = quote(summary.limit_of.name)
+        whose = named(summary.limit_of)
         if summary.limit_bytes is not None:
             whose = f"{size(summary.limit_bytes)} of {whose}"
     else:

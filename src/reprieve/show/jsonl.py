@@ -15,7 +15,7 @@ from reprieve.show import answer, escape
 def render(snapshot: Snapshot, findings: Sequence[Finding], *, verbose: bool = False) -> Iterator[str]:
     """Each event of the snapshot, in its order, then what concerns none of them; `verbose` keeps the log's lines."""
     for index, oom in enumerate(snapshot.ooms):
-        yield _line(_event(oom, answer.of_event(findings, index), verbose=verbose))
+        yield _line(_event(oom, answer.of_event(findings, index), snapshot.history, verbose=verbose))
     for failure in snapshot.allocation_failures:
         yield _line(codec.Refused(failure=failure if verbose else replace(failure, lines=())))
     for finding in findings:
@@ -77,9 +77,9 @@ def _line(line: codec.Line) -> str:
     return escape.json_line(codec.encode(line))
 
 
-def _event(oom: OomReport, findings: Sequence[Finding], *, verbose: bool) -> codec.Event:
+def _event(oom: OomReport, findings: Sequence[Finding], history: Sequence[OomSummary], *, verbose: bool) -> codec.Event:
     return codec.Event(
-        who=escape.plain("".join(answer.who(oom))),
+        who=escape.plain("".join(answer.who(oom, history))),
         limit=escape.plain("".join(answer.limit(oom))),
         what_now=escape.plain(answer.now(oom, findings)),
         memory=tuple(codec.Part(kind=label, bytes=held) for label, held in where(oom)),

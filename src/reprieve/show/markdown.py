@@ -16,7 +16,7 @@ _PROCESSES = 20  # a ticket is read, not searched
 def render(snapshot: Snapshot, findings: Sequence[Finding]) -> Iterator[str]:
     """Each event of the snapshot, in its order, as lines without their ends; then what could not be seen."""
     for index, oom in enumerate(snapshot.ooms):
-        yield from _event(oom, answer.of_event(findings, index), answer.origin(oom, snapshot.history))
+        yield from _event(oom, answer.of_event(findings, index), snapshot.history)
     others = [finding for finding in findings if finding.oom is None]
     if others:
         yield from _headed("How it ended", (line for finding in others for line in _finding(finding)))
@@ -56,8 +56,8 @@ def listing(history: Iterable[OomSummary]) -> Iterator[str]:
     return _table(("When", "Killed", "Freed", "Limit", *titles), rows)
 
 
-def _event(oom: OomReport, findings: Sequence[Finding], origin: str) -> Iterator[str]:
-    killed = "".join(answer.who(oom))
+def _event(oom: OomReport, findings: Sequence[Finding], history: Sequence[OomSummary]) -> Iterator[str]:
+    killed = "".join(answer.who(oom, history))
     yield f"## Out of memory: {escape.markdown(killed)}"
     yield ""
     yield f"- **Limit:** {escape.markdown(''.join(answer.limit(oom)))}"
@@ -66,7 +66,7 @@ def _event(oom: OomReport, findings: Sequence[Finding], origin: str) -> Iterator
         yield f"- **Machine:** {escape.markdown(machine)}"
     if trigger := answer.trigger(oom):
         yield f"- **Trigger:** {escape.markdown(trigger)}"
-    yield f"- **Source:** {escape.markdown(origin)}"
+    yield f"- **Source:** {escape.markdown(answer.origin(oom, history))}"
     yield ""
     yield from _why(findings)
     yield from _what_to_do(answer.remedies(findings))

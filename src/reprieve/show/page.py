@@ -147,7 +147,7 @@ def _title(snapshot: Snapshot) -> str:
 def _view(oom: OomReport, findings: Sequence[Finding], history: Sequence[OomSummary]) -> _View:
     processes = _processes(oom)
     return _View(
-        who="".join(answer.who(oom)),
+        who="".join(answer.who(oom, history)),
         limit="".join(answer.limit(oom)),
         now=answer.now(oom, findings),
         machine=answer.machine(oom),

@@ -11,7 +11,8 @@ from reprieve.units import percent, size
 
 _LABEL = 10  # columns of the words at the left
 _STATUSES = ("manager-agrees", "manager-differs")  # findings that have a place of their own, below the event
-_HALF_A_SCREEN = 19  # lines, below the first three and a blank, above the last
+_HALF_A_SCREEN = 22  # lines, but for a blank one and the last
+_OTHERS = "also-killed"  # the finding that has a place of its own, beside who was killed
 
 Paint = Callable[[str, str], str]  # (text, role) -> text
 
@@ -37,7 +38,8 @@ def explain(
         about = answer.of_event(findings, index)
         statuses = [] if verbose else [finding for finding in about if finding.code in _STATUSES]
         about = [finding for finding in about if finding not in statuses]
-        yield from _event(page, oom, about, answer.origin(oom, snapshot.history) if verbose else None)
+        origin = answer.origin(oom, snapshot.history) if verbose else None
+        yield from _event(page, oom, about, snapshot.history, origin)
         for finding in statuses:
             yield from page.say("Status", answer.claim(finding), finding.severity)
             yield from (line for sentence in finding.detail for line in page.say("", sentence))
@@ -91,21 +93,31 @@ class Page:
         self.paint = paint
 
     def headline(self, label: str, said: Sequence[str], role: str = "") -> str:
-        """One line, whatever the names in it: from the first piece without room on it is left out."""
-        room = self.room
-        line = escape.cut(escape.plain(said[0]), room)
+        """One line: the first piece, and of the others those for which there is room."""
+        line = escape.cut(escape.plain(said[0]), self.room)
         for piece in map(escape.plain, said[1:]):
-            left = room - escape.columns(line)
-            if escape.columns(piece) > left:
-                if left > 24 and piece.startswith(" of "):  # whose process it was is worth a part of its name
-                    line += escape.cut(piece, left)
+            if escape.columns(line) + escape.columns(piece) > self.room:
                 break
             line += piece
-        return self.paint(f"{label:<{_LABEL}}", "label") + self.paint(line, role)
+        return self.raw(label, line, role)
+
+    def pieces(self, label: str, said: Sequence[str], role: str = "") -> Iterator[str]:
+        """A sentence in pieces, broken between them where it can be; three lines at most, whatever the names in it."""
+        lines = [""]
+        for piece in map(escape.plain, said):
+            left, rest = self.room - escape.columns(lines[-1]), piece.lstrip(",;: ")
+            if lines[-1] and escape.columns(piece) > left and escape.columns(rest) <= self.room:
+                lines[-1] += piece[:1].strip() if left else ""
+                lines.append(rest)
+            else:
+                lines[-1:] = wrap(lines[-1] + piece, self.room) if piece else lines[-1:]
+        yield from self._paragraph(label, lines, role, 3)
 
     def say(self, label: str, marked: str, role: str = "", most: int | None = None) -> Iterator[str]:
         """A paragraph, its first line labelled; of more lines than `most` the last kept one ends in `…`."""
-        lines = list(wrap(escape.plain(marked), self.room))
+        yield from self._paragraph(label, list(wrap(escape.plain(marked), self.room)), role, most)
+
+    def _paragraph(self, label: str, lines: list[str], role: str, most: int | None) -> Iterator[str]:
         if most is not None and len(lines) > most:
             lines[most - 1] = escape.cut(f"{lines[most - 1]} …", self.room)
             del lines[most:]
@@ -131,14 +143,24 @@ class Page:
             yield line if at else line.replace(" " * _LABEL, f"{label:<{_LABEL}}", 1)
 
 
-def _event(page: Page, oom: OomReport, findings: Sequence[Finding], origin: str | None) -> Iterator[str]:
-    yield page.headline("Killed", answer.who(oom), "strong")
-    yield page.headline("Limit", answer.limit(oom))
-    what_now = list(page.say("What now", answer.now(oom, findings)))  # whole: half an action is another one
-    yield from what_now
+def _event(
+    page: Page, oom: OomReport, findings: Sequence[Finding], history: Sequence[OomSummary], origin: str | None
+) -> Iterator[str]:
+    head = [
+        *page.pieces("Killed", answer.who(oom, history), "strong"),
+        *page.pieces("Limit", answer.limit(oom)),
+        *page.say("What now", answer.now(oom, findings)),  # whole: half an action is another one
+    ]
+    for finding in findings:
+        if finding.code == _OTHERS and (oom.victim is not None or len(finding.detail) > 1):  # else the head tells of it
+            head += page.say("Also", answer.claim(finding), finding.severity, most=3)
+    yield from head
     yield ""
-    room = _HALF_A_SCREEN + 1 - len(what_now)
-    yield from _half_a_screen(page, oom, findings, room) if origin is None else _all_of(page, oom, findings, origin)
+    if origin is not None:
+        yield from _all_of(page, oom, findings, origin)
+    else:
+        rest = [finding for finding in findings if finding.code != _OTHERS]
+        yield from _half_a_screen(page, oom, rest, _HALF_A_SCREEN - len(head))
 
 
 def _general(page: Page, finding: Finding) -> Iterator[str]:
@@ -159,14 +181,17 @@ def _half_a_screen(page: Page, oom: OomReport, findings: Sequence[Finding], room
     why = [line for finding in findings[:3] for line in page.say("", answer.claim(finding), finding.severity, most=3)]
     why += page.say("", f"The kernel's last words: {quote(oom.panic)}", most=2) if oom.panic else ()
     remedies = answer.remedies(findings)
-    how = list(_how(page, remedies[0])) if remedies else []
+    commands = list(_commands(page, remedies[0])) if remedies else []
+    price = list(_price(page, remedies[0])) if remedies else []
     memory = list(_memory(page, oom, most=4))
-    processes = _largest(page, oom)
+    processes = _processes(page, oom)
+    largest, smaller = processes[:1], processes[1:]
     missing = [] if remedies else list(page.say("", ", ".join(oom.missing), most=4))
     evidence = [_evidence_line(page, evidence) for evidence in answer.evidence(findings)[:2]]
     others = [list(page.say("", remedy.title)) for remedy in remedies[1:3]]
     proof, more = evidence[:1], evidence[1:]
-    for part in (why, how, proof, memory, processes, missing, more):  # what matters most has room first
+    # What matters most has room first; half of the commands would do something else than all of them.
+    for part in (commands, why, price, proof, largest, memory, smaller, missing, more):
         del part[max(room, 0) :]
         room -= len(part)
     fitting: list[str] = []
@@ -177,22 +202,26 @@ def _half_a_screen(page: Page, oom: OomReport, findings: Sequence[Finding], room
         room -= len(other)
     yield from page.labelled("Why", why)
     yield from page.labelled("Memory", memory)
-    yield from page.labelled("Processes", processes)
-    yield from page.labelled("As root" if remedies and answer.for_root(remedies[0]) else "How", how)
+    yield from page.labelled("Processes", largest + smaller)
+    yield from page.labelled("As root" if remedies and answer.for_root(remedies[0]) else "How", commands + price)
     yield from page.labelled("Or", fitting)
     yield from page.labelled("Missing", missing)
     yield from page.labelled("Evidence", proof + more)
 
 
-def _how(page: Page, remedy: Remedy) -> Iterator[str]:
+def _commands(page: Page, remedy: Remedy) -> Iterator[str]:
     for argv in remedy.commands[:4]:
         yield page.raw("", f"$ {escape.shell(argv)}", "command")  # never cut: half a command does something else
     if len(remedy.commands) > 4:
         yield page.raw("", f"and {len(remedy.commands) - 4} commands more: -v shows them")
+
+
+def _price(page: Page, remedy: Remedy) -> Iterator[str]:
+    """How its amount was computed, and what it costs."""
     if remedy.amount is not None:
         yield from page.say("", remedy.amount, most=2)
     if remedy.cost is not None:
-        yield from page.say("", f"Cost: {remedy.cost}", "dim", most=1 if len(remedy.commands) > 2 else 2)
+        yield from page.say("", f"Cost: {remedy.cost}", "dim", most=3)
 
 
 def _memory(page: Page, oom: OomReport, most: int | None = None) -> Iterator[str]:
@@ -220,18 +249,10 @@ def bar(part: int, whole: int, width: int) -> str:
     return "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()
 
 
-def _largest(page: Page, oom: OomReport) -> list[str]:
-    said = []
-    for row in answer.rows(oom, most=4):
-        ram = "" if row.ram_bytes is None else f" {size(row.ram_bytes)}"
-        swap = f" + {size(row.swap_bytes)} in swap" if row.swap_bytes else ""
-        killed = ", killed" if row.killed else ""
-        said.append(escape.plain(f"{answer.process(row.task.comm, row.task.pid)}{ram}{swap}{killed}"))
-    more = len(oom.tasks or ()) - len(said)
-    if more > 0:
-        said.append(f"{more} more")
+def _processes(page: Page, oom: OomReport) -> list[str]:
+    """Who held most, by name; an item is not broken."""
     lines: list[str] = []
-    for item in said:  # an item is not broken
+    for item in map(escape.plain, answer.held_by(oom, most=4)):
         if lines and escape.columns(lines[-1]) + 3 + escape.columns(item) <= page.room:
             lines[-1] += f" · {item}"
         else:
@@ -363,7 +384,9 @@ def wrap(text: str, width: int) -> Iterator[str]:
         else:
             line, used = (f"{line} {word}", used + 1 + length) if line else (word, length)
         while used > width:
-            kept = escape.cut(line, width + 1).removesuffix("…")[:width] or line[0]
+            kept = line[:width]
+            while len(kept) > 1 and columns(kept) > width:
+                kept = kept[:-1]
             yield kept
             line = line[len(kept) :]
             used = columns(line)
