@@ -27,7 +27,7 @@ def read_lines(path: str) -> list[bytes]:
     """
     try:
         with open(path, "rb") as file:
-            data = file.read(_BYTES + 1)
+            data = file.read(min(os.fstat(file.fileno()).st_size, _BYTES) + 1)  # no larger buffer: memory may be short
     except FileNotFoundError:
         return []
     except OSError as error:

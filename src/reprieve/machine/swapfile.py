@@ -1,11 +1,14 @@
 """A swap file in three places, each switched by one call: the file, its use now, its line in /etc/fstab."""
 
+import ctypes
+import errno
 import os
 import re
 import stat
-import subprocess
+import struct
+import uuid
 
-from reprieve.machine.host import Host, available_bytes, may, room_for_a_process
+from reprieve.machine.host import Host, available_bytes, may
 from reprieve.machine.source import shown
 from reprieve.machine.writer import beside_it, flush_folder, may_write, remove_file, replace_file
 from reprieve.model.finding import Failure, Place
@@ -56,7 +59,6 @@ class SwapFile:
         remove_file(beside)
         try:
             _fill(beside, int(want))
-            _call("mkswap", beside)
             os.rename(beside, path)
             flush_folder(os.path.dirname(path))
         except OSError as error:
@@ -114,7 +116,7 @@ class Swapping:
         return "on" if _used(self._host, place) is not None else None
 
     def put(self, place: Place, want: str | None) -> None:
-        """swapon(8), or swapoff(8) if what is in it fits into memory."""
+        """Swap to it, or no longer if what is in it fits into memory."""
         path = _at(self._host, place)
         if want is None:
             used, left = _used(self._host, place), available_bytes()
@@ -125,7 +127,7 @@ class Swapping:
                 raise Failure(
                     f"{size(used)} in {shown(path)} do not fit into memory{free}", hint="end what holds it, then again"
                 )
-        _call("swapoff" if want is None else "swapon", path)
+        _switch(path, on=want is not None)
 
     def canonical(self, place: Place, want: str | None) -> str | None:
         """`on`, whatever is wanted."""
@@ -230,12 +232,13 @@ def _file_system(host: Host, folder: str) -> str | None:
 
 
 def _fill(path: str, size_bytes: int) -> None:
-    """Zeros, on disk after each 64 MiB: dirty pages are memory, which may be what is short."""
+    """A head for swap, then zeros; on disk after each 64 MiB: dirty pages are memory, which may be what is short."""
     zeros, piece = bytes(MIB), 64
+    head = _head(size_bytes)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         for written in range(0, size_bytes, MIB):
-            data = memoryview(zeros)[: size_bytes - written]
+            data = memoryview(zeros if written else head + zeros[len(head) :])
             while data:
                 data = data[os.write(descriptor, data) :]
             if written // MIB % piece == piece - 1:
@@ -246,13 +249,23 @@ def _fill(path: str, size_bytes: int) -> None:
         os.close(descriptor)
 
 
-def _call(command: str, path: str) -> None:
-    """One of the programs of util-linux. Raises Failure with its words."""
-    if not room_for_a_process():
-        raise Failure(f"too little memory is left to start {command}", hint="end something first")
-    try:
-        done = subprocess.run((command, path), capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
-    except FileNotFoundError:
-        raise Failure(f"{command} is not here", hint="it is in util-linux; /usr/sbin must be in PATH") from None
-    if done.returncode != 0:
-        raise Failure(f"{command} {shown(path)}: {done.stderr.strip() or f'status {done.returncode}'}")
+def _head(size_bytes: int) -> bytes:
+    """What makes a file one for swap, as mkswap(8) writes it: union swap_header in include/linux/swap.h, version 1.
+
+    Written here: where swap is needed most, there may be no memory left to start a program.
+    """
+    page = os.sysconf("SC_PAGE_SIZE")
+    info = struct.pack("=III16s16s", 1, size_bytes // page - 1, 0, uuid.uuid4().bytes, b"")
+    return (bytes(1024) + info).ljust(page - len(_SIGNATURE), b"\0") + _SIGNATURE
+
+
+def _switch(path: str, *, on: bool) -> None:
+    """swapon(2) or swapoff(2). Raises Failure."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if (libc.swapon(os.fsencode(path), 0) if on else libc.swapoff(os.fsencode(path))) != 0:
+        error = ctypes.get_errno()
+        hint = _HOLES if on and error == errno.EINVAL else "dmesg may say more"
+        raise Failure(f"{shown(path)}: swap{'on' if on else 'off'}: {os.strerror(error)}", hint=hint)
+
+
+_HOLES = "its file system holds no swap files"
