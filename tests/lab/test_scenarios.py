@@ -96,9 +96,10 @@ def _assert_the_command_says_it(scenario: Scenario, outcome: Outcome) -> None:
     assert said.stderr == ""
     if not scenario.reports:
         # The kernel may have said nothing at all, and an empty log tells of nothing.
-        assert said.stdout.startswith("No OOM kill" if outcome.log else "No log could be read"), said.stdout
+        assert said.stdout.startswith("No OOM kill" if outcome.log else "Nothing was read"), said.stdout
     elif not scenario.more_reports:
-        who, limit, *_ = said.stdout.splitlines()
+        who, _, rest = said.stdout.partition("\nLimit ")
+        limit = rest.partition("\nWhat now")[0]
         report = scenario.reports[-1]  # the newest is the one explained
         assert (report.victim or "nobody") in who
         assert report.limit_of is None or f" {report.limit_of}" in limit or report.limit_of.split("/")[-1] in limit

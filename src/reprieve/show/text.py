@@ -299,16 +299,10 @@ def _remedies(page: Page, remedies: Sequence[Remedy]) -> Iterator[str]:
         for said, prefix in ((remedy.amount, "Amount: "), (remedy.cost, "Cost: ")):
             if said is not None:
                 yield from page.say("", prefix + said)
-        for change in remedy.settings:
-            yield from page.say("", f"Setting: {_setting(change.place, change.want)}")
         if answer.for_root(remedy):
             yield page.raw("", "As root:")
         for argv in remedy.commands:
             yield page.raw("", f"$ {escape.shell(argv)}", "command")
-
-
-def _setting(place: object, want: str | None) -> str:
-    return f"{place} = {'(absent)' if want is None else want}"
 
 
 def _counters(page: Page, oom: OomReport) -> Iterator[str]:
