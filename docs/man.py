@@ -47,17 +47,28 @@ def page() -> str:
     return "\n".join(_page()) + "\n"
 
 
+def verbs() -> Iterator[tuple[str, click.Command]]:
+    """Each verb, and each form of `fix`, by its words."""
+    context = click.Context(cli)
+    for name in cli.list_commands(context):
+        command = cli.get_command(context, name)
+        assert command is not None
+        yield name, command
+        if isinstance(command, click.Group):
+            yield from ((f"{name} {form}", one) for form, one in sorted(command.commands.items()))
+
+
 def _page() -> Iterator[str]:
     yield f'.TH REPRIEVE 1 "" "reprieve {__version__}" "User Commands"'
     yield ".SH NAME"
     yield f"reprieve \\- {_roff(_sentence(cli.help))}"
     yield ".SH SYNOPSIS"
-    for name, command in cli.commands.items():
+    for name, command in verbs():
         usage = " ".join(command.collect_usage_pieces(click.Context(command)))
         yield f"\\fBreprieve {_roff(name)}\\fR {_roff(usage)}"
         yield ".br"
     yield ".SH COMMANDS"
-    for name, command in cli.commands.items():
+    for name, command in verbs():
         yield f".SS {_roff(name)}"
         yield from _paragraphs(inspect.cleandoc(command.help or ""))
         yield from _options(command)

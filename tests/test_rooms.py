@@ -16,7 +16,22 @@ MAY_IMPORT = {
     "machine": {"model", "units", "oom"},
     "fix": {"model", "units"},
 }
-DOORS = {"apply", "undo", "check", "cli", "why", "next", "demo", "snapshot", "top", "tui", "__init__", "__main__"}
+DOORS = {
+    "apply",
+    "undo",
+    "living_verbs",
+    "fix_verbs",
+    "check",
+    "cli",
+    "why",
+    "next",
+    "demo",
+    "snapshot",
+    "top",
+    "tui",
+    "__init__",
+    "__main__",
+}
 PURE = {"model", "units", "codec", "oom", "rules", "show", "fix"}
 WORLD = set(
     "asyncio ctypes datetime fcntl glob io mmap multiprocessing os pathlib random select shutil signal socket "

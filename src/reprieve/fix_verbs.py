@@ -1,0 +1,192 @@
+"""The verbs that change the machine: `fix` and its forms, `undo`, `changes`."""
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+
+from reprieve.living_verbs import checks_option, complete_checks, size_option
+
+
+def _within(_context: click.Context, _option: click.Parameter, seconds: int | None) -> int | None:
+    if seconds is not None and not 5 <= seconds <= 86400:
+        raise click.BadParameter("between 5 seconds and a day")
+    return seconds
+
+
+_HOW_TO_FIX = (
+    click.option("--yes", "-y", is_flag=True, help="Change it without asking."),
+    click.option("--dry-run", is_flag=True, help="Only show; exit with status 3 if there is something to change."),
+    click.option("--runtime", is_flag=True, help="Only until the next boot; both, unless told."),
+    click.option("--persistent", is_flag=True, help="Only from the next boot on; both, unless told."),
+    click.option(
+        "--confirm-within",
+        type=int,
+        callback=_within,
+        metavar="SECONDS",
+        help="Undo it by itself unless it is confirmed in time, whatever becomes of this shell.",
+    ),
+    click.option("--force", multiple=True, metavar="NAME", help="Change this setting although it does harm."),
+    click.option("--as", "export", type=click.Choice(("sh", "ansible")), help="Print it for use elsewhere instead."),
+    click.option("--reason", metavar="TEXT", help="Why, for the journal of changes."),
+)
+
+
+def _how_to_fix(function: Callable[..., None]) -> Callable[..., None]:
+    for option in reversed(_HOW_TO_FIX):
+        function = option(function)
+    return function
+
+
+def _fix(settings: Sequence[tuple[str, str]] | None, options: dict[str, Any]) -> None:
+    from reprieve.apply import Request, perform
+    from reprieve.fix.plan import Span, Wanted
+    from reprieve.model.finding import Change, parse_place
+
+    runtime, persistent = options.pop("runtime"), options.pop("persistent")
+    if options["yes"] and (options["dry_run"] or options["export"]):
+        raise click.UsageError("--yes changes the machine, --dry-run and --as do not")
+    wanted = None
+    if settings is not None:
+        wanted = (Wanted(tuple(Change(place=parse_place(told), want=want) for told, want in settings)),)
+    span = Span(now=runtime or not persistent, later=persistent or not runtime)
+    sys.exit(perform(Request(settings=wanted, span=span, **options)))
+
+
+@click.group(invoke_without_command=True)
+@click.option(
+    *("--only", "only"),
+    multiple=True,
+    callback=checks_option,
+    shell_complete=complete_checks,
+    metavar="CODE",
+    help="What findings of this code ask for, alone.",
+)
+@_how_to_fix
+@click.pass_context
+def fix(context: click.Context, /, **options: object) -> None:
+    """Change what leads to the next kill: planned, asked, applied, read back, undone if it fails.
+
+    Without a COMMAND: what the findings of `reprieve check` ask for. All changes of a plan hold, or none.
+    """
+    if context.invoked_subcommand is None:
+        _fix(None, options)
+    elif any(options.values()):
+        context.fail(f"options stand behind the command: reprieve fix {context.invoked_subcommand} …")
+
+
+@fix.command("swappiness")
+@click.argument("weight", type=click.IntRange(0, 200))
+@_how_to_fix
+def fix_swappiness(weight: int, **options: object) -> None:
+    """How dear swapping is against reading files again: 0 to 200, above 100 for zram. 1 is as little as possible."""
+    _fix([("sysctl:/vm.swappiness", str(weight))], options)
+
+
+_MODES = {"guess": "0", "always": "1", "strict": "2"}
+
+
+@fix.command("overcommit")
+@click.argument("mode", type=click.Choice(tuple(_MODES)))
+@click.option("--ratio", type=click.IntRange(0, 10000), metavar="PERCENT", help="Of RAM that may be promised.")
+@_how_to_fix
+def fix_overcommit(mode: str, ratio: int | None, **options: object) -> None:
+    """What the kernel promises: what could be had (guess), anything (always), or CommitLimit and no more (strict)."""
+    first = [] if ratio is None else [("sysctl:/vm.overcommit_ratio", str(ratio))]
+    _fix([*first, ("sysctl:/vm.overcommit_memory", _MODES[mode])], options)
+
+
+@fix.command("panic-on-oom")
+@click.argument("mode", type=click.IntRange(0, 2))
+@_how_to_fix
+def fix_panic_on_oom(mode: int, **options: object) -> None:
+    """Whether the machine stops when memory runs out: never (0), when all of it has (1), at any limit too (2)."""
+    _fix([("sysctl:/vm.panic_on_oom", str(mode))], options)
+
+
+@fix.command("swap")
+@click.option("--size", "size_bytes", required=True, callback=size_option, metavar="SIZE", help="1M or more: 4G.")
+@click.option("--file", default="/swapfile.reprieve", metavar="PATH", help="/swapfile.reprieve unless told.")
+@_how_to_fix
+def fix_swap(size_bytes: int, file: str, **options: object) -> None:
+    """Add a swap file: made, swapped to, and in /etc/fstab. Undone, it is swapped off and gone."""
+    _fix([(f"swapfile:{file}", str(size_bytes)), (f"swap:{file}", "on"), (f"fstab:{file}", "")], options)
+
+
+def _unit_name(_context: click.Context, _option: click.Parameter, name: str) -> str:
+    return name if name.rpartition(".")[2] in _KINDS else f"{name}.service"
+
+
+_KINDS = ("service", "slice", "scope", "socket", "mount", "swap")
+
+
+@fix.command("limit")
+@click.argument("unit", callback=_unit_name)
+@click.option(
+    "--max", "most", callback=size_option, metavar="SIZE", help="MemoryMax: at which somebody in it is killed."
+)
+@click.option(
+    "--high", callback=size_option, metavar="SIZE", help="MemoryHigh: above which it is slowed down, and reclaimed."
+)
+@click.option("--swap-max", callback=size_option, metavar="SIZE", help="MemorySwapMax: how much swap it may use.")
+@_how_to_fix
+def fix_limit(unit: str, most: int | None, high: int | None, swap_max: int | None, **options: object) -> None:
+    """Limit the memory of a unit of systemd, by a drop-in of ours that the manager takes over at once."""
+    told = (("MemoryMax", most), ("MemoryHigh", high), ("MemorySwapMax", swap_max))
+    settings = [(f"unit:{unit}/{key}", str(size)) for key, size in told if size is not None]
+    if not settings:
+        raise click.UsageError("--max, --high or --swap-max says to what it is to be limited")
+    _fix(settings, options)
+
+
+@fix.command("protect")
+@click.argument("unit", callback=_unit_name)
+@click.option("--adj", type=click.IntRange(-1000, 1000), default=-500, show_default=True, help="Its oom_score_adj.")
+@_how_to_fix
+def fix_protect(unit: str, adj: int, **options: object) -> None:
+    """Have the kernel choose a unit later than others, from its next start on: what it runs inherits that."""
+    _fix([(f"unit:{unit}/OOMScoreAdjust", str(adj))], options)
+
+
+@fix.command("oom-policy")
+@click.argument("unit", callback=_unit_name)
+@click.argument("policy", type=click.Choice(("continue", "stop", "kill")))
+@_how_to_fix
+def fix_oom_policy(unit: str, policy: str, **options: object) -> None:
+    """What becomes of a unit when one of it is killed: nothing, it is stopped, or all of it is killed with it."""
+    _fix([(f"unit:{unit}/OOMPolicy", policy)], options)
+
+
+@click.command()
+@click.argument("number", type=click.IntRange(1), required=False)
+@click.option("--recover", is_flag=True, help="Put back what was begun and not finished, after a crash.")
+@click.option("--leave", is_flag=True, help="Leave what somebody else has changed since as it is, and be done with it.")
+@click.option("--unless-kept", type=int, hidden=True)
+def undo(number: int | None, recover: bool, leave: bool, unless_kept: int | None) -> None:
+    """Put back what `reprieve fix` has changed: change NUMBER, or the newest.
+
+    What somebody else has changed since is never overwritten. The same as shell commands is printed.
+    """
+    if recover and (number is not None or leave):
+        raise click.UsageError("--recover finishes all that was begun: it takes no NUMBER")
+    from reprieve.undo import Request, perform, undo_later
+
+    if unless_kept is not None and number is not None:
+        sys.exit(undo_later(number, unless_kept))
+    sys.exit(perform(Request(number=number, recover=recover, leave=leave)))
+
+
+@click.command()
+@click.option("--keep", type=click.IntRange(1), metavar="NUMBER", help="Confirm a change made with --confirm-within.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document a line, for scripts.")
+def changes(keep: int | None, as_json: bool) -> None:
+    """What was changed here, when, by whom and why, and what of it is in force."""
+    if keep is not None:
+        from reprieve.apply import keep as confirm
+
+        confirm(keep)
+        return
+    from reprieve.undo import history
+
+    sys.exit(history(as_json=as_json))
