@@ -52,12 +52,17 @@ def perform(request: Request) -> int:
     places = MachinePlaces()
     told = _plan(request, machine, places)
     if request.export is not None:
+        for refusal in told.refused:
+            print("\n".join(changes.refused(_page(), refusal)), file=sys.stderr)
         if not told.steps:
-            print("reprieve: nothing to change", file=sys.stderr)
-            return 0
+            print(
+                "reprieve: what is asked for is refused" if told.refused else "reprieve: nothing to change",
+                file=sys.stderr,
+            )
+            return REFUSED if told.refused else 0
         render = changes.ansible if request.export == "ansible" else changes.shell
         print_lines(render(told.steps))
-        return 0
+        return REFUSED if told.refused else FOUND if request.dry_run else 0
     print_lines(_shown(told, machine, gaps))
     if not told.steps:
         return REFUSED if told.refused else INCOMPLETE if any(gap.hides for gap in gaps) else 0
@@ -82,7 +87,9 @@ def _shown(told: Plan, machine: Machine, gaps: Sequence[Gap]) -> Iterator[str]:
     page = _page()
     name = machine.hostname or "this machine"
     count = len(told.steps)
-    what = "nothing to change" if not count else f"{count} change{'s' * (count > 1)}, together or not at all"
+    what = f"{count} change{'s' * (count > 1)}, together or not at all"
+    if not count:
+        what = "what is asked for is refused" if told.refused else "nothing to change"
     yield page.headline("Plan", (f"{escape.visible(name)}: {what}",), "strong")
     yield from changes.planned(page, told)
     yield from page.unseen(gaps)
@@ -114,7 +121,12 @@ def _apply(request: Request, told: Plan, places: MachinePlaces) -> int:
         try:
             number = apply(told.steps, places, journal, kept=within is None, begun=arm)
         except Failure as failure:
-            raise Failure(f"nothing stays changed: {failure.message}", hint=failure.hint, status=REFUSED) from failure
+            cause = failure.__context__ if isinstance(failure.__context__, Failure) else None
+            if journal.unfinished():
+                said = failure.message if cause is None else f"{cause.message}; {failure.message}"
+            else:
+                said = f"nothing stays changed: {failure.message}"
+            raise Failure(said, hint=failure.hint, status=REFUSED) from failure
     page = _page()
     print_lines(
         (
@@ -136,6 +148,8 @@ def _confirm(number: int, within_s: int) -> None:
         sys.stdout.flush()
         if sys.stdin.readline().strip().lower() in ("y", "yes"):
             keep(number)
+        else:
+            print_lines((f"Not kept: it is undone when the time is over; reprieve undo {number} does it now.",))
 
 
 def keep(number: int) -> None:
@@ -150,7 +164,10 @@ def keep(number: int) -> None:
 
 def open_journal(ledger: Ledger, *, reason: str | None = None) -> Journal:
     """The journal of this machine and boot, in the name of who asked for it."""
-    return Journal(ledger, boot_id=identify().boot_id, wall_s=time.time(), user=_user(), reason=reason)
+    try:
+        return Journal(ledger, boot_id=identify().boot_id, wall_s=time.time(), user=_user(), reason=reason)
+    except Failure as failure:
+        raise Failure(f"{ledger_path()}: {failure.message}", hint=failure.hint) from failure
 
 
 def _user() -> str:
@@ -166,7 +183,8 @@ def _user() -> str:
 @contextmanager
 def _signals_raise() -> Iterator[None]:
     """Within the block SIGTERM and SIGHUP end it as Ctrl-C does: what was begun is put back."""
-    before = [(number, signal.signal(number, _leave)) for number in (signal.SIGTERM, signal.SIGHUP)]
+    heard = [one for one in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(one) is not signal.SIG_IGN]  # nohup
+    before = [(number, signal.signal(number, _leave)) for number in heard]
     try:
         yield
     finally:

@@ -111,7 +111,7 @@ def fix_panic_on_oom(mode: int, **options: object) -> None:
 @_how_to_fix
 def fix_swap(size_bytes: int, file: str, **options: object) -> None:
     """Add a swap file: made, swapped to, and in /etc/fstab. Undone, it is swapped off and gone."""
-    _fix([(f"swapfile:{file}", str(size_bytes)), (f"swap:{file}", "on"), (f"fstab:{file}", "")], options)
+    _fix([(f"swapfile:{file}", str(size_bytes)), (f"fstab:{file}", ""), (f"swap:{file}", "on")], options)
 
 
 def _unit_name(_context: click.Context, _option: click.Parameter, name: str) -> str:

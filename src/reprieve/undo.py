@@ -3,6 +3,7 @@
 import signal
 import time
 from dataclasses import asdict
+from math import inf
 from typing import NamedTuple
 
 from reprieve.apply import open_journal
@@ -10,13 +11,12 @@ from reprieve.fix.journal import Journal
 from reprieve.fix.transaction import recover, undo
 from reprieve.machine.ledger import LedgerFile, ledger_path, read_lines
 from reprieve.machine.places import MachinePlaces
-from reprieve.model.change import Transaction
-from reprieve.model.finding import Failure
+from reprieve.machine.watcher import say_ready, tell_kernel_log
+from reprieve.model.change import Entry, Transaction
+from reprieve.model.finding import Failure, Place
 from reprieve.show import changes
 from reprieve.show.text import Page, colours, plain_paint
 from reprieve.why import colour, print_lines, width
-
-_PATIENCE_S = 60.0  # for another who holds the journal, when nobody is there to try again
 
 
 class Request(NamedTuple):
@@ -39,7 +39,9 @@ def perform(request: Request) -> int:
                 or ["Nothing was left unfinished."]
             )
             return 0
-        number = journal.newest() if request.number is None else request.number
+        number = request.number
+        if number is None:
+            number = next(iter(journal.unfinished()), journal.newest())
         if number is None:
             raise Failure("nothing is in force that could be undone", hint="reprieve changes lists what was")
         entries = journal.in_force(number)
@@ -48,20 +50,39 @@ def perform(request: Request) -> int:
             return 0
         by_hand = list(changes.undoing(entries))
         left = undo(number, places, journal, leave=request.leave)
+        left += _still(entries, places)
     print_lines((f"Undone: change {number}. In a shell it is:", *(f"  {line}" for line in by_hand), *left))
     return 0
+
+
+def _still(entries: list[Entry], places: MachinePlaces) -> list[str]:
+    """Values that a boot has set from a line that is gone now: they hold until the next one."""
+    now = {entry.place.key for entry in entries if entry.place.kind == "sysctl"}
+    lines = [entry for entry in entries if entry.place.kind == "sysctl.d" and entry.place.key not in now]
+    return [
+        f"{entry.place.key} is {entry.want} still, as the last boot set it: sysctl -w {entry.place.key}=… changes it"
+        for entry in lines
+        if places.get(Place(kind="sysctl", key=entry.place.key)) == entry.want
+    ]
 
 
 def undo_later(number: int, after_s: float) -> int:
     """Wait, then undo a change unless somebody has kept it; what `fix --confirm-within` arms. Raises Failure."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    say_ready()
+    with LedgerFile(ledger_path(), patience_s=inf):  # until all is changed, or who changed it has ended
+        pass
     end = time.clock_gettime(time.CLOCK_BOOTTIME) + after_s  # a suspended machine waits as well
     while (left := end - time.clock_gettime(time.CLOCK_BOOTTIME)) > 0:
         time.sleep(min(left, 60.0))
-    with LedgerFile(ledger_path(), patience_s=_PATIENCE_S) as ledger:
+    with LedgerFile(ledger_path(), patience_s=inf) as ledger:
         journal = open_journal(ledger, reason="not confirmed")
         if not journal.find(number).kept and journal.in_force(number):
-            undo(number, MachinePlaces(), journal)
+            try:
+                undo(number, MachinePlaces(), journal)
+            except Failure as failure:  # nobody reads what this process says
+                tell_kernel_log(f"change {number} was not confirmed, and {failure.message}")
+                raise
     return 0
 
 

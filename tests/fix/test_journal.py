@@ -54,7 +54,7 @@ def test_what_a_newer_version_adds_to_a_record_is_passed_over() -> None:
 )
 def test_a_damaged_line_is_named_and_nothing_is_changed(line: bytes) -> None:
     there = World(values={place("vm.swappiness"): "10"}, disk=[*VERSION_1, line])
-    with pytest.raises(Failure, match="line 7 of the journal"):
+    with pytest.raises(Failure, match="line 7 of the journal of changes"):
         undo(1, DictionaryPlaces(there), journal(there))
     assert there.values == {place("vm.swappiness"): "10"}
 

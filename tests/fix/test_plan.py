@@ -86,8 +86,9 @@ def strict(told: Machine, *more: tuple[Place, str], forced: tuple[str, ...] = ()
 
 
 def test_a_promise_within_the_limit_may_be_kept_to() -> None:
-    assert strict(machine(4 * GIB - 1)) == []
-    assert strict(machine(5 * GIB, swap=2 * GIB)) == []
+    assert strict(machine(3 * GIB)) == []
+    assert strict(machine(3 * GIB + 512 * MIB)) != []  # a limit without room refuses the next program
+    assert strict(machine(4 * GIB, swap=2 * GIB)) == []
     assert strict(machine(5 * GIB, ratio="80")) == []
     assert strict(machine(5 * GIB), (RATIO, "80")) == []
 

@@ -188,6 +188,28 @@ def test_who_is_to_undo_it_is_told_before_anything_is_changed() -> None:
     assert journal(there).find(1).kept
 
 
+def test_what_nobody_confirmed_before_a_boot_is_undone_by_recovering() -> None:
+    there = world()
+    apply(STEPS, DictionaryPlaces(there), journal(there), kept=False)
+    assert recover(DictionaryPlaces(there), journal(there)) == []  # of this boot: who undoes it waits
+    assert recover(DictionaryPlaces(there), journal(there, boot="boot-2")) == [1]
+    assert there.values[place("b")] is None
+
+
+def test_what_belongs_to_what_would_not_go_back_stays_with_it() -> None:
+    file, used = Place(kind="swapfile", of="/swap"), Place(kind="swap", of="/swap")
+    there = World(values={file: None, used: None})
+    steps = [Step(place=file, before=None, want="1"), Step(place=used, before=None, want="on")]
+    number = apply(steps, DictionaryPlaces(there), journal(there))
+    there.refuses = {used}
+    with pytest.raises(Failure, match="swapfile:/swap waits for what stays"):
+        undo(number, DictionaryPlaces(there), journal(there))
+    assert there.values == {file: "1", used: "on"}
+    there.refuses = set()
+    recover(DictionaryPlaces(there), journal(there))
+    assert there.values == {file: None, used: None}
+
+
 def test_one_that_cannot_be_watched_changes_nothing() -> None:
     def nobody(number: int) -> None:
         raise Failure("who would undo it could not be started")

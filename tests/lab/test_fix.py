@@ -89,7 +89,9 @@ def test_swap_whose_contents_do_not_fit_into_memory_is_not_taken_away(guest: Gue
     assert guest.run(_holding("hog --mib 430 --name app --hold -1"), timeout_s=200).status == 0
     said = told(guest, "undo", status=4)
     assert "do not fit into memory" in said
-    assert "/swapfile.reprieve" in guest.run("cat /proc/swaps").output
+    there = guest.run(f"cat /proc/swaps; {SWAP}").output
+    assert "600 /swapfile.reprieve" in there
+    assert "/swapfile.reprieve none swap sw 0 0" in there
     assert guest.run("pkill -9 -x app; sleep 1; true").status == 0
     assert "Undone: change 1" in told(guest, "undo --recover")
     assert "/swapfile.reprieve" not in guest.run(SWAP).output

@@ -56,7 +56,7 @@ def held(container: Manager, key: str, unit: str = "web") -> str:
 def test_a_limit_is_held_by_the_manager_at_once_and_undone(web: Manager) -> None:
     before = held(web, "MemoryMax")
     said = told(web, "fix limit web --max 64M --high 48M --yes")
-    assert "Change    web.service MemoryMax  – → 64 MiB" in said
+    assert "Change    web.service MemoryMax  not set → 64 MiB" in said
     assert (held(web, "MemoryMax"), held(web, "MemoryHigh")) == (str(64 << 20), str(48 << 20))
     assert held(web, "NeedDaemonReload") == "no"
     assert held(web, "DropInPaths") == _OURS
@@ -98,7 +98,7 @@ def test_what_others_have_written_in_our_file_is_not_lost(web: Manager) -> None:
 
 def test_who_runs_under_it_keeps_its_score_until_its_next_start(web: Manager) -> None:
     said = told(web, "fix protect web --adj -700 --yes")
-    assert "web.service OOMScoreAdjust  – → -700, from its next start" in said
+    assert "web.service OOMScoreAdjust  not set → -700, from its next start" in said
     assert held(web, "OOMScoreAdjust") == "-700"
 
 
@@ -115,6 +115,12 @@ def test_what_cannot_or_should_not_be_is_refused(command: str, reason: str, web:
     assert web.run(f"test -e {_UNITS}/web.service.d").status != 0
 
 
+def test_another_name_of_a_unit_is_told(web: Manager) -> None:
+    web.run(f"ln -sf web.service {_UNITS}/alias.service; systemctl daemon-reload; systemctl restart web")
+    assert "alias.service is another name of web.service" in told(web, "fix limit alias --max 64M --yes", status=4)
+    web.run(f"rm {_UNITS}/alias.service; systemctl daemon-reload")
+
+
 def test_a_unit_that_somebody_makes_anew_is_left_to_them(web: Manager) -> None:
     assert web.run("systemd-run -q --unit=made sleep 900").status == 0
     assert "made by who starts it" in told(web, "fix limit made --max 64M --yes", status=4)
@@ -123,7 +129,8 @@ def test_a_unit_that_somebody_makes_anew_is_left_to_them(web: Manager) -> None:
 
 def test_as_a_script_it_does_the_same(web: Manager) -> None:
     script = told(web, "fix limit web --max 64M --as sh")
-    assert web.run(f"cat > /run/script <<'END'\n{script}END\nsh /run/script").status == 0
+    assert web.run(f"cat > /run/script <<'END'\n{script}END\nsh /run/script && sh /run/script").status == 0
+    assert web.run(f"cat {_OURS}").output == f"[Service]\nMemoryMax={64 << 20}\n"
     assert held(web, "MemoryMax") == str(64 << 20)
 
 

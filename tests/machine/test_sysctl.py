@@ -91,7 +91,7 @@ def test_undo_gives_back_each_byte_and_the_mode(root: Path, text: bytes) -> None
     [
         ("etc/sysctl.d/99-site.conf", "vm.swappiness = 1"),
         ("usr/lib/sysctl.d/70-vendor.conf", "-vm/swappiness=1"),
-        ("run/sysctl.d/61-x.conf", "vm.* = 1"),
+        ("run/sysctl.d/61-x.conf", "vm.swappiness = 1"),
         ("etc/sysctl.conf", "  vm.swappiness=1  "),
     ],
 )
@@ -110,12 +110,24 @@ def test_a_file_that_is_read_later_is_not_written_past(root: Path, path: str, li
         ("etc/sysctl.d/99-site.conf", "# vm.swappiness = 1"),
         ("etc/sysctl.d/99-site.conf", "; vm.swappiness = 1"),
         ("etc/sysctl.d/99-site.conf", "vm.swappiness_more = 1"),
+        ("etc/sysctl.d/99-site.conf", "vm.* = 1"),
         ("etc/sysctl.d/99-site.conf.bak", "vm.swappiness = 1"),
     ],
 )
 def test_what_does_not_count_later_is_no_obstacle(root: Path, path: str, line: str) -> None:
     (root / path).write_text(f"{line}\n")
     assert MachinePlaces(str(root)).obstacle(BOOT, "10") is None
+
+
+def test_a_ratio_is_not_written_over_a_limit_in_kilobytes(root: Path) -> None:
+    (root / "proc/sys/vm/overcommit_ratio").write_text("0\n")
+    (root / "proc/sys/vm/overcommit_kbytes").write_text("9000000\n")
+    ratio = Place(kind="sysctl", key="vm.overcommit_ratio")
+    obstacle = MachinePlaces(str(root)).obstacle(ratio, "80")
+    assert obstacle is not None
+    assert "would set it to 0" in obstacle.message
+    (root / "proc/sys/vm/overcommit_kbytes").write_text("0\n")
+    assert MachinePlaces(str(root)).obstacle(ratio, "80") is None
 
 
 def test_a_masked_file_does_not_count(root: Path) -> None:

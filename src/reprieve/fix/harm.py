@@ -48,15 +48,15 @@ def _unit(place: Place, want: str | None, machine: Machine) -> Objection | None:
         return None
     stat = dict(group.stat)
     cache = stat.get("inactive_file", 0) + stat.get("active_file", 0)
-    if place.key == "MemoryMax" and limit < group.current_bytes:
+    held = group.current_bytes - cache
+    if place.key == "MemoryMax" and limit < held:
         return Objection(
-            f"it holds {size(group.current_bytes)}: the kernel takes back at most {size(cache)} of cache, and kills "
-            "for the rest",
-            f"more than it holds: {-(-group.current_bytes // MIB)}M",
+            f"it holds {size(held)} beside its cache: what swap cannot take of that ends in a kill at once",
+            f"more than it holds: {-(-held // MIB)}M",
         )
-    if place.key == "MemoryHigh" and limit < group.current_bytes - cache and not dict(machine.meminfo).get("SwapFree"):
+    if place.key == "MemoryHigh" and limit < held and not dict(machine.meminfo).get("SwapFree"):
         return Objection(
-            f"it holds {size(group.current_bytes - cache)} that cannot be taken back without swap: it would stand "
+            f"it holds {size(held)} that cannot be taken back without swap: it would stand "
             "still, neither killed nor done",
             "MemoryMax, at which it is killed, or swap first: reprieve fix swap",
         )
@@ -75,15 +75,16 @@ def _strict(wanted: dict[Place, str | None], machine: Machine) -> Objection | No
         return Objection("how much has been promised is not told", "look at Committed_AS in /proc/meminfo")
     ram -= sum(pool.page_bytes * (pool.total or 0) for pool in machine.huge_pools if pool.node is None)
     ratio = _number(wanted, machine, "vm.overcommit_ratio")
-    kbytes = _number(wanted, machine, "vm.overcommit_kbytes")
+    by_ratio = Place(kind="sysctl", key="vm.overcommit_ratio") in wanted  # which ends vm.overcommit_kbytes
+    kbytes = None if by_ratio else _number(wanted, machine, "vm.overcommit_kbytes")
     fixed = kbytes * 1024 if kbytes else ram * (_RATIO if ratio is None else ratio) // 100
     limit = fixed + (swap or 0)
-    if promised < limit:
+    if promised * _ROOM <= limit:
         return None
     enough = ceil((promised * _ROOM - (swap or 0)) / ram * 100)
     return Objection(
-        f"{size(promised)} have been promised (Committed_AS), and the limit would be {size(limit)} (CommitLimit): from "
-        "then on programs would be refused memory that is free",
+        f"{size(promised)} have been promised (Committed_AS), and the limit would be {size(limit)} (CommitLimit): "
+        "programs would be refused memory that is free",
         f"a ratio of {enough} leaves room for a quarter more: reprieve fix overcommit strict --ratio {enough}",
     )
 

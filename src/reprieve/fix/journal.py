@@ -55,7 +55,7 @@ def _decode(line: bytes) -> Record:
     told = json.loads(line)
     if not isinstance(told, dict):
         raise ValueError("no record")
-    known = {name: value for name, value in told.items() if name in Record._fields}
+    known = {name: value for name, value in told.items() if name in Record._fields and value is not None}
     for name, value in known.items():
         kinds = _KINDS.get(name, str)
         if not isinstance(value, kinds) or (isinstance(value, bool) and kinds is not bool):
@@ -94,7 +94,7 @@ class Journal:
             try:
                 self._take(_decode(line))
             except (ValueError, LookupError) as error:
-                raise Failure(f"line {number} of the journal: {error}", hint=_DAMAGED) from error
+                raise Failure(f"line {number} of the journal of changes: {error}", hint=_DAMAGED) from error
 
     def transactions(self) -> tuple[Transaction, ...]:
         """All there ever were, the oldest first."""
@@ -181,6 +181,14 @@ class Journal:
     def unfinished(self) -> list[int]:
         """Those that were begun and not ended, the newest first."""
         return [number for number, found in reversed(self._transactions.items()) if not found.ended]
+
+    def unconfirmed(self) -> list[int]:
+        """Those of another boot that nobody has confirmed: who would have undone them went with it."""
+        return [
+            number
+            for number, found in self._transactions.items()
+            if not found.kept and found.boot_id != self._boot_id and self.in_force(number)
+        ]
 
     def newest(self) -> int | None:
         """The newest of which something is in force."""

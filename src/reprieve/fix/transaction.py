@@ -12,7 +12,7 @@ from reprieve.model.change import Step
 from reprieve.model.finding import Failure, Place
 
 _OWNED = "somebody else sets it as well: change it there"
-_BY_HAND = "put these back by hand; then `reprieve undo --leave` ends the change as it is"
+_TWO_HALVES = ("unit",)  # kinds whose file may be back while the one who reads it holds the other value
 
 
 class Places(Protocol):
@@ -85,14 +85,18 @@ def undo(number: int, places: Places, journal: Journal, *, leave: bool = False) 
         if (holder := journal.holder(entry.place)) != number:
             raise Failure(f"change {holder} has changed {entry.place} since", hint=f"reprieve undo {holder} first")
     journal.reopen(number)
-    stuck, left = [], []
+    stuck, left, waits = [], [], set[str]()
     for entry in reversed(entries):
         try:
             if places.gone(entry.place):
                 left.append(f"{entry.place} is no more")
             else:
+                if entry.place.of and entry.place.of in waits:
+                    raise Failure("waits for what stays")
                 found = places.get(entry.place)
-                if found == entry.want:  # else it is back, or somebody's: theirs is newer, and stays
+                if found == entry.want or (
+                    found == entry.before and entry.place.kind in _TWO_HALVES
+                ):  # else it is back, or somebody's: theirs is newer, and stays
                     places.put(entry.place, entry.before)
                 elif found == entry.before and entry.state == "begun":
                     with suppress(Failure):  # nothing was switched in; what was half made beside it goes, if it can
@@ -103,16 +107,25 @@ def undo(number: int, places: Places, journal: Journal, *, leave: bool = False) 
                     left.append(f"{entry.place} stays {found!r}")
             journal.undone(number, entry)
         except Failure as failure:
+            if leave:
+                left.append(f"{entry.place} stays: {failure.message}")
+                journal.undone(number, entry)
+                continue
+            waits.add(entry.place.of)
             stuck.append(f"{entry.place} {failure.message}, was {entry.before!r}")
     if stuck:
-        raise Failure(f"not put back: {'; '.join(stuck)}", hint=_BY_HAND, status=4)
+        hint = f"see to it, then again; or `reprieve undo {number} --leave` ends the change and leaves it so"
+        raise Failure(f"not put back: {'; '.join(stuck)}", hint=hint, status=4)
     journal.end(number)
     return left
 
 
 def recover(places: Places, journal: Journal) -> list[int]:
-    """After a crash, undo what was begun and not ended, the newest first; which were. Raises as `undo` does."""
-    unfinished = journal.unfinished()
+    """After a crash, undo what was begun and not ended, or waits since another boot to be confirmed; which were.
+
+    The newest first. Raises as `undo` does.
+    """
+    unfinished = sorted({*journal.unfinished(), *journal.unconfirmed()}, reverse=True)
     for number in unfinished:
         undo(number, places, journal)
     return unfinished

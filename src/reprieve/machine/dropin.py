@@ -105,6 +105,8 @@ class UnitSetting:
         unit = ask_unit(self._host, place.of)
         if unit is None:
             return Failure(f"systemd knows no {place.of}", hint="systemctl list-units names them")
+        if unit.name != place.of:
+            return Failure(f"{place.of} is another name of {unit.name}", hint=f"say {unit.name}")
         if (unit.fragment_path or "").startswith(_TRANSIENT):
             return Failure(
                 f"{place.of} is made by who starts it, and gone with its end", hint="give the limit to who starts it"
@@ -142,7 +144,7 @@ class UnitSetting:
             key, equals, value = line.partition("=")
             if equals and key in (*_SIZES, *_WORDS, _ADJUST):
                 settings[key] = value
-            elif line and not line.startswith(("#", "[")):
+            elif line and line != _HEAD and not line.startswith("["):
                 raise Failure(f"{shown(path)} holds what is not ours: {line!r}", hint="move that to a file of its own")
         return settings
 

@@ -1,21 +1,23 @@
 """The journal of changes on disk: a line at a time, each on disk before the next step, and one writer at a time."""
 
+import contextlib
 import fcntl
 import os
 import time
 from types import TracebackType
 
 from reprieve.machine.source import shown
-from reprieve.machine.writer import flush_folder
+from reprieve.machine.writer import failure_of, flush_folder
 from reprieve.model.finding import Failure
 
+_MACHINE = "/var/lib/reprieve/changes.jsonl"
 _BYTES = 64 * 1024 * 1024  # some hundred thousand changes
 
 
 def ledger_path() -> str:
-    """Where it is kept: of root for the machine, else of the user."""
-    if os.geteuid() == 0:
-        return "/var/lib/reprieve/changes.jsonl"
+    """Where it is kept: for the machine where root has changed it, else of the user."""
+    if os.geteuid() == 0 or os.path.exists(_MACHINE):
+        return _MACHINE
     home = os.environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local/state")
     return os.path.join(home, "reprieve/changes.jsonl")
 
@@ -60,9 +62,7 @@ class LedgerFile:
         except BlockingIOError:
             raise Failure("another reprieve is changing this machine", hint="wait until it has ended") from None
         except OSError as error:
-            raise Failure(
-                f"{shown(self._path)}: {error.strerror}", hint="changes need a journal: run it as root"
-            ) from error
+            raise failure_of(self._path, error) from error
         return self
 
     def __exit__(
@@ -76,12 +76,15 @@ class LedgerFile:
 
     def append(self, line: bytes) -> None:
         """Add a line, and wait until it is on disk. Raises Failure."""
+        whole = os.fstat(self._descriptor).st_size
         try:
             data = line + b"\n"
             while data:
                 data = data[os.write(self._descriptor, data) :]
             os.fsync(self._descriptor)
         except OSError as error:
+            with contextlib.suppress(OSError):  # half a line, as of a full disk: what is added next would stick to it
+                os.ftruncate(self._descriptor, whole)
             raise Failure(
                 f"{shown(self._path)}: {error.strerror}", hint="nothing is changed without a journal"
             ) from error

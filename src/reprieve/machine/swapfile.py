@@ -51,6 +51,8 @@ class SwapFile:
         """Made beside, zeros to the last byte as swap takes no holes, and switched in by one rename."""
         path = _at(self._host, place)
         if want is None:
+            if _used(self._host, place) is not None:  # by its line in fstab, since a later boot
+                Swapping(self._host).put(place, None)
             remove_file(path)
             return
         if os.path.lexists(path):
@@ -160,8 +162,8 @@ class FstabLine:
 
     def put(self, place: Place, want: str | None) -> None:
         """The file with this line, or without it, and all others as they were."""
-        path = _path(place)
-        lines = [line for line in self._lines() if line.split()[:1] != [path]]
+        ours = self.canonical(place, "")
+        lines = [line for line in self._lines() if " ".join(line.split()) != ours]
         if want is not None:
             if lines and not lines[-1].endswith("\n"):
                 lines[-1] += "\n"
@@ -175,6 +177,8 @@ class FstabLine:
     def obstacle(self, place: Place, want: str | None) -> Failure | None:
         """There is a line for it that says something else, or the file cannot be written."""
         found = self.get(place)
+        if os.path.islink(self._host.root + _FSTAB):
+            return Failure(f"{_FSTAB} is a link, made by somebody else", hint="--runtime does without it")
         if want is not None and found is not None:
             return Failure(f"{_FSTAB} has a line for it: {found}", hint="name another file: --file")
         return may_write(self._host.root + _FSTAB) or may_write(self._host.root + "/etc")

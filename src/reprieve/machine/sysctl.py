@@ -12,6 +12,7 @@ _NAME = r"(?:vm|kernel)\.[a-z0-9_]+"
 _FOLDERS = ("/etc/sysctl.d", "/run/sysctl.d", "/usr/local/lib/sysctl.d", "/usr/lib/sysctl.d", "/lib/sysctl.d")
 _LAST = "/etc/sysctl.conf"  # procps reads it last; systemd where a link in sysctl.d leads there
 _OURS = "60-reprieve.conf"
+_RATIO, _KBYTES = "vm.overcommit_ratio", "vm.overcommit_kbytes"
 _HEAD = "# Written by reprieve. `reprieve changes` tells when and why, `reprieve undo` takes it back.\n"
 
 
@@ -46,6 +47,9 @@ class Sysctl:
         """No such setting in this kernel, or no right to it."""
         if self.get(place) is None:
             return Failure(f"this kernel has no {place.key}")
+        if place.key == _RATIO and (fixed := self.get(Place(kind=place.kind, key=_KBYTES))) not in (None, "0"):
+            # overcommit_ratio_handler() in mm/util.c sets the other to 0: what it was would be lost, for undo too.
+            return Failure(f"{_KBYTES} is {fixed}, and to write the ratio would set it to 0", hint=f"change {_KBYTES}")
         return may_write(self._host.root + _file(place))
 
     def gone(self, place: Place) -> bool:
@@ -99,7 +103,8 @@ class SysctlFile:
         for path in self._later():
             for line in _read_lines(self._host, path):
                 key, value = _setting(line)
-                if _covers(key, place.key) and _canonical(value) != want:
+                # A pattern, vm.*, is about those that no line names: sysctl.d(5).
+                if key == place.key and _canonical(value) != want:
                     return Failure(
                         f"{shown(path)} is read after {_OURS} and sets {place.key} to {_canonical(value)}",
                         hint="change it there, or --runtime changes what holds until the next boot",
@@ -148,11 +153,6 @@ def _setting(line: str) -> tuple[str, str]:
     if not equals or text.startswith(("#", ";")):
         return "", ""
     return key.strip().removeprefix("-").strip().replace("/", "."), value.strip()
-
-
-def _covers(pattern: str, key: str) -> bool:
-    """`vm.*` is a line about all of them."""
-    return pattern == key or ("*" in pattern and re.fullmatch(re.escape(pattern).replace(r"\*", ".*"), key) is not None)
 
 
 def _canonical(value: str) -> str:

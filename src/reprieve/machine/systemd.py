@@ -26,7 +26,7 @@ _MOST = 2000  # units that are asked about, and told
 _HINT = "its units are told by their files alone"
 _NO_LIMIT = 2**64 - 1
 _WANTED = frozenset(
-    b"ControlGroup ActiveState Result MainPID NRestarts FragmentPath DropInPaths NeedDaemonReload Names "
+    b"Id ControlGroup ActiveState Result MainPID NRestarts FragmentPath DropInPaths NeedDaemonReload Names "
     b"MemoryMax MemoryHigh MemoryLow MemoryMin MemorySwapMax MemoryLimit OOMScoreAdjust OOMPolicy ManagedOOMSwap "
     b"ManagedOOMMemoryPressure ManagedOOMMemoryPressureLimit ManagedOOMPreference".split()
 )
@@ -123,7 +123,9 @@ def ask_unit(host: Host, name: str) -> Unit | None:
         if answer.error is not None:
             raise ValueError(answer.error)
         told = answer.properties(_WANTED | {b"LoadState"})
-        return _unit(name, told, UnitFiles(host), []) if told.get("LoadState") == "loaded" else None
+        return (
+            _unit(str(told.get("Id", name)), told, UnitFiles(host), []) if told.get("LoadState") == "loaded" else None
+        )
 
 
 def reload_units() -> None:

@@ -33,7 +33,7 @@ def replace_file(path: str, data: bytes) -> None:
         os.rename(beside, path)
         flush_folder(folder)
     except OSError as error:
-        raise _failure(path, error) from error
+        raise failure_of(path, error) from error
 
 
 def remove_file(path: str) -> None:
@@ -43,7 +43,7 @@ def remove_file(path: str) -> None:
         _unlink(path)
         flush_folder(os.path.dirname(path))
     except OSError as error:
-        raise _failure(path, error) from error
+        raise failure_of(path, error) from error
 
 
 def write_setting(path: str, value: str) -> None:
@@ -59,7 +59,7 @@ def write_setting(path: str, value: str) -> None:
             raise Failure(
                 f"{shown(path)}: the kernel refuses {value!r}", hint="its documentation names the range"
             ) from error
-        raise _failure(path, error) from error
+        raise failure_of(path, error) from error
 
 
 def may_write(path: str) -> Failure | None:
@@ -69,8 +69,8 @@ def may_write(path: str) -> Failure | None:
             return None
         read_only = os.statvfs(path).f_flag & os.ST_RDONLY
     except OSError as error:
-        return _failure(path, error)
-    return _failure(path, OSError(errno.EROFS if read_only else errno.EACCES, ""))
+        return failure_of(path, error)
+    return failure_of(path, OSError(errno.EROFS if read_only else errno.EACCES, ""))
 
 
 def flush_folder(folder: str) -> None:
@@ -122,12 +122,13 @@ def _copy_attributes(path: str, descriptor: int) -> None:
 
 _HINTS = {
     errno.EACCES: "run it as root (CAP_DAC_OVERRIDE)",
-    errno.EPERM: "run it as root",
+    errno.EPERM: "run it as root; to root it is refused while it is in use, or immutable (lsattr)",
     errno.EROFS: "it is mounted read-only, as in most containers: change it on the host, or in the image",
     errno.ENOSPC: "the disk is full",
 }
 
 
-def _failure(path: str, error: OSError) -> Failure:
+def failure_of(path: str, error: OSError) -> Failure:
+    """What the kernel refused of a file, and what to do about it."""
     reason = os.strerror(error.errno) if error.errno and not error.strerror else error.strerror
     return Failure(f"{shown(path)}: {reason}", hint=_HINTS.get(error.errno or 0))

@@ -150,11 +150,11 @@ def add_swap(amount: Amount, *, names: Collection[str] = (), kubelet: bool = Fal
 
 
 def swap_file(file: str, size_bytes: int) -> tuple[Change, ...]:
-    """A swap file as places: made, swapped to, and swapped to at each boot."""
+    """A swap file as places: made, swapped to at each boot, and swapped to now."""
     return (
         Change(place=Place(kind="swapfile", of=file), want=str(size_bytes)),
-        Change(place=Place(kind="swap", of=file), want="on"),
         Change(place=Place(kind="fstab", of=file), want=""),
+        Change(place=Place(kind="swap", of=file), want="on"),
     )
 
 

@@ -71,10 +71,12 @@ def _nobody_else(oom: OomReport, seen: Incident) -> tuple[str, ...]:
     then = elapsed_s(last.stamp, oom.stamp) or 0
     end = "the kernel stopped the whole machine (panic)" if oom.panic is not None else "nobody was left to kill"
     if oom.panic is None and not oom.no_killable:
-        end = "the text ends before it says who else was"
-    said.append(f"; {duration(max(then, 0.1))} later {end}")
-    if moment := when(oom.stamp):
+        end = "it happened again, and the text ends before it says to whom"
+    if last.freed_bytes is not None:
+        said.append(f", held {size(last.freed_bytes)}")
+    if moment := when(last.stamp):
         said.append(f", {moment}")
+    said.append(f"; {duration(max(then, 0.1))} later {end}")
     return tuple(said)
 
 

@@ -44,7 +44,7 @@ def refused(page: Page, refusal: Refusal) -> Iterator[str]:
 
 
 def difference(place: Place, before: str | None, after: str | None) -> str:
-    """`vm.swappiness  60 → 10, now`; absent is a dash."""
+    """`vm.swappiness  60 → 10, now`."""
     name, when = where(place), _WHEN.get(place.kind)
     if place.key == "OOMScoreAdjust":
         when = "from its next start"
@@ -54,7 +54,7 @@ def difference(place: Place, before: str | None, after: str | None) -> str:
 
 def _value(place: Place, value: str | None) -> str:
     if value is None:
-        return "–"
+        return "not set"
     sizes = place.kind == "swapfile" or place.key.startswith("Memory")
     return size(int(value)) if sizes and value.isdecimal() else value
 
@@ -101,6 +101,7 @@ def undoing(entries: Sequence[Entry]) -> Iterator[str]:
 
 
 def _commands(place: Place, want: str | None) -> list[tuple[str, ...]]:
+    """What does it in a shell; done again, it changes nothing."""
     if place.kind == "unit":
         return _unit(place, want)
     if place.kind in _SWAP:
@@ -108,19 +109,26 @@ def _commands(place: Place, want: str | None) -> list[tuple[str, ...]]:
     if place.kind == "sysctl":
         return [("sysctl", "-w", f"{place.key}={want}")]
     without = ("sed", "-i", f"/^{place.key.replace('.', '[.]')} *=/d", _FILE)
-    line = f"{place.key} = {want}"
-    if want is None:
-        return [without]
-    return [("touch", _FILE), without, ("sh", "-c", 'printf "%s\\n" "$1" >> "$2"', "sh", line, _FILE)]
+    return [without] if want is None else [("touch", _FILE), without, _append(f"{place.key} = {want}", _FILE)]
+
+
+def _append(line: str, file: str) -> tuple[str, ...]:
+    """Add a line unless it is there; a last line without an end gets one first."""
+    script = (
+        'grep -qxF -- "$1" "$2" 2> /dev/null || '
+        '{ [ -z "$(tail -c1 "$2" 2> /dev/null)" ] || echo >> "$2"; printf "%s\\n" "$1" >> "$2"; }'
+    )
+    return ("sh", "-c", script, "sh", line, file)
 
 
 def _unit(place: Place, want: str | None) -> list[tuple[str, ...]]:
     file = f"/etc/systemd/system/{place.of}.d/90-reprieve.conf"
-    section = place.of.rpartition(".")[2].capitalize()
-    write = ("sh", "-c", f'printf "[{section}]\\n%s\\n" "$1" >> "$2"', "sh", f"{place.key}={want}", file)
-    without = ("sed", "-i", f"/^{place.key}=/d", file)
-    make = ("mkdir", "-p", file.rpartition("/")[0])
-    return [*((make, write) if want is not None else (without,)), ("systemctl", "daemon-reload")]
+    section = f"[{place.of.rpartition('.')[2].capitalize()}]"
+    reload, without = ("systemctl", "daemon-reload"), ("sed", "-i", f"/^{place.key}=/d", file)
+    if want is None:
+        return [without, reload]
+    made = [("mkdir", "-p", file.rpartition("/")[0]), ("touch", file), without]
+    return [*made, _append(section, file), _append(f"{place.key}={want}", file), reload]
 
 
 _SWAP = ("swapfile", "swap", "fstab")
@@ -130,19 +138,20 @@ _BY_COMMAND = (*_SWAP, "unit")  # for which a play has no module of its own
 def _swap(place: Place, want: str | None) -> list[tuple[str, ...]]:
     file = place.of
     if place.kind == "swap":
-        return [("swapoff" if want is None else "swapon", file)]
+        if want is None:
+            return [("swapoff", file)]
+        return [("sh", "-c", 'swapon --show=NAME --noheadings | grep -qxF -- "$1" || swapon "$1"', "sh", file)]
     if place.kind == "fstab":
         if want is None:
-            return [("sed", "-i", f"\\#^{file.replace('.', '[.]')}[ \t]#d", "/etc/fstab")]
-        return [("sh", "-c", 'printf "%s\\n" "$1" >> /etc/fstab', "sh", want)]
+            return [("sed", "-i", f"\\#^{file.replace('.', '[.]')} none swap sw 0 0$#d", "/etc/fstab")]
+        return [_append(want, "/etc/fstab")]
     if want is None:
         return [("rm", file)]
-    mib = int(want) // MIB
-    return [  # dd, not fallocate: swapon refuses holes
-        ("dd", "if=/dev/zero", f"of={file}", "bs=1M", f"count={mib}", "conv=fsync"),
-        ("chmod", "600", file),
-        ("mkswap", file),
-    ]
+    make = (  # zeros, not fallocate: swapon refuses holes
+        '[ -e "$1" ] || { umask 077; dd if=/dev/zero of="$1.new" bs=1M count="$2" conv=fsync && mkswap "$1.new" '
+        '&& mv "$1.new" "$1"; }'
+    )
+    return [("sh", "-c", make, "sh", file, str(int(want) // MIB))]
 
 
 def ansible(steps: Sequence[Step]) -> Iterator[str]:
@@ -169,7 +178,6 @@ def ansible(steps: Sequence[Step]) -> Iterator[str]:
             yield f"      ansible.builtin.command: {json.dumps(f'sysctl -w {key}={want}')}"
     for step in steps:
         if step.place.kind in _BY_COMMAND:
-            for argv in _commands(step.place, step.want):
-                yield f"    - name: {json.dumps(f'{where(step.place)} = {step.want}')}"
-                yield "      ansible.builtin.command:"
-                yield f"        argv: {json.dumps(argv)}"
+            script = " && ".join(escape.shell(argv) for argv in _commands(step.place, step.want))
+            yield f"    - name: {json.dumps(f'{where(step.place)} = {step.want}')}"
+            yield f"      ansible.builtin.shell: {json.dumps(script)}"
