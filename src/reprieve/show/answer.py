@@ -181,7 +181,7 @@ def now(oom: OomReport, findings: Sequence[Finding]) -> str:
     if is_lifted(oom):
         return "Nothing for now: its limit was lifted; set one that fits before it takes the machine"
     if oom.missing:
-        return "Find the whole report: parts of it are not in this text"
+        return "Find the whole report, from “invoked oom-killer” on (journalctl -k, dmesg): parts of it are not here"
     if any(finding.code in ("zone-short", "fragmented") for finding in findings):
         return "No remedy is proven by this report alone; memory was free, but not where it was wanted"
     total, groups = total_bytes(oom), holders(oom)
