@@ -57,6 +57,7 @@ CASES = {
             (_PASTED + "k8s-pod-oomkilled-never.json", "a pod's own status"),
             (_PASTED + "k8s-describe-loop.txt", "a pod's events, none of its node"),
         ),
+        lives=("the victim's name leads to its kill in its node's log",),
     ),
     "evicted": Cases(
         speaks=(_PASTED + "k8s-describe-evicted.txt", _PASTED + "k8s-get-events.txt"),

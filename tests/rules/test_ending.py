@@ -14,6 +14,7 @@ from tests.rules.test_cases import ALL_LOGS
 LOOKED_UP = {
     "the container's id leads to the kill in its host's log": "ended-by-oom",
     "the id of a container Podman calls not killed leads to its kill": "killed-without-proof",
+    "the victim's name leads to its kill in its node's log": "told-by-node-agent",
     "the limit that failed the page fault stands before it in the log": "not-short",
 }
 
@@ -79,6 +80,19 @@ def test_the_command_it_gives_finds_the_kill_in_the_log_of_the_host(code: str, s
     )
     group = option.removeprefix("--cgroup=")
     assert any(oom.workload is not None and group in oom.workload.path for oom in snapshot(log).ooms)
+
+
+def test_the_name_a_node_tells_finds_the_kills_it_tells_of() -> None:
+    (finding,) = (one for one in diagnose(snapshot("../captures/k8s-events.json")) if one.code == "told-by-node-agent")
+    (option,) = (word for argv in finding.remedies[0].commands for word in argv if word.startswith("--name="))
+    told = {ending.pid for ending in snapshot("../captures/k8s-events.json").endings}
+    found = {
+        kill.pid
+        for oom in snapshot("captures/dmesg-docker-oom.txt").ooms
+        for kill in oom.kills
+        if kill.comm is not None and option.removeprefix("--name=") in kill.comm
+    }
+    assert len(found & told) >= 3
 
 
 def test_every_case_of_advice_is_one_of_these() -> None:

@@ -113,23 +113,15 @@ def evicted(snapshot: Snapshot) -> Iterator[Finding]:
             severity="warning" if memory else "notice",
             confidence="certain",
             claim=f"Kubernetes evicted {pod}{of_memory}: no OOM kill by the kernel",
-            detail=() if words is None else (f"Its words: {quote(words)}",),
+            detail=_of_eviction(words, memory=memory),
             evidence=(
                 Evidence(text=f"Evicted{f': {words}' if words else ''}", source=ending.source, line=ending.line),
             ),
-            remedies=_of_eviction(ending, memory=memory),
         )
 
 
-def _of_eviction(ending: Ending, *, memory: bool) -> tuple[Remedy, ...]:
-    where = () if ending.namespace is None else ("-n", ending.namespace)
-    known = ending.pod is not None and not ending.pod.startswith("-")
-    if ending.state_reason is None and ending.pod is not None and known:
-        look = ("kubectl", "describe", "pod", ending.pod, *where)
-        return (Remedy(title="See what the node was short of", commands=(look,)),)
-    if not memory:
-        return ()
-    title = "Request what the pod needs, so that it is placed where there is room and evicted after others"
-    node = ending.node
-    asked = (("kubectl", "describe", "node", node),) if node is not None and not node.startswith("-") else ()
-    return (Remedy(title=title, commands=asked),)
+def _of_eviction(words: str | None, *, memory: bool) -> tuple[str, ...]:
+    if words is None:
+        return ("What the node was short of is in the pod's own message: kubectl describe pod.",)
+    first = ("Pods that use more than they request are evicted before others.",) if memory else ()
+    return (f"Its words: {quote(words)}", *first)
