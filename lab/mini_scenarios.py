@@ -201,7 +201,7 @@ CGROUPS = (
         + " &\nsleep 1\n"
         + _inside("hog --mib 200 --name memhog")
         + "\nkillall -0 keepme && echo keepme lives\n",
-        reports=(_limit("/grq"),),
+        reports=(_limit("/grq", finds=("cgroup-limit", "group-kill")),),
         prints=("keepme lives",),
     ),
     Scenario(

@@ -676,6 +676,12 @@ def test_a_status_whose_kill_is_in_no_log_that_was_given_is_told_so(reprieve: Ru
     assert "says so too" not in told
 
 
+def test_an_end_without_a_kill_in_the_log_may_not_be_the_oom_killers(reprieve: Run) -> None:
+    sources = (CAPTURES / "docker-inspect-137-not-oom.json", LOGS / "captures" / "dmesg-docker-oom.txt")
+    told = " ".join(reprieve("why", *sources, COLUMNS="120").stdout.split())
+    assert "is this one: the OOM killer did not do it, or that log is of another host or time" in told
+
+
 def test_a_pod_is_known_by_its_uid_in_the_path(reprieve: Run, tmp_path: Path) -> None:
     log = (LOGS / "captures" / "dmesg-k8s-oom.txt").read_text()
     pod = json.loads((CAPTURES / "k8s-pod-oomkilled-never.json").read_text())

@@ -203,11 +203,14 @@ def _in_the_logs(ending: Ending, snapshot: Snapshot) -> Iterator[str]:
     found = [event for event in snapshot.history if is_about(ending, event)]
     if found:
         yield f"The kernel's report of it: {quote(f'{found[-1].source}:{found[-1].line}')}."
-    elif len(snapshot.history) == 1:
-        yield "The kill in the log that was read with it is another: that log is of another host or time, or is cut."
+        return
+    other = "that log is of another host or time, or is cut"
+    if not ending.oom_killed:
+        other = f"the OOM killer did not do it, or {other}"
+    if len(snapshot.history) == 1:
+        yield f"The kill in the log that was read with it is another: {other}."
     else:
-        kills = len(snapshot.history)
-        yield f"None of the {kills} kills read with it is this one: that log is of another host or time, or is cut."
+        yield f"None of the {len(snapshot.history)} kills read with it is this one: {other}."
 
 
 def _is_in_the_kernels_words(ending: Ending, snapshot: Snapshot) -> bool:
