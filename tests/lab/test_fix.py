@@ -97,6 +97,36 @@ def test_swap_whose_contents_do_not_fit_into_memory_is_not_taken_away(guest: Gue
     assert "/swapfile.reprieve" not in guest.run(SWAP).output
 
 
+_UNIT = """
+cat > /etc/systemd/system/leaky.service <<'END'
+[Service]
+ExecStart=/bin/sh -c 'sleep 3; exec $(command -v hog) --mib 900 --name leaky --hold -1'
+OOMScoreAdjust=-900
+END
+systemctl daemon-reload; systemctl start leaky
+"""
+
+
+@pytest.mark.parametrize("limited", [False, True], ids=["without", "limited"])
+def test_a_limit_holds_for_who_runs_and_keeps_the_kill_in_the_unit(limited: bool, guest: Guest) -> None:
+    innocent = _holding("hog --mib 100 --name innocent --hold -1")
+    unit = _UNIT.replace("sleep 3;", "until [ -e /run/go ]; do sleep 0.2; done;")
+    assert guest.run(innocent + unit, timeout_s=200).status == 0
+    if limited:
+        told(guest, "fix limit leaky --max 64M --swap-max 0 --yes")
+        held = guest.run("cat /sys/fs/cgroup/system.slice/leaky.service/memory.max").output
+        assert held == f"{64 << 20}\n"
+    until = (
+        "for n in $(seq 100); do systemctl -q is-active leaky && pgrep -x innocent > /dev/null || break; sleep 1; done"
+    )
+    guest.run(f"touch /run/go; {until}", timeout_s=200)
+    assert (guest.run("pgrep -x innocent").status == 0) is limited
+    if limited:
+        assert guest.run("systemctl show -P Result leaky").output == "oom-kill\n"
+        told(guest, "undo")
+        assert guest.run("systemctl show -P MemoryMax leaky").output == "infinity\n"
+
+
 def test_what_systemd_sets_at_boot_is_what_was_written(guest: Guest) -> None:
     told(guest, "fix swappiness 11 --persistent --yes")
     assert value(guest, "vm.swappiness") != "11"
