@@ -114,7 +114,8 @@ def test_rather_than_a_kill_line_alone_the_report_that_follows_it_is_explained()
     told = newest("072-balloon-managed-underflow-5.4-next.log")
     assert told.ooms[0].memory is not None
     said = escape.plain("".join(answer.who(told.ooms[0], told.history)))
-    assert said.startswith("login (pid 537); 0.1 s later the text ends before it says who else was")
+    assert said.startswith("login (pid 537), held 860 KiB, ")
+    assert said.endswith("; 0.1 s later it happened again, and the text ends before it says to whom")
 
 
 def test_a_report_whose_end_is_lost_is_not_explained_where_the_one_before_it_tells_of_memory() -> None:
@@ -124,7 +125,8 @@ def test_a_report_whose_end_is_lost_is_not_explained_where_the_one_before_it_tel
 def test_a_panic_is_headed_by_whom_the_kernel_killed_before_it() -> None:
     told = newest(PANIC)
     said = escape.plain("".join(answer.who(told.ooms[0], told.history)))
-    assert said.startswith("dbus-daemon (pid 1155) of dbus.service; 10 s later the kernel stopped the whole machine (")
+    assert said.startswith("dbus-daemon (pid 1155) of dbus.service, held 576 KiB, ")
+    assert said.endswith("; 10 s later the kernel stopped the whole machine (panic)")
     assert answer.who(told.ooms[0])[0].startswith("nobody: the kernel stopped")
 
 
