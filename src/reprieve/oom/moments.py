@@ -1,6 +1,7 @@
 """How much time lies between two lines of a log."""
 
 import re
+from functools import lru_cache
 
 from reprieve.model.oom import Stamp
 from reprieve.oom.lines import days
@@ -48,6 +49,7 @@ def _seconds(year: int, rest: list[float]) -> float:
     return days(year, int(month), int(day)) * 86400 + hour * 3600 + minute * 60 + second
 
 
+@lru_cache(1024)  # each event is held against those near it
 def _date(text: str | None) -> tuple[int | None, float, float, float, float, float] | None:
     """Year, month, day, hour, minute, second as printed, of whatever zone; the year is None where none is printed."""
     if text is None:

@@ -30,8 +30,9 @@ def who(oom: OomReport, history: Sequence[OomSummary] = ()) -> tuple[str, ...]:
 
     `history`: all events that were seen; of one that killed nobody, who was killed at the same limit just before.
     """
-    victim, seen = oom.victim, incident(history, oom)
+    victim = oom.victim
     if victim is None:
+        seen = incident(history, oom)
         return (_nobody(oom),) if seen is None or not seen.before else _nobody_else(oom, seen)
     others = len(oom.kills) - 1
     said = [process(victim.comm, victim.pid) + (f" and {others} more of its group" if others else "")]
