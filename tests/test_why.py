@@ -110,7 +110,7 @@ def test_a_folder_of_many_logs_is_named_in_one_line(reprieve: Run, tmp_path: Pat
     for number in range(100):
         (tmp_path / "logs" / f"{number}.log").write_text("[ 1.0] usb 1-1: new device\n")
     done = reprieve("why", "logs")
-    assert re.fullmatch(r"No OOM kill by the kernel in (logs/\d+\.log,? ){4}and 96 others\.\n", done.stdout)
+    assert re.fullmatch(r"No OOM kill by the kernel in (logs/\d+\.log,?\s){4}and 96 others\.\n", done.stdout)
 
 
 _JAVA = """10:00:00 ERROR [main] boom
@@ -196,12 +196,12 @@ def test_what_is_no_log_in_a_folder_is_no_matter(reprieve: Run, tmp_path: Path) 
 def test_what_was_asked_for_and_is_not_there_is_said(reprieve: Run, three: Path) -> None:
     done = reprieve("why", three, "--pid", "99")
     assert done.returncode == 0
-    assert done.stdout == "None of the 3 events found is one that was asked for; --list alone shows them.\n"
+    assert done.stdout == "None of the 3 events found is what was asked for; --list alone shows them.\n"
 
 
 def test_a_managers_word_is_not_called_a_log_without_kills(reprieve: Run) -> None:
     done = reprieve("why", LOGS.parent / "captures" / "podman-inspect-oom-child-runc.json")  # killed, and not told
-    assert "proves an OOM kill; the kernel log of its host would tell" in done.stdout
+    assert "proves an OOM kill; the kernel log of its host would tell" in " ".join(done.stdout.split())
     assert "No OOM kill" not in done.stdout
 
 
@@ -250,7 +250,7 @@ def test_an_event_without_a_date_is_told_and_that_it_may_be_of_another_time(
 ) -> None:
     with three.open("a") as log:
         log.write("[ 9.5] Out of memory: Killed process 74 (delta) total-vm:9kB, anon-rss:1kB, file-rss:0kB\n")
-    said = "1 event has no date, and may be of another time"
+    said = "1 event has no date, or none with a year: of another time perhaps"
     asked = reprieve("why", three, *options, "--since", "2026-11-04", "--until", "2026-11-06")
     assert said in asked.stdout + asked.stderr
     assert "--since and --until" in asked.stdout + asked.stderr
@@ -678,8 +678,55 @@ def test_a_status_whose_kill_is_in_no_log_that_was_given_is_told_so(reprieve: Ru
 
 def test_an_end_without_a_kill_in_the_log_may_not_be_the_oom_killers(reprieve: Run) -> None:
     sources = (CAPTURES / "docker-inspect-137-not-oom.json", LOGS / "captures" / "dmesg-docker-oom.txt")
-    told = " ".join(reprieve("why", *sources, COLUMNS="120").stdout.split())
-    assert "is this one: the OOM killer did not do it, or that log is of another host or time" in told
+    told = reprieve("why", *sources, COLUMNS="120").stdout
+    assert told.startswith(
+        "None of the 7 events found is what was asked for; --list alone shows them.\nEnded     SIGKILL"
+    )
+    assert "is this one: the OOM killer did not do it, or that log is of another host or time" in " ".join(told.split())
+
+
+def test_an_end_that_the_engine_was_asked_for_is_no_oom_kill(reprieve: Run) -> None:
+    for events, asked in (("docker-events-oom.jsonl", {"kill1", "live1"}), ("podman-events.jsonl", {"live"})):
+        told = " ".join(reprieve("why", CAPTURES / events).stdout.split())
+        ended = set(re.findall(r"ended container (\S+) by SIGKILL .{20,60} asked to at that moment: no OOM kill", told))
+        assert ended == asked
+
+
+@pytest.mark.parametrize(
+    ("log", "limit"),
+    [
+        ("103-memcg-docker-gunpowder-gentoo-4.8-a.log", "40 MiB of memory+swap for Docker container 2e088fe462e2"),
+        ("136-debian-postgres-head-only-6.16.log", "the machine"),
+        ("116-arm32-order1-lowmem-quoted-4.14.log", "the machine"),
+    ],
+)
+def test_a_list_tells_the_limit_that_the_explanation_tells(log: str, limit: str, reprieve: Run) -> None:
+    assert reprieve("why", "--list", LOGS / log).stdout.rstrip().endswith(f"  {limit}")
+
+
+def test_a_date_without_a_year_is_of_each_year_it_can_be_of(reprieve: Run) -> None:
+    log = LOGS / "077-centos7-rackspace-mysqld-two-events-3.10.log"
+    listed = ("why", "--list", log, "--since", "2017-05-01T14:00")
+    within = reprieve(*listed, "--until", "2017-05-01T15:00")
+    assert [line[:15] for line in within.stdout.splitlines()] == ["May  1 14:16:00"]
+    assert "1 event has no date, or none with a year: of another time perhaps" in within.stderr
+    assert reprieve(*listed, "--until", "2017-05-01T14:10").stdout == ""
+    since = reprieve(*listed)
+    assert len(since.stdout.splitlines()) == 2
+    assert "2 events have no date, or none with a year" in since.stderr
+
+
+def test_a_page_can_go_down_a_pipe(reprieve: Run, tmp_path: Path) -> None:
+    page = reprieve("why", "--html", "-", LOGS / "077-centos7-rackspace-mysqld-two-events-3.10.log").stdout
+    assert page.startswith("<!doctype html>")
+    assert page.rstrip().endswith("</html>")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_answer_of_one_sentence_keeps_to_the_width(reprieve: Run) -> None:
+    for source in ("docker-inspect-137-not-oom.json", "docker-stats-api-live.json"):
+        told = reprieve("why", CAPTURES / source, COLUMNS="60").stdout
+        assert max(map(len, told.splitlines())) <= 60, told
 
 
 def test_a_pod_is_known_by_its_uid_in_the_path(reprieve: Run, tmp_path: Path) -> None:

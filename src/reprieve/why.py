@@ -82,7 +82,7 @@ def perform(request: Request) -> int:
     if request.listed:
         lines = _listing(request, snapshot)
         if told.history and not found and not request.as_json:
-            print(f"reprieve: none of the {len(told.history)} events found is one that was asked for", file=sys.stderr)
+            print(f"reprieve: {_none_of(told.history)}", file=sys.stderr)
     elif snapshot.ooms or proven:
         lines = _explanation(request, snapshot)
     else:
@@ -219,8 +219,8 @@ def _wanted(request: Request, identity: Identity, present_boot: str | None) -> W
 
     def wanted(event: OomSummary | AllocationFailure | Ending) -> bool:
         if _by_date(request):
-            moment = _moment(event, identity)
-            if moment is not None and not (request.since or 0) <= moment <= (request.until or float("inf")):
+            moments = list(_moments(event, identity))
+            if moments and not _in_time(request, moments):
                 return False
         if request.pid is not None and request.pid not in _pids(event):
             return False
@@ -237,14 +237,25 @@ def _by_date(request: Request) -> bool:
     return request.since is not None or request.until is not None
 
 
+def _in_time(request: Request, moments: Iterable[float]) -> list[float]:
+    """Those between the dates that were given."""
+    since, until = request.since or 0, request.until or float("inf")
+    return [moment for moment in moments if since <= moment <= until]
+
+
 def _moment(event: OomSummary | OomReport | AllocationFailure | Ending, identity: Identity) -> float | None:
-    """When it was, in seconds since 1970; None if it cannot be dated."""
-    from reprieve.machine.clock import moment_of
+    """When it was, in seconds since 1970, in the latest year that it can be of; None if it cannot be dated."""
+    return next(_moments(event, identity), None)
+
+
+def _moments(event: OomSummary | OomReport | AllocationFailure | Ending, identity: Identity) -> Iterator[float]:
+    """When it may have been, the latest first: more than once where its date has no year."""
+    from reprieve.machine.clock import moments_of
 
     if isinstance(event, Ending):
-        return None if event.finished is None else moment_of(event.finished)
+        return iter(()) if event.finished is None else moments_of(event.finished)
     boot_id = _boot_id(event, identity)
-    return moment_of(event.stamp, this_boot=boot_id is not None and boot_id == identity.boot_id)
+    return moments_of(event.stamp, this_boot=boot_id is not None and boot_id == identity.boot_id)
 
 
 def _boot_id(event: OomSummary | OomReport | AllocationFailure | Ending, identity: Identity) -> str | None:
@@ -300,8 +311,16 @@ def _is_of_boot(
 def _count_undated(
     request: Request, events: Iterable[OomSummary | OomReport | AllocationFailure | Ending], identity: Identity
 ) -> int:
-    """How many were kept because nobody knows when they were, where that was asked."""
-    return sum(_moment(event, identity) is None for event in events) if _by_date(request) else 0
+    """How many were kept though they may be of another time, where that was asked."""
+    return sum(not _is_surely_in_time(request, event, identity) for event in events) if _by_date(request) else 0
+
+
+def _is_surely_in_time(
+    request: Request, event: OomSummary | OomReport | AllocationFailure | Ending, identity: Identity
+) -> bool:
+    """Told by its date, or, without a year, by the latest that it can be of and no other."""
+    moments = list(_moments(event, identity))
+    return moments[:1] == _in_time(request, moments)
 
 
 def _undated(request: Request, count: int) -> tuple[Gap, ...]:
@@ -312,7 +331,7 @@ def _undated(request: Request, count: int) -> tuple[Gap, ...]:
         option for option, given in (("--since", request.since), ("--until", request.until)) if given is not None
     )
     events = "1 event has" if count == 1 else f"{count} events have"
-    return (Gap(place=asked, reason=f"{events} no date, and may be of another time", hides=False),)
+    return (Gap(place=asked, reason=f"{events} no date, or none with a year: of another time perhaps", hides=False),)
 
 
 def _hiding(request: Request) -> Callable[[Snapshot], Snapshot]:
@@ -354,21 +373,35 @@ def _explanation(request: Request, snapshot: Snapshot) -> Iterator[str]:
 
 def _nothing(request: Request, told: Snapshot, places: Sequence[str]) -> Iterator[str]:
     """The answer where no kill is to be explained: that it is so, and where it was looked."""
-    if request.as_json:
+    if request.as_json or request.html == "-":
         return
+    said = _no_kill(request, told, places)
+    if request.markdown:
+        yield said
+        return
+    from reprieve.show.text import wrap
+
+    yield from wrap(said, width())
+
+
+def _no_kill(request: Request, told: Snapshot, places: Sequence[str]) -> str:
     if told.history:
-        yield f"None of the {len(told.history)} events found is one that was asked for; --list alone shows them."
-        return
+        return f"{_none_of(told.history)}; --list alone shows {'them' if len(told.history) > 1 else 'it'}."
     unseen = {gap.place for gap in told.gaps if gap.hides}
     looked = [place for place in places if place not in unseen]
     if not looked:
-        yield _unknown(request, told.gaps, places)
-    elif request.redact:
-        yield "No OOM kill by the kernel in what could be read."
-    elif told.endings:  # a manager's words are no log, and its flag may be false though the kernel killed
-        yield f"Nothing in {_names(request, looked)} proves an OOM kill; the kernel log of its host would tell."
-    else:
-        yield f"No OOM kill by the kernel in {_names(request, looked)}."
+        return _unknown(request, told.gaps, places)
+    if request.redact:
+        return "No OOM kill by the kernel in what could be read."
+    if told.endings:  # a manager's words are no log, and its flag may be false though the kernel killed
+        return f"Nothing in {_names(request, looked)} proves an OOM kill; the kernel log of its host would tell."
+    return f"No OOM kill by the kernel in {_names(request, looked)}."
+
+
+def _none_of(history: Sequence[OomSummary]) -> str:
+    if len(history) == 1:
+        return "The one event found is not what was asked for"
+    return f"None of the {len(history)} events found is what was asked for"
 
 
 def _unknown(request: Request, gaps: Iterable[Gap], places: Sequence[str]) -> str:
@@ -541,8 +574,11 @@ def print_lines(lines: Iterable[str]) -> bool:
 
 
 def write(path: str, text: str) -> str:
-    """A page, to a file; what to say of it. Raises Failure."""
+    """A page, to a file; what to say of it: of `-`, standard output, the page itself. Raises Failure."""
     from reprieve.show.escape import visible
+
+    if path == "-":
+        return text.rstrip("\n")
 
     try:
         with open(path, "w", encoding="utf-8") as file:

@@ -16,12 +16,13 @@ from reprieve.machine.events import summarise
 from reprieve.model.finding import Failure
 from reprieve.model.oom import OomReport
 from reprieve.model.snapshot import Snapshot
+from reprieve.oom.limit import reached
 from reprieve.oom.paths import workload
 from reprieve.oom.report import read_reports
 from reprieve.rules import diagnose
 from reprieve.rules.growth import process_grew
 from reprieve.rules.host import open_nodes
-from reprieve.rules.limits import cgroup_limit, reached, set_limit, whole, written
+from reprieve.rules.limits import cgroup_limit, set_limit, whole, written
 from reprieve.rules.swap import allow_swap
 from reprieve.show import answer, escape
 from tests.machine.real import missing

@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 from reprieve.model.oom import Stamp
@@ -25,6 +26,7 @@ FORMS = (
     "'2026-11-23', '2026-11-23 14:08', '2026-11-23T14:08:22Z', 'Nov 23', 'Nov 23 14:08:22', '23 Nov 2026 14:08', "
     "'14:08', 'today', 'yesterday 14:08', '2 hours ago', '-90min' and '@1795442902'"
 )
+_FIRST_YEAR = 2003  # of Linux 2.6: no older report is read
 _SYSLOG = r"(?:\w{2,4} )?([A-Z][a-z]{2}) +(\d{1,2}) (\d\d):(\d\d):(\d\d)(?:\.\d+)?(?: (\d{4}))?"
 
 
@@ -99,27 +101,32 @@ def _of_named(named: re.Match[str], now: datetime) -> float | None:
 
 
 def moment_of(stamp: Stamp, *, this_boot: bool = False) -> float | None:
-    """When that was, in seconds since 1970, as near as can be told; None if the stamp has no date.
+    """The first of `moments_of`: a date without a year is the latest that is past. None: there is no date."""
+    return next(moments_of(stamp, this_boot=this_boot), None)
 
-    A date without a year is the latest that is past, one without a zone is of this machine's. The uptime of an event of
-    `this_boot` is a date too, as `dmesg -T` has it: wrong by the time the machine was suspended since.
+
+def moments_of(stamp: Stamp, *, this_boot: bool = False) -> Iterator[float]:
+    """When that was, in seconds since 1970, as near as can be told: each year in which it can have been, latest first.
+
+    A date without a zone is of this machine's. The uptime of an event of `this_boot` is a date too, as `dmesg -T` has
+    it: wrong by the time the machine was suspended since.
     """
     if stamp.wall_s is not None:
-        return stamp.wall_s
+        yield stamp.wall_s
+        return
     if this_boot and stamp.uptime_s is not None:
-        return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + stamp.uptime_s
+        yield time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + stamp.uptime_s
+        return
     match = re.search(_SYSLOG, stamp.text or "")
     if match is None or match[1].lower() not in _MONTHS:
-        return None
+        return
     month = _MONTHS.index(match[1].lower()) + 1
     day, hour, minute, second = map(int, match.group(2, 3, 4, 5))
     soon = datetime.now() + timedelta(days=1)
-    years = [int(match[6])] if match[6] else [soon.year, soon.year - 1, soon.year - 2, soon.year - 3, soon.year - 4]
-    for year in years:
+    for year in (int(match[6]),) if match[6] else range(soon.year, _FIRST_YEAR - 1, -1):
         try:
             moment = datetime(year, month, day, hour, minute, second)
         except ValueError:  # 29 February, or damage
             continue
         if match[6] or moment <= soon:
-            return moment.timestamp()
-    return None
+            yield moment.timestamp()

@@ -14,6 +14,7 @@ from reprieve.model.finding import Gap
 from reprieve.model.oom import AllocationFailure, Kill, OomReport, OomSummary, Stamp
 from reprieve.model.snapshot import Snapshot
 from reprieve.oom.incident import follows
+from reprieve.oom.limit import reached
 from reprieve.oom.lines import host, read_lines, stamp
 from reprieve.oom.moments import elapsed_s
 from reprieve.oom.report import EventReader
@@ -41,8 +42,7 @@ def tell(
     """The newest `most` events that are wanted, and what is known of all kills. Every source is read once.
 
     `ended`: rather those whose end is told than a later one that was cut off, or that found nobody left to kill: it
-    would explain little. And where the status of a container or pod is among the sources, rather the kill of that one
-    than a later one.
+    would explain little. And where the status of a container or pod is among the sources, the kill of that one or none.
 
     Those that prove their boot are read first: what others hold too is known as what it is from the beginning.
     """
@@ -67,6 +67,8 @@ def tell(
                         named.add(told)
                 continue
             event, passage = told
+            if isinstance(event, OomReport) and event.scope is None:
+                event = passage.read(event)  # cut: only its figures of memory show whose memory it was
             moment = when(event)
             if isinstance(event, AllocationFailure):
                 if wanted(event):
@@ -84,12 +86,15 @@ def tell(
             newest.append(passed_over)
         ooms = _newest(ooms, newest, most)
         failures = _newest(failures, refused, most)
+    history = tuple(seen.oldest_first())
+    if named and not any(rank[0] for rank, _ in ooms) and all(event.workload is not None for event in history):
+        ooms = []  # each is of another container: none is what was asked for
     if seen.forgotten:
         reason = f"{seen.forgotten} older events are not counted: the newest {REMEMBERED} of a source are"
         all_gaps.append(Gap(place="history", reason=reason, hint="reprieve why --all --json tells of each"))
     return Snapshot(
         ooms=tuple(oom for _, oom in ooms),
-        history=tuple(seen.oldest_first()),
+        history=history,
         log_ends=_end_after(ooms[-1][1], tails) if ooms else None,
         allocation_failures=tuple(failure for _, failure in failures),
         endings=tuple(endings),
@@ -301,7 +306,7 @@ def _newest_first(sources: Sequence[Source]) -> list[Source]:
 
 def summarise(oom: OomReport) -> OomSummary:
     """An event in little."""
-    usage = oom.memcg.usage("memory") if oom.memcg else None
+    usage = reached(oom) or (oom.memcg.usage("memory") if oom.memcg else None)
     limit = usage.limit_bytes if usage else None
     return OomSummary(
         source=oom.source,
@@ -315,6 +320,7 @@ def summarise(oom: OomReport) -> OomSummary:
         victims=tuple((kill.pid, kill.comm) for kill in oom.kills),
         freed_bytes=_freed_bytes(oom.kills),
         limit_bytes=limit if isinstance(limit, int) else None,
+        limit_name=usage.name if usage and isinstance(limit, int) else None,
         no_killable=oom.no_killable,
         panic=oom.panic is not None,
     )

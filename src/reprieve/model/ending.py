@@ -18,9 +18,7 @@ class Ending:
     manager: str
     line: int  # where in its source it is told, counted from 1
     source: str = "-"
-    name: str | None = (
-        None  # of the container or the unit; of the process, where earlyoom or an agent of a node names it
-    )
+    name: str | None = None  # of the container or unit; of the process, where earlyoom or an agent of a node names it
     pid: int | None = None  # of the process, where an agent of a node tells it
     node: str | None = None  # of Kubernetes, where the text tells it
     container_id: str | None = None
@@ -29,10 +27,10 @@ class Ending:
     pod_uid: str | None = None
     qos: str | None = None
     state: str | None = None  # now, in the manager's word: "exited", "running", "Waiting", "failed"
-    state_reason: str | None = (
-        None  # "CrashLoopBackOff"; of an eviction the kubelet's words, of OOMKilling the kernel's
-    )
-    reason: str | None = None  # of the end: "OOMKilled", "Error", "oom-kill", "signal", "SystemOOM"; a daemon's words
+    state_reason: str | None = None  # "CrashLoopBackOff"; words of the kubelet (eviction), of the kernel (OOMKilling)
+    # Of the end: "OOMKilled", "Error", "oom-kill", "signal", "SystemOOM"; a daemon's words; "kill" where its engine had
+    # just been asked for it.
+    reason: str | None = None
     exit_code: int | None = None  # 137 is 128 + SIGKILL, whoever sent it
     signal: int | None = None  # where the manager tells it apart from an exit
     # The manager's own flag. True: a process in it was killed, not always its first one. False proves nothing: Podman

@@ -319,7 +319,8 @@ class OomSummary:
     limit_of: Workload | None = None
     victims: tuple[tuple[int, str | None], ...] = ()  # (pid, comm)
     freed_bytes: int | None = None  # resident memory of all victims, as their kill lines tell
-    limit_bytes: int | None = None  # of the memory cgroup
+    limit_bytes: int | None = None  # of the memory cgroup: that which refused, where the counters tell
+    limit_name: str | None = None  # of that counter: "memory", "memory+swap"
     no_killable: bool = False
     panic: bool = False
     also_in: tuple[str, ...] = ()  # other sources that hold the same event

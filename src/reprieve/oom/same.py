@@ -31,6 +31,9 @@ class Statuses:
     def __init__(self) -> None:
         self._by_name: dict[object, list[Ending]] = {}
 
+    def __bool__(self) -> bool:
+        return bool(self._by_name)
+
     def add(self, ending: Ending) -> None:
         """One more."""
         for name in {ending.container_id, ending.pod_uid, ending.pid} - {None}:

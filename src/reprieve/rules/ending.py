@@ -242,6 +242,9 @@ def killed_without_proof(snapshot: Snapshot) -> Iterator[Finding]:
         if last.manager == "systemd" and last.reason not in (None, "signal"):
             continue  # systemd says who it was: timeout, watchdog
         how = "signal 9" if last.signal == SIGKILL else "exit status 137 = 128 + 9"
+        if last.reason == "kill":
+            yield _on_request(endings, how)
+            continue
         not_told = f"No flag is in this text; it can have been the OOM killer, {_OTHERS[last.manager]}."
         told = f"{_FALSE.get(last.manager, '')} Others send it too: {_OTHERS[last.manager]}.".lstrip()
         yield Finding(
@@ -253,6 +256,19 @@ def killed_without_proof(snapshot: Snapshot) -> Iterator[Finding]:
             evidence=tuple(map(_evidence, endings)),
             remedies=(_look("See in the kernel log of its host whether it was the OOM killer", last),),
         )
+
+
+def _on_request(endings: list[Ending], how: str) -> Finding:
+    last = endings[-1]
+    engine, other = _MANAGERS[last.manager], f"{last.manager} stop, after its ten seconds"
+    return Finding(
+        code="killed-without-proof",
+        severity="notice",
+        confidence="likely",  # the kernel can have been first
+        claim=f"{engine} ended {_workload(last)} by SIGKILL ({how}), as it was asked to at that moment: no OOM kill",
+        detail=(*_when(endings), f"The event before its end is {last.manager} kill; {other}, tells the same."),
+        evidence=tuple(map(_evidence, endings)),
+    )
 
 
 def _often(endings: list[Ending]) -> str:

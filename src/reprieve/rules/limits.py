@@ -7,6 +7,7 @@ from typing import Literal
 from reprieve.model.finding import Change, Evidence, Finding, Place, Remedy, quote
 from reprieve.model.oom import Memcg, OomReport, Usage, Workload
 from reprieve.model.snapshot import Snapshot
+from reprieve.oom.limit import COUNTERS, reached
 from reprieve.rules.account import UNACCOUNTED, of_cgroup, total_bytes, where
 from reprieve.rules.amounts import raised_limit
 from reprieve.rules.evidence import lines
@@ -87,8 +88,6 @@ def _limit_above(oom: OomReport, group: Workload, victim: str) -> str:
     )
 
 
-# Those that call the OOM killer, the one that is asked first before the other: try_charge() in mm/memcontrol.c. A full
-# "kmem" only fails the request, and swap of v2 is not charged by it.
 _WORDS = {"memory+swap": "limit for memory and swap together", "memory": "memory limit"}
 
 
@@ -97,24 +96,9 @@ def _is_above(oom: OomReport) -> bool:
     return oom.task_memcg is not None and oom.oom_memcg is not None and oom.task_memcg != oom.oom_memcg
 
 
-def reached(oom: OomReport) -> Usage | None:
-    """The counter of the group that refused, which stands at its limit; None if the text shows none."""
-    memory = oom.memcg.usage("memory") if oom.memcg is not None else None
-    for name in _WORDS:
-        usage = oom.memcg.usage(name) if oom.memcg is not None else None
-        if usage is None or usage.usage_bytes is None or not isinstance(usage.limit_bytes, int):
-            continue
-        if name != "memory" and memory is not None and memory.limit_bytes == usage.limit_bytes:
-            continue  # both are the same limit: no swap besides
-        # A charge is for up to 64 pages at once (MEMCG_CHARGE_BATCH), so the last few may stay unused.
-        if usage.usage_bytes >= usage.limit_bytes - max(usage.limit_bytes // 100, MIB // 4):
-            return usage
-    return None
-
-
 def is_lifted(oom: OomReport) -> bool:
     """Was the group's limit taken away between the refusal and the report? The counters are printed a moment later."""
-    usages = [oom.memcg.usage(name) for name in _WORDS] if oom.memcg is not None else []
+    usages = [oom.memcg.usage(name) for name in COUNTERS] if oom.memcg is not None else []
     told = [usage.limit_bytes for usage in usages if usage is not None]
     return bool(told) and all(limit == "max" for limit in told)
 

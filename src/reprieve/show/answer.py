@@ -19,9 +19,10 @@ from reprieve.model.oom import (
 )
 from reprieve.oom.choose import recompute
 from reprieve.oom.incident import Incident, incident
+from reprieve.oom.limit import reached
 from reprieve.oom.moments import elapsed_s
 from reprieve.rules.account import Holder, holders, of_cgroup, ram_bytes, task_pages, total_bytes
-from reprieve.rules.limits import is_lifted, named, reached
+from reprieve.rules.limits import is_lifted, named
 from reprieve.units import MIB, duration, size, utc
 
 
@@ -402,7 +403,8 @@ def listed(summary: OomSummary) -> tuple[str, str, str, str]:
     if summary.limit_of is not None:
         whose = named(summary.limit_of)
         if summary.limit_bytes is not None:
-            whose = f"{size(summary.limit_bytes)} of {whose}"
+            kind = "" if summary.limit_name in (None, "memory") else f" of {summary.limit_name}"
+            whose = f"{size(summary.limit_bytes)}{kind}{' for' if kind else ' of'} {whose}"
     else:
         whose = _SCOPES.get(summary.scope or "", "not told")
     return moment, victim, freed, whose
