@@ -7,11 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from reprieve.machine.demo import kill_a_leak
 from reprieve.model.finding import Failure
 from tests.logs_of import LOGS
 from tests.machine.real import missing
+
+settings.register_profile("no-deadline", deadline=None)  # on a busy machine it is the machine that is late
+settings.load_profile("no-deadline")
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 

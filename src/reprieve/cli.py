@@ -26,9 +26,14 @@ def run() -> None:
     except Failure as failure:
         from reprieve.show.escape import visible  # a path, and what a program says, are words of strangers
 
-        click.echo(f"reprieve: {visible(failure.message)}", err=True)
-        if failure.hint:
-            click.echo(f"  {visible(failure.hint)}", err=True)
+        told = [f"reprieve: {visible(failure.message)}", *([f"  {visible(failure.hint)}"] if failure.hint else [])]
+        if sys.stderr is not None and sys.stderr.isatty():  # who reads a log wants a line each
+            from textwrap import wrap
+
+            columns = os.get_terminal_size(sys.stderr.fileno()).columns or 80
+            told = [part for line in told for part in wrap(line, columns, subsequent_indent="  ")]
+        for line in told:
+            click.echo(line, err=True)
         sys.exit(failure.status)
 
 
@@ -160,7 +165,7 @@ SPELLED = {"as_json": "json", "every": "all", "listed": "list", "origin": "from"
 @cli.command()
 @click.option("-v", "--verbose", is_flag=True, help="All that is known about the kill.")
 def demo(verbose: bool) -> None:
-    """Let the kernel kill a leak in a small cgroup of its own, and explain it."""
+    """Let the kernel kill a leak in a small cgroup, and explain it."""
     from reprieve.demo import perform
 
     perform(verbose=verbose)

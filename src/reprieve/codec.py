@@ -136,6 +136,7 @@ class Document(msgspec.Struct, frozen=True, kw_only=True, tag="snapshot", tag_fi
     ooms: tuple[OomReport, ...] = ()
     history: tuple[OomSummary, ...] = ()
     log_ends: Stamp | None = None
+    gone_groups: tuple[str, ...] = ()
     allocation_failures: tuple[AllocationFailure, ...] = ()
     machine: Machine | None = None
     endings: tuple[Ending, ...] = ()

@@ -66,9 +66,10 @@ def _fix(settings: Sequence[tuple[str, str]] | None, options: dict[str, Any]) ->
 @_how_to_fix
 @click.pass_context
 def fix(context: click.Context, /, **options: object) -> None:
-    """Change what leads to the next kill: planned, asked, applied, read back, undone if it fails.
+    """Change what leads to the next kill, so that it can be undone.
 
-    Without a COMMAND: what the findings of `reprieve check` ask for. All changes of a plan hold, or none.
+    Without a COMMAND: what the findings of `reprieve check` ask for. It is planned, asked, applied and read back; all
+    changes of a plan hold, or none.
     """
     if context.invoked_subcommand is None:
         _fix(None, options)
@@ -164,7 +165,7 @@ def fix_oom_policy(unit: str, policy: str, **options: object) -> None:
 @click.option("--leave", is_flag=True, help="Leave what somebody else has changed since as it is, and be done with it.")
 @click.option("--unless-kept", type=int, hidden=True)
 def undo(number: int | None, recover: bool, leave: bool, unless_kept: int | None) -> None:
-    """Put back what `reprieve fix` has changed: change NUMBER, or the newest.
+    """Put back what `reprieve fix` changed: NUMBER, or the newest.
 
     What somebody else has changed since is never overwritten. The same as shell commands is printed.
     """
@@ -181,7 +182,7 @@ def undo(number: int | None, recover: bool, leave: bool, unless_kept: int | None
 @click.option("--keep", type=click.IntRange(1), metavar="NUMBER", help="Confirm a change made with --confirm-within.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document a line, for scripts.")
 def changes(keep: int | None, as_json: bool) -> None:
-    """What was changed here, when, by whom and why, and what of it is in force."""
+    """What was changed here, when and by whom, and what is in force."""
     if keep is not None:
         from reprieve.apply import keep as confirm
 

@@ -230,10 +230,10 @@ def top(**options: object) -> None:
 @click.option("-o", "--output", required=True, type=click.Path(readable=False), metavar="FILE", help="`-` for a pipe.")
 @click.option("--from", "root", default="/", metavar="DIR", help="A captured machine: an unpacked sosreport, a root.")
 def snapshot(output: str, root: str) -> None:
-    """Write all that can be seen of this machine's memory to a file that travels.
+    """Write what is seen of this machine's memory to one file.
 
-    One compressed JSON document: memory, settings, processes, cgroups, and the kills in the logs; no command lines and
-    no environments. What could not be seen is told, here and in the file.
+    One compressed JSON document, for another machine: memory, settings, processes, cgroups, and the kills in the logs;
+    no command lines and no environments. What could not be seen is told, here and in the file.
     """
     from reprieve.snapshot import perform
 

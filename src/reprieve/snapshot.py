@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import accumulate
 
 from reprieve.codec import DOCUMENT_BYTES, pack, unpack
-from reprieve.machine.events import HISTORY, tell
+from reprieve.machine.events import HISTORY, gone_groups, tell
 from reprieve.machine.host import Host, Identity, become_expendable, identify
 from reprieve.machine.observe import observe
 from reprieve.machine.source import Source, shown
@@ -50,10 +50,12 @@ def take(root: str = "/") -> Snapshot:
     if not host.root:
         machine = without(machine, {os.getpid()})  # it ends before anybody is chosen
     gaps: list[Gap] = []
-    told = tell(_sources(host.root, identify(host.root), gaps), lambda _: True, REPORTS, gaps)
+    identity = identify(host.root)
+    told = tell(_sources(host.root, identity, gaps), lambda _: True, REPORTS, gaps)
     return replace(
         told,
         ooms=_newest(told.ooms),
+        gone_groups=gone_groups(told.ooms, identity.boot_id) if not host.root else (),
         history=told.history[-HISTORY:],
         machine=machine,
         machine_gaps=tuple(machine_gaps),

@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import chain
 from typing import NamedTuple, TypeVar
 
-from reprieve.machine.events import HISTORY, Wanted, retell, stream, tell, watch
+from reprieve.machine.events import HISTORY, Wanted, gone_groups, retell, stream, tell, watch
 from reprieve.machine.host import Identity, become_expendable, identify, room_for_a_process
 from reprieve.machine.reader import NO_KERNEL_LOG, Event
 from reprieve.machine.source import NOTHING_READ, Block, Source, shown
@@ -73,6 +73,7 @@ def perform(request: Request) -> int:
             answered,
             ooms=tuple(_dated(request, oom, identity) for oom in answered.ooms),
             history=tuple(_dated(request, summary, identity) for summary in answered.history),
+            gone_groups=gone_groups(answered.ooms, identity.boot_id),
         )
     snapshot = hide(answered)
     undated = _count_undated(request, chain(found, told.allocation_failures, told.endings), identity)
@@ -126,7 +127,10 @@ def explain_code(code: str) -> str:
 
     pages = {code_of(rule): inspect.getdoc(rule) or "" for rule in (*RULES, *LIVING)}
     if code not in pages:
-        raise Failure(f"no finding has the code {code!r}", hint=f"there are: {', '.join(pages)}")
+        from difflib import get_close_matches
+
+        near = get_close_matches(code, pages, cutoff=0.5) or [one for one in pages if code and code in one] or pages
+        raise Failure(f"no finding has the code {code!r}", hint=f"there are {', '.join(near)}")
     return f"{code}\n\n{pages[code]}"
 
 
@@ -320,7 +324,7 @@ def _is_surely_in_time(
 ) -> bool:
     """Told by its date, or, without a year, by the latest that it can be of and no other."""
     moments = list(_moments(event, identity))
-    return moments[:1] == _in_time(request, moments)
+    return bool(moments) and moments[:1] == _in_time(request, moments)
 
 
 def _undated(request: Request, count: int) -> tuple[Gap, ...]:

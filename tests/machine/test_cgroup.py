@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from reprieve.machine import cgroup
-from reprieve.machine.cgroup import Hierarchy, read_cgroups, read_hierarchy
+from reprieve.machine.cgroup import Hierarchy, gone, read_cgroups, read_hierarchy
 from reprieve.machine.host import Host
 from reprieve.model.cgroup import Cgroup
 from reprieve.model.finding import Gap
@@ -157,6 +157,16 @@ def test_this_machines_groups_say_what_was_set(group_here: Path) -> None:
     finally:
         child.kill()
         child.wait()
+
+
+def test_a_group_that_is_no_more_is_told_where_all_are_seen(group_here: Path, tmp_path: Path) -> None:
+    name = f"/{group_here.name}"
+    (group_here / "inner").mkdir()
+    asked = (name, f"{name}/inner", f"{name}/gone", f"{name}/../gone", f"{name}/caf\\xe9")
+    assert gone(Host(), asked) == (f"{name}/gone",)
+    (group_here / "inner").rmdir()
+    assert gone(Host(), asked) == (f"{name}/inner", f"{name}/gone")
+    assert gone(Host(str(tmp_path)), asked) == ()
 
 
 def test_names_are_hostile(group_here: Path) -> None:

@@ -23,7 +23,7 @@ from reprieve.rules import diagnose
 from reprieve.rules.growth import process_grew
 from reprieve.rules.host import open_nodes
 from reprieve.rules.limits import cgroup_limit, set_limit, whole, written
-from reprieve.rules.swap import allow_swap
+from reprieve.rules.swap import allow_swap, cgroup_swap_limit
 from reprieve.show import answer, escape
 from tests.machine.real import missing
 from tests.rules.cases import LOGS, snapshot
@@ -244,6 +244,22 @@ def test_what_is_gone_with_its_processes_is_not_said_to_be_there() -> None:
     assert "when it runs again" in finding.remedies[0].title
     gone = set_limit(workload("/system.slice/run-r1.scope"), 96 * MIB, gone=True)
     assert shlex.join(gone[1][0]) == "systemd-run --scope --property MemoryMax=96M -- PROGRAM"
+
+
+@pytest.mark.parametrize(("path", "there"), [("/app", False), ("/system.slice/run-r1.scope", False), ("/docker", True)])
+def test_of_a_cgroup_that_is_no_more_nothing_is_to_be_written(path: str, there: bool) -> None:
+    """A container or a unit lives on without its cgroup: its manager keeps the limit."""
+    whole = snapshot("captures/6.1-memcg-swap-max.txt")
+    name = f"{path}/{ID}" if there else path
+    (oom,) = (replace(oom, limit_of=workload(name)) for oom in whole.ooms)
+    for gone in ((), (name,)):
+        known = replace(whole, ooms=(oom,), gone_groups=gone)
+        (found,) = cgroup_limit(known)
+        (swap,) = cgroup_swap_limit(known)
+        written_to = bool(found.remedies[0].commands)
+        assert written_to == (there or not gone)
+        assert bool(swap.remedies) == (there or not gone)
+        assert ("its cgroup is no more" in found.remedies[0].title) != written_to
 
 
 @pytest.mark.parametrize(

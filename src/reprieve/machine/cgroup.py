@@ -3,7 +3,7 @@
 import errno
 import os
 import re
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from typing import NamedTuple
 
 from reprieve.machine.host import READ_BYTES, Host
@@ -38,6 +38,18 @@ def read_hierarchy(host: Host, gaps: list[Gap]) -> Hierarchy | None:
             return _hierarchy(host, "2", mount, gaps)
     gaps.append(Gap(place="/sys/fs/cgroup", reason="no memory controller is mounted", hint="see /proc/self/mountinfo"))
     return None
+
+
+def gone(host: Host, paths: Iterable[str]) -> tuple[str, ...]:
+    """Which of these paths, as the kernel's log has them, are of no group any more; none where not all groups are seen.
+
+    A backslash stands for itself or for a byte that is no text, and `..` leads out of what is seen: not told.
+    """
+    hierarchy = read_hierarchy(host, [])
+    if hierarchy is None or hierarchy.private or hierarchy.top != "/":
+        return ()
+    plain = [path for path in paths if "\\" not in path and ".." not in path.split("/")]
+    return tuple(path for path in plain if not os.path.lexists(host.at(hierarchy.folder + path)))
 
 
 def read_cgroups(

@@ -299,6 +299,18 @@ def watch(
                 yield event, history
 
 
+def gone_groups(ooms: Iterable[OomReport], boot_id: str | None) -> tuple[str, ...]:
+    """The cgroups whose limit these events were about and that are no more, of this machine and boot."""
+    ours = [oom for oom in ooms if oom.boot_id is not None and oom.boot_id == boot_id]
+    paths = {oom.limit_of.path: None for oom in ours if oom.limit_of is not None}
+    if not paths:
+        return ()
+    from reprieve.machine.cgroup import gone
+    from reprieve.machine.host import Host
+
+    return gone(Host(), paths)
+
+
 def _newest_first(sources: Sequence[Source]) -> list[Source]:
     """What has no date is live: the kernel's buffer, the journal, a pipe."""
     return sorted(sources, key=lambda source: -source.newest_s if source.newest_s is not None else float("-inf"))

@@ -19,6 +19,7 @@ class Snapshot:
     ooms: tuple[OomReport, ...] = ()  # those to explain, in the order of the log
     history: tuple[OomSummary, ...] = ()  # every event that was seen, those in `ooms` too, oldest first
     log_ends: Stamp | None = None  # of the last line with a stamp in the log of the newest event; its buffer: now
+    gone_groups: tuple[str, ...] = ()  # paths of cgroups of these events that are no more, where that can be told
     allocation_failures: tuple[AllocationFailure, ...] = ()
     machine: Machine | None = None  # as it lives; None: a log alone
     endings: tuple[Ending, ...] = ()  # what managers say of their workloads

@@ -1,6 +1,6 @@
 """A memory cgroup reached its limit: its own, or one above it."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from typing import Literal
 
@@ -28,7 +28,8 @@ def cgroup_limit(snapshot: Snapshot) -> Iterator[Finding]:
     for number, oom in enumerate(snapshot.ooms):
         group = oom.limit_of
         if group is not None and of_cgroup(oom) and not _is_above(oom):
-            yield _finding("cgroup-limit", number, oom, group, _own_limit(oom, named(group)))
+            claim = _own_limit(oom, named(group))
+            yield _finding("cgroup-limit", number, oom, group, claim, snapshot.gone_groups)
 
 
 def parent_limit(snapshot: Snapshot) -> Iterator[Finding]:
@@ -43,10 +44,11 @@ def parent_limit(snapshot: Snapshot) -> Iterator[Finding]:
     for number, oom in enumerate(snapshot.ooms):
         group, victim = oom.limit_of, oom.workload
         if group is not None and victim is not None and of_cgroup(oom) and _is_above(oom):
-            yield _finding("parent-limit", number, oom, group, _limit_above(oom, group, quote(victim.name)))
+            claim = _limit_above(oom, group, quote(victim.name))
+            yield _finding("parent-limit", number, oom, group, claim, snapshot.gone_groups)
 
 
-def _finding(code: str, number: int, oom: OomReport, group: Workload, claim: str) -> Finding:
+def _finding(code: str, number: int, oom: OomReport, group: Workload, claim: str, no_more: Collection[str]) -> Finding:
     full = reached(oom)
     return Finding(
         code=code,
@@ -56,7 +58,7 @@ def _finding(code: str, number: int, oom: OomReport, group: Workload, claim: str
         detail=_filled_by(oom),
         about=group,
         evidence=_shown_by(oom, full),
-        remedies=_raise(oom, group, full),
+        remedies=_raise(oom, group, full, no_more),
         oom=number,
     )
 
@@ -125,7 +127,7 @@ def _filled_by(oom: OomReport) -> tuple[str, ...]:
     return (f"Of the {size(total)} in use: {said}.",)
 
 
-def _raise(oom: OomReport, group: Workload, full: Usage | None) -> tuple[Remedy, ...]:
+def _raise(oom: OomReport, group: Workload, full: Usage | None, no_more: Collection[str]) -> tuple[Remedy, ...]:
     if full is None or not isinstance(full.limit_bytes, int) or oom.memcg is None:
         return ()
     if is_of_kubelet(group):
@@ -134,6 +136,12 @@ def _raise(oom: OomReport, group: Workload, full: Usage | None) -> tuple[Remedy,
     swapped = 0 if full.name == "memory+swap" else _swapped_bytes(oom)
     amount = raised_limit(used, swapped)
     need, limit = size(used + swapped if swapped else full.limit_bytes), size(amount.count_bytes)
+    if is_no_more(group, no_more):
+        kind = "" if full.name == "memory" else f" for {full.name}"
+        title = (
+            f"Give it a limit of {limit}{kind} where it is made, if it needs more than {need}: its cgroup is no more"
+        )
+        return (Remedy(title=title, cost=_LEAK, amount=amount.formula),)
     memory, gone = oom.memcg.usage("memory"), is_empty(oom) and group.kind in _ENDS_WITH_ITS_PROCESSES
     if full.name == "memory+swap":
         kept = memory.limit_bytes if memory is not None else None
@@ -156,6 +164,11 @@ def _raise(oom: OomReport, group: Workload, full: Usage | None) -> tuple[Remedy,
         wrong = f"Find out what is wrong, the limit or what its processes hold (a leak?): {held}"
         return (Remedy(title=wrong, amount=f"{size(used)} + {size(swapped)} in swap = {need}"), higher)
     return (higher,)
+
+
+def is_no_more(group: Workload, no_more: Collection[str]) -> bool:
+    """Is nothing left that could be told, neither files nor a manager who knows it?"""
+    return group.path in no_more and group.kind in ("cgroup", "scope")
 
 
 def is_of_kubelet(group: Workload) -> bool:

@@ -8,7 +8,7 @@ from reprieve.model.snapshot import Snapshot
 from reprieve.rules.account import ANON, SHMEM, holders, of_cgroup, of_machine, part, ram_bytes, total_bytes
 from reprieve.rules.amounts import Amount, swap_size
 from reprieve.rules.evidence import lines, memory_lines
-from reprieve.rules.limits import is_inside, leads_upwards, set_property, swap_limit
+from reprieve.rules.limits import is_inside, is_no_more, leads_upwards, set_property, swap_limit
 from reprieve.units import MIB, percent, size
 
 KUBELET = "kubelet"
@@ -93,7 +93,8 @@ def cgroup_swap_limit(snapshot: Snapshot) -> Iterator[Finding]:
         line, used, limit = swap
         if used < limit * 0.98:
             continue
-        name = quote(oom.limit_of.name)
+        name, old = quote(oom.limit_of.name), oom.memcg.usage("memory+swap") is not None
+        no_more = is_no_more(oom.limit_of, snapshot.gone_groups)
         whether = f"has used all the swap it may ({size(limit)})" if limit else "may not use swap"
         yield Finding(
             code="cgroup-swap-limit",
@@ -102,7 +103,7 @@ def cgroup_swap_limit(snapshot: Snapshot) -> Iterator[Finding]:
             claim=f"{name} {whether}: {size(held)} of heaps and tmpfs had to stay in RAM",
             about=oom.limit_of,
             evidence=lines(oom, line),
-            remedies=allow_swap(oom.limit_of, old_cgroups=oom.memcg.usage("memory+swap") is not None),
+            remedies=() if no_more else allow_swap(oom.limit_of, old_cgroups=old),
             oom=number,
         )
 

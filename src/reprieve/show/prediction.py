@@ -1,7 +1,7 @@
 """Whom the kernel would kill next → text: who, why he and not another, what that frees, who comes after."""
 
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import accumulate, islice
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -72,7 +72,7 @@ def foretell(
         yield from page.say("Before", killers)
     if need_bytes is not None and first.killed:
         yield ""
-        yield from _sequence(page, steps, need_bytes)
+        yield from _sequence(page, steps, need_bytes, None if verbose else _ROWS)
     if first.choice.ranking:
         yield ""
         yield from _ranking(page, first, None if verbose else _ROWS)
@@ -232,18 +232,24 @@ def _acts(killer: Killer, machine: Machine) -> str:
     return "may kill" if not conditions else f"kills when {', or '.join(conditions)}"
 
 
-def _sequence(page: Page, steps: Sequence[Prediction], need_bytes: int) -> Iterator[str]:
-    """Each kill until that much is free, and what is free then."""
-    freed = 0
-    for number, step in enumerate(steps, start=1):
-        freed += step.freed_bytes
-        said = f"{number}. {''.join(foretold_who(step))}: {size(freed)} free"
-        yield from page.say("Kills" if number == 1 else "", said)
+def _sequence(page: Page, steps: Sequence[Prediction], need_bytes: int, most: int | None) -> Iterator[str]:
+    """Whether that much would be free, after how many kills; each, and what is free then."""
+    freed = list(accumulate(step.freed_bytes for step in steps))
+    kills, need = f"{len(steps)} kill{'s' * (len(steps) > 1)}", size(need_bytes)
     last = {process.pid for process in steps[-1].killed}
-    if freed < need_bytes and any(candidate.pid not in last for candidate in steps[-1].choice.ranking):
-        yield from page.say("Short", f"{size(need_bytes)} are not free then; further kills are not told", "warning")
-    elif freed < need_bytes:
-        yield from page.say("Short", f"nobody is left then, and {size(need_bytes)} are never free", "warning")
+    if freed[-1] >= need_bytes:
+        yield from page.say("Need", f"{need} are free after {kills}")
+    elif any(candidate.pid not in last for candidate in steps[-1].choice.ranking):
+        said = f"{need} are not free after {kills}, which leave {size(freed[-1])}; further ones are not told"
+        yield from page.say("Short", said, "warning")
+    else:
+        said = f"{need} are never free: after {kills} nobody is left, and {size(freed[-1])} are free"
+        yield from page.say("Short", said, "warning")
+    for number, step in enumerate(islice(steps, most), start=1):
+        said = f"{number}. {''.join(foretold_who(step))}: {size(freed[number - 1])} free"
+        yield from page.say("Kills" if number == 1 else "", said)
+    if most is not None and len(steps) > most:
+        yield page.raw("", f"… {len(steps) - most} more; -v shows them", "dim")
 
 
 def _ranking(page: Page, prediction: Prediction, most: int | None) -> Iterator[str]:

@@ -64,6 +64,7 @@ def redact(snapshot: Snapshot, names: "Names | None" = None) -> Snapshot:
         ooms=tuple(_report(names, oom) for oom in snapshot.ooms),
         history=tuple(_summary(names, summary) for summary in snapshot.history),
         log_ends=snapshot.log_ends,
+        gone_groups=tuple(names.path(path) for path in snapshot.gone_groups),
         allocation_failures=tuple(_failure(names, failure) for failure in snapshot.allocation_failures),
         endings=tuple(_ending(names, ending) for ending in snapshot.endings),
         gaps=tuple(_gap(names, gap) for gap in snapshot.gaps),
