@@ -251,7 +251,7 @@ def test_an_event_without_a_date_is_told_and_that_it_may_be_of_another_time(
     with three.open("a") as log:
         log.write("[ 9.5] Out of memory: Killed process 74 (delta) total-vm:9kB, anon-rss:1kB, file-rss:0kB\n")
     said = "1 event has no date, or none with a year: of another time perhaps"
-    asked = reprieve("why", three, *options, "--since", "2026-11-04", "--until", "2026-11-06")
+    asked = reprieve("why", three, *options, "--since", "2026-11-04", "--until", "2026-11-06", COLUMNS="120")
     assert said in asked.stdout + asked.stderr
     assert "--since and --until" in asked.stdout + asked.stderr
     assert "delta" in asked.stdout
