@@ -216,7 +216,8 @@ def test_nobody_sees_what_is_open_to_all_and_is_told_what_is_not(as_nobody: Run,
     assert {1, os.getpid()} <= {process.pid for process in machine.processes}
     assert next(process for process in machine.processes if process.pid == os.getpid()).rss_bytes
     places = {gap.place: gap for gap in (*snapshot.machine_gaps, *snapshot.gaps)}
-    assert places["/proc/*/smaps_rollup"].hint == "run it as root"
+    of_others = [gap for place, gap in places.items() if place.endswith("/smaps_rollup")]  # as many as time allowed
+    assert {gap.hint for gap in of_others} == {"run it as root"}
     if Path("/proc/sys/kernel/dmesg_restrict").read_text().strip() != "1":
         missing("kernel.dmesg_restrict=1")
     assert "/dev/kmsg" in places

@@ -150,6 +150,17 @@ def fix_protect(unit: str, adj: int, **options: object) -> None:
     _fix([(f"unit:{unit}/OOMScoreAdjust", str(adj))], options)
 
 
+@fix.command("app")
+@click.argument("name", type=click.Choice(("redis",)))
+@_how_to_fix
+def fix_app(name: str, **options: object) -> None:
+    """What the findings about such servers ask for, in them and their files."""
+    from reprieve.rules.living import LIVING, code_of
+
+    only = tuple(code for code in map(code_of, LIVING) if code.startswith(f"{name}-"))
+    _fix(None, {"only": only, **options})
+
+
 @fix.command("oom-policy")
 @click.argument("unit", callback=_unit_name)
 @click.argument("policy", type=click.Choice(("continue", "stop", "kill")))

@@ -29,6 +29,8 @@ def objections(changes: Iterable[Change], machine: Machine) -> dict[Place, Objec
     for place, want in wanted.items():
         if place.kind == "unit" and (objection := _unit(place, want, machine)):
             found[place] = objection
+        if place.kind == "redis" and (objection := _redis(place, want, machine)):
+            found[place] = objection
     return found
 
 
@@ -61,6 +63,19 @@ def _unit(place: Place, want: str | None, machine: Machine) -> Objection | None:
             "MemoryMax, at which it is killed, or swap first: reprieve fix swap",
         )
     return None
+
+
+def _redis(place: Place, want: str | None, machine: Machine) -> Objection | None:
+    """A maxmemory below what is held: writes are refused at once, or keys thrown away."""
+    most = parse_size(want) if want is not None and place.key == "maxmemory" else None
+    server = next((one for one in machine.redis if f"{one.pid}@{one.start_ticks}" == place.of.partition("/")[2]), None)
+    if not most or server is None or server.used_memory_bytes is None or most >= server.used_memory_bytes:
+        return None
+    held = size(server.used_memory_bytes)
+    then = "it would refuse all writes at once"
+    if server.maxmemory_policy not in (None, "noeviction"):
+        then = f"it would throw away {size(server.used_memory_bytes - most)} at once ({server.maxmemory_policy})"
+    return Objection(f"it holds {held}, and {then}", f"more than it holds: {-(-server.used_memory_bytes // MIB)}mb")
 
 
 def _strict(wanted: dict[Place, str | None], machine: Machine) -> Objection | None:

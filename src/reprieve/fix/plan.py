@@ -28,8 +28,8 @@ class Span(NamedTuple):
 
 
 _BOTH = Span()
-_NOW = ("sysctl", "swap")  # what holds until the next boot
-_AT_BOOT = ("fstab",)  # what holds from then on
+_NOW = ("sysctl", "swap", "redis")  # what holds until the next boot, or start
+_AT_BOOT = ("fstab", "redis.conf")  # what holds from then on
 
 
 def wanted_by(findings: Iterable[Finding], kinds: Container[str]) -> tuple[list[Wanted], list[Finding]]:

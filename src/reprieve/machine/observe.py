@@ -3,6 +3,7 @@
 import os
 import re
 import time
+from math import inf
 
 from reprieve.machine.cgroup import read_cgroups, read_hierarchy
 from reprieve.machine.containers import read_containers
@@ -36,9 +37,10 @@ from reprieve.model.machine import Figures, LiveZone, Machine
 def observe(host: Host, gaps: list[Gap], *, unique_s: float = 0.1) -> Machine:
     """The machine now, or as it was captured, as far as it can be seen from here; what cannot is told in `gaps`.
 
-    `unique_s` is the time to spend on measuring what belongs to single processes alone.
+    `unique_s` is the time to spend on measuring what belongs to single processes alone; to read a capture costs nobody.
     """
     told: list[Gap] = []
+    unique_s = inf if host.root else unique_s
     identity = identify(host.root)
     meminfo, zones = read_meminfo(host, told), read_zones(host, told)
     page_bytes = _page_bytes(host, meminfo, zones)

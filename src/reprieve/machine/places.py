@@ -4,6 +4,7 @@ from typing import Protocol
 
 from reprieve.machine.dropin import UnitSetting
 from reprieve.machine.host import Host
+from reprieve.machine.redisplaces import RedisLine, RedisSetting
 from reprieve.machine.swapfile import FstabLine, SwapFile, Swapping
 from reprieve.machine.sysctl import Sysctl, SysctlFile
 from reprieve.model.finding import Failure, Place
@@ -33,6 +34,8 @@ class MachinePlaces:
             "swap": Swapping(host),
             "fstab": FstabLine(host),
             "unit": UnitSetting(host),
+            "redis": RedisSetting(host),
+            "redis.conf": RedisLine(host),
         }
 
     @property

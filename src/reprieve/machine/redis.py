@@ -5,12 +5,13 @@ holds when it is asked, on a loopback address or a socket, with INFO and CONFIG 
 tried.
 """
 
+import os
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from time import monotonic
 from typing import NamedTuple
 
-from reprieve.machine.cmdline import read_started, running
+from reprieve.machine.cmdline import reached, read_started, running
 from reprieve.machine.config import DEEP, Files
 from reprieve.machine.host import Host
 from reprieve.machine.proc import Problems, tell
@@ -70,9 +71,8 @@ def read_redis(
         try:
             if host.root:
                 raise NoAnswer("it is a capture")
-            path = " ".join(told.values.get("unixsocket", ())) or title.partition("unixsocket:")[2].partition(" ")[0]
-            port = _number(told, "port")
-            answers = ask(host, process, _ASKED, path=path, port=6379 if port is None else port, until=until)
+            path, port = _address(told, title)
+            answers = ask(host, process, _ASKED, path=path, port=port, until=until)
         except NoAnswer as reason:
             if not host.root:
                 hint = "what its file says is taken" if told.origins else "CONFIG GET maxmemory, asked by hand, tells"
@@ -80,7 +80,7 @@ def read_redis(
             gaps += told_gaps
             found.append(_by_files(process, told, (ITSELF, *files.unseen)))
         else:
-            found.append(_by_answers(process, answers))
+            found.append(_by_answers(host, process, answers))
     tell(problems, gaps)
     return tuple(found)
 
@@ -91,7 +91,24 @@ _GET = ("save", "client-output-buffer-limit", "repl-backlog-size")  # never `*`:
 _ASKED = (("INFO",), *(("CONFIG", "GET", name) for name in _GET))
 
 
-def _by_answers(process: Process, answers: Sequence[str | list[str]]) -> Redis:
+def talk(host: Host, process: Process, *commands: tuple[str, ...]) -> list[str | list[str]]:
+    """What the server that this process is answers to these commands. Raises NoAnswer."""
+    for one, program in running(host, (process,), _PROGRAMS):
+        started, title = read_started(host, one, program, (), {}), _title(host, one)
+        told = _read_settings(Files(host, one, [], [], []), started and started.words, title)
+        path, port = _address(told, title)
+        return ask(host, one, (("INFO",), *commands), path=path, port=port, until=monotonic() + DEADLINE_S)[1:]
+    raise NoAnswer("it is no Redis server")
+
+
+def _address(told: Told, title: str) -> tuple[str, int]:
+    """The path of its socket, if it has one, and its port."""
+    path = " ".join(told.values.get("unixsocket", ())) or title.partition("unixsocket:")[2].partition(" ")[0]
+    port = _number(told, "port")
+    return path, 6379 if port is None else port
+
+
+def _by_answers(host: Host, process: Process, answers: Sequence[str | list[str]]) -> Redis:
     """INFO is a text, each setting a list of its name and its value; a text in its place says why it is refused."""
     info = parse_info(answers[0]) if isinstance(answers[0], str) else {}
     told = Told({}, {})
@@ -112,12 +129,24 @@ def _by_answers(process: Process, answers: Sequence[str | list[str]]) -> Redis:
         told,
         unseen=tuple(name for name in _GET if name not in told.values),
         redis_version=info.get("redis_version", "")[:20] or None,
+        config_file=_same_file(host, process, info.get("config_file", "")),
         replicas=_digits(info, "connected_slaves"),
         used_memory_bytes=_digits(info, "used_memory"),
         used_memory_peak_bytes=_digits(info, "used_memory_peak"),
         last_cow_bytes=max(cow, default=None),
         last_save_failed=None if status is None else status != "ok",
     )
+
+
+def _same_file(host: Host, process: Process, path: str) -> str | None:
+    """A path that leads us where it leads the process, which may be in a container; else None."""
+    if not path.startswith("/"):
+        return None
+    try:
+        with reached(host, process, path) as step:
+            return path if os.path.samestat(os.fstat(step), os.stat(host.at(path))) else None
+    except OSError:
+        return None
 
 
 def parse_info(text: str) -> dict[str, str]:
@@ -247,6 +276,7 @@ def _redis(
     *,
     unseen: tuple[str, ...],
     redis_version: str | None = None,
+    config_file: str | None = None,
     replicas: int | None = None,
     used_memory_bytes: int | None = None,
     used_memory_peak_bytes: int | None = None,
@@ -259,6 +289,7 @@ def _redis(
         start_ticks=process.start_ticks,
         redis_version=redis_version,
         port=_number(told, "port"),
+        config_file=config_file,
         maxmemory_bytes=parse_size(_word(told, "maxmemory")),
         maxmemory_policy=policy if re.fullmatch("[a-z-]{1,30}", policy) else None,
         save=None if save is None or not all(re.fullmatch("[0-9]{0,10}", word) for word in save) else " ".join(save),

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import re
 import stat
 
 from reprieve.machine.source import shown
@@ -71,6 +72,15 @@ def may_write(path: str) -> Failure | None:
     except OSError as error:
         return failure_of(path, error)
     return failure_of(path, OSError(errno.EROFS if read_only else errno.EACCES, ""))
+
+
+def managed_by(text: str) -> str | None:
+    """The configuration management whose mark a file begins with: what is changed in it is lost at its next run."""
+    found = re.search(_MANAGED, text[:2000], re.IGNORECASE)
+    return found[0] if found is not None and re.search("managed|do not edit", text[:2000], re.IGNORECASE) else None
+
+
+_MANAGED = r"\b(?:Ansible|Puppet|Chef|SaltStack|Salt|CFEngine|NixOS)\b"
 
 
 def flush_folder(folder: str) -> None:

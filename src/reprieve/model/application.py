@@ -82,6 +82,7 @@ class Redis:
     start_ticks: int
     redis_version: str | None = None
     port: int | None = None  # 0: none, it listens on a socket of the file system alone
+    config_file: str | None = None  # it was started with, where that is the file of this path for us too
     maxmemory_bytes: int | None = None  # 0: no bound
     maxmemory_policy: str | None = None  # what it does there: "noeviction", "allkeys-lru", …
     save: str | None = None  # "3600 1 300 100": after so many seconds with so many changes; "": never

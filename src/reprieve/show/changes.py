@@ -9,7 +9,7 @@ from reprieve.show.text import Page
 from reprieve.units import MIB, size
 
 _FILE = "/etc/sysctl.d/60-reprieve.conf"
-_WHEN = {"sysctl": "now", "sysctl.d": f"at each boot ({_FILE})"}
+_WHEN = {"sysctl": "now", "sysctl.d": f"at each boot ({_FILE})", "redis": "now", "redis.conf": "at its next start"}
 
 
 def planned(page: Page, plan: Plan) -> Iterator[str]:
@@ -55,7 +55,9 @@ def difference(place: Place, before: str | None, after: str | None) -> str:
 def _value(place: Place, value: str | None) -> str:
     if value is None:
         return "not set"
-    sizes = place.kind == "swapfile" or place.key.startswith("Memory")
+    if place.key == "maxmemory" and value == "0":
+        return "no bound"
+    sizes = place.kind == "swapfile" or place.key.startswith("Memory") or place.key == "maxmemory"
     return size(int(value)) if sizes and value.isdecimal() else value
 
 
@@ -63,6 +65,12 @@ def where(place: Place) -> str:
     """A place in the words of its owner."""
     if place.kind == "unit":
         return f"{place.of} {place.key}"
+    if place.kind == "redis":
+        port, _, process = place.of.partition("/")
+        at = f"at port {port}" if port != "0" else f"(pid {process.partition('@')[0]})"
+        return f"redis-server {at} {place.key}"
+    if place.kind == "redis.conf":
+        return f"{place.of}: {place.key}"
     return place.key or {"swapfile": "file ", "swap": "swapping to ", "fstab": "/etc/fstab: "}[place.kind] + place.of
 
 
@@ -106,10 +114,24 @@ def _commands(place: Place, want: str | None) -> list[tuple[str, ...]]:
         return _unit(place, want)
     if place.kind in _SWAP:
         return _swap(place, want)
+    if place.kind == "redis":
+        port = place.of.partition("/")[0]
+        where = ("-p", port) if port != "0" else ("-s", "SOCKET")
+        return [("redis-cli", *where, "CONFIG", "SET", place.key, want or "")]
+    if place.kind == "redis.conf":
+        return _line(place, want)
     if place.kind == "sysctl":
         return [("sysctl", "-w", f"{place.key}={want}")]
     without = ("sed", "-i", f"/^{place.key.replace('.', '[.]')} *=/d", _FILE)
     return [without] if want is None else [("touch", _FILE), without, _append(f"{place.key} = {want}", _FILE)]
+
+
+def _line(place: Place, want: str | None) -> list[tuple[str, ...]]:
+    if want is None:
+        return [("sed", "-i", f"/^[[:space:]]*{place.key}[[:space:]]/d", place.of)]
+    edit = f"s/^\\([[:space:]]*{place.key}[[:space:]]*\\).*/\\1{want}/"
+    script = 'grep -q "^[[:space:]]*$1[[:space:]]" "$3" && sed -i "$4" "$3" || printf "%s %s\\n" "$1" "$2" >> "$3"'
+    return [("sh", "-c", script, "sh", place.key, want, place.of, edit)]
 
 
 def _append(line: str, file: str) -> tuple[str, ...]:
@@ -132,7 +154,7 @@ def _unit(place: Place, want: str | None) -> list[tuple[str, ...]]:
 
 
 _SWAP = ("swapfile", "swap", "fstab")
-_BY_COMMAND = (*_SWAP, "unit")  # for which a play has no module of its own
+_BY_COMMAND = (*_SWAP, "unit", "redis", "redis.conf")  # for which a play has no module of its own
 
 
 def _swap(place: Place, want: str | None) -> list[tuple[str, ...]]:

@@ -17,15 +17,20 @@ from pathlib import Path
 import pytest
 
 from lab.host_cgroup import HostCgroup, host_cgroup
+from reprieve.fix.plan import Wanted, plan, wanted_by
+from reprieve.fix.transaction import apply, undo
 from reprieve.machine.host import Host
 from reprieve.machine.observe import observe
-from reprieve.model.finding import Finding
+from reprieve.machine.places import MachinePlaces
+from reprieve.model.change import Plan
+from reprieve.model.finding import Change, Failure, Finding, Place
 from reprieve.model.snapshot import Snapshot
 from reprieve.rules.living.pool import pool_exceeds_limit
 from reprieve.rules.living.postgres import postgres_backends_spared, postgres_exceeds_limit
 from reprieve.rules.living.redis import redis_exceeds_limit, redis_nearly_full, redis_unbounded
+from tests.fix.dictionary import World, journal
 from tests.lab.conftest import here_or_skipped
-from tests.machine.servers import Postgres, Redis, data_of_postgres, postgres, redis
+from tests.machine.servers import Postgres, Redis, data_of_postgres, own, postgres, redis
 
 MIB = 1 << 20
 
@@ -232,6 +237,61 @@ def test_what_is_copied_while_it_saves_counts(tmp_path: Path) -> None:
             rewritten_while_saving(server, 420)
             assert lives(server)
             assert found(redis_exceeds_limit, server.pid) == []
+
+
+def fixes(rule: Callable[[Snapshot], Iterator[Finding]], pid: int) -> Plan:
+    """What `reprieve fix` would do about it."""
+    places = MachinePlaces()
+    wanted, _ = wanted_by(found(rule, pid), places.kinds)
+    return plan(wanted, places, observe(Host(), []))
+
+
+def test_what_the_finding_asks_for_is_put_in_the_server_and_its_file_and_undone(tmp_path: Path) -> None:
+    file = tmp_path / "redis.conf"
+    told = b'# mine\nsave ""\n  maxmemory 0\n# \xff'
+    file.write_bytes(told)
+    file.chmod(0o640)
+    own(file)
+    with small(64) as group, redis(tmp_path, str(file), group=group.folder) as server:
+        owner = file.stat().st_uid
+        made = fixes(redis_unbounded, server.pid)
+        assert [step.place.kind for step in made.steps] == ["redis", "redis.conf"]
+        kept = journal(World())
+        number = apply(made.steps, MachinePlaces(), kept)
+        most = int(server.cli("CONFIG", "GET", "maxmemory").stdout.split()[1])
+        assert 32 * MIB < most < 64 * MIB
+        assert f"  maxmemory {most}\n".encode() in file.read_bytes()
+        assert "OOM command not allowed" in filled(server)
+        assert lives(server)
+        assert fixes(redis_unbounded, server.pid).steps == ()
+        held = Change(place=made.steps[0].place, want=f"{most // 2}")
+        (refused,) = plan([Wanted((held,))], MachinePlaces(), observe(Host(), [])).refused
+        assert "would refuse all writes at once" in refused.reason
+        server.cli("CONFIG", "SET", "maxmemory", str(most - MIB))
+        with pytest.raises(Failure, match="not put back"):  # somebody's: theirs stays
+            undo(number, MachinePlaces(), kept)
+        assert server.cli("CONFIG", "GET", "maxmemory").stdout.split()[1] == str(most - MIB)
+        server.cli("CONFIG", "SET", "maxmemory", str(most))
+        assert undo(number, MachinePlaces(), kept) == []
+        assert server.cli("CONFIG", "GET", "maxmemory").stdout.split()[1] == "0"
+        assert (file.read_bytes(), file.stat().st_mode & 0o777, file.stat().st_uid) == (told, 0o640, owner)
+
+
+def test_what_holds_in_a_server_that_has_ended_is_gone_with_it(tmp_path: Path) -> None:
+    with small(64) as group, redis(tmp_path, *NEVER, group=group.folder) as server:
+        made, kept = fixes(redis_unbounded, server.pid), journal(World())
+        assert [step.place.kind for step in made.steps] == ["redis"]  # no file: it was started without one
+        number = apply(made.steps, MachinePlaces(), kept)
+    (left,) = undo(number, MachinePlaces(), kept)
+    assert left.endswith("is no more")
+
+
+def test_a_server_that_wants_a_password_is_not_changed(tmp_path: Path) -> None:
+    with redis(tmp_path, *NEVER, "--requirepass", "x") as server:
+        start = next(one for one in observe(Host(), []).processes if one.pid == server.pid).start_ticks
+        place = Place(kind="redis", of=f"0/{server.pid}@{start}", key="maxmemory")
+        (refused,) = plan([Wanted((Change(place=place, want="1gb"),))], MachinePlaces(), observe(Host(), [])).refused
+        assert "asks for a password" in refused.reason
 
 
 def test_a_server_that_refuses_to_take_more_takes_it_as_a_cache(tmp_path: Path) -> None:

@@ -241,8 +241,18 @@ def _bound(case: _Case, above: int = 0) -> Iterator[Remedy]:
         title=f"Set maxmemory to {mib}mb (CONFIG REWRITE keeps it in its file)",
         cost=cost,
         amount=amount.formula,
+        settings=_kept(server, "maxmemory", str(amount.count_bytes)),
         commands=(_config_set(server, "maxmemory", f"{mib}mb"),),
     )
+
+
+def _kept(server: Redis, name: str, value: str) -> tuple[Change, ...]:
+    """A setting of the server as it runs, and in the file that it starts with."""
+    running = Place(kind="redis", of=f"{_or(server.port, 6379)}/{server.pid}@{server.start_ticks}", key=name)
+    changes = (Change(place=running, want=value),)
+    if server.config_file is None:
+        return changes
+    return (*changes, Change(place=Place(kind="redis.conf", of=server.config_file, key=name), want=value))
 
 
 def _config_set(server: Redis, name: str, value: str) -> tuple[str, ...]:

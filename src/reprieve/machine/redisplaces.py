@@ -1,0 +1,187 @@
+"""Settings of a Redis server: as it runs, by CONFIG SET, and in the file that it starts with.
+
+Its file is edited by the line, as by hand: CONFIG REWRITE writes all that the server holds, which no undo puts back.
+"""
+
+import os
+import re
+
+from reprieve.machine.host import Host
+from reprieve.machine.proc import read_processes
+from reprieve.machine.redis import parse_file, parse_size, talk
+from reprieve.machine.resp import NoAnswer
+from reprieve.machine.source import shown
+from reprieve.machine.writer import managed_by, may_write, replace_file
+from reprieve.model.finding import Failure, Place
+from reprieve.model.process import Process
+
+_OF = r"[0-9]{1,5}/([0-9]{1,10})@([0-9]{1,20})"
+_FILE_BYTES = 1024 * 1024  # a redis.conf with all its comments is a tenth of it
+_POLICY = r"(?:noeviction|(?:allkeys|volatile)-(?:lru|lfu|lrm|random)|volatile-ttl)"
+
+
+class RedisSetting:
+    """`redis:6379/812@4711/maxmemory`: of the server at that port, which is process 812, begun at tick 4711."""
+
+    lasts = False
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    def get(self, place: Place) -> str | None:
+        """As the server tells it: sizes in bytes."""
+        _check(place)
+        (answer,) = self._say(place, "CONFIG", "GET", place.key)
+        if not isinstance(answer, list) or len(answer) != 2:
+            raise Failure(f"{_named(place)} does not tell its {place.key}", hint=_ASK)
+        return answer[1]
+
+    def put(self, place: Place, want: str | None) -> None:
+        """One CONFIG SET; there is no setting without a value."""
+        _check(place)
+        (answer,) = self._say(place, "CONFIG", "SET", place.key, want or "")
+        if answer != "OK":
+            said = answer if isinstance(answer, str) else "it answers with a list"
+            raise Failure(f"{_named(place)} refuses {place.key} {want}: {said.removeprefix('-')}", hint=_ASK)
+
+    def canonical(self, place: Place, want: str | None) -> str | None:
+        """Sizes in bytes."""
+        return None if want is None else _checked(place, want)
+
+    def obstacle(self, place: Place, want: str | None) -> Failure | None:
+        """None that is known before: a server that may not be asked has failed to tell its value."""
+        _check(place)
+        return None
+
+    def gone(self, place: Place) -> bool:
+        """Has the server ended? Another one at its port is another one."""
+        return self._process(place) is None
+
+    def _say(self, place: Place, *words: str) -> list[str | list[str]]:
+        process = self._process(place)
+        if process is None:
+            raise Failure(f"{_named(place)} has ended", hint="plan again")
+        try:
+            return talk(self._host, process, words)
+        except NoAnswer as reason:
+            raise Failure(f"{_named(place)}: {reason}", hint=_ASK) from reason
+
+    def _process(self, place: Place) -> Process | None:
+        match = re.fullmatch(_OF, place.of)
+        if match is None:
+            raise Failure(f"{place.of!r} is no Redis server", hint="6379/PID@START is one")
+        pid, start = map(int, match.groups())
+        for process in read_processes(self._host, [], pids=(pid,)):
+            if process.start_ticks == start and process.state not in ("Z", "X"):
+                return process
+        return None
+
+
+_ASK = "redis-cli CONFIG GET maxmemory, asked by hand, tells"
+
+
+class RedisLine:
+    """`redis.conf:/etc/redis/redis.conf/maxmemory`: the line that counts when the server starts, in its own words."""
+
+    lasts = True
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    def get(self, place: Place) -> str | None:
+        """The value as it is written there; None: no such line."""
+        lines = self._lines(place)
+        at = _line_of(lines, place.key)
+        return None if at is None else _written(lines[at])
+
+    def put(self, place: Place, want: str | None) -> None:
+        """The file with this line otherwise, and each other byte as it was."""
+        lines = self._lines(place)
+        at = _line_of(lines, place.key)
+        if want is None:
+            if at is not None:
+                del lines[at]
+        elif at is not None:
+            told = lines[at].rstrip()
+            lines[at] = told[: -len(_written(told))] + want + lines[at][len(told) :]
+        else:
+            lines.insert(len(lines) - (lines[-1] == ""), f"{place.key} {want}")
+        replace_file(self._host.root + place.of, "\n".join(lines).encode("utf-8", "surrogateescape"))
+
+    def canonical(self, place: Place, want: str | None) -> str | None:
+        """The same size in other words, if it is there in them."""
+        if want is None:
+            return None
+        checked, there = _checked(place, want), self.get(place)
+        return there if there is not None and _value(place.key, there) == checked else checked
+
+    def obstacle(self, place: Place, want: str | None) -> Failure | None:
+        """Other files count too, somebody else writes it, or it cannot be written."""
+        lines = self._lines(place)
+        instead = "change it there, or --runtime changes the running server alone"
+        if any(name == "include" for _, name, _ in parse_file("\n".join(lines))[0]):
+            return Failure(f"{shown(place.of)} includes other files", hint=instead)
+        if owner := managed_by("\n".join(lines)):
+            return Failure(f"{shown(place.of)} says that it is managed by {owner}", hint=instead)
+        if os.path.islink(self._host.root + place.of):
+            return Failure(f"{shown(place.of)} is a link", hint=instead)
+        return may_write(os.path.dirname(self._host.root + place.of))
+
+    def gone(self, place: Place) -> bool:
+        """Never: a file that is not there says nothing."""
+        return False
+
+    def _lines(self, place: Place) -> list[str]:
+        _check(place)
+        path = self._host.root + place.of
+        try:
+            with open(path, "rb") as file:
+                data = file.read(_FILE_BYTES + 1)
+        except OSError as error:
+            raise Failure(f"{shown(path)}: {error.strerror}", hint="run it as root") from error
+        if len(data) > _FILE_BYTES:
+            raise Failure(f"{shown(path)} is no redis.conf: it is too large", hint="name the file by hand")
+        return data.decode("utf-8", "surrogateescape").split("\n")
+
+
+def _line_of(lines: list[str], key: str) -> int | None:
+    """The last of these lines that sets it, which counts."""
+    found = None
+    for at, line in enumerate(lines):
+        words = line.split(None, 1)
+        if len(words) == 2 and words[0].lower() == key:
+            found = at
+    return found
+
+
+def _written(line: str) -> str:
+    return line.split(None, 1)[1].rstrip()
+
+
+def _value(key: str, text: str) -> str | None:
+    """In canonical form; None: it is none."""
+    if key == "maxmemory":
+        count = parse_size(text)
+        return None if count is None else str(count)
+    return text if re.fullmatch(_POLICY, text) else None
+
+
+def _checked(place: Place, want: str) -> str:
+    """Raises Failure: no server can hold that."""
+    _check(place)
+    value = _value(place.key, want)
+    if value is None:
+        raise Failure(
+            f"{want!r} is no {place.key}", hint="2gb is a size, allkeys-lru a policy, as in Redis' own redis.conf"
+        )
+    return value
+
+
+def _check(place: Place) -> None:
+    if place.key not in ("maxmemory", "maxmemory-policy"):
+        raise Failure(f"{place.key!r} is no setting of memory", hint="maxmemory is one, maxmemory-policy the other")
+
+
+def _named(place: Place) -> str:
+    port, _, process = place.of.partition("/")
+    return f"redis-server (pid {process.partition('@')[0]})" + (f" at port {port}" if port != "0" else "")
