@@ -23,7 +23,7 @@ from reprieve.model.machine import Machine
 from reprieve.model.snapshot import Snapshot
 from reprieve.next import look
 from reprieve.rules.living import check
-from reprieve.show import changes, escape
+from reprieve.show import changes, escape, export
 from reprieve.show.text import Page, colours, plain_paint
 from reprieve.why import FOUND, INCOMPLETE, colour, print_lines, width
 
@@ -39,7 +39,7 @@ class Request(NamedTuple):
     force: tuple[str, ...] = ()
     yes: bool = False
     dry_run: bool = False
-    export: str | None = None  # "sh", "ansible"
+    export: str | None = None  # "sh", "ansible", "systemd"
     confirm_within: int | None = None  # seconds
     reason: str | None = None
     origin: str | None = None
@@ -52,20 +52,11 @@ def perform(request: Request) -> int:
     places = MachinePlaces()
     told = _plan(request, machine, places)
     if request.export is not None:
-        for refusal in told.refused:
-            print("\n".join(changes.refused(_page(), refusal)), file=sys.stderr)
-        if not told.steps:
-            print(
-                "reprieve: what is asked for is refused" if told.refused else "reprieve: nothing to change",
-                file=sys.stderr,
-            )
-            return REFUSED if told.refused else 0
-        render = changes.ansible if request.export == "ansible" else changes.shell
-        print_lines(render(told.steps))
-        return REFUSED if told.refused else FOUND if request.dry_run else 0
-    print_lines(_shown(told, machine, gaps))
+        return _export(request, told)
+    unseen = gaps if request.settings is None else []  # what is named is changed whatever else is not seen
+    print_lines(_shown(told, machine, unseen))
     if not told.steps:
-        return REFUSED if told.refused else INCOMPLETE if any(gap.hides for gap in gaps) else 0
+        return REFUSED if told.refused else INCOMPLETE if any(gap.hides for gap in unseen) else 0
     if request.dry_run or request.origin is not None:
         return FOUND
     if not request.yes and not _agreed():
@@ -75,12 +66,29 @@ def perform(request: Request) -> int:
 
 
 def _plan(request: Request, machine: Machine, places: MachinePlaces) -> Plan:
+    elsewhere = request.export is not None
     if request.settings is not None:
-        return plan(request.settings, places, machine, span=request.span, forced=request.force)
+        return plan(request.settings, places, machine, span=request.span, forced=request.force, elsewhere=elsewhere)
     found = [one for one in check(Snapshot(machine=machine)) if not request.only or one.code in request.only]
     wanted, by_hand = wanted_by(found, places.kinds)
-    made = plan(wanted, places, machine, span=request.span, forced=request.force)
+    made = plan(wanted, places, machine, span=request.span, forced=request.force, elsewhere=elsewhere)
     return Plan(steps=made.steps, refused=made.refused, by_hand=tuple(one for one in by_hand if one.remedies))
+
+
+_EXPORTS = {"sh": changes.shell, "ansible": changes.ansible, "systemd": export.systemd}
+
+
+def _export(request: Request, told: Plan) -> int:
+    """The plan for use elsewhere; what it lacks is told beside it. The exit status."""
+    lost = tuple(export.not_said(told.steps)) if request.export == "systemd" else ()
+    refused = (*told.refused, *lost)
+    for refusal in refused:
+        print("\n".join(changes.refused(_page(), refusal)), file=sys.stderr)
+    if len(told.steps) == len(lost):
+        print(f"reprieve: {'what is asked for is refused' if refused else 'nothing to change'}", file=sys.stderr)
+    else:
+        print_lines(_EXPORTS[request.export or "sh"](told.steps))
+    return REFUSED if refused else FOUND if request.dry_run and told.steps else 0
 
 
 def _shown(told: Plan, machine: Machine, gaps: Sequence[Gap]) -> Iterator[str]:

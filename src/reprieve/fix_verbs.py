@@ -28,7 +28,9 @@ _HOW_TO_FIX = (
         help="Undo it by itself unless it is confirmed in time, whatever becomes of this shell.",
     ),
     click.option("--force", multiple=True, metavar="NAME", help="Change this setting although it does harm."),
-    click.option("--as", "export", type=click.Choice(("sh", "ansible")), help="Print it for use elsewhere instead."),
+    click.option(
+        "--as", "export", type=click.Choice(("sh", "ansible", "systemd")), help="Print it for use elsewhere instead."
+    ),
     click.option("--reason", metavar="TEXT", help="Why, for the journal of changes."),
 )
 

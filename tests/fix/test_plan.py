@@ -66,6 +66,15 @@ def test_settings_that_belong_together_are_refused_together() -> None:
         assert [(refusal.place, refusal.reason) for refusal in told.refused] == [(obstructed, "somebody's")]
 
 
+def test_what_is_to_be_changed_elsewhere_needs_no_right_here() -> None:
+    world = World(values={SWAPPINESS: "60"})
+    asked = [wants((SWAPPINESS, "10"))]
+    assert plan(asked, Obstructed(world, SWAPPINESS), Machine()).steps == ()
+    told = plan(asked, Obstructed(world, SWAPPINESS), Machine(), elsewhere=True)
+    assert [step.place for step in told.steps] == [SWAPPINESS, AT_BOOT]
+    assert told.refused == ()
+
+
 def test_what_holds_now_is_changed_though_what_holds_at_boot_is_somebodys() -> None:
     world = World(values={SWAPPINESS: "60"})
     told = plan([wants((SWAPPINESS, "10"))], Obstructed(world, AT_BOOT), Machine())

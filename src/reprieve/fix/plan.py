@@ -46,19 +46,25 @@ def wanted_by(findings: Iterable[Finding], kinds: Container[str]) -> tuple[list[
 
 
 def plan(
-    wanted: Sequence[Wanted], places: Places, machine: Machine, *, span: Span = _BOTH, forced: Container[str] = ()
+    wanted: Sequence[Wanted],
+    places: Places,
+    machine: Machine,
+    *,
+    span: Span = _BOTH,
+    forced: Container[str] = (),
+    elsewhere: bool = False,
 ) -> Plan:
     """The steps from what is to what is wanted, in its order; of two that want one place the first is followed.
 
     `forced` are names of settings that are changed although it does harm. What somebody else would overwrite, and what
-    there is no right to change, is refused all the same.
+    there is no right to change, is refused all the same, unless it is to be changed `elsewhere`.
     """
     steps: dict[Place, Step] = {}
     refused: list[Refusal] = []
     harmful = objections([change for one in wanted for change in one.changes], machine)
     for one in wanted:
         found, against = _together(
-            one, places, span, {place: harmful[place] for place in harmful if place.key not in forced}
+            one, places, span, {place: harmful[place] for place in harmful if place.key not in forced}, elsewhere
         )
         refused += against
         for step in found:
@@ -71,7 +77,7 @@ def plan(
 
 
 def _together(
-    one: Wanted, places: Places, span: Span, harmful: dict[Place, Objection]
+    one: Wanted, places: Places, span: Span, harmful: dict[Place, Objection], elsewhere: bool
 ) -> tuple[list[Step], list[Refusal]]:
     """The steps of settings that belong together: none if one of them is refused, be it not only for the next boot."""
     steps: list[Step] = []
@@ -81,7 +87,7 @@ def _together(
             hint = f"{objection.instead}; --force {change.place.key} does it all the same"
             return [], [_refusal(change.place, change.want, one, Failure(objection.reason, hint=hint))]
         for place in _spread(change.place, span):
-            step = _step(place, change.want, one, places)
+            step = _step(place, change.want, one, places, elsewhere)
             if isinstance(step, Refusal):
                 refused.append(step)
                 if place == change.place:
@@ -99,13 +105,13 @@ def _spread(place: Place, span: Span) -> Iterator[Place]:
         yield replace(place, kind="sysctl.d")
 
 
-def _step(place: Place, wanted: str | None, one: Wanted, places: Places) -> Step | Refusal | None:
+def _step(place: Place, wanted: str | None, one: Wanted, places: Places, elsewhere: bool) -> Step | Refusal | None:
     """None: it is so already."""
     try:
         before, want = places.get(place), places.canonical(place, wanted)
         if before == want:
             return None
-        obstacle = places.obstacle(place, want)
+        obstacle = None if elsewhere else places.obstacle(place, want)
     except Failure as failure:
         obstacle = failure
     if obstacle is not None:
