@@ -15,6 +15,7 @@ from reprieve.model.finding import Gap
 from reprieve.model.machine import Machine
 from reprieve.model.snapshot import Snapshot
 from reprieve.rules.living import LIVING, check, code_of
+from reprieve.snapshot import load
 from tests.conftest import Run
 from tests.machine.real import program
 
@@ -104,6 +105,16 @@ def test_packed_it_tells_the_same(reprieve: Run, unpacked: Path, verb: str) -> N
     packed, folder = reprieve(verb, "--from", archive), reprieve(verb, "--from", unpacked)
     assert packed.stdout == folder.stdout
     assert packed.returncode == folder.returncode == 5
+
+
+def test_a_snapshot_of_the_archive_is_that_of_the_folder(reprieve: Run, unpacked: Path, tmp_path: Path) -> None:
+    (archive,) = unpacked.parent.glob("*.tar.xz")
+    packed, folder = (reprieve("snapshot", "--from", root, "-o", root.name) for root in (archive, unpacked))
+    assert packed.returncode == folder.returncode == 5
+    told = [load(str(tmp_path / root.name)) for root in (archive, unpacked)]
+    assert told[0].machine == told[1].machine
+    assert told[0].machine is not None
+    assert [oom.stamp for oom in told[0].history] == [oom.stamp for oom in told[1].history]
 
 
 def test_the_machine_of_the_archive_is_that_of_the_folder(unpacked: Path) -> None:

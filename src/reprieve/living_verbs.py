@@ -228,7 +228,9 @@ def top(**options: object) -> None:
 
 @click.command()
 @click.option("-o", "--output", required=True, type=click.Path(readable=False), metavar="FILE", help="`-` for a pipe.")
-@click.option("--from", "root", default="/", metavar="DIR", help="A captured machine: an unpacked sosreport, a root.")
+@click.option(
+    "--from", "root", default="/", metavar="PATH", help="A captured machine: a sosreport, packed or not, or a root."
+)
 def snapshot(output: str, root: str) -> None:
     """Write what is seen of this machine's memory to one file.
 

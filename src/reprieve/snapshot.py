@@ -41,17 +41,26 @@ def perform(*, output: str, root: str) -> int:
 
 
 def take(root: str = "/") -> Snapshot:
-    """A machine now, or as it was captured below `root`, and the kills its logs tell of. Raises Failure."""
-    host = Host(root)
+    """A machine now, or as a root or a sosreport has it, packed or not, and the kills of its logs. Raises Failure."""
+    if os.path.isfile(root):
+        from reprieve.machine.unpack import is_archive, unpacked  # loads what decompresses
+
+        if is_archive(root):
+            gaps: list[Gap] = []
+            with unpacked(root, gaps) as folder:
+                return _take(Host(folder), root, gaps)
+    return _take(Host(root), Host(root).root, [])
+
+
+def _take(host: Host, logs: str, machine_gaps: list[Gap]) -> Snapshot:
     if not os.path.isdir(f"{host.root}/proc") and not os.path.isdir(f"{host.root}/sys"):
-        raise Failure(f"{shown(root)} holds neither proc nor sys", hint="name the root of a captured machine")
-    machine_gaps: list[Gap] = []
+        raise Failure(f"{shown(logs)} holds neither proc nor sys", hint="name the root of a captured machine")
     machine = observe(host, machine_gaps)  # first: to read logs takes memory and time
     if not host.root:
         machine = without(machine, {os.getpid()})  # it ends before anybody is chosen
     gaps: list[Gap] = []
     identity = identify(host.root)
-    told = tell(_sources(host.root, identity, gaps), lambda _: True, REPORTS, gaps)
+    told = tell(_sources(logs, identity, gaps), lambda _: True, REPORTS, gaps)
     return replace(
         told,
         ooms=_newest(told.ooms),
@@ -89,7 +98,8 @@ def _sources(root: str, identity: Identity, gaps: list[Gap]) -> list[Source]:
     if not root:
         sources, unseen = of_this_machine(identity)
     else:
-        folder = root if os.path.isdir(f"{root}/sos_commands") else f"{root}/var/log"
+        whole = os.path.isfile(root) or os.path.isdir(f"{root}/sos_commands")
+        folder = root if whole else f"{root}/var/log"
         try:
             sources, unseen = named((folder,), identity)
         except Failure as none:
