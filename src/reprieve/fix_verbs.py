@@ -141,13 +141,23 @@ def fix_limit(unit: str, most: int | None, high: int | None, swap_max: int | Non
     _fix(settings, options)
 
 
+def _score_of(_context: click.Context, _option: click.Parameter, target: str) -> str:
+    """The place of a score: a number is a process, a word a unit."""
+    if target.isascii() and target.isdecimal():
+        return f"process:{target}/oom_score_adj"
+    return f"unit:{_unit_name(_context, _option, target)}/OOMScoreAdjust"
+
+
 @fix.command("protect")
-@click.argument("unit", callback=_unit_name)
+@click.argument("score", callback=_score_of, metavar="UNIT|PID")
 @click.option("--adj", type=click.IntRange(-1000, 1000), default=-500, show_default=True, help="Its oom_score_adj.")
 @_how_to_fix
-def fix_protect(unit: str, adj: int, **options: object) -> None:
-    """Have the kernel choose a unit later than others, from its next start on: what it runs inherits that."""
-    _fix([(f"unit:{unit}/OOMScoreAdjust", str(adj))], options)
+def fix_protect(score: str, adj: int, **options: object) -> None:
+    """Have the kernel choose a unit or a process later than others.
+
+    A unit from its next start on; a process now, until it ends. What they start from then on inherits it.
+    """
+    _fix([(score, str(adj))], options)
 
 
 @fix.command("oom-policy")

@@ -127,6 +127,27 @@ def test_a_limit_holds_for_who_runs_and_keeps_the_kill_in_the_unit(limited: bool
         assert guest.run("systemctl show -P MemoryMax leaky").output == "infinity\n"
 
 
+@pytest.mark.parametrize("protected", [False, True], ids=["without", "protected"])
+def test_a_process_that_is_protected_lives_where_it_died(protected: bool, guest: Guest) -> None:
+    for name, mib in (("big", 200), ("small", 120)):
+        assert guest.run(_holding(f"hog --mib {mib} --name {name} --hold -1"), timeout_s=200).status == 0
+    score = "cat /proc/$(pgrep -x big)/oom_score_adj"
+    if protected:
+        told(guest, "fix protect $(pgrep -x big) --yes")
+        assert guest.run(score).output == "-500\n"
+        assert "nothing to change" in told(guest, "fix protect $(pgrep -x big) --yes")
+    assert guest.run(_holding("hog --mib 300 --name late --adj -500 --hold -1"), timeout_s=200).status == 0
+    killed = guest.run("dmesg | grep -c 'Out of memory: Killed'").output
+    assert killed != "0\n"
+    assert (guest.run("pgrep -x big").status == 0) is protected
+    if protected:
+        told(guest, "undo")
+        assert guest.run(score).output == "0\n"
+        told(guest, "fix protect $(pgrep -x big) --adj 300 --yes")
+        assert guest.run("pkill -9 -x big; sleep 1; true").status == 0
+        assert "/oom_score_adj is no more" in told(guest, "undo")
+
+
 def test_what_systemd_sets_at_boot_is_what_was_written(guest: Guest) -> None:
     told(guest, "fix swappiness 11 --persistent --yes")
     assert value(guest, "vm.swappiness") != "11"

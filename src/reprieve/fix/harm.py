@@ -9,6 +9,7 @@ from reprieve.model.machine import Machine
 from reprieve.units import MIB, parse_size, size
 
 _ROOM = 1.25  # of what has been promised: a limit without room refuses the next program
+_ADJUSTS = ("OOMScoreAdjust", "oom_score_adj")
 _RATIO = 50  # vm.overcommit_ratio where nothing is said
 
 
@@ -27,18 +28,24 @@ def objections(changes: Iterable[Change], machine: Machine) -> dict[Place, Objec
     if wanted.get(strict) == "2" and (objection := _strict(wanted, machine)):
         found[strict] = objection
     for place, want in wanted.items():
-        if place.kind == "unit" and (objection := _unit(place, want, machine)):
+        objection = _exempt(want) if place.key in _ADJUSTS else _limit(place, want, machine)
+        if objection is not None:
             found[place] = objection
     return found
 
 
-def _unit(place: Place, want: str | None, machine: Machine) -> Objection | None:
-    """A limit below what is held now kills at once, or stands still; an exemption makes others die for it."""
-    if place.key == "OOMScoreAdjust" and want == "-1000":
+def _exempt(want: str | None) -> Objection | None:
+    """An exemption makes others die for it."""
+    if want == "-1000":
         return Objection(
             "at -1000 the kernel never chooses it, however it grows: others die first, and what it starts inherits it",
             "-900 protects it as long as it holds less than nine tenths of the memory",
         )
+    return None
+
+
+def _limit(place: Place, want: str | None, machine: Machine) -> Objection | None:
+    """A limit below what is held now kills at once, or stands still."""
     limit = None if want is None else parse_size(want)
     if limit is None or place.key not in ("MemoryMax", "MemoryHigh"):
         return None

@@ -1,9 +1,10 @@
 """What can be changed on a machine: a kind of place, a class that reads and writes it. A new kind is a line here."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from reprieve.machine.dropin import UnitSetting
 from reprieve.machine.host import Host
+from reprieve.machine.score import ProcessScore
 from reprieve.machine.swapfile import FstabLine, SwapFile, Swapping
 from reprieve.machine.sysctl import Sysctl, SysctlFile
 from reprieve.model.finding import Failure, Place
@@ -21,6 +22,13 @@ class Kind(Protocol):
     def gone(self, place: Place) -> bool: ...
 
 
+@runtime_checkable
+class Mortal(Protocol):
+    """A kind whose places end, and whose names are given again: to a pid belongs when its process started."""
+
+    def identify(self, place: Place) -> Place: ...
+
+
 class MachinePlaces:
     """The places of this machine, or of one whose root is mounted elsewhere."""
 
@@ -33,12 +41,18 @@ class MachinePlaces:
             "swap": Swapping(host),
             "fstab": FstabLine(host),
             "unit": UnitSetting(host),
+            "process": ProcessScore(host),
         }
 
     @property
     def kinds(self) -> frozenset[str]:
         """What there are places of."""
         return frozenset(self._kinds)
+
+    def identify(self, place: Place) -> Place:
+        """The place told by what is never given again. Raises Failure: it is no more."""
+        kind = self._of(place)
+        return kind.identify(place) if isinstance(kind, Mortal) else place
 
     def get(self, place: Place) -> str | None:
         """The present value. Raises Failure."""

@@ -9,7 +9,7 @@ from reprieve.show.text import Page
 from reprieve.units import MIB, size
 
 _FILE = "/etc/sysctl.d/60-reprieve.conf"
-_WHEN = {"sysctl": "now", "sysctl.d": f"at each boot ({_FILE})"}
+_WHEN = {"sysctl": "now", "sysctl.d": f"at each boot ({_FILE})", "process": "until it ends"}
 
 
 def planned(page: Page, plan: Plan) -> Iterator[str]:
@@ -63,6 +63,8 @@ def where(place: Place) -> str:
     """A place in the words of its owner."""
     if place.kind == "unit":
         return f"{place.of} {place.key}"
+    if place.kind == "process":
+        return f"process {place.of.partition('@')[0]} {place.key}"
     return place.key or {"swapfile": "file ", "swap": "swapping to ", "fstab": "/etc/fstab: "}[place.kind] + place.of
 
 
@@ -106,10 +108,20 @@ def _commands(place: Place, want: str | None) -> list[tuple[str, ...]]:
         return _unit(place, want)
     if place.kind in _SWAP:
         return _swap(place, want)
+    if place.kind == "process":
+        pid, _, start = place.of.partition("@")
+        return [("sh", "-c", _SCORE, "sh", pid, start, str(want))]
     if place.kind == "sysctl":
         return [("sysctl", "-w", f"{place.key}={want}")]
     without = ("sed", "-i", f"/^{place.key.replace('.', '[.]')} *=/d", _FILE)
     return [without] if want is None else [("touch", _FILE), without, _append(f"{place.key} = {want}", _FILE)]
+
+
+# Field 22 of its stat is when it started: a pid may be another's by now.
+_SCORE = (
+    '[ "$(sed "s/.*) //" "/proc/$1/stat" | cut -d" " -f20)" = "$2" ] || { echo "process $1 has ended" >&2; exit 1; }; '
+    'echo "$3" > "/proc/$1/oom_score_adj"'
+)
 
 
 def _append(line: str, file: str) -> tuple[str, ...]:
@@ -132,7 +144,7 @@ def _unit(place: Place, want: str | None) -> list[tuple[str, ...]]:
 
 
 _SWAP = ("swapfile", "swap", "fstab")
-_BY_COMMAND = (*_SWAP, "unit")  # for which a play has no module of its own
+_BY_COMMAND = (*_SWAP, "unit", "process")  # for which a play has no module of its own
 
 
 def _swap(place: Place, want: str | None) -> list[tuple[str, ...]]:
