@@ -3,6 +3,7 @@
 from typing import Protocol, runtime_checkable
 
 from reprieve.machine.dropin import UnitSetting
+from reprieve.machine.grouplimit import GroupLimit
 from reprieve.machine.host import Host
 from reprieve.machine.score import ProcessScore
 from reprieve.machine.swapfile import FstabLine, SwapFile, Swapping
@@ -24,7 +25,7 @@ class Kind(Protocol):
 
 @runtime_checkable
 class Mortal(Protocol):
-    """A kind whose places end, and whose names are given again: to a pid belongs when its process started."""
+    """A kind whose places end and whose names are given again: it takes more than a pid, or a path, to tell them."""
 
     def identify(self, place: Place) -> Place: ...
 
@@ -42,6 +43,7 @@ class MachinePlaces:
             "fstab": FstabLine(host),
             "unit": UnitSetting(host),
             "process": ProcessScore(host),
+            "cgroup": GroupLimit(host),
         }
 
     @property

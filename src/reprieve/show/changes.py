@@ -9,7 +9,12 @@ from reprieve.show.text import Page
 from reprieve.units import MIB, size
 
 _FILE = "/etc/sysctl.d/60-reprieve.conf"
-_WHEN = {"sysctl": "now", "sysctl.d": f"at each boot ({_FILE})", "process": "until it ends"}
+_WHEN = {
+    "sysctl": "now",
+    "sysctl.d": f"at each boot ({_FILE})",
+    "process": "until it ends",
+    "cgroup": "until it is removed",
+}
 
 
 def planned(page: Page, plan: Plan) -> Iterator[str]:
@@ -55,7 +60,7 @@ def difference(place: Place, before: str | None, after: str | None) -> str:
 def _value(place: Place, value: str | None) -> str:
     if value is None:
         return "not set"
-    sizes = place.kind == "swapfile" or place.key.startswith("Memory")
+    sizes = place.kind == "swapfile" or (place.key.lower().startswith("memory") and place.key != "memory.oom.group")
     return size(int(value)) if sizes and value.isdecimal() else value
 
 
@@ -63,9 +68,16 @@ def where(place: Place) -> str:
     """A place in the words of its owner."""
     if place.kind == "unit":
         return f"{place.of} {place.key}"
+    if place.kind == "cgroup":
+        return f"{_path(place)} {place.key}"
     if place.kind == "process":
         return f"process {place.of.partition('@')[0]} {place.key}"
     return place.key or {"swapfile": "file ", "swap": "swapping to ", "fstab": "/etc/fstab: "}[place.kind] + place.of
+
+
+def _path(group: Place) -> str:
+    """Of a cgroup, without what says which one of that path."""
+    return group.of[group.of.index("/") :]
 
 
 def history(page: Page, told: Iterable[tuple[Transaction, str, str]]) -> Iterator[str]:
@@ -108,6 +120,10 @@ def _commands(place: Place, want: str | None) -> list[tuple[str, ...]]:
         return _unit(place, want)
     if place.kind in _SWAP:
         return _swap(place, want)
+    if place.kind == "cgroup":
+        old = place.key.endswith("in_bytes")  # version 1, which has a tree for each controller
+        file = f"/sys/fs/cgroup{'/memory' if old else ''}{_path(place)}/{place.key}"
+        return [("sh", "-c", 'echo "$1" > "$0"', file, "-1" if old and want == "max" else str(want))]
     if place.kind == "process":
         pid, _, start = place.of.partition("@")
         return [("sh", "-c", _SCORE, "sh", pid, start, str(want))]
@@ -144,7 +160,7 @@ def _unit(place: Place, want: str | None) -> list[tuple[str, ...]]:
 
 
 _SWAP = ("swapfile", "swap", "fstab")
-_BY_COMMAND = (*_SWAP, "unit", "process")  # for which a play has no module of its own
+_BY_COMMAND = (*_SWAP, "unit", "process", "cgroup")  # for which a play has no module of its own
 
 
 def _swap(place: Place, want: str | None) -> list[tuple[str, ...]]:
