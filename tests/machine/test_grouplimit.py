@@ -300,3 +300,18 @@ def test_what_cannot_be_there_is_refused(group: SmallCgroup) -> None:
     made = planned(Change(place=most(group), want="16M"), span=Span(now=False))
     assert [refused.reason for refused in made.refused] == ["a cgroup does not outlive the boot"]
     assert limit(group) == str(LIMIT)
+
+
+def test_where_a_part_of_the_tree_is_mounted_its_groups_are_reached_and_no_others(tmp_path: Path) -> None:
+    mounted = "31 23 0:30 /pods/a /cg rw - cgroup2 cgroup2 rw\n"
+    for folder in ("proc/self", "cg/app", "cg/b"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "proc/self/mountinfo").write_text(mounted)
+    (tmp_path / "cg/cgroup.controllers").write_text("memory\n")
+    for folder in ("app", "b"):
+        (tmp_path / "cg" / folder / "memory.max").write_text("max\n")
+    places = MachinePlaces(str(tmp_path))
+    assert places.get(Place(kind="cgroup", of="/pods/a/app", key="memory.max")) == "max"
+    for outside in ("/app", "/pods/ab", "/pods/a"):
+        with pytest.raises(Failure, match="cannot be reached from here"):
+            places.get(Place(kind="cgroup", of=outside, key="memory.max"))

@@ -110,7 +110,12 @@ class GroupLimit:
                 f"version {version} of cgroups, which is used here, has no {place.key}",
                 hint=f"there are {', '.join(_FILES[version])}",
             )
-        below = path if tree.top == "/" else path.removeprefix(tree.top)
+        top = tree.top.rstrip("/")
+        if not path.startswith(f"{top}/"):
+            raise Failure(
+                f"cgroup {path} cannot be reached from here", hint=f"what is in {top} can, or all on the host"
+            )
+        below = path.removeprefix(top)
         try:
             folder = os.open(
                 self._host.root + tree.folder + below, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC

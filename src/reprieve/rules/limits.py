@@ -258,7 +258,7 @@ def set_limit(
     return (), (), ""
 
 
-def of_group(group: Workload, file: str, value: int) -> Change:
+def of_group(group: Workload, file: str, value: int | str) -> Change:
     """A limit of a group that nobody looks after."""
     return Change(place=Place(kind="cgroup", of=group.path, key=file), want=str(value))
 
