@@ -22,7 +22,7 @@ _KEY = "memory"
 _LEAST_BYTES = 6 * MIB  # linuxMinMemory in Docker's daemon/daemon_unix.go
 # Docker takes no limit away: 0 leaves it, -1 is refused, and of MemorySwap -1 changes its book and not the cgroup. So
 # they are raised beyond all there can be; as MemorySwap counts both, its part for swap is beyond it too.
-_BEYOND_BYTES = 1 << 62
+_BEYOND_BYTES = 1 << 61
 _BOTH_BEYOND_BYTES = (1 << 63) - 4096
 
 

@@ -167,7 +167,7 @@ def _update(place: Place, want: str, called: str | None) -> tuple[str, ...]:
 
 
 _LISTENS = {"docker": "--host", "podman": "--url"}
-_BEYOND_BYTES, _BOTH_BEYOND_BYTES = 1 << 62, (1 << 63) - 4096  # the latter counts swap too, which is beyond it as well
+_BEYOND_BYTES, _BOTH_BEYOND_BYTES = 1 << 61, (1 << 63) - 4096  # the latter counts swap too, which is beyond it as well
 _SWAP = ("swapfile", "swap", "fstab")
 _BY_COMMAND = (*_SWAP, "unit", "container")  # for which a play has no module of its own
 
