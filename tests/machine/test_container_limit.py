@@ -45,6 +45,7 @@ class Told(NamedTuple):
         self._write("/proc/42/cgroup", f"0::{cgroup}/container\n" if version == "2" else f"4:memory:{cgroup}\n0::/\n")
         for name, said in files.items():
             self._write(f"/sys/fs/cgroup{cgroup}/{name}", said)
+            self._write(f"/sys/fs/cgroup{cgroup}/container/{name}", said)
 
     def limit(self) -> ContainerLimit:
         return ContainerLimit(Host(str(self.root)))
@@ -94,6 +95,12 @@ def test_what_the_cgroup_of_a_container_holds_is_its_limit(
     told.holds(files, cgroup=SCOPE, version=version)
     assert told.limit().get(told.place()) == value
     assert told.limit().canonical(told.place(), "128M") == "134217728" + value.removeprefix(value.partition("+")[0])
+
+
+def test_of_the_two_groups_that_crun_makes_the_tighter_counts(told: Told) -> None:
+    told.holds(VERSION_2, cgroup=SCOPE, version="2")
+    (told.root / f"sys/fs/cgroup{SCOPE}/memory.swap.max").write_text("67108864\n")  # Podman 5.4 with crun 1.21
+    assert told.limit().get(told.place()) == "67108864+0"
 
 
 def test_what_is_not_said_of_swap_stays_and_all_is_in_whole_pages(told: Told) -> None:

@@ -123,17 +123,19 @@ class ContainerLimit:
         hierarchy = read_hierarchy(self._host, [])
         if hierarchy is None:
             raise Failure("no memory controller is mounted", hint="mount -t cgroup2 none /sys/fs/cgroup")
-        path = _own_group(self._text(f"/proc/{pid}/cgroup"), container_id, version_2=hierarchy.version == "2")
-        folder = hierarchy.folder + path.removeprefix(hierarchy.top.rstrip("/"))
+        paths = _own_groups(self._text(f"/proc/{pid}/cgroup"), container_id, version_2=hierarchy.version == "2")
+        folders = [hierarchy.folder + path.removeprefix(hierarchy.top.rstrip("/")) for path in paths]
         if hierarchy.version == "2":
-            return _Limits(self._limit(f"{folder}/memory.max"), self._swap(f"{folder}/memory.swap.max"))
-        memory, both = (
-            self._limit(f"{folder}/memory.limit_in_bytes"),
-            self._swap(f"{folder}/memory.memsw.limit_in_bytes"),
+            memory = [self._limit(f"{folder}/memory.max") for folder in folders]
+            swap = [self._swap(f"{folder}/memory.swap.max") for folder in folders]
+            return _Limits(_least(memory), None if None in swap else _least(swap))
+        limit, both = (
+            self._limit(f"{folders[0]}/memory.limit_in_bytes"),
+            self._swap(f"{folders[0]}/memory.memsw.limit_in_bytes"),
         )
-        if isinstance(both, int) and isinstance(memory, int):
-            return _Limits(memory, max(both - memory, 0))
-        return _Limits(memory, both)
+        if isinstance(both, int) and isinstance(limit, int):
+            return _Limits(limit, max(both - limit, 0))
+        return _Limits(limit, both)
 
     def _swap(self, path: str) -> Limit:
         try:
@@ -197,16 +199,25 @@ def _parts(place: Place) -> tuple[Engine, str]:
     return (Engine(manager, path) if at else local_engine(manager, {})), container_id
 
 
-def _own_group(lines: str, container_id: str, *, version_2: bool) -> str:
-    """The group of the container itself, of the lines of /proc/PID/cgroup. Raises Failure: it is not in one."""
+def _own_groups(lines: str, container_id: str, *, version_2: bool) -> list[str]:
+    """The group of the container, of the lines of /proc/PID/cgroup, and the one that crun makes in it, whose limits are
+    the engine's as well: under systemd the outer one gets memory and swap together as its limit of swap (crun 1.21).
+
+    Raises Failure: it is not in one.
+    """
     for line in lines.splitlines():
         _, controllers, path = line.split(":", 2) if line.count(":") >= 2 else ("", "", "")
         if "memory" in controllers.split(",") if not version_2 else line.startswith("0::"):
             parts = path.split("/")
             for count, part in enumerate(parts, 1):
-                if container_id in part:  # crun makes a group of its own below it
-                    return "/".join(parts[:count])
+                if container_id in part:
+                    ends = [count, count + 1] if parts[count : count + 1] == ["container"] else [count]
+                    return ["/".join(parts[:end]) for end in ends]
     raise Failure(f"the cgroup of {container_id[:12]} is not seen from here", hint="run it on the host")
+
+
+def _least(limits: list[Limit]) -> Limit:
+    return min((limit for limit in limits if isinstance(limit, int)), default="max")
 
 
 def _request(engine: Engine, want: str) -> bytes:
