@@ -75,7 +75,7 @@ def _plan(request: Request, machine: Machine, places: MachinePlaces) -> Plan:
     return Plan(steps=made.steps, refused=made.refused, by_hand=tuple(one for one in by_hand if one.remedies))
 
 
-_EXPORTS = {"sh": changes.shell, "ansible": changes.ansible, "systemd": export.systemd}
+_EXPORTS = {"sh": export.shell, "ansible": export.ansible, "systemd": export.systemd}
 
 
 def _export(request: Request, told: Plan) -> int:

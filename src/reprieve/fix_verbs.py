@@ -41,7 +41,8 @@ def _how_to_fix(function: Callable[..., None]) -> Callable[..., None]:
     return function
 
 
-def _fix(settings: Sequence[tuple[str, str]] | None, options: dict[str, Any]) -> None:
+def _fix(settings: Sequence[tuple[str, str]] | None, options: dict[str, Any], **about: Any) -> None:
+    """`about`: what else is known of what is wanted, as what a container is called."""
     from reprieve.apply import Request, perform
     from reprieve.fix.plan import Span, Wanted
     from reprieve.model.finding import Change, parse_place
@@ -51,7 +52,7 @@ def _fix(settings: Sequence[tuple[str, str]] | None, options: dict[str, Any]) ->
         raise click.UsageError("--yes changes the machine, --dry-run and --as do not")
     wanted = None
     if settings is not None:
-        wanted = (Wanted(tuple(Change(place=parse_place(told), want=want) for told, want in settings)),)
+        wanted = (Wanted(tuple(Change(place=parse_place(told), want=want) for told, want in settings), **about),)
     span = Span(now=runtime or not persistent, later=persistent or not runtime)
     sys.exit(perform(Request(settings=wanted, span=span, **options)))
 
@@ -125,19 +126,32 @@ _KINDS = ("service", "slice", "scope", "socket", "mount", "swap")
 
 
 @fix.command("limit")
-@click.argument("target", metavar="UNIT|/CGROUP")
+@click.argument("target", metavar="UNIT|docker:NAME|podman:NAME|/CGROUP")
 @click.option("--max", "most", callback=size_option, metavar="SIZE", help="At which somebody in it is killed.")
 @click.option("--high", callback=size_option, metavar="SIZE", help="Above which it is slowed down, and reclaimed.")
 @click.option("--swap-max", callback=size_option, metavar="SIZE", help="How much swap it may use.")
 @_how_to_fix
 def fix_limit(target: str, most: int | None, high: int | None, swap_max: int | None, **options: object) -> None:
-    """Limit the memory of a unit of systemd, or of a cgroup that nobody looks after, by its path.
+    """Limit the memory of a unit, a container, or a cgroup.
 
-    Of a unit by a drop-in of ours that the manager takes over at once; of a cgroup until it is removed.
+    A unit of systemd by a drop-in of ours, which its manager takes over at once; a container (docker:web, podman:web)
+    by its engine, which sets --max and --swap-max together and keeps what is not said; a cgroup that nobody looks
+    after by its path, until it is removed.
     """
     if most is None and high is None and swap_max is None:
         raise click.UsageError("--max, --high or --swap-max says to what it is to be limited")
-    _fix(_limits_of(target, most, high, swap_max), options)
+    if not target.startswith(_ENGINES):
+        return _fix(_limits_of(target, most, high, swap_max), options)
+    if high is not None:
+        raise click.UsageError("no engine gives a container a --high: --max and --swap-max are what it sets")
+    from reprieve.machine.container_limit import find_container
+
+    found = find_container(target)
+    want = ("" if most is None else str(most)) + ("" if swap_max is None else f"+{swap_max}")
+    return _fix([(str(found.place), want)], options, called=found.called, cost=found.cost)
+
+
+_ENGINES = ("docker:", "podman:")
 
 
 def _limits_of(target: str, most: int | None, high: int | None, swap_max: int | None) -> list[tuple[str, str]]:

@@ -14,7 +14,7 @@ from reprieve.machine.places import MachinePlaces
 from reprieve.machine.watcher import say_ready, tell_kernel_log
 from reprieve.model.change import Entry, Transaction
 from reprieve.model.finding import Failure, Place
-from reprieve.show import changes
+from reprieve.show import changes, export
 from reprieve.show.text import Page, colours, plain_paint
 from reprieve.why import colour, print_lines, width
 
@@ -48,7 +48,7 @@ def perform(request: Request) -> int:
         if not entries:
             print_lines((f"Change {number}: {state(journal, journal.find(number))}, nothing to undo.",))
             return 0
-        by_hand = list(changes.undoing(entries))
+        by_hand = list(export.undoing(entries))
         left = undo(number, places, journal, leave=request.leave)
         left += _still(entries, places)
     print_lines((f"Undone: change {number}. In a shell it is:", *(f"  {line}" for line in by_hand), *left))

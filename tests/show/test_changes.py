@@ -8,11 +8,11 @@ from pathlib import Path
 from reprieve.machine.places import MachinePlaces
 from reprieve.model.change import Step
 from reprieve.model.finding import Place
-from reprieve.show import changes
+from reprieve.show import changes, export
 
 
 def in_a_shell(step: Step) -> subprocess.CompletedProcess[str]:
-    script = "\n".join(changes.shell([step]))
+    script = "\n".join(export.shell([step]))
     return subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False)
 
 
@@ -40,7 +40,7 @@ def test_a_limit_of_a_cgroup_is_a_size_and_its_path_one_word() -> None:
     place = Place(kind="cgroup", of="4711:/a b:1/'$(x)'\u202e", key="memory.limit_in_bytes")
     said = changes.difference(place, "max", "33554432")
     assert said == "/a b:1/'$(x)'\\u202e memory.limit_in_bytes  max → 32 MiB, until it is removed"
-    (line,) = list(changes.shell([Step(place=place, before="33554432", want="max")]))[2:]
+    (line,) = list(export.shell([Step(place=place, before="33554432", want="max")]))[2:]
     words = subprocess.run(["sh", "-c", f"set -- {line}; printf '%s\\n' \"$@\""], capture_output=True, check=True)
     *_, file, value = words.stdout.decode().splitlines()
     assert value == "-1"

@@ -31,8 +31,12 @@ def objections(changes: Iterable[Change], machine: Machine) -> dict[Place, Objec
     for place, want in wanted.items():
         if place.key in _ADJUSTS:
             objection = _exempt(want)
+        elif place.kind == "redis":
+            objection = _redis(place, want, machine)
+        elif place.kind == "container":
+            objection = _container(place, want, machine)
         else:
-            objection = _redis(place, want, machine) if place.kind == "redis" else _limit(place, want, machine)
+            objection = _limit(place, want, machine)
         if objection is not None:
             found[place] = objection
     return found
@@ -53,19 +57,11 @@ def _limit(place: Place, want: str | None, machine: Machine) -> Objection | None
     limit, group = None if want is None else parse_size(want), _group(place, machine)
     if limit is None or group is None or place.key not in (*_MAX, *_HIGH):
         return None
-    used = group.memsw_current_bytes if place.key == _MEMSW else group.current_bytes
-    if used is None:
-        return None
-    stat, total = dict(group.stat), "total_" if group.version == 1 else ""
-    held = used - stat.get(f"{total}inactive_file", 0) - stat.get(f"{total}active_file", 0)
-    if limit >= held:
+    held = _held_bytes(group, of_both=place.key == _MEMSW)
+    if held is None or limit >= held:
         return None
     if place.key in _MAX:
-        ends = "ends in a kill at once" if group.version == 2 else "stays, and the kernel refuses the limit"
-        return Objection(
-            f"it holds {size(held)} beside its cache: what swap cannot take of that {ends}",
-            f"more than it holds: {-(-held // MIB)}M",
-        )
+        return _below(held, group)
     if not dict(machine.meminfo).get("SwapFree"):
         return Objection(
             f"it holds {size(held)} that cannot be taken back without swap: it would stand "
@@ -99,6 +95,36 @@ def _redis(place: Place, want: str | None, machine: Machine) -> Objection | None
     if server.maxmemory_policy not in (None, "noeviction"):
         then = f"it would throw away {size(server.used_memory_bytes - most)} at once ({server.maxmemory_policy})"
     return Objection(f"it holds {held}, and {then}", f"more than it holds: {-(-server.used_memory_bytes // MIB)}mb")
+
+
+def _container(place: Place, want: str | None, machine: Machine) -> Objection | None:
+    """Its group is the first that bears its id; beside it may be that of its monitor."""
+    limit, container_id = parse_size((want or "").partition("+")[0]), place.of.rpartition("/")[2]
+    if limit is None:
+        return None
+    for group in machine.cgroups:
+        name = group.path.rpartition("/")[2]
+        if container_id in name and "conmon" not in name:
+            held = _held_bytes(group)
+            return _below(held, group) if held is not None and limit < held else None
+    return None
+
+
+def _held_bytes(group: Cgroup, *, of_both: bool = False) -> int | None:
+    """What it holds that is not cache of files, in swap too where that counts."""
+    used = group.memsw_current_bytes if of_both else group.current_bytes
+    if used is None:
+        return None
+    stat, prefix = dict(group.stat), "total_" if group.version == 1 else ""
+    return used - stat.get(f"{prefix}inactive_file", 0) - stat.get(f"{prefix}active_file", 0)
+
+
+def _below(held: int, group: Cgroup) -> Objection:
+    ends = "ends in a kill at once" if group.version == 2 else "stays, and the kernel refuses the limit"
+    return Objection(
+        f"it holds {size(held)} beside its cache: what swap cannot take of that {ends}",
+        f"more than it holds: {-(-held // MIB)}M",
+    )
 
 
 def _strict(wanted: dict[Place, str | None], machine: Machine) -> Objection | None:

@@ -2,6 +2,7 @@
 
 from typing import Protocol, runtime_checkable
 
+from reprieve.machine.container_limit import ContainerLimit
 from reprieve.machine.dropin import UnitSetting
 from reprieve.machine.grouplimit import GroupLimit
 from reprieve.machine.host import Host
@@ -47,6 +48,7 @@ class MachinePlaces:
             "redis.conf": RedisLine(host),
             "process": ProcessScore(host),
             "cgroup": GroupLimit(host),
+            "container": ContainerLimit(host),
         }
 
     @property

@@ -1,17 +1,17 @@
-"""Plans and past changes → text, and the same steps as a script or a playbook."""
+"""Plans and past changes → text."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
-from reprieve.model.change import Entry, Plan, Refusal, Step, Transaction
+from reprieve.model.change import Entry, Plan, Refusal, Transaction
 from reprieve.model.finding import Place
 from reprieve.show import escape
 from reprieve.show.text import Page
-from reprieve.units import MIB, size
+from reprieve.units import size
 
-_FILE = "/etc/sysctl.d/60-reprieve.conf"
+SYSCTL_FILE = "/etc/sysctl.d/60-reprieve.conf"
 _WHEN = {
     "sysctl": "now",
-    "sysctl.d": f"at each boot ({_FILE})",
+    "sysctl.d": f"at each boot ({SYSCTL_FILE})",
     "process": "until it ends",
     "cgroup": "until it is removed",
     "redis": "now",
@@ -30,7 +30,8 @@ def planned(page: Page, plan: Plan) -> Iterator[str]:
                 yield from page.say("Why", f"{step.why} ({step.code})")
             if step.cost is not None:
                 yield from page.say("Cost", step.cost, "dim")
-        yield page.raw("Change", difference(step.place, step.before, step.want), "strong")
+        told_change = difference(step.place, step.before, step.want, step.called)
+        yield page.raw("Change", told_change, "strong")
     for refusal in plan.refused:
         yield ""
         yield from refused(page, refusal)
@@ -44,15 +45,15 @@ def planned(page: Page, plan: Plan) -> Iterator[str]:
 
 def refused(page: Page, refusal: Refusal) -> Iterator[str]:
     """What is not changed, why not, and what would work."""
-    name = escape.visible(f"{where(refusal.place)} = {_value(refusal.place, refusal.want)}")
+    name = escape.visible(f"{where(refusal.place, refusal.called)} = {_value(refusal.place, refusal.want)}")
     yield from page.say("Refused", f"{name}: {refusal.reason}", "warning")
     if refusal.hint is not None:
         yield from page.say("", f"→ {refusal.hint}")
 
 
-def difference(place: Place, before: str | None, after: str | None) -> str:
+def difference(place: Place, before: str | None, after: str | None, called: str | None = None) -> str:
     """`vm.swappiness  60 → 10, now`."""
-    name, when = where(place), _WHEN.get(place.kind)
+    name, when = where(place, called), _WHEN.get(place.kind)
     if place.key == "OOMScoreAdjust":
         when = "from its next start"
     told = f"{name}  {_value(place, before)} → {_value(place, after)}"
@@ -62,6 +63,8 @@ def difference(place: Place, before: str | None, after: str | None) -> str:
 def _value(place: Place, value: str | None) -> str:
     if value is None:
         return "not set"
+    if place.kind == "container":
+        return _limits(value)
     if place.key == "maxmemory" and value == "0":
         return "no bound"
     sizes = place.kind == "swapfile" or (place.key.lower().startswith(_SIZES) and place.key != "memory.oom.group")
@@ -71,26 +74,53 @@ def _value(place: Place, value: str | None) -> str:
 _SIZES = ("memory", "maxmemory")
 
 
-def where(place: Place) -> str:
+def _limits(value: str) -> str:
+    """`512 MiB, swap 0 B` for `536870912+0`."""
+    memory, plus, swap = value.partition("+")
+    told = [size(int(memory)) if memory.isdecimal() else "no limit"] if memory else []
+    if plus and (memory, swap) != ("max", "max"):
+        told.append(f"swap {size(int(swap)) if swap.isdecimal() else 'without limit'}")
+    return ", ".join(told)
+
+
+def where(place: Place, called: str | None = None) -> str:
     """A place in the words of its owner."""
-    if place.kind == "unit":
-        return f"{place.of} {place.key}"
-    if place.kind == "redis":
-        port, _, process = place.of.partition("/")
-        at = f"at port {port}" if port != "0" else f"(pid {process.partition('@')[0]})"
-        return f"redis-server {at} {place.key}"
-    if place.kind == "redis.conf":
-        return f"{place.of}: {place.key}"
-    if place.kind == "cgroup":
-        return f"{_path(place)} {place.key}"
-    if place.kind == "process":
-        return f"process {place.of.partition('@')[0]} {place.key}"
-    return place.key or {"swapfile": "file ", "swap": "swapping to ", "fstab": "/etc/fstab: "}[place.kind] + place.of
+    match place.kind:
+        case "unit":
+            return f"{place.of} {place.key}"
+        case "container":
+            manager, _, container_id = engine(place)
+            return f"{manager}:{called or container_id[:12]} memory"
+        case "process":
+            return f"process {place.of.partition('@')[0]} {place.key}"
+        case "cgroup":
+            return f"{cgroup_path(place)} {place.key}"
+        case "redis":
+            port, _, process = place.of.partition("/")
+            at = f"at port {port}" if port != "0" else f"(pid {process.partition('@')[0]})"
+            return f"redis-server {at} {place.key}"
+        case "redis.conf":
+            return f"{place.of}: {place.key}"
+        case "swapfile":
+            return f"file {place.of}"
+        case "swap":
+            return f"swapping to {place.of}"
+        case "fstab":
+            return f"/etc/fstab: {place.of}"
+        case _:
+            return place.key
 
 
-def _path(group: Place) -> str:
+def cgroup_path(group: Place) -> str:
     """Of a cgroup, without what says which one of that path."""
     return group.of[group.of.index("/") :]
+
+
+def engine(place: Place) -> tuple[str, str, str]:
+    """Its manager, where it listens unless as usual, and the container's id: of `docker@/run/user/1000/s/ID`."""
+    head, _, container_id = place.of.rpartition("/")
+    manager, _, listens = head.partition("@")
+    return manager, listens, container_id
 
 
 def history(page: Page, told: Iterable[tuple[Transaction, str, str]]) -> Iterator[str]:
@@ -107,132 +137,3 @@ def history(page: Page, told: Iterable[tuple[Transaction, str, str]]) -> Iterato
 def _entry(entry: Entry) -> str:
     told = difference(entry.place, entry.before, entry.want)
     return told if entry.state == "changed" else f"{told}  {entry.state}"
-
-
-def shell(steps: Sequence[Step]) -> Iterator[str]:
-    """The steps as commands for `sh`, for a machine like this one: review it, then run it as root."""
-    yield "#!/bin/sh"
-    yield "set -eu"
-    told = None
-    for step in steps:
-        if step.why and step.why != told:
-            told = step.why
-            yield f"# {escape.visible(escape.plain(step.why))}"
-        yield from map(escape.shell, _commands(step.place, step.want))
-
-
-def undoing(entries: Sequence[Entry]) -> Iterator[str]:
-    """What puts the values back by hand, the newest first."""
-    for entry in reversed(entries):
-        yield from map(escape.shell, _commands(entry.place, entry.before))
-
-
-def _commands(place: Place, want: str | None) -> list[tuple[str, ...]]:
-    """What does it in a shell; done again, it changes nothing."""
-    if place.kind == "unit":
-        return _unit(place, want)
-    if place.kind in _SWAP:
-        return _swap(place, want)
-    if place.kind == "redis":
-        port = place.of.partition("/")[0]
-        where = ("-p", port) if port != "0" else ("-s", "SOCKET")
-        return [("redis-cli", *where, "CONFIG", "SET", place.key, want or "")]
-    if place.kind == "redis.conf":
-        return _line(place, want)
-    if place.kind == "cgroup":
-        old = place.key.endswith("in_bytes")  # version 1, which has a tree for each controller
-        file = f"/sys/fs/cgroup{'/memory' if old else ''}{_path(place)}/{place.key}"
-        return [("sh", "-c", 'echo "$1" > "$0"', file, "-1" if old and want == "max" else str(want))]
-    if place.kind == "process":
-        pid, _, start = place.of.partition("@")
-        return [("sh", "-c", _SCORE, "sh", pid, start, str(want))]
-    if place.kind == "sysctl":
-        return [("sysctl", "-w", f"{place.key}={want}")]
-    without = ("sed", "-i", f"/^{place.key.replace('.', '[.]')} *=/d", _FILE)
-    return [without] if want is None else [("touch", _FILE), without, _append(f"{place.key} = {want}", _FILE)]
-
-
-# Field 22 of its stat is when it started: a pid may be another's by now.
-_SCORE = (
-    '[ "$(sed "s/.*) //" "/proc/$1/stat" | cut -d" " -f20)" = "$2" ] || { echo "process $1 has ended" >&2; exit 1; }; '
-    'echo "$3" > "/proc/$1/oom_score_adj"'
-)
-
-
-def _line(place: Place, want: str | None) -> list[tuple[str, ...]]:
-    if want is None:
-        return [("sed", "-i", f"/^[[:space:]]*{place.key}[[:space:]]/d", place.of)]
-    edit = f"s/^\\([[:space:]]*{place.key}[[:space:]]*\\).*/\\1{want}/"
-    script = 'grep -q "^[[:space:]]*$1[[:space:]]" "$3" && sed -i "$4" "$3" || printf "%s %s\\n" "$1" "$2" >> "$3"'
-    return [("sh", "-c", script, "sh", place.key, want, place.of, edit)]
-
-
-def _append(line: str, file: str) -> tuple[str, ...]:
-    """Add a line unless it is there; a last line without an end gets one first."""
-    script = (
-        'grep -qxF -- "$1" "$2" 2> /dev/null || '
-        '{ [ -z "$(tail -c1 "$2" 2> /dev/null)" ] || echo >> "$2"; printf "%s\\n" "$1" >> "$2"; }'
-    )
-    return ("sh", "-c", script, "sh", line, file)
-
-
-def _unit(place: Place, want: str | None) -> list[tuple[str, ...]]:
-    file = f"/etc/systemd/system/{place.of}.d/90-reprieve.conf"
-    section = f"[{place.of.rpartition('.')[2].capitalize()}]"
-    reload, without = ("systemctl", "daemon-reload"), ("sed", "-i", f"/^{place.key}=/d", file)
-    if want is None:
-        return [without, reload]
-    made = [("mkdir", "-p", file.rpartition("/")[0]), ("touch", file), without]
-    return [*made, _append(section, file), _append(f"{place.key}={want}", file), reload]
-
-
-_SWAP = ("swapfile", "swap", "fstab")
-_BY_COMMAND = (*_SWAP, "unit", "process", "cgroup", "redis", "redis.conf")  # for which a play has no module of its own
-
-
-def _swap(place: Place, want: str | None) -> list[tuple[str, ...]]:
-    file = place.of
-    if place.kind == "swap":
-        if want is None:
-            return [("swapoff", file)]
-        return [("sh", "-c", 'swapon --show=NAME --noheadings | grep -qxF -- "$1" || swapon "$1"', "sh", file)]
-    if place.kind == "fstab":
-        if want is None:
-            return [("sed", "-i", f"\\#^{file.replace('.', '[.]')} none swap sw 0 0$#d", "/etc/fstab")]
-        return [_append(want, "/etc/fstab")]
-    if want is None:
-        return [("rm", file)]
-    make = (  # zeros, not fallocate: swapon refuses holes
-        '[ -e "$1" ] || { umask 077; dd if=/dev/zero of="$1.new" bs=1M count="$2" conv=fsync && mkswap "$1.new" '
-        '&& mv "$1.new" "$1"; }'
-    )
-    return [("sh", "-c", make, "sh", file, str(int(want) // MIB))]
-
-
-def ansible(steps: Sequence[Step]) -> Iterator[str]:
-    """The steps as a play, which writes the file and sets the value; JSON strings are YAML."""
-    import json
-
-    yield "- name: reprieve"
-    yield "  hosts: all"
-    yield "  become: true"
-    yield "  tasks:"
-    sysctls = [step for step in steps if step.place.kind.startswith("sysctl")]
-    lasting = {step.place.key for step in sysctls if step.place.kind == "sysctl.d"}
-    living = {step.place.key for step in sysctls if step.place.kind == "sysctl"}
-    for key, want in {step.place.key: step.want for step in sysctls}.items():
-        yield f"    - name: {json.dumps(f'{key} = {want}')}"
-        if key in lasting:
-            yield "      ansible.posix.sysctl:"
-            yield f"        name: {json.dumps(key)}"
-            yield f"        value: {json.dumps(want)}"
-            yield f"        sysctl_file: {_FILE}"
-            yield f"        sysctl_set: {str(key in living).lower()}"
-            yield f"        reload: {str(key in living).lower()}"
-        else:
-            yield f"      ansible.builtin.command: {json.dumps(f'sysctl -w {key}={want}')}"
-    for step in steps:
-        if step.place.kind in _BY_COMMAND:
-            script = " && ".join(escape.shell(argv) for argv in _commands(step.place, step.want))
-            yield f"    - name: {json.dumps(f'{where(step.place)} = {step.want}')}"
-            yield f"      ansible.builtin.shell: {json.dumps(script)}"

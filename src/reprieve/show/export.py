@@ -1,11 +1,159 @@
-"""Steps of a plan → files of systemd, for review and for another machine."""
+"""Steps of a plan → a script, a play, files of systemd: for review, and for another machine."""
 
 from collections.abc import Iterator, Sequence
 
-from reprieve.model.change import Refusal, Step
+from reprieve.model.change import Entry, Refusal, Step
+from reprieve.model.finding import Place
 from reprieve.show import escape
+from reprieve.show.changes import SYSCTL_FILE, cgroup_path, engine, where
+from reprieve.units import MIB
 
-_SYSCTL = "/etc/sysctl.d/60-reprieve.conf"
+
+def shell(steps: Sequence[Step]) -> Iterator[str]:
+    """The steps as commands for `sh`, for a machine like this one: review it, then run it as root."""
+    yield "#!/bin/sh"
+    yield "set -eu"
+    told = None
+    for step in steps:
+        if step.why and step.why != told:
+            told = step.why
+            yield f"# {escape.visible(escape.plain(step.why))}"
+        yield from map(escape.shell, _commands(step.place, step.want, step.called))
+
+
+def undoing(entries: Sequence[Entry]) -> Iterator[str]:
+    """What puts the values back by hand, the newest first."""
+    for entry in reversed(entries):
+        yield from map(escape.shell, _commands(entry.place, entry.before))
+
+
+def _commands(place: Place, want: str | None, called: str | None = None) -> list[tuple[str, ...]]:
+    """What does it in a shell; done again, it changes nothing."""
+    match place.kind:
+        case "sysctl":
+            return [("sysctl", "-w", f"{place.key}={want}")]
+        case "sysctl.d":
+            without = ("sed", "-i", f"/^{place.key.replace('.', '[.]')} *=/d", SYSCTL_FILE)
+            with_it = (("touch", SYSCTL_FILE), without, _append(f"{place.key} = {want}", SYSCTL_FILE))
+            return [without] if want is None else list(with_it)
+        case "unit":
+            return _unit(place, want)
+        case "container":
+            return [_update(place, want or "max+max", called)]
+        case "process":
+            pid, _, start = place.of.partition("@")
+            return [("sh", "-c", _SCORE, "sh", pid, start, str(want))]
+        case "cgroup":
+            old = place.key.endswith("in_bytes")  # version 1, which has a tree for each controller
+            file = f"/sys/fs/cgroup{'/memory' if old else ''}{cgroup_path(place)}/{place.key}"
+            return [("sh", "-c", 'echo "$1" > "$0"', file, "-1" if old and want == "max" else str(want))]
+        case "redis":
+            port = place.of.partition("/")[0]
+            at = ("-p", port) if port != "0" else ("-s", "SOCKET")
+            return [("redis-cli", *at, "CONFIG", "SET", place.key, want or "")]
+        case "redis.conf":
+            return _line(place, want)
+        case _:
+            return _swap(place, want)
+
+
+# Field 22 of its stat is when it started: a pid may be another's by now.
+_SCORE = (
+    '[ "$(sed "s/.*) //" "/proc/$1/stat" | cut -d" " -f20)" = "$2" ] || { echo "process $1 has ended" >&2; exit 1; }; '
+    'echo "$3" > "/proc/$1/oom_score_adj"'
+)
+
+
+def _line(place: Place, want: str | None) -> list[tuple[str, ...]]:
+    if want is None:
+        return [("sed", "-i", f"/^[[:space:]]*{place.key}[[:space:]]/d", place.of)]
+    edit = f"s/^\\([[:space:]]*{place.key}[[:space:]]*\\).*/\\1{want}/"
+    script = 'grep -q "^[[:space:]]*$1[[:space:]]" "$3" && sed -i "$4" "$3" || printf "%s %s\\n" "$1" "$2" >> "$3"'
+    return [("sh", "-c", script, "sh", place.key, want, place.of, edit)]
+
+
+def _append(line: str, file: str) -> tuple[str, ...]:
+    """Add a line unless it is there; a last line without an end gets one first."""
+    script = (
+        'grep -qxF -- "$1" "$2" 2> /dev/null || '
+        '{ [ -z "$(tail -c1 "$2" 2> /dev/null)" ] || echo >> "$2"; printf "%s\\n" "$1" >> "$2"; }'
+    )
+    return ("sh", "-c", script, "sh", line, file)
+
+
+def _unit(place: Place, want: str | None) -> list[tuple[str, ...]]:
+    file = f"/etc/systemd/system/{place.of}.d/90-reprieve.conf"
+    section = f"[{place.of.rpartition('.')[2].capitalize()}]"
+    reload, without = ("systemctl", "daemon-reload"), ("sed", "-i", f"/^{place.key}=/d", file)
+    if want is None:
+        return [without, reload]
+    made = [("mkdir", "-p", file.rpartition("/")[0]), ("touch", file), without]
+    return [*made, _append(section, file), _append(f"{place.key}={want}", file), reload]
+
+
+def _update(place: Place, want: str, called: str | None) -> tuple[str, ...]:
+    """Both at once; no engine takes a limit away by its command, so it is raised beyond all there can be."""
+    (manager, listens, container_id), (memory, plus, swap) = engine(place), want.partition("+")
+    argv = [manager, *((_LISTENS[manager], f"unix://{listens}") if listens else ()), "update"]
+    argv += ["--memory", str(_BEYOND_BYTES) if memory == "max" else memory]
+    if plus:
+        both = _BOTH_BEYOND_BYTES if "max" in (memory, swap) else int(memory) + int(swap)
+        argv += ["--memory-swap", str(both)]
+    return (*argv, called or container_id)
+
+
+_LISTENS = {"docker": "--host", "podman": "--url"}
+_BEYOND_BYTES, _BOTH_BEYOND_BYTES = 1 << 61, (1 << 63) - 4096  # the latter counts swap too, which is beyond it as well
+_SWAP = ("swapfile", "swap", "fstab")
+_BY_COMMAND = (*_SWAP, "unit", "container", "process", "cgroup", "redis", "redis.conf")  # no module of its own
+
+
+def _swap(place: Place, want: str | None) -> list[tuple[str, ...]]:
+    file = place.of
+    if place.kind == "swap":
+        if want is None:
+            return [("swapoff", file)]
+        return [("sh", "-c", 'swapon --show=NAME --noheadings | grep -qxF -- "$1" || swapon "$1"', "sh", file)]
+    if place.kind == "fstab":
+        if want is None:
+            return [("sed", "-i", f"\\#^{file.replace('.', '[.]')} none swap sw 0 0$#d", "/etc/fstab")]
+        return [_append(want, "/etc/fstab")]
+    if want is None:
+        return [("rm", file)]
+    make = (  # zeros, not fallocate: swapon refuses holes
+        '[ -e "$1" ] || { umask 077; dd if=/dev/zero of="$1.new" bs=1M count="$2" conv=fsync && mkswap "$1.new" '
+        '&& mv "$1.new" "$1"; }'
+    )
+    return [("sh", "-c", make, "sh", file, str(int(want) // MIB))]
+
+
+def ansible(steps: Sequence[Step]) -> Iterator[str]:
+    """The steps as a play, which writes the file and sets the value; JSON strings are YAML."""
+    import json
+
+    yield "- name: reprieve"
+    yield "  hosts: all"
+    yield "  become: true"
+    yield "  tasks:"
+    sysctls = [step for step in steps if step.place.kind.startswith("sysctl")]
+    lasting = {step.place.key for step in sysctls if step.place.kind == "sysctl.d"}
+    living = {step.place.key for step in sysctls if step.place.kind == "sysctl"}
+    for key, want in {step.place.key: step.want for step in sysctls}.items():
+        yield f"    - name: {json.dumps(f'{key} = {want}')}"
+        if key in lasting:
+            yield "      ansible.posix.sysctl:"
+            yield f"        name: {json.dumps(key)}"
+            yield f"        value: {json.dumps(want)}"
+            yield f"        sysctl_file: {SYSCTL_FILE}"
+            yield f"        sysctl_set: {str(key in living).lower()}"
+            yield f"        reload: {str(key in living).lower()}"
+        else:
+            yield f"      ansible.builtin.command: {json.dumps(f'sysctl -w {key}={want}')}"
+    for step in steps:
+        if step.place.kind in _BY_COMMAND:
+            script = " && ".join(escape.shell(argv) for argv in _commands(step.place, step.want, step.called))
+            yield f"    - name: {json.dumps(f'{where(step.place, step.called)} = {step.want}')}"
+            yield f"      ansible.builtin.shell: {json.dumps(script)}"
 
 
 def systemd(steps: Sequence[Step]) -> Iterator[str]:
@@ -17,7 +165,7 @@ def systemd(steps: Sequence[Step]) -> Iterator[str]:
             section = f"[{step.place.of.rpartition('.')[2].capitalize()}]"
             files.setdefault((path, section), {})[f"{step.place.key}={step.want}"] = step
         elif step.place.kind in _SYSCTLS:
-            files.setdefault((_SYSCTL, ""), {})[f"{step.place.key} = {step.want}"] = step
+            files.setdefault((SYSCTL_FILE, ""), {})[f"{step.place.key} = {step.want}"] = step
     for number, ((path, section), lines) in enumerate(files.items()):
         if number:
             yield ""
