@@ -254,10 +254,12 @@ ID = 64 * "a"
     ],
 )
 def test_a_cgroup_that_somebody_looks_after_is_changed_through_them(path: str, hint: str) -> None:
-    refused = MachinePlaces().obstacle(Place(kind="cgroup", of=path, key="memory.max"), "1")
-    assert refused is not None
-    assert "who sets its limits" in refused.message
-    assert hint in (refused.hint or "")
+    place = Place(kind="cgroup", of=path, key="memory.max")
+    for elsewhere in (False, True):
+        told = plan([Wanted((Change(place=place, want="1G"),))], MachinePlaces(), Machine(), elsewhere=elsewhere)
+        assert told.steps == ()
+        assert "who sets its limits" in told.refused[0].reason
+        assert hint in (told.refused[0].hint or "")
 
 
 def test_without_the_right_it_is_refused_before_anything_is_changed(group: SmallCgroup) -> None:

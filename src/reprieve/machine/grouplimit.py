@@ -39,7 +39,13 @@ class GroupLimit:
         self._host = host
 
     def identify(self, place: Place) -> Place:
-        """With the inode of its folder. Raises Failure: there is no such cgroup."""
+        """With the inode of its folder. Raises Failure: there is no such cgroup, or somebody looks after it.
+
+        Who has set its limits would set them again, on another machine too.
+        """
+        _, path = _which(place)
+        if (owned := _owned(workload(path))) is not None:
+            raise owned
         with self._held(place) as held:
             return replace(place, of=f"{held.inode}:{held.path}")
 
@@ -82,10 +88,7 @@ class GroupLimit:
         return str(limit_of(size // page * page))
 
     def obstacle(self, place: Place, want: str | None) -> Failure | None:
-        """Somebody whose setting it is and who would write it again, or no right."""
-        _, path = _which(place)
-        if (owned := _owned(workload(path))) is not None:
-            return owned
+        """No right to it."""
         with self._held(place) as held:
             if not os.access(place.key, os.W_OK, dir_fd=held.folder, effective_ids=True):
                 return _failure(held, place, OSError(_refused(held.folder), ""))
@@ -207,7 +210,7 @@ def _which(place: Place) -> tuple[int | None, str]:
 
 
 def _owned(whose: Workload) -> Failure | None:
-    """Who has set its limit, and sets it again: a change goes through them."""
+    """Whom a change goes through."""
     if whose.kind == "cgroup" and whose.manager is None:
         return None
     if whose.manager == "kubernetes" or whose.pod_uid is not None:
