@@ -117,7 +117,7 @@ def fix_swap(size_bytes: int, file: str, **options: object) -> None:
     _fix([(f"swapfile:{file}", str(size_bytes)), (f"fstab:{file}", ""), (f"swap:{file}", "on")], options)
 
 
-def _unit_name(_context: click.Context, _option: click.Parameter, name: str) -> str:
+def _named_unit(name: str) -> str:
     return name if name.rpartition(".")[2] in _KINDS else f"{name}.service"
 
 
@@ -125,31 +125,50 @@ _KINDS = ("service", "slice", "scope", "socket", "mount", "swap")
 
 
 @fix.command("limit")
-@click.argument("unit", callback=_unit_name)
-@click.option(
-    "--max", "most", callback=size_option, metavar="SIZE", help="MemoryMax: at which somebody in it is killed."
-)
-@click.option(
-    "--high", callback=size_option, metavar="SIZE", help="MemoryHigh: above which it is slowed down, and reclaimed."
-)
-@click.option("--swap-max", callback=size_option, metavar="SIZE", help="MemorySwapMax: how much swap it may use.")
+@click.argument("target", metavar="UNIT|/CGROUP")
+@click.option("--max", "most", callback=size_option, metavar="SIZE", help="At which somebody in it is killed.")
+@click.option("--high", callback=size_option, metavar="SIZE", help="Above which it is slowed down, and reclaimed.")
+@click.option("--swap-max", callback=size_option, metavar="SIZE", help="How much swap it may use.")
 @_how_to_fix
-def fix_limit(unit: str, most: int | None, high: int | None, swap_max: int | None, **options: object) -> None:
-    """Limit the memory of a unit of systemd, by a drop-in of ours that the manager takes over at once."""
-    told = (("MemoryMax", most), ("MemoryHigh", high), ("MemorySwapMax", swap_max))
-    settings = [(f"unit:{unit}/{key}", str(size)) for key, size in told if size is not None]
-    if not settings:
+def fix_limit(target: str, most: int | None, high: int | None, swap_max: int | None, **options: object) -> None:
+    """Limit the memory of a unit of systemd, or of a cgroup that nobody looks after, by its path.
+
+    Of a unit by a drop-in of ours that the manager takes over at once; of a cgroup until it is removed.
+    """
+    if most is None and high is None and swap_max is None:
         raise click.UsageError("--max, --high or --swap-max says to what it is to be limited")
-    _fix(settings, options)
+    _fix(_limits_of(target, most, high, swap_max), options)
+
+
+def _limits_of(target: str, most: int | None, high: int | None, swap_max: int | None) -> list[tuple[str, str]]:
+    """The settings that limit it: a path is a cgroup, a word a unit."""
+    if target.startswith("/"):
+        from reprieve.machine.grouplimit import limits_of_group
+        from reprieve.machine.host import Host
+
+        changes = limits_of_group(Host(), target, most=most, high=high, swap=swap_max)
+        return [(str(change.place), str(change.want)) for change in changes]
+    told = (("MemoryMax", most), ("MemoryHigh", high), ("MemorySwapMax", swap_max))
+    return [(f"unit:{_named_unit(target)}/{key}", str(size)) for key, size in told if size is not None]
+
+
+def _score_of(target: str) -> str:
+    """The place of a score: a number is a process, a word a unit."""
+    if target.isascii() and target.isdecimal():
+        return f"process:{target}/oom_score_adj"
+    return f"unit:{_named_unit(target)}/OOMScoreAdjust"
 
 
 @fix.command("protect")
-@click.argument("unit", callback=_unit_name)
+@click.argument("target", metavar="UNIT|PID")
 @click.option("--adj", type=click.IntRange(-1000, 1000), default=-500, show_default=True, help="Its oom_score_adj.")
 @_how_to_fix
-def fix_protect(unit: str, adj: int, **options: object) -> None:
-    """Have the kernel choose a unit later than others, from its next start on: what it runs inherits that."""
-    _fix([(f"unit:{unit}/OOMScoreAdjust", str(adj))], options)
+def fix_protect(target: str, adj: int, **options: object) -> None:
+    """Have the kernel choose a unit or a process later than others.
+
+    A unit from its next start on; a process now, until it ends. What they start from then on inherits it.
+    """
+    _fix([(_score_of(target), str(adj))], options)
 
 
 @fix.command("app")
@@ -164,12 +183,12 @@ def fix_app(name: str, **options: object) -> None:
 
 
 @fix.command("oom-policy")
-@click.argument("unit", callback=_unit_name)
+@click.argument("unit")
 @click.argument("policy", type=click.Choice(("continue", "stop", "kill")))
 @_how_to_fix
 def fix_oom_policy(unit: str, policy: str, **options: object) -> None:
     """What becomes of a unit when one of it is killed: nothing, it is stopped, or all of it is killed with it."""
-    _fix([(f"unit:{unit}/OOMPolicy", policy)], options)
+    _fix([(f"unit:{_named_unit(unit)}/OOMPolicy", policy)], options)
 
 
 @click.command()

@@ -43,6 +43,11 @@ def told(guest: Guest, command: str, status: int = 0) -> str:
     return ended.output
 
 
+def flat(said: str) -> str:
+    """Without the ends of its lines."""
+    return " ".join(said.split())
+
+
 def value(guest: Guest, name: str) -> str:
     return guest.run(f"sysctl -n {name}").output.strip()
 
@@ -125,6 +130,58 @@ def test_a_limit_holds_for_who_runs_and_keeps_the_kill_in_the_unit(limited: bool
         assert guest.run("systemctl show -P Result leaky").output == "oom-kill\n"
         told(guest, "undo")
         assert guest.run("systemctl show -P MemoryMax leaky").output == "infinity\n"
+
+
+@pytest.mark.parametrize("protected", [False, True], ids=["without", "protected"])
+def test_a_process_that_is_protected_lives_where_it_died(protected: bool, guest: Guest) -> None:
+    for name, mib in (("big", 200), ("small", 120)):
+        assert guest.run(_holding(f"hog --mib {mib} --name {name} --hold -1"), timeout_s=200).status == 0
+    score = "cat /proc/$(pgrep -x big)/oom_score_adj"
+    if protected:
+        told(guest, "fix protect $(pgrep -x big) --yes")
+        assert guest.run(score).output == "-500\n"
+        assert "nothing to change" in told(guest, "fix protect $(pgrep -x big) --yes")
+    assert guest.run(_holding("hog --mib 180 --name late --adj -500 --hold -1"), timeout_s=200).status == 0
+    killed = guest.run("dmesg | grep -c 'Out of memory: Killed'").output
+    assert killed != "0\n"
+    assert (guest.run("pgrep -x big").status == 0) is protected
+    if protected:
+        told(guest, "undo")
+        assert guest.run(score).output == "0\n"
+        told(guest, "fix protect $(pgrep -x big) --adj 300 --yes")
+        assert guest.run("pkill -9 -x big; sleep 1; true").status == 0
+        assert "/oom_score_adj is no more" in told(guest, "undo")
+
+
+_LOAD = "echo $$ > /sys/fs/cgroup/lab/cgroup.procs; exec hog --mib 96 --name load"
+
+
+def test_a_cgroup_may_hold_more_after_fix_and_as_before_after_undo(guest: Guest) -> None:
+    held = "cat /sys/fs/cgroup/lab/memory.max /sys/fs/cgroup/lab/memory.swap.max"
+    lab = "mkdir /sys/fs/cgroup/lab && echo 64M > /sys/fs/cgroup/lab/memory.max && " + held
+    before = guest.run(f"echo +memory > /sys/fs/cgroup/cgroup.subtree_control; {lab}").output
+    assert before == f"{64 << 20}\nmax\n"
+    assert guest.run(f"(sh -c '{_LOAD}')", timeout_s=200).status == 137
+    assert "/lab memory.max  64 MiB → 128 MiB" in told(guest, "fix limit /lab --max 128M --swap-max 0 --yes")
+    assert guest.run(held).output == f"{128 << 20}\n0\n"
+    assert "nothing to change" in told(guest, "fix limit /lab --max 128M --swap-max 0 --yes")
+    assert guest.run(f"(sh -c '{_LOAD}')", timeout_s=200).status == 0
+    assert "Undone: change 1" in told(guest, "undo")
+    assert guest.run(held).output == before
+    assert guest.run(f"(sh -c '{_LOAD}')", timeout_s=200).status == 137
+
+    stays = _LOAD.replace("--mib 96", "--mib 40 --hold -1")
+    assert guest.run(_holding(f"sh -c '{stays}'"), timeout_s=200).status == 0
+    assert "ends in a kill at once" in flat(told(guest, "fix limit /lab --max 16M --yes", status=4))
+    assert "neither killed nor done" in flat(told(guest, "fix limit /lab --high 16M --yes", status=4))
+    said = told(guest, "fix limit /system.slice/systemd-journald.service --max 1G", status=4)
+    assert "reprieve fix limit systemd-journald.service" in flat(said)
+    assert guest.run("cat /sys/fs/cgroup/lab/memory.high; pgrep -x load > /dev/null").output == "max\n"
+    told(guest, "fix limit /lab --max 96M --yes")
+    assert guest.run("pkill -9 -x load; sleep 1; rmdir /sys/fs/cgroup/lab").status == 0
+    assert guest.run(lab).status == 0
+    assert "/lab/memory.max is no more" in told(guest, "undo")
+    assert guest.run(held).output == before
 
 
 def test_what_systemd_sets_at_boot_is_what_was_written(guest: Guest) -> None:

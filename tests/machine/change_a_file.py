@@ -1,4 +1,7 @@
-"""One change and its end, as a process of its own: what a test kills at each call. Arguments: root, ledger, value."""
+"""One change and its end, as a process of its own: what a test kills at each call.
+
+Arguments: root, ledger, PLACE=VALUE…
+"""
 
 import sys
 
@@ -7,13 +10,12 @@ from reprieve.fix.transaction import apply
 from reprieve.machine.ledger import LedgerFile
 from reprieve.machine.places import MachinePlaces
 from reprieve.model.change import Step
-from reprieve.model.finding import Place
+from reprieve.model.finding import parse_place
 
-root, path, want = sys.argv[1:]
+root, path, *wanted = sys.argv[1:]
 places = MachinePlaces(root)
 steps = []
-for kind in ("sysctl", "sysctl.d"):
-    place = Place(kind=kind, key="vm.swappiness")
+for place, want in ((parse_place(told), value) for told, _, value in (one.rpartition("=") for one in wanted)):
     steps.append(Step(place=place, before=places.get(place), want=want))
 with LedgerFile(path) as ledger:
     apply(steps, places, Journal(ledger, boot_id="boot-1", wall_s=1.0, user="root"))

@@ -88,6 +88,24 @@ def test_a_group_inside_a_unit_or_a_container_has_a_limit_of_its_own(path: str) 
     assert set_limit(above, 96 * MIB) == set_limit(workload(above.path), 96 * MIB)
 
 
+def test_the_limit_of_a_group_that_nobody_looks_after_is_a_setting_in_the_order_of_its_commands() -> None:
+    group = workload("/a b")
+    (new,), *_ = set_limit(group, 96 * MIB)
+    assert (str(new.place), new.want) == ("cgroup:/a b/memory.max", str(96 * MIB))
+    (swap,) = allow_swap(group, old_cgroups=False)
+    assert [(str(one.place), one.want) for one in swap.settings] == [("cgroup:/a b/memory.swap.max", "max")]
+    for lower in (False, True):
+        settings, commands, _ = set_limit(group, 96 * MIB, swap=0, old_cgroups=True, lower=lower)
+        assert [f"/sys/fs/cgroup/memory/a b/{one.place.key}" for one in settings] == [one[-1] for one in commands]
+        assert settings[0].place.key == ("memory.limit_in_bytes" if lower else "memory.memsw.limit_in_bytes")
+    assert set_limit(group, 96 * MIB, gone=True)[0] == ()
+    for path in ("/system.slice/nginx.service/worker", f"/docker/{ID}", "/lxc.monitor.web"):
+        told = set_limit(workload(path), 96 * MIB)[0] + tuple(
+            one for remedy in allow_swap(workload(path), old_cgroups=False) for one in remedy.settings
+        )
+        assert not [one for one in told if one.place.kind == "cgroup"]
+
+
 def test_the_group_that_crun_makes_in_a_container_is_the_container() -> None:
     path = f"/machine.slice/libpod-{ID}.scope"
     assert set_limit(workload(f"{path}/container"), 96 * MIB) == set_limit(workload(path), 96 * MIB)

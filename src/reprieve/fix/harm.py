@@ -4,11 +4,13 @@ from collections.abc import Iterable
 from math import ceil
 from typing import NamedTuple
 
+from reprieve.model.cgroup import Cgroup
 from reprieve.model.finding import Change, Place
 from reprieve.model.machine import Machine
 from reprieve.units import MIB, parse_size, size
 
 _ROOM = 1.25  # of what has been promised: a limit without room refuses the next program
+_ADJUSTS = ("OOMScoreAdjust", "oom_score_adj")
 _RATIO = 50  # vm.overcommit_ratio where nothing is said
 
 
@@ -27,42 +29,62 @@ def objections(changes: Iterable[Change], machine: Machine) -> dict[Place, Objec
     if wanted.get(strict) == "2" and (objection := _strict(wanted, machine)):
         found[strict] = objection
     for place, want in wanted.items():
-        if place.kind == "unit" and (objection := _unit(place, want, machine)):
+        objection = _exempt(want) if place.key in _ADJUSTS else _limit(place, want, machine)
+        if objection is not None:
             found[place] = objection
         if place.kind == "redis" and (objection := _redis(place, want, machine)):
             found[place] = objection
     return found
 
 
-def _unit(place: Place, want: str | None, machine: Machine) -> Objection | None:
-    """A limit below what is held now kills at once, or stands still; an exemption makes others die for it."""
-    if place.key == "OOMScoreAdjust" and want == "-1000":
+def _exempt(want: str | None) -> Objection | None:
+    """An exemption makes others die for it."""
+    if want == "-1000":
         return Objection(
             "at -1000 the kernel never chooses it, however it grows: others die first, and what it starts inherits it",
             "-900 protects it as long as it holds less than nine tenths of the memory",
         )
-    limit = None if want is None else parse_size(want)
-    if limit is None or place.key not in ("MemoryMax", "MemoryHigh"):
+    return None
+
+
+def _limit(place: Place, want: str | None, machine: Machine) -> Objection | None:
+    """A limit below what is held now kills at once, or stands still."""
+    limit, group = None if want is None else parse_size(want), _group(place, machine)
+    if limit is None or group is None or place.key not in (*_MAX, *_HIGH):
         return None
-    unit = next((one for one in machine.units if one.name == place.of), None)
-    group = next((one for one in machine.cgroups if unit is not None and one.path == unit.cgroup), None)
-    if group is None or group.current_bytes is None:
+    used = group.memsw_current_bytes if place.key == _MEMSW else group.current_bytes
+    if used is None:
         return None
-    stat = dict(group.stat)
-    cache = stat.get("inactive_file", 0) + stat.get("active_file", 0)
-    held = group.current_bytes - cache
-    if place.key == "MemoryMax" and limit < held:
+    stat, total = dict(group.stat), "total_" if group.version == 1 else ""
+    held = used - stat.get(f"{total}inactive_file", 0) - stat.get(f"{total}active_file", 0)
+    if limit >= held:
+        return None
+    if place.key in _MAX:
+        ends = "ends in a kill at once" if group.version == 2 else "stays, and the kernel refuses the limit"
         return Objection(
-            f"it holds {size(held)} beside its cache: what swap cannot take of that ends in a kill at once",
+            f"it holds {size(held)} beside its cache: what swap cannot take of that {ends}",
             f"more than it holds: {-(-held // MIB)}M",
         )
-    if place.key == "MemoryHigh" and limit < held and not dict(machine.meminfo).get("SwapFree"):
+    if not dict(machine.meminfo).get("SwapFree"):
         return Objection(
             f"it holds {size(held)} that cannot be taken back without swap: it would stand "
             "still, neither killed nor done",
-            "MemoryMax, at which it is killed, or swap first: reprieve fix swap",
+            f"{_HIGH[place.key]}, at which it is killed, or swap first: reprieve fix swap",
         )
     return None
+
+
+_MEMSW = "memory.memsw.limit_in_bytes"
+_MAX = ("MemoryMax", "memory.max", "memory.limit_in_bytes", _MEMSW)
+_HIGH = {"MemoryHigh": "MemoryMax", "memory.high": "memory.max"}  # and what kills instead
+
+
+def _group(place: Place, machine: Machine) -> Cgroup | None:
+    """The group that a limit is for."""
+    path = place.of if place.kind == "cgroup" else None
+    if place.kind == "unit":
+        path = next((unit.cgroup for unit in machine.units if unit.name == place.of), None)
+    return next((group for group in machine.cgroups if group.path == path), None)
 
 
 def _redis(place: Place, want: str | None, machine: Machine) -> Objection | None:

@@ -30,6 +30,10 @@ class Span(NamedTuple):
 _BOTH = Span()
 _NOW = ("sysctl", "swap", "redis")  # what holds until the next boot, or start
 _AT_BOOT = ("fstab", "redis.conf")  # what holds from then on
+_MORTAL = {  # what ends before that, and who lasts
+    "process": "reprieve fix protect UNIT holds for whoever runs in it",
+    "cgroup": "tell who makes it",
+}
 
 
 def wanted_by(findings: Iterable[Finding], kinds: Container[str]) -> tuple[list[Wanted], list[Finding]]:
@@ -86,11 +90,18 @@ def _together(
         if (objection := harmful.get(change.place)) is not None:
             hint = f"{objection.instead}; --force {change.place.key} does it all the same"
             return [], [_refusal(change.place, change.want, one, Failure(objection.reason, hint=hint))]
-        for place in _spread(change.place, span):
+        if (lasting := _MORTAL.get(change.place.kind)) is not None and not span.now:
+            ended = Failure(f"a {change.place.kind} does not outlive the boot", hint=lasting)
+            return [], [_refusal(change.place, change.want, one, ended)]
+        try:
+            meant = places.identify(change.place)
+        except Failure as failure:
+            return [], [_refusal(change.place, change.want, one, failure)]
+        for place in _spread(meant, span):
             step = _step(place, change.want, one, places, elsewhere)
             if isinstance(step, Refusal):
                 refused.append(step)
-                if place == change.place:
+                if place == meant:
                     return [], refused
             elif step is not None:
                 steps.append(step)

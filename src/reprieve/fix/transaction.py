@@ -18,6 +18,9 @@ _TWO_HALVES = ("unit",)  # kinds whose file may be back while the one who reads 
 class Places(Protocol):
     """The one way to change a machine: a function without it cannot."""
 
+    def identify(self, place: Place) -> Place:
+        """The same place, told by what no later process or cgroup can have. Raises Failure: it is no more."""
+
     def get(self, place: Place) -> str | None:
         """The present value in canonical form; None: absent. Raises Failure: it cannot be read."""
 

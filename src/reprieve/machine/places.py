@@ -1,10 +1,12 @@
 """What can be changed on a machine: a kind of place, a class that reads and writes it. A new kind is a line here."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from reprieve.machine.dropin import UnitSetting
+from reprieve.machine.grouplimit import GroupLimit
 from reprieve.machine.host import Host
 from reprieve.machine.redisplaces import RedisLine, RedisSetting
+from reprieve.machine.score import ProcessScore
 from reprieve.machine.swapfile import FstabLine, SwapFile, Swapping
 from reprieve.machine.sysctl import Sysctl, SysctlFile
 from reprieve.model.finding import Failure, Place
@@ -22,6 +24,13 @@ class Kind(Protocol):
     def gone(self, place: Place) -> bool: ...
 
 
+@runtime_checkable
+class Mortal(Protocol):
+    """A kind whose places end and whose names are given again: it takes more than a pid, or a path, to tell them."""
+
+    def identify(self, place: Place) -> Place: ...
+
+
 class MachinePlaces:
     """The places of this machine, or of one whose root is mounted elsewhere."""
 
@@ -36,12 +45,19 @@ class MachinePlaces:
             "unit": UnitSetting(host),
             "redis": RedisSetting(host),
             "redis.conf": RedisLine(host),
+            "process": ProcessScore(host),
+            "cgroup": GroupLimit(host),
         }
 
     @property
     def kinds(self) -> frozenset[str]:
         """What there are places of."""
         return frozenset(self._kinds)
+
+    def identify(self, place: Place) -> Place:
+        """The place told by what is never given again. Raises Failure: it is no more."""
+        kind = self._of(place)
+        return kind.identify(place) if isinstance(kind, Mortal) else place
 
     def get(self, place: Place) -> str | None:
         """The present value. Raises Failure."""

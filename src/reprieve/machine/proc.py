@@ -77,7 +77,7 @@ def measure_unique(
             break
         try:
             text = _read(host, process.pid, "smaps_rollup", problems)
-            stat = _parse_stat(_read(host, process.pid, "stat", problems) or "")
+            stat = parse_stat(_read(host, process.pid, "stat", problems) or "")
         except ProcessLookupError:
             continue
         if text is None or stat is None or stat.start_ticks != process.start_ticks:
@@ -113,7 +113,7 @@ def glance(host: Host, pid: int, earlier: Glance | None) -> Glance | None:
         return None
     if earlier is not None and text == earlier.text:
         return earlier
-    stat = _parse_stat(text.decode(errors="backslashreplace"))
+    stat = parse_stat(text.decode(errors="backslashreplace"))
     if stat is None:
         return None
     return Glance(text, stat.start_ticks, stat.comm, stat.state in ("Z", "X"), stat.rss_pages)
@@ -122,7 +122,7 @@ def glance(host: Host, pid: int, earlier: Glance | None) -> Glance | None:
 # -- one process -------------------------------------------------------------------------------------------------------
 
 
-class _Stat(NamedTuple):
+class Stat(NamedTuple):
     """The fields of stat that we want."""
 
     comm: str
@@ -161,7 +161,7 @@ def _read_process(
     text = _read(host, pid, "stat", problems)
     if text is None:
         return None
-    stat = _parse_stat(text)
+    stat = parse_stat(text)
     if stat is None:
         note(problems, "stat", _ODD, pid)
         return None
@@ -211,7 +211,7 @@ def _read_process(
 _WANTED = itemgetter(1, 6, 17, 19, 21)  # of what follows the comm: ppid, flags, num_threads, starttime, rss
 
 
-def _parse_stat(text: str) -> _Stat | None:
+def parse_stat(text: str) -> Stat | None:
     """do_task_stat() in fs/proc/array.c. The comm may hold ") R 1" and newlines: what follows the last ")" is ours."""
     opened, closed = text.find(" ("), text.rfind(") ")
     fields = text[closed + 2 :].split(maxsplit=22)
@@ -222,7 +222,7 @@ def _parse_stat(text: str) -> _Stat | None:
         return None
     if rss >= 1 << 47:  # 2^63 bytes: no machine's, and no JSON reader's
         return None
-    return _Stat(
+    return Stat(
         comm=text[opened + 2 : closed],
         state=fields[0],
         ppid=ppid,

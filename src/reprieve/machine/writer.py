@@ -50,17 +50,22 @@ def remove_file(path: str) -> None:
 def write_setting(path: str, value: str) -> None:
     """Hand the kernel a value by one write(2). Raises Failure."""
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            os.write(descriptor, f"{value}\n".encode())
-        finally:
-            os.close(descriptor)
+        hand(path, value)
     except OSError as error:
         if error.errno == errno.EINVAL:
             raise Failure(
                 f"{shown(path)}: the kernel refuses {value!r}", hint="its documentation names the range"
             ) from error
         raise failure_of(path, error) from error
+
+
+def hand(path: str, value: str, *, folder: int | None = None) -> None:
+    """The one write(2), to a file by its path or by its name in a folder that is held open. Raises OSError."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        os.write(descriptor, f"{value}\n".encode())
+    finally:
+        os.close(descriptor)
 
 
 def may_write(path: str) -> Failure | None:

@@ -231,8 +231,10 @@ def set_limit(
     mib = limit_bytes // MIB
     if leads_upwards(group):
         return (), (), _UPWARDS
+    files = _limit_files(limit_bytes, swap, old_cgroups=old_cgroups, lower=lower)
+    commands = tuple(written(value, f"{_folder(file)}{group.path}/{file}") for file, value in files)
     if is_inside(group):
-        return (), _write_limit(group, limit_bytes, swap, old_cgroups=old_cgroups, lower=lower), _made_anew(gone)
+        return (), commands, _made_anew(gone)
     if group.pod_uid is not None:
         ask = f'{{range .items[?(@.metadata.uid=="{group.pod_uid}")]}}{{.metadata.namespace}} {{.metadata.name}}{{end}}'
         find = ("kubectl", "get", "pods", "--all-namespaces", "-o", f"jsonpath={ask}")
@@ -251,22 +253,35 @@ def set_limit(
     if group.unit is not None and group.manager in ("systemd", "snap"):
         return _set_unit_limit(group, group.unit, mib, gone=gone)
     if group.kind == "cgroup" and group.path.startswith("/"):
-        return (), _write_limit(group, limit_bytes, swap, old_cgroups=old_cgroups, lower=lower), _made_anew(gone)
+        settings = () if gone or group.manager else tuple(of_group(group, file, value) for file, value in files)
+        return settings, commands, _made_anew(gone)
     return (), (), ""
 
 
-def _write_limit(
-    group: Workload, limit_bytes: int, swap: int | Literal["max"] | None, *, old_cgroups: bool, lower: bool
-) -> _Commands:
-    """Into the files of the group. Version 1 refuses a limit for memory above the one for memory and swap."""
+def of_group(group: Workload, file: str, value: int | str) -> Change:
+    """A limit of a group that nobody looks after."""
+    return Change(place=Place(kind="cgroup", of=group.path, key=file), want=str(value))
+
+
+def _limit_files(
+    limit_bytes: int, swap: int | Literal["max"] | None, *, old_cgroups: bool, lower: bool
+) -> tuple[tuple[str, int], ...]:
+    """What is written where. Version 1 refuses a limit for memory above the one for memory and swap."""
     if not old_cgroups:
-        return (written(limit_bytes, f"/sys/fs/cgroup{group.path}/memory.max"),)
-    folder = f"/sys/fs/cgroup/memory{group.path}"
-    memory = written(limit_bytes, f"{folder}/memory.limit_in_bytes")
+        return (("memory.max", limit_bytes),)
+    memory = (_MEMORY_1, limit_bytes)
     if not isinstance(swap, int):
         return (memory,)
-    both = written(limit_bytes + swap, f"{folder}/memory.memsw.limit_in_bytes")
+    both = (_MEMSW_1, limit_bytes + swap)
     return (memory, both) if lower else (both, memory)
+
+
+_MEMORY_1, _MEMSW_1 = "memory.limit_in_bytes", "memory.memsw.limit_in_bytes"
+
+
+def _folder(file: str) -> str:
+    """Where the tree of groups is that has such files: version 1 has one for each controller."""
+    return "/sys/fs/cgroup/memory" if file in (_MEMORY_1, _MEMSW_1) else "/sys/fs/cgroup"
 
 
 def _set_both(group: Workload, memory_bytes: int | None, both_bytes: int, *, gone: bool) -> tuple[_Commands, str]:
@@ -282,7 +297,7 @@ def _set_both(group: Workload, memory_bytes: int | None, both_bytes: int, *, gon
     elif (inside or group.container_id is None) and group.kind != "root" and group.path.startswith("/"):
         if leads_upwards(group):
             return (), _UPWARDS
-        file = f"/sys/fs/cgroup/memory{group.path}/memory.memsw.limit_in_bytes"
+        file = f"{_folder(_MEMSW_1)}{group.path}/{_MEMSW_1}"
         return (written(both_bytes, file),), _made_anew(gone)
     return (), ""
 

@@ -8,7 +8,7 @@ from reprieve.model.snapshot import Snapshot
 from reprieve.rules.account import ANON, SHMEM, holders, of_cgroup, of_machine, part, ram_bytes, total_bytes
 from reprieve.rules.amounts import Amount, swap_size
 from reprieve.rules.evidence import lines, memory_lines
-from reprieve.rules.limits import is_inside, is_no_more, leads_upwards, set_property, swap_limit
+from reprieve.rules.limits import is_inside, is_no_more, leads_upwards, of_group, set_property, swap_limit
 from reprieve.units import MIB, percent, size
 
 KUBELET = "kubelet"
@@ -175,7 +175,8 @@ def allow_swap(group: Workload, *, old_cgroups: bool) -> tuple[Remedy, ...]:
         return ()
     if inside or group.kind == "cgroup":
         write = ("sh", "-c", 'echo max > "$1"', "sh", f"/sys/fs/cgroup{group.path}/memory.swap.max")
-        return (Remedy(title=title, cost=cost, commands=(write,)),)
+        own = () if inside or group.manager else (of_group(group, "memory.swap.max", "max"),)
+        return (Remedy(title=title, cost=cost, settings=own, commands=(write,)),)
     if by_systemd and group.unit is not None:
         setting = Change(place=Place(kind="unit", of=group.unit, key="MemorySwapMax"), want="infinity")
         command = set_property(group.unit, "MemorySwapMax=infinity")

@@ -9,7 +9,14 @@ from reprieve.show.text import Page
 from reprieve.units import MIB, size
 
 _FILE = "/etc/sysctl.d/60-reprieve.conf"
-_WHEN = {"sysctl": "now", "sysctl.d": f"at each boot ({_FILE})", "redis": "now", "redis.conf": "at its next start"}
+_WHEN = {
+    "sysctl": "now",
+    "sysctl.d": f"at each boot ({_FILE})",
+    "redis": "now",
+    "redis.conf": "at its next start",
+    "process": "until it ends",
+    "cgroup": "until it is removed",
+}
 
 
 def planned(page: Page, plan: Plan) -> Iterator[str]:
@@ -57,7 +64,9 @@ def _value(place: Place, value: str | None) -> str:
         return "not set"
     if place.key == "maxmemory" and value == "0":
         return "no bound"
-    sizes = place.kind == "swapfile" or place.key.startswith("Memory") or place.key == "maxmemory"
+    if place.key == "memory.oom.group":  # a yes or no
+        return value
+    sizes = place.kind == "swapfile" or place.key.lower().startswith(("memory", "maxmemory"))
     return size(int(value)) if sizes and value.isdecimal() else value
 
 
@@ -71,7 +80,16 @@ def where(place: Place) -> str:
         return f"redis-server {at} {place.key}"
     if place.kind == "redis.conf":
         return f"{place.of}: {place.key}"
+    if place.kind == "cgroup":
+        return f"{_path(place)} {place.key}"
+    if place.kind == "process":
+        return f"process {place.of.partition('@')[0]} {place.key}"
     return place.key or {"swapfile": "file ", "swap": "swapping to ", "fstab": "/etc/fstab: "}[place.kind] + place.of
+
+
+def _path(group: Place) -> str:
+    """Of a cgroup, without what says which one of that path."""
+    return f"/{group.of.partition('/')[2]}"
 
 
 def history(page: Page, told: Iterable[tuple[Transaction, str, str]]) -> Iterator[str]:
@@ -120,6 +138,13 @@ def _commands(place: Place, want: str | None) -> list[tuple[str, ...]]:
         return [("redis-cli", *where, "CONFIG", "SET", place.key, want or "")]
     if place.kind == "redis.conf":
         return _line(place, want)
+    if place.kind == "cgroup":
+        old = place.key.endswith("in_bytes")  # version 1, which has a tree for each controller
+        file = f"/sys/fs/cgroup{'/memory' if old else ''}{_path(place)}/{place.key}"
+        return [("sh", "-c", 'echo "$1" > "$0"', file, "-1" if old and want == "max" else str(want))]
+    if place.kind == "process":
+        pid, _, start = place.of.partition("@")
+        return [("sh", "-c", _SCORE, "sh", pid, start, str(want))]
     if place.kind == "sysctl":
         return [("sysctl", "-w", f"{place.key}={want}")]
     without = ("sed", "-i", f"/^{place.key.replace('.', '[.]')} *=/d", _FILE)
@@ -132,6 +157,13 @@ def _line(place: Place, want: str | None) -> list[tuple[str, ...]]:
     edit = f"s/^\\([[:space:]]*{place.key}[[:space:]]*\\).*/\\1{want}/"
     script = 'grep -q "^[[:space:]]*$1[[:space:]]" "$3" && sed -i "$4" "$3" || printf "%s %s\\n" "$1" "$2" >> "$3"'
     return [("sh", "-c", script, "sh", place.key, want, place.of, edit)]
+
+
+# Field 22 of its stat is when it started: a pid may be another's by now.
+_SCORE = (
+    '[ "$(sed "s/.*) //" "/proc/$1/stat" | cut -d" " -f20)" = "$2" ] || { echo "process $1 has ended" >&2; exit 1; }; '
+    'echo "$3" > "/proc/$1/oom_score_adj"'
+)
 
 
 def _append(line: str, file: str) -> tuple[str, ...]:
@@ -154,7 +186,7 @@ def _unit(place: Place, want: str | None) -> list[tuple[str, ...]]:
 
 
 _SWAP = ("swapfile", "swap", "fstab")
-_BY_COMMAND = (*_SWAP, "unit", "redis", "redis.conf")  # for which a play has no module of its own
+_BY_COMMAND = (*_SWAP, "unit", "redis", "redis.conf", "process", "cgroup")  # for which a play has no module of its own
 
 
 def _swap(place: Place, want: str | None) -> list[tuple[str, ...]]:

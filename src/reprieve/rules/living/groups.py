@@ -10,7 +10,7 @@ from reprieve.model.pressure import Pressure
 from reprieve.model.snapshot import Snapshot
 from reprieve.oom.groups import ancestors, file_cache_bytes, owner, swap_allowed, swap_room
 from reprieve.rules.amounts import limit_by_peak, limit_of_parent, raised_limit
-from reprieve.rules.limits import is_inside, is_of_kubelet, leads_upwards, set_limit, set_property, written
+from reprieve.rules.limits import is_inside, is_of_kubelet, leads_upwards, of_group, set_limit, set_property, written
 from reprieve.rules.living.facts import figure, group_lines, meminfo_lines, memory_and_swap_bytes
 from reprieve.units import MIB, size
 
@@ -204,6 +204,8 @@ def _raise_high(whose: Workload, count_bytes: int, formula: str) -> Remedy:
         commands = (set_property(whose.unit, f"MemoryHigh={want}"),)
     elif whose.path.startswith("/") and not leads_upwards(whose):
         commands = (written(count_bytes, f"/sys/fs/cgroup{whose.path}/memory.high"),)
+        if whose.kind == "cgroup":
+            settings = (of_group(whose, "memory.high", count_bytes),)
     return Remedy(
         title=f"Raise its memory.high to {size(count_bytes)}, if it needs more",
         cost="a leak only takes longer to get there",

@@ -1,0 +1,49 @@
+"""Steps as lines and as scripts: a script does what the step does, to who was meant or to nobody."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from reprieve.machine.places import MachinePlaces
+from reprieve.model.change import Step
+from reprieve.model.finding import Place
+from reprieve.show import changes
+
+
+def in_a_shell(step: Step) -> subprocess.CompletedProcess[str]:
+    script = "\n".join(changes.shell([step]))
+    return subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False)
+
+
+def test_the_score_of_a_process_is_written_to_that_process_alone() -> None:
+    with subprocess.Popen(["sleep", "600"]) as process:
+        try:
+            score = Path(f"/proc/{process.pid}/oom_score_adj")
+            before = int(score.read_text())
+            place = MachinePlaces().identify(Place(kind="process", of=str(process.pid), key="oom_score_adj"))
+            step = Step(place=place, before=str(before), want=str(before + 5))
+            assert changes.difference(place, step.before, step.want) == (
+                f"process {process.pid} oom_score_adj  {before} → {before + 5}, until it ends"
+            )
+            earlier = Place(kind="process", of=f"{process.pid}@1", key=place.key)
+            refused = in_a_shell(Step(place=earlier, before="0", want="999"))
+            assert (refused.returncode, refused.stderr) == (1, f"process {process.pid} has ended\n")
+            assert int(score.read_text()) == before
+            assert in_a_shell(step).returncode == 0
+            assert int(score.read_text()) == before + 5
+        finally:
+            process.kill()
+
+
+def test_a_limit_of_a_cgroup_is_a_size_and_its_path_one_word() -> None:
+    place = Place(kind="cgroup", of="4711:/a b:1/'$(x)'\u202e", key="memory.limit_in_bytes")
+    said = changes.difference(place, "max", "33554432")
+    assert said == "/a b:1/'$(x)'\\u202e memory.limit_in_bytes  max → 32 MiB, until it is removed"
+    (line,) = list(changes.shell([Step(place=place, before="33554432", want="max")]))[2:]
+    words = subprocess.run(["sh", "-c", f"set -- {line}; printf '%s\\n' \"$@\""], capture_output=True, check=True)
+    *_, file, value = words.stdout.decode().splitlines()
+    assert value == "-1"
+    assert file.startswith("/sys/fs/cgroup/memory/a b:1/'$(x)'")
+    together = Place(kind="cgroup", of="4711:/a", key="memory.oom.group")
+    assert changes.difference(together, "0", "1") == "/a memory.oom.group  0 → 1, until it is removed"
