@@ -108,7 +108,7 @@ class Engine(NamedTuple):
         from difflib import get_close_matches
 
         names = self._names()
-        near = get_close_matches(name, names, _NAMES, 0.4) or names
+        near = get_close_matches(name, names, _NAMES) or names
         more = ", …" if len(near) > _NAMES else ""
         there = f"there is {', '.join(near[:_NAMES])}{more}" if near else "there is none at all"
         raise Failure(f"{self.title} knows no container {name}", hint=there)

@@ -11,6 +11,7 @@ from reprieve.machine.unitfiles import KINDS, UnitFiles
 from reprieve.model.cgroup import Limit
 from reprieve.model.finding import Failure, Gap
 from reprieve.model.unit import Unit
+from reprieve.units import utc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -126,6 +127,36 @@ def ask_unit(host: Host, name: str) -> Unit | None:
         return (
             _unit(str(told.get("Id", name)), told, UnitFiles(host), []) if told.get("LoadState") == "loaded" else None
         )
+
+
+def show_unit(name: str) -> str:
+    """What `systemctl show` prints of how a unit is and how it ended. Raises Failure: there is no such unit."""
+    from jeepney.wrappers import DBusAddress, new_method_call
+
+    with _talking() as bus:
+        (answer,) = bus.ask([new_method_call(_manager(), "LoadUnit", "s", (name,))])
+        if answer.error is not None:
+            raise ValueError(answer.error)
+        properties = DBusAddress(str(answer.body()[0]), _SYSTEMD, "org.freedesktop.DBus.Properties")
+        (answer,) = bus.ask([new_method_call(properties, "GetAll", "s", ("",))])
+        if answer.error is not None:
+            raise ValueError(answer.error)
+        told = answer.properties(frozenset(key.encode() for key in ("LoadState", *_SHOWN, *_SHOWN_MOMENTS)))
+    if told.get("LoadState") != "loaded":
+        raise Failure(f"systemd knows no {name}", hint="systemctl list-units names them")
+    limits = ("MemoryMax", "MemoryLimit")
+    lines = [
+        f"{key}={'infinity' if key in limits and told[key] == _NO_LIMIT else told[key]}"
+        for key in _SHOWN
+        if key in told
+    ]
+    moments = [(key, told.get(key)) for key in _SHOWN_MOMENTS]
+    lines += [f"{key}={utc(since / 1e6)}" for key, since in moments if isinstance(since, int) and since]
+    return "\n".join(lines) + "\n"
+
+
+_SHOWN = ("Id", "ActiveState", "Result", "ExecMainCode", "ExecMainStatus", "MemoryMax", "MemoryLimit", "NRestarts")
+_SHOWN_MOMENTS = ("ExecMainStartTimestamp", "ExecMainExitTimestamp")
 
 
 def reload_units() -> None:
