@@ -84,7 +84,10 @@ def fix(context: click.Context, /, **options: object) -> None:
 @click.argument("weight", type=click.IntRange(0, 200))
 @_how_to_fix
 def fix_swappiness(weight: int, **options: object) -> None:
-    """How dear swapping is against reading files again: 0 to 200, above 100 for zram. 1 is as little as possible."""
+    """How dear swapping is against reading files again.
+
+    0 to 200, above 100 for zram; 1 is as little as possible.
+    """
     _fix([("sysctl:/vm.swappiness", str(weight))], options)
 
 
@@ -96,7 +99,10 @@ _MODES = {"guess": "0", "always": "1", "strict": "2"}
 @click.option("--ratio", type=click.IntRange(0, 10000), metavar="PERCENT", help="Of RAM that may be promised.")
 @_how_to_fix
 def fix_overcommit(mode: str, ratio: int | None, **options: object) -> None:
-    """What the kernel promises: what could be had (guess), anything (always), or CommitLimit and no more (strict)."""
+    """How much memory the kernel promises.
+
+    What could be had (guess), anything (always), or CommitLimit and no more (strict).
+    """
     first = [] if ratio is None else [("sysctl:/vm.overcommit_ratio", str(ratio))]
     _fix([*first, ("sysctl:/vm.overcommit_memory", _MODES[mode])], options)
 
@@ -105,7 +111,10 @@ def fix_overcommit(mode: str, ratio: int | None, **options: object) -> None:
 @click.argument("mode", type=click.IntRange(0, 2))
 @_how_to_fix
 def fix_panic_on_oom(mode: int, **options: object) -> None:
-    """Whether the machine stops when memory runs out: never (0), when all of it has (1), at any limit too (2)."""
+    """Whether the machine stops when memory runs out.
+
+    Never (0), when all of it has run out (1), at any cgroup's limit too (2).
+    """
     _fix([("sysctl:/vm.panic_on_oom", str(mode))], options)
 
 
@@ -178,7 +187,7 @@ def _score_of(target: str) -> str:
 @click.option("--adj", type=click.IntRange(-1000, 1000), default=-500, show_default=True, help="Its oom_score_adj.")
 @_how_to_fix
 def fix_protect(target: str, adj: int, **options: object) -> None:
-    """Have the kernel choose a unit or a process later than others.
+    """Have the kernel choose a unit or a process later.
 
     A unit from its next start on; a process now, until it ends. What they start from then on inherits it.
     """
@@ -189,7 +198,10 @@ def fix_protect(target: str, adj: int, **options: object) -> None:
 @click.argument("name", type=click.Choice(("redis",)))
 @_how_to_fix
 def fix_app(name: str, **options: object) -> None:
-    """What the findings about such servers ask for, in them and their files."""
+    """What findings about such servers ask for.
+
+    In them as they run, and in their files.
+    """
     from reprieve.rules.living import LIVING, code_of
 
     only = tuple(code for code in map(code_of, LIVING) if code.startswith(f"{name}-"))
@@ -201,7 +213,10 @@ def fix_app(name: str, **options: object) -> None:
 @click.argument("policy", type=click.Choice(("continue", "stop", "kill")))
 @_how_to_fix
 def fix_oom_policy(unit: str, policy: str, **options: object) -> None:
-    """What becomes of a unit when one of it is killed: nothing, it is stopped, or all of it is killed with it."""
+    """What becomes of a unit when one of it is killed.
+
+    Nothing (continue), the rest is stopped (stop), or all of it is killed at once (kill).
+    """
     _fix([(f"unit:{_named_unit(unit)}/OOMPolicy", policy)], options)
 
 
