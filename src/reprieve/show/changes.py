@@ -113,7 +113,7 @@ def where(place: Place, called: str | None = None) -> str:
 
 def cgroup_path(group: Place) -> str:
     """Of a cgroup, without what says which one of that path."""
-    return group.of[group.of.index("/") :]
+    return f"/{group.of.partition('/')[2]}"
 
 
 def engine(place: Place) -> tuple[str, str, str]:
