@@ -216,7 +216,7 @@ def _owned(whose: Workload) -> Failure | None:
     if whose.manager == "kubernetes" or whose.pod_uid is not None:
         hint = "give the pod other limits: kubectl set resources"
     elif whose.container_id is not None and whose.manager in ("docker", "podman"):
-        hint = f"{whose.manager} update --memory … {whose.container_id[:12]}"
+        hint = f"reprieve fix limit {whose.manager}:{whose.container_id[:12]} …"
     elif whose.unit is not None and whose.container_id is None:
         hint = f"reprieve fix limit {whose.unit} …"
     else:
