@@ -251,7 +251,8 @@ def test_without_the_right_nothing_is_changed_and_who_has_it_is_told(guest: Gues
 
 
 def test_of_two_at_once_one_is_refused(guest: Guest) -> None:
-    hold = "exec 9>>/var/lib/reprieve/changes.jsonl; flock 9; sleep 20"
-    assert guest.run(f"mkdir -p /var/lib/reprieve; sh -c '{hold}' > /dev/null 2>&1 & sleep 1").status == 0
+    hold = "exec 9>>/var/lib/reprieve/changes.jsonl; flock 9; touch /run/held; sleep 600"
+    begun = f"mkdir -p /var/lib/reprieve; sh -c '{hold}' > /dev/null 2>&1 & until [ -e /run/held ]; do sleep 0.1; done"
+    assert guest.run(begun).status == 0
     assert "another reprieve is changing this machine" in told(guest, "fix swappiness 11 --yes", status=1)
     assert value(guest, "vm.swappiness") != "11"
