@@ -5,12 +5,13 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import signal
 import socket
 import subprocess
 import tarfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -114,15 +115,33 @@ def _podman(folder: Path, image: Path) -> Iterator[Engine]:
     address = f"unix://{folder}/s"
     podman = [program("podman"), "--root", f"{folder}/data", "--runroot", f"{folder}/run"]
     podman += ["--cgroup-manager", "cgroupfs", "--storage-driver", "vfs", "--events-backend", "file"]
-    subprocess.run([*podman, "import", image, _IMAGE], capture_output=True, check=True)
-    with _listening([*podman, "system", "service", "--time=0", address], address, folder / "log"):
-        yield Engine("podman", address)
+    taken = subprocess.run([*podman, "import", image, _IMAGE], capture_output=True, text=True)
+    assert taken.returncode == 0, taken.stderr
+    try:
+        with _listening([*podman, "system", "service", "--time=0", address], address, folder / "log"):
+            yield Engine("podman", address)
+    finally:
+        _end_monitors(folder)
+
+
+def _end_monitors(folder: Path) -> None:
+    """Those of commands in containers wait for minutes to be asked how it ended."""
+    for cmdline in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = cmdline.read_bytes().split(b"\0")
+        except OSError:  # it has ended
+            continue
+        if words[0].endswith(b"/conmon") and any(word.startswith(os.fsencode(folder)) for word in words):
+            with suppress(ProcessLookupError):
+                os.kill(int(cmdline.parent.name), signal.SIGKILL)
 
 
 @contextmanager
 def _listening(argv: list[str], address: str, log: Path) -> Iterator[None]:
     with open(log, "wb") as file:
-        daemon = subprocess.Popen(argv, stdout=file, stderr=file, stdin=subprocess.DEVNULL)
+        daemon = subprocess.Popen(  # where it works Podman's monitors leave a file that says "oom"
+            argv, stdout=file, stderr=file, stdin=subprocess.DEVNULL, cwd=log.parent
+        )
     try:
         while daemon.poll() is None:
             try:
