@@ -47,7 +47,7 @@ _AS_NOBODY = """
 import contextlib, io, os, sys
 from reprieve import cli
 import reprieve.check, reprieve.demo, reprieve.machine.archive, reprieve.show.checked, reprieve.snapshot, subprocess
-import reprieve.show.live, reprieve.top
+import reprieve.show.live, reprieve.top, reprieve.apply, reprieve.fix_verbs
 log, *asked = sys.argv[1:]
 def run(*arguments):
     sys.argv[1:] = arguments

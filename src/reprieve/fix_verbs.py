@@ -39,7 +39,8 @@ def _how_to_fix(function: Callable[..., None]) -> Callable[..., None]:
     return function
 
 
-def _fix(settings: Sequence[tuple[str, str]] | None, options: dict[str, Any]) -> None:
+def _fix(settings: Sequence[tuple[str, str]] | None, options: dict[str, Any], **about: Any) -> None:
+    """`about`: what else is known of what is wanted, as what a container is called."""
     from reprieve.apply import Request, perform
     from reprieve.fix.plan import Span, Wanted
     from reprieve.model.finding import Change, parse_place
@@ -49,7 +50,7 @@ def _fix(settings: Sequence[tuple[str, str]] | None, options: dict[str, Any]) ->
         raise click.UsageError("--yes changes the machine, --dry-run and --as do not")
     wanted = None
     if settings is not None:
-        wanted = (Wanted(tuple(Change(place=parse_place(told), want=want) for told, want in settings)),)
+        wanted = (Wanted(tuple(Change(place=parse_place(told), want=want) for told, want in settings), **about),)
     span = Span(now=runtime or not persistent, later=persistent or not runtime)
     sys.exit(perform(Request(settings=wanted, span=span, **options)))
 
@@ -114,6 +115,14 @@ def fix_swap(size_bytes: int, file: str, **options: object) -> None:
     _fix([(f"swapfile:{file}", str(size_bytes)), (f"fstab:{file}", ""), (f"swap:{file}", "on")], options)
 
 
+_ENGINES = ("docker:", "podman:")
+
+
+def _target(_context: click.Context, _option: click.Parameter, name: str) -> str:
+    """A container as `docker:web`, else the whole name of a unit."""
+    return name if name.startswith(_ENGINES) else _unit_name(_context, _option, name)
+
+
 def _unit_name(_context: click.Context, _option: click.Parameter, name: str) -> str:
     return name if name.rpartition(".")[2] in _KINDS else f"{name}.service"
 
@@ -122,7 +131,7 @@ _KINDS = ("service", "slice", "scope", "socket", "mount", "swap")
 
 
 @fix.command("limit")
-@click.argument("unit", callback=_unit_name)
+@click.argument("target", callback=_target)
 @click.option(
     "--max", "most", callback=size_option, metavar="SIZE", help="MemoryMax: at which somebody in it is killed."
 )
@@ -131,13 +140,25 @@ _KINDS = ("service", "slice", "scope", "socket", "mount", "swap")
 )
 @click.option("--swap-max", callback=size_option, metavar="SIZE", help="MemorySwapMax: how much swap it may use.")
 @_how_to_fix
-def fix_limit(unit: str, most: int | None, high: int | None, swap_max: int | None, **options: object) -> None:
-    """Limit the memory of a unit of systemd, by a drop-in of ours that the manager takes over at once."""
+def fix_limit(target: str, most: int | None, high: int | None, swap_max: int | None, **options: object) -> None:
+    """Limit the memory of a unit of systemd or of a container: nginx, docker:web, podman:web.
+
+    A unit by a drop-in of ours, which its manager takes over at once; a container by its engine, which sets --max and
+    --swap-max together and keeps what is not said.
+    """
     told = (("MemoryMax", most), ("MemoryHigh", high), ("MemorySwapMax", swap_max))
-    settings = [(f"unit:{unit}/{key}", str(size)) for key, size in told if size is not None]
+    settings = [(f"unit:{target}/{key}", str(size)) for key, size in told if size is not None]
     if not settings:
         raise click.UsageError("--max, --high or --swap-max says to what it is to be limited")
-    _fix(settings, options)
+    if not target.startswith(_ENGINES):
+        return _fix(settings, options)
+    if high is not None:
+        raise click.UsageError("no engine gives a container a --high: --max and --swap-max are what it sets")
+    from reprieve.machine.container_limit import find_container
+
+    found = find_container(target)
+    want = ("" if most is None else str(most)) + ("" if swap_max is None else f"+{swap_max}")
+    return _fix([(str(found.place), want)], options, called=found.called, cost=found.cost)
 
 
 @fix.command("protect")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from reprieve.fix.plan import Span, Wanted, plan, wanted_by
+from reprieve.model.cgroup import Cgroup
 from reprieve.model.finding import Change, Failure, Finding, Place, Remedy
 from reprieve.model.machine import HugePool, Machine
 from reprieve.units import GIB, MIB
@@ -104,6 +107,32 @@ def test_a_limit_below_what_has_been_promised_is_refused_with_a_ratio_that_works
 def test_without_the_figures_it_is_not_done() -> None:
     assert strict(Machine()) == ["how much has been promised is not told: look at Committed_AS in /proc/meminfo; "
                                  "--force vm.overcommit_memory does it all the same"]  # fmt: skip
+
+
+ID = 64 * "a"
+LIMIT = Place(kind="container", of=f"docker/{ID}", key="memory")
+
+
+def holding(group: str, mib: int, cache_mib: int = 0, *, version: int = 2) -> Machine:
+    """A machine with a container's group, which holds so much, and that of its monitor, which holds more."""
+    name = "total_inactive_file" if version == 1 else "inactive_file"
+    own = Cgroup(path=group, version=version, current_bytes=mib * MIB, stat=((name, cache_mib * MIB),))
+    monitor = Cgroup(path=f"/machine.slice/libpod-conmon-{ID}.scope", version=version, current_bytes=GIB)
+    return Machine(cgroups=(monitor, own))
+
+
+@pytest.mark.parametrize("group", [f"/docker/{ID}", f"/system.slice/docker-{ID}.scope"])
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_limit_of_a_container_below_what_it_holds_beside_its_cache_is_refused(group: str, version: int) -> None:
+    places = DictionaryPlaces(World(values={LIMIT: f"{64 * MIB}+0"}))
+    told = plan([wants((LIMIT, "20M+0"))], places, holding(group, 30, version=version))
+    assert [refusal.reason for refusal in told.refused] == [
+        "it holds 30 MiB beside its cache: what swap cannot take of that ends in a kill at once"
+    ]
+    assert plan([wants((LIMIT, "20M+0"))], places, holding(group, 30), forced=("memory",)).steps != ()
+    assert plan([wants((LIMIT, "20M+0"))], places, holding(group, 30, 15, version=version)).steps != ()
+    assert plan([wants((LIMIT, "+0"))], places, holding(group, 30)).steps != ()
+    assert plan([wants((LIMIT, "20M+0"))], places, Machine()).steps != ()
 
 
 def finding(code: str, *remedies: Remedy) -> Finding:

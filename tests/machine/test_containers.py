@@ -1,17 +1,11 @@
 """What engines call their containers: real engines, and sockets behind which something else listens."""
 
-import http.client
 import json
-import os
 import socket
-import subprocess
-import tarfile
 import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -24,7 +18,8 @@ from reprieve.model.machine import Container, Machine
 from reprieve.oom.groups import owner
 from reprieve.rules.whatif import find_cgroups
 from tests.conftest import Run
-from tests.machine.real import missing, program
+from tests.machine.engines import KINDS, Engine
+from tests.machine.engines import engine as engine_here
 
 ID = "186e75b3c2e14b13a7f3acd23ae4b21b8490d213c8b2473b48a13da772333bb6"
 OF_DOCKER = f"/docker/{ID}"
@@ -42,6 +37,7 @@ class Listener:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.answer, self.closes, self.asked = b"", True, 0
+        self.said: list[bytes] = []  # by those who asked
         self.kept: list[socket.socket] = []
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.bind(str(path))
@@ -63,7 +59,7 @@ class Listener:
             except OSError:
                 return
             self.asked += 1
-            asker.recv(4096)
+            self.said.append(asker.recv(4096))
             with suppress(OSError):  # it had enough
                 asker.sendall(self.answer)
             if self.closes:
@@ -184,113 +180,31 @@ def test_a_cgroup_is_found_by_the_name_of_its_container_and_what_is_below_it_is_
 # -- a real engine -----------------------------------------------------------------------------------------------------
 
 
-class Engine(NamedTuple):
-    """A real engine of our own, and a container in it that is called web-under-test."""
-
-    title: str
-    variable: str
-    address: str
-    container_id: str
-
-
-@pytest.fixture(scope="module", params=["docker", "podman"])
-def web(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    """Engines without networks, that end with their containers."""
-    if os.geteuid() != 0:
-        missing("root, for a container engine")
-    folder = tmp_path_factory.mktemp(request.param)
-    image = folder / "image.tar"
-    with tarfile.open(image, mode="w") as packed:
-        packed.add(os.path.realpath(program("busybox")), "bin/busybox")
-    with _docker(folder, image) if request.param == "docker" else _podman(folder, image) as engine:
-        yield engine
-
-
-@contextmanager
-def _docker(folder: Path, image: Path) -> Iterator[Engine]:
-    address = f"unix://{folder}/s"
-    argv = [program("dockerd", "/usr/sbin"), f"--host={address}", f"--data-root={folder}/data"]
-    argv += [f"--exec-root={folder}/exec", f"--pidfile={folder}/pid", "--storage-driver=vfs"]
-    with _listening([*argv, "--bridge=none", "--iptables=false", "--ip6tables=false"], address, folder / "log"):
-        _call(address, "POST", "/images/create?fromSrc=-&repo=made-up&tag=1", image.read_bytes())
-        wanted = {"Image": "made-up:1", "Cmd": _COMMAND, "HostConfig": {"Memory": _LIMIT, "NetworkMode": "none"}}
-        body = json.dumps(wanted).encode()
-        container_id = json.loads(_call(address, "POST", "/containers/create?name=web-under-test", body))["Id"]
-        try:
-            _call(address, "POST", f"/containers/{container_id}/start")
-            yield Engine("Docker", "DOCKER_HOST", address, container_id)
-        finally:
-            _call(address, "DELETE", f"/containers/{container_id}?force=1")
-
-
-@contextmanager
-def _podman(folder: Path, image: Path) -> Iterator[Engine]:
-    address = f"unix://{folder}/s"
-    podman = [program("podman"), "--root", f"{folder}/data", "--runroot", f"{folder}/run"]
-    podman += ["--cgroup-manager", "cgroupfs", "--storage-driver", "vfs", "--events-backend", "file"]
-    subprocess.run([*podman, "import", image, "made-up:1"], capture_output=True, check=True)
-    run = ["run", "--detach", "--name=web-under-test", "--network=none", f"--memory={_LIMIT}"]
-    run += ["--ulimit=nofile=1024:1024", "--ulimit=nproc=1000:1000"]  # more than we have, only the privileged may give
-    try:
-        made = subprocess.run([*podman, *run, "made-up:1", *_COMMAND], capture_output=True, check=True, text=True)
-        with _listening([*podman, "system", "service", "--time=0", address], address, folder / "log"):
-            yield Engine("Podman", "CONTAINER_HOST", address, made.stdout.strip())
-    finally:
-        subprocess.run([*podman, "rm", "--force", "--time=0", "web-under-test"], capture_output=True, check=True)
-
-
-_COMMAND = ["/bin/busybox", "sleep", "600"]
-_LIMIT = 64 << 20
-
-
-@contextmanager
-def _listening(argv: list[str], address: str, log: Path) -> Iterator[None]:
-    with open(log, "wb") as file:
-        daemon = subprocess.Popen(argv, stdout=file, stderr=file, stdin=subprocess.DEVNULL)
-    try:
-        while daemon.poll() is None:
-            try:
-                _call(address, "GET", "/_ping")
-            except OSError:
-                time.sleep(0.1)
-            else:
-                break
-        if daemon.poll() is not None:
-            missing(f"a machine where {argv[0]} runs: {log.read_text()[-300:]}")
-        yield
-    finally:
-        daemon.terminate()
-        daemon.wait(60)
-
-
-def _call(address: str, method: str, path: str, body: bytes | None = None) -> bytes:
-    with socket.socket(socket.AF_UNIX) as engine:
-        engine.settimeout(60)
-        engine.connect(address.removeprefix("unix://"))
-        connection = http.client.HTTPConnection("engine")
-        connection.sock = engine
-        connection.request(method, path, body, {"Content-Type": "application/json"})
-        answer = connection.getresponse()
-        said = answer.read()
-    assert answer.status < 300, said
-    return said
+@pytest.fixture(scope="module", params=KINDS)
+def web(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Engine, str]]:
+    """An engine of our own, and a container in it that is called web-under-test."""
+    with engine_here(request.param, tmp_path_factory.mktemp(request.param)) as engine:
+        yield engine, engine.run("web-under-test", Memory=64 << 20)
 
 
 @pytest.mark.slow
-def test_a_real_container_is_told_by_its_name_and_found_by_it(reprieve: Run, tmp_path: Path, web: Engine) -> None:
-    listens = {web.variable: web.address}
+def test_a_real_container_is_told_by_its_name_and_found_by_it(
+    reprieve: Run, tmp_path: Path, web: tuple[Engine, str]
+) -> None:
+    engine, container_id = web
+    listens = engine.environment
     named = reprieve("next", "--container", "web-under-test", **listens).stdout
-    assert f"of {web.title} container web-under-test" in named.splitlines()[0]
-    assert f"if {web.title} container web-under-test reached its limit now" in " ".join(named.split())
+    assert f"of {engine.title} container web-under-test" in named.splitlines()[0]
+    assert f"if {engine.title} container web-under-test reached its limit now" in " ".join(named.split())
 
-    absent = {web.variable: f"unix://{tmp_path}/absent"}
-    by_id = reprieve("next", "--container", web.container_id[:12], **absent).stdout
-    assert f"of {web.title} container {web.container_id[:12]}" in by_id.splitlines()[0]
+    absent = dict.fromkeys(listens, f"unix://{tmp_path}/absent")
+    by_id = reprieve("next", "--container", container_id[:12], **absent).stdout
+    assert f"of {engine.title} container {container_id[:12]}" in by_id.splitlines()[0]
 
     reprieve("snapshot", "-o", "file", **listens)
     machine = unpack((tmp_path / "file").read_bytes()).machine
     assert machine is not None
-    (known,) = (one for one in machine.containers if one.container_id == web.container_id)
+    (known,) = (one for one in machine.containers if one.container_id == container_id)
     assert known.name == "web-under-test"
     assert known.image is not None
     assert known.image.endswith("made-up:1")

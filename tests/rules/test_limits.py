@@ -74,6 +74,24 @@ def test_a_limit_is_set_as_its_maker_wants_it(path: str, command: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("path", "swap", "settings"),
+    [
+        (f"/docker/{ID}", 0, [(f"container:docker/{ID}/memory", f"{96 * MIB}+0")]),
+        (f"/docker/{ID}", "max", [(f"container:docker/{ID}/memory", f"{96 * MIB}+max")]),
+        (f"/machine.slice/libpod-{ID}.scope", None, [(f"container:podman/{ID}/memory", f"{96 * MIB}")]),
+        (f"/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{ID}.scope", 0, []),
+        (f"/kubepods/burstable/pod{UID}/{ID}", 0, []),
+    ],
+)
+def test_a_limit_of_a_container_is_a_setting_where_its_engine_is_the_machines(
+    path: str, swap: int | Literal["max"] | None, settings: list[tuple[str, str]]
+) -> None:
+    told = set_limit(workload(path), 96 * MIB, swap=swap)[0]
+    assert [(str(change.place), change.want) for change in told] == settings
+    assert set_limit(workload(path), 96 * MIB, swap=swap, gone=True)[0] == ()
+
+
+@pytest.mark.parametrize(
     "path", ["/system.slice/nginx.service/worker", f"/docker/{ID}/inner", f"/kubepods/burstable/pod{UID}/{ID}/inner"]
 )
 def test_a_group_inside_a_unit_or_a_container_has_a_limit_of_its_own(path: str) -> None:

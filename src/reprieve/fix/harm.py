@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from math import ceil
 from typing import NamedTuple
 
+from reprieve.model.cgroup import Cgroup
 from reprieve.model.finding import Change, Place
 from reprieve.model.machine import Machine
 from reprieve.units import MIB, parse_size, size
@@ -27,7 +28,12 @@ def objections(changes: Iterable[Change], machine: Machine) -> dict[Place, Objec
     if wanted.get(strict) == "2" and (objection := _strict(wanted, machine)):
         found[strict] = objection
     for place, want in wanted.items():
-        if place.kind == "unit" and (objection := _unit(place, want, machine)):
+        objection = None
+        if place.kind == "unit":
+            objection = _unit(place, want, machine)
+        elif place.kind == "container":
+            objection = _container(place, want, machine)
+        if objection is not None:
             found[place] = objection
     return found
 
@@ -44,23 +50,46 @@ def _unit(place: Place, want: str | None, machine: Machine) -> Objection | None:
         return None
     unit = next((one for one in machine.units if one.name == place.of), None)
     group = next((one for one in machine.cgroups if unit is not None and one.path == unit.cgroup), None)
-    if group is None or group.current_bytes is None:
+    held = None if group is None else _held_bytes(group)
+    if held is None or limit >= held:
         return None
-    stat = dict(group.stat)
-    cache = stat.get("inactive_file", 0) + stat.get("active_file", 0)
-    held = group.current_bytes - cache
-    if place.key == "MemoryMax" and limit < held:
-        return Objection(
-            f"it holds {size(held)} beside its cache: what swap cannot take of that ends in a kill at once",
-            f"more than it holds: {-(-held // MIB)}M",
-        )
-    if place.key == "MemoryHigh" and limit < held and not dict(machine.meminfo).get("SwapFree"):
+    if place.key == "MemoryMax":
+        return _below(held)
+    if not dict(machine.meminfo).get("SwapFree"):
         return Objection(
             f"it holds {size(held)} that cannot be taken back without swap: it would stand "
             "still, neither killed nor done",
             "MemoryMax, at which it is killed, or swap first: reprieve fix swap",
         )
     return None
+
+
+def _container(place: Place, want: str | None, machine: Machine) -> Objection | None:
+    """Its group is the first that bears its id; beside it may be that of its monitor."""
+    limit, container_id = parse_size((want or "").partition("+")[0]), place.of.rpartition("/")[2]
+    if limit is None:
+        return None
+    for group in machine.cgroups:
+        name = group.path.rpartition("/")[2]
+        if container_id in name and "conmon" not in name:
+            held = _held_bytes(group)
+            return _below(held) if held is not None and limit < held else None
+    return None
+
+
+def _held_bytes(group: Cgroup) -> int | None:
+    """What it holds that is not cache of files."""
+    if group.current_bytes is None:
+        return None
+    stat, prefix = dict(group.stat), "total_" if group.version == 1 else ""
+    return group.current_bytes - stat.get(f"{prefix}inactive_file", 0) - stat.get(f"{prefix}active_file", 0)
+
+
+def _below(held: int) -> Objection:
+    return Objection(
+        f"it holds {size(held)} beside its cache: what swap cannot take of that ends in a kill at once",
+        f"more than it holds: {-(-held // MIB)}M",
+    )
 
 
 def _strict(wanted: dict[Place, str | None], machine: Machine) -> Objection | None:

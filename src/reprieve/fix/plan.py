@@ -18,6 +18,7 @@ class Wanted(NamedTuple):
     code: str = ""
     why: str = ""
     cost: str | None = None
+    called: str | None = None  # of whom the settings are, where their places have a number
 
 
 class Span(NamedTuple):
@@ -110,8 +111,8 @@ def _step(place: Place, wanted: str | None, one: Wanted, places: Places) -> Step
         obstacle = failure
     if obstacle is not None:
         return _refusal(place, wanted, one, obstacle)
-    return Step(place=place, before=before, want=want, code=one.code, why=one.why, cost=one.cost)
+    return Step(place=place, before=before, want=want, code=one.code, why=one.why, cost=one.cost, called=one.called)
 
 
 def _refusal(place: Place, want: str | None, one: Wanted, failure: Failure) -> Refusal:
-    return Refusal(place=place, want=want, reason=failure.message, hint=failure.hint, code=one.code)
+    return Refusal(place=place, want=want, reason=failure.message, hint=failure.hint, code=one.code, called=one.called)

@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+from reprieve.machine.container_limit import ContainerLimit
 from reprieve.machine.dropin import UnitSetting
 from reprieve.machine.host import Host
 from reprieve.machine.swapfile import FstabLine, SwapFile, Swapping
@@ -33,6 +34,7 @@ class MachinePlaces:
             "swap": Swapping(host),
             "fstab": FstabLine(host),
             "unit": UnitSetting(host),
+            "container": ContainerLimit(host),
         }
 
     @property

@@ -14,6 +14,7 @@ class Step:
     code: str = ""  # of the finding that asks for it; "": the user does
     why: str = ""  # names in it are marked by `quote`
     cost: str | None = None
+    called: str | None = None  # what the user calls it, where the place has a number: untrusted text
 
 
 @noun
@@ -25,6 +26,7 @@ class Refusal:
     reason: str
     hint: str | None = None  # what would work
     code: str = ""
+    called: str | None = None
 
 
 @noun

@@ -77,8 +77,9 @@ _USAGE_STARTS = ("memory: usage ", "memory+swap: usage ", "swap: usage ", "kmem:
 # The first line of a source may be cut in front: "inactive_anon 7" then reads "active_anon 7".
 _MAY_LACK_ITS_START = 1
 # No limit: LONG_MAX bytes in whole pages of up to 256 KiB (PAGE_COUNTER_MAX), until 3.18 LONG_MAX or ULONG_MAX bytes
-# (res_counter); where a long has 32 bits, LONG_MAX pages of 4 KiB.
-_NO_LIMIT_BYTES = 2**63 - 256 * 1024
+# (res_counter); where a long has 32 bits, LONG_MAX pages of 4 KiB. Who cannot take a limit away, as Docker, raises it
+# beyond all there can be.
+_NO_LIMIT_BYTES = 2**61
 _NO_LIMIT_32_BIT_BYTES = (2**31 - 1) * 4096
 
 

@@ -232,7 +232,9 @@ def set_limit(
         both: int | Literal["max"] = "max"
         if swap != "max":
             both = limit_bytes + (limit_bytes if swap is None else swap)
-        return (), (_update(group.manager, group.container_id, limit_bytes, both),), _kept_by(group.manager, gone)
+        settings = () if gone or group.uid is not None else (_engine_limit(group, limit_bytes, swap),)
+        command = _update(group.manager, group.container_id, limit_bytes, both)
+        return settings, (command,), _kept_by(group.manager, gone)
     if group.container_id is not None:
         return (), (), f" inside {quote(group.name)}"
     if group.unit is not None and group.manager in ("systemd", "snap"):
@@ -323,6 +325,12 @@ def _update(manager: str, container_id: str, memory_bytes: int, both_bytes: int 
     """A limit above the older --memory-swap, which counts both, is refused: both are given, and set in one step."""
     both = "-1" if both_bytes == "max" else _amount(both_bytes)
     return (manager, "update", "--memory", _amount(memory_bytes), "--memory-swap", both, container_id)
+
+
+def _engine_limit(group: Workload, limit_bytes: int, swap: int | Literal["max"] | None) -> Change:
+    """The same as a setting; of an ordinary user's container it is none: where their engine listens is not known."""
+    place = Place(kind="container", of=f"{group.manager}/{group.container_id}", key="memory")
+    return Change(place=place, want=f"{limit_bytes}" if swap is None else f"{limit_bytes}+{swap}")
 
 
 def _amount(count_bytes: int) -> str:

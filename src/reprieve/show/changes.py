@@ -23,7 +23,8 @@ def planned(page: Page, plan: Plan) -> Iterator[str]:
                 yield from page.say("Why", f"{step.why} ({step.code})")
             if step.cost is not None:
                 yield from page.say("Cost", step.cost, "dim")
-        yield page.raw("Change", difference(step.place, step.before, step.want), "strong")
+        told_change = difference(step.place, step.before, step.want, step.called)
+        yield page.raw("Change", told_change, "strong")
     for refusal in plan.refused:
         yield ""
         yield from refused(page, refusal)
@@ -37,15 +38,15 @@ def planned(page: Page, plan: Plan) -> Iterator[str]:
 
 def refused(page: Page, refusal: Refusal) -> Iterator[str]:
     """What is not changed, why not, and what would work."""
-    name = escape.visible(f"{where(refusal.place)} = {_value(refusal.place, refusal.want)}")
+    name = escape.visible(f"{where(refusal.place, refusal.called)} = {_value(refusal.place, refusal.want)}")
     yield from page.say("Refused", f"{name}: {refusal.reason}", "warning")
     if refusal.hint is not None:
         yield from page.say("", f"→ {refusal.hint}")
 
 
-def difference(place: Place, before: str | None, after: str | None) -> str:
+def difference(place: Place, before: str | None, after: str | None, called: str | None = None) -> str:
     """`vm.swappiness  60 → 10, now`."""
-    name, when = where(place), _WHEN.get(place.kind)
+    name, when = where(place, called), _WHEN.get(place.kind)
     if place.key == "OOMScoreAdjust":
         when = "from its next start"
     told = f"{name}  {_value(place, before)} → {_value(place, after)}"
@@ -55,14 +56,28 @@ def difference(place: Place, before: str | None, after: str | None) -> str:
 def _value(place: Place, value: str | None) -> str:
     if value is None:
         return "not set"
+    if place.kind == "container":
+        return _limits(value)
     sizes = place.kind == "swapfile" or place.key.startswith("Memory")
     return size(int(value)) if sizes and value.isdecimal() else value
 
 
-def where(place: Place) -> str:
+def _limits(value: str) -> str:
+    """`512 MiB, swap 0 B` for `536870912+0`."""
+    memory, plus, swap = value.partition("+")
+    told = [size(int(memory)) if memory.isdecimal() else "no limit"] if memory else []
+    if plus and (memory, swap) != ("max", "max"):
+        told.append(f"swap {size(int(swap)) if swap.isdecimal() else 'without limit'}")
+    return ", ".join(told)
+
+
+def where(place: Place, called: str | None = None) -> str:
     """A place in the words of its owner."""
     if place.kind == "unit":
         return f"{place.of} {place.key}"
+    if place.kind == "container":
+        manager, _, container_id = _engine(place)
+        return f"{manager}:{called or container_id[:12]} memory"
     return place.key or {"swapfile": "file ", "swap": "swapping to ", "fstab": "/etc/fstab: "}[place.kind] + place.of
 
 
@@ -91,7 +106,7 @@ def shell(steps: Sequence[Step]) -> Iterator[str]:
         if step.why and step.why != told:
             told = step.why
             yield f"# {escape.visible(escape.plain(step.why))}"
-        yield from map(escape.shell, _commands(step.place, step.want))
+        yield from map(escape.shell, _commands(step.place, step.want, step.called))
 
 
 def undoing(entries: Sequence[Entry]) -> Iterator[str]:
@@ -100,10 +115,12 @@ def undoing(entries: Sequence[Entry]) -> Iterator[str]:
         yield from map(escape.shell, _commands(entry.place, entry.before))
 
 
-def _commands(place: Place, want: str | None) -> list[tuple[str, ...]]:
+def _commands(place: Place, want: str | None, called: str | None = None) -> list[tuple[str, ...]]:
     """What does it in a shell; done again, it changes nothing."""
     if place.kind == "unit":
         return _unit(place, want)
+    if place.kind == "container":
+        return [_update(place, want or "max+max", called)]
     if place.kind in _SWAP:
         return _swap(place, want)
     if place.kind == "sysctl":
@@ -131,8 +148,28 @@ def _unit(place: Place, want: str | None) -> list[tuple[str, ...]]:
     return [*made, _append(section, file), _append(f"{place.key}={want}", file), reload]
 
 
+def _engine(place: Place) -> tuple[str, str, str]:
+    """Its manager, where it listens unless as usual, and the container's id: of `docker@/run/user/1000/s/ID`."""
+    head, _, container_id = place.of.rpartition("/")
+    manager, _, listens = head.partition("@")
+    return manager, listens, container_id
+
+
+def _update(place: Place, want: str, called: str | None) -> tuple[str, ...]:
+    """Both at once; no engine takes a limit away by its command, so it is raised beyond all there can be."""
+    (manager, listens, container_id), (memory, plus, swap) = _engine(place), want.partition("+")
+    argv = [manager, *((_LISTENS[manager], f"unix://{listens}") if listens else ()), "update"]
+    argv += ["--memory", str(_BEYOND_BYTES) if memory == "max" else memory]
+    if plus:
+        both = _BOTH_BEYOND_BYTES if "max" in (memory, swap) else int(memory) + int(swap)
+        argv += ["--memory-swap", str(both)]
+    return (*argv, called or container_id)
+
+
+_LISTENS = {"docker": "--host", "podman": "--url"}
+_BEYOND_BYTES, _BOTH_BEYOND_BYTES = 1 << 61, (1 << 63) - 4096  # the latter counts swap too, which is beyond it as well
 _SWAP = ("swapfile", "swap", "fstab")
-_BY_COMMAND = (*_SWAP, "unit")  # for which a play has no module of its own
+_BY_COMMAND = (*_SWAP, "unit", "container")  # for which a play has no module of its own
 
 
 def _swap(place: Place, want: str | None) -> list[tuple[str, ...]]:
@@ -178,6 +215,6 @@ def ansible(steps: Sequence[Step]) -> Iterator[str]:
             yield f"      ansible.builtin.command: {json.dumps(f'sysctl -w {key}={want}')}"
     for step in steps:
         if step.place.kind in _BY_COMMAND:
-            script = " && ".join(escape.shell(argv) for argv in _commands(step.place, step.want))
-            yield f"    - name: {json.dumps(f'{where(step.place)} = {step.want}')}"
+            script = " && ".join(escape.shell(argv) for argv in _commands(step.place, step.want, step.called))
+            yield f"    - name: {json.dumps(f'{where(step.place, step.called)} = {step.want}')}"
             yield f"      ansible.builtin.shell: {json.dumps(script)}"
