@@ -34,6 +34,7 @@ class Request(NamedTuple):
     pid: int | None = None
     name: str | None = None
     cgroup: str | None = None
+    units: tuple[str, ...] = ()  # of which alone kills are told
     boot: str | None = None
     origin: str | None = None
     follow: bool = False
@@ -48,6 +49,7 @@ class Request(NamedTuple):
 def perform(request: Request) -> int:
     """Do what was asked; the exit status. Raises Failure."""
     become_expendable()
+    request = _named(request)
     identity = identify()
     kept = None if request.origin is None else _load(request.origin)
     taken_of = kept.machine if kept is not None else identity
@@ -91,6 +93,32 @@ def perform(request: Request) -> int:
     return status
 
 
+def _named(request: Request) -> Request:
+    """The same; what a SOURCE as `pid:1234` or `unit:nginx` asks for is asked for. Raises Failure."""
+    from reprieve.machine.asked import is_asked_for, living_name, pid_of, unit_of
+
+    words = [word for word in request.sources if is_asked_for(word)]
+    if not words:
+        return request
+    if request.follow:
+        raise Failure("--follow reads a log as it grows", hint="reprieve why --follow tells of all kills")
+    pids = [pid for word in words if (pid := pid_of(word)) is not None]
+    if pids and len(request.sources) > 1:
+        raise Failure("a pid is looked for in this machine's own logs, by itself", hint=f"reprieve why {words[0]}")
+    if pids:
+        name = living_name(pids[0])
+        if name is not None:
+            from reprieve.show.escape import visible
+
+            said = f"reprieve: process {pids[0]} lives, as {name}: what is told here was of another with that number"
+            print(visible(said), file=sys.stderr)
+            print("  reprieve next tells whom the kernel would kill", file=sys.stderr)
+        every = request.last is None and not request.listed
+        return request._replace(pid=pids[0], boot=request.boot or "0", every=every)  # a pid comes again, in each boot
+    units = tuple(unit for word in words if (unit := unit_of(word)) is not None)
+    return request._replace(units=units) if len(units) == len(request.sources) else request
+
+
 _Dated = TypeVar("_Dated", OomReport, OomSummary)
 
 
@@ -114,7 +142,11 @@ def _dated(request: Request, event: _Dated, identity: Identity) -> _Dated:
 
 
 def _is_of_this_machine(request: Request) -> bool:
-    return not request.sources and request.origin is None and not _is_given()
+    from reprieve.machine.asked import is_asked_for
+
+    if request.sources:
+        return all(map(is_asked_for, request.sources))
+    return request.origin is None and not _is_given()
 
 
 def explain_code(code: str) -> str:
@@ -158,13 +190,18 @@ def _refuse_snapshots(paths: Iterable[str]) -> None:
 
 
 def _sources(request: Request, identity: Identity) -> tuple[list[Source], list[Gap]]:
+    from reprieve.machine.asked import is_asked_for, pid_of, status_source
     from reprieve.machine.log import named, of_this_machine
 
-    if not _is_of_this_machine(request):
-        _refuse_snapshots(request.sources)
-        sources, gaps = named(request.sources or ("-",), identity)
-    else:
+    asked = [word for word in request.sources if is_asked_for(word)]
+    statuses = [status_source(word) for word in asked if pid_of(word) is None]
+    if _is_of_this_machine(request):
         sources, gaps = of_this_machine(identity)
+    else:
+        files = tuple(word for word in request.sources if word not in asked)
+        _refuse_snapshots(files)
+        sources, gaps = named(files or ("-",), identity)
+    sources = statuses + sources
     if os.isatty(2):
         sources = [source._replace(blocks=_with_progress(source)) for source in sources]
     return sources, gaps
@@ -227,6 +264,10 @@ def _wanted(request: Request, identity: Identity, present_boot: str | None) -> W
         if request.name is not None and all(request.name not in (comm or "") for comm in _processes(event)):
             return False
         if request.cgroup is not None and all(request.cgroup not in (name or "") for name in _groups(event)):
+            return False
+        if request.units and not any(
+            part in request.units for name in _groups(event) for part in (name or "").split("/")
+        ):
             return False
         return request.boot is None or _is_of_boot(event, request.boot, identity, present_boot)
 

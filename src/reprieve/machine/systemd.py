@@ -11,6 +11,7 @@ from reprieve.machine.unitfiles import KINDS, UnitFiles
 from reprieve.model.cgroup import Limit
 from reprieve.model.finding import Failure, Gap
 from reprieve.model.unit import Unit
+from reprieve.units import utc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -111,21 +112,44 @@ def ask_unit(host: Host, name: str) -> Unit | None:
 
     Raises Failure: there is no manager, or it does not answer.
     """
+    told = _load(name, _WANTED)
+    return None if told is None else _unit(str(told.get("Id", name)), told, UnitFiles(host), [])
+
+
+def _load(name: str, wanted: frozenset[bytes]) -> dict[str, object] | None:
+    """What of a unit is wanted, loaded if it has to be; None: there is none. Raises Failure."""
     from jeepney.wrappers import DBusAddress, new_method_call
 
     with _talking() as bus:
         (answer,) = bus.ask([new_method_call(_manager(), "LoadUnit", "s", (name,))])
         if answer.error is not None:
             raise ValueError(answer.error)
-        path = str(answer.body()[0])
-        properties = DBusAddress(path, _SYSTEMD, "org.freedesktop.DBus.Properties")
+        properties = DBusAddress(str(answer.body()[0]), _SYSTEMD, "org.freedesktop.DBus.Properties")
         (answer,) = bus.ask([new_method_call(properties, "GetAll", "s", ("",))])
         if answer.error is not None:
             raise ValueError(answer.error)
-        told = answer.properties(_WANTED | {b"LoadState"})
-        return (
-            _unit(str(told.get("Id", name)), told, UnitFiles(host), []) if told.get("LoadState") == "loaded" else None
-        )
+        told = answer.properties(wanted | {b"LoadState"})
+    return told if told.get("LoadState") == "loaded" else None
+
+
+def show_unit(name: str) -> str:
+    """What `systemctl show` prints of how a unit is and how it ended. Raises Failure: there is no such unit."""
+    told = _load(name, frozenset(key.encode() for key in (*_SHOWN, *_SHOWN_MOMENTS)))
+    if told is None:
+        raise Failure(f"systemd knows no {name}", hint="systemctl list-units names them")
+    limits = ("MemoryMax", "MemoryLimit")
+    lines = [
+        f"{key}={'infinity' if key in limits and told[key] == _NO_LIMIT else told[key]}"
+        for key in _SHOWN
+        if key in told
+    ]
+    moments = [(key, told.get(key)) for key in _SHOWN_MOMENTS]
+    lines += [f"{key}={utc(since / 1e6)}" for key, since in moments if isinstance(since, int) and since]
+    return "\n".join(lines) + "\n"
+
+
+_SHOWN = ("Id", "ActiveState", "Result", "ExecMainCode", "ExecMainStatus", "MemoryMax", "MemoryLimit", "NRestarts")
+_SHOWN_MOMENTS = ("ExecMainStartTimestamp", "ExecMainExitTimestamp")
 
 
 def reload_units() -> None:

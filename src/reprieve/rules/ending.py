@@ -136,11 +136,16 @@ def manager_differs(snapshot: Snapshot) -> Iterator[Finding]:
             severity="notice",
             confidence="certain",
             claim=f"{_manager(ending)} {what}: {_status(ending)}",
-            detail=((_FALSE.get(ending.manager, "Its flag is false."),) if denied else ())
-            + _limits_differ(ending, oom),
+            detail=((_why_false(ending),) if denied else ()) + _limits_differ(ending, oom),
             evidence=(_evidence(ending),),
             oom=index,
         )
+
+
+def _why_false(ending: Ending) -> str:
+    if ending.manager == "docker" and ending.state == "running":
+        return "OOMKilled is false: Docker sets it when a container ends, and this one runs."
+    return _FALSE.get(ending.manager, "Its flag is false.")
 
 
 def _joined(snapshot: Snapshot) -> Iterator[tuple[int, OomReport, Ending]]:
