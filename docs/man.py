@@ -27,6 +27,10 @@ STATUSES = (
         "the answer names each place, and what to do to see it.",
     ),
 )
+STATUS_OF_RUN = (
+    "reprieve run ends with the status of its command, 128 and the signal if one ended it, or: 125 it failed itself, "
+    "126 the command cannot be run, 127 there is none."
+)
 EXAMPLES = (
     ("reprieve why", "The newest kill in the kernel log, the journal and /var/log of this machine."),
     ("dmesg | reprieve why", "The newest one in that text."),
@@ -37,6 +41,7 @@ EXAMPLES = (
     ("reprieve top --pid 4711 --every 30 --csv", "How much it holds and how fast that grows, until it ends."),
     ("reprieve fix --dry-run", "What the findings ask for, as a plan; nothing is changed."),
     ("reprieve fix swap --size 4G --yes", "A swap file, used now and at each boot."),
+    ("reprieve run --max 2G -- make -j8", "All its processes together get 2 GiB; a kill is explained."),
     ("reprieve undo", "The newest change, taken back."),
     ("reprieve next --unit web --set worker=500", "Who dies if web reaches its limit, were the workers volunteers."),
 )
@@ -74,6 +79,7 @@ def _page() -> Iterator[str]:
         yield from _options(command)
     yield ".SH EXIT STATUS"
     yield from _terms(STATUSES)
+    yield from _paragraphs(STATUS_OF_RUN)
     yield ".SH ENVIRONMENT"
     yield from _terms((("NO_COLOR", "No colours, whatever its value."), ("PAGER", "What long output goes through.")))
     yield ".SH EXAMPLES"

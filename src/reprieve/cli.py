@@ -1,8 +1,8 @@
 """The command line: arguments in, output and exit status out.
 
 Exit status: 0 looked, 1 a `Failure` (two lines: what, and what to do), 2 usage, 3 somebody was killed and
-`--fail-on-kill` was given, 4 a change was refused or rolled back, 5 not everything could be read. Only this file
-catches a `Failure`.
+`--fail-on-kill` was given, 4 a change was refused or rolled back, 5 not everything could be read; of `run` that of its
+command. Only this file catches a `Failure`.
 """
 
 import os
@@ -40,6 +40,7 @@ def run() -> None:
 _LATER = {  # verbs whose options are made where they are asked for: all of them are a tenth of the start
     **dict.fromkeys(("next", "check", "top", "snapshot"), "living_verbs"),
     **dict.fromkeys(("fix", "undo", "changes"), "fix_verbs"),
+    "run": "run_verb",
 }
 
 

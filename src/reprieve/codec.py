@@ -15,6 +15,7 @@ from reprieve.model.ending import Ending
 from reprieve.model.finding import Failure, Finding, Gap
 from reprieve.model.machine import Machine
 from reprieve.model.oom import AllocationFailure, OomReport, OomSummary, Stamp
+from reprieve.model.run import Run
 from reprieve.model.snapshot import Snapshot
 
 VERSION: Literal[1] = 1
@@ -109,7 +110,14 @@ class Foretold(msgspec.Struct, frozen=True, kw_only=True, tag="prediction", tag_
     ranking: tuple[Ranked, ...]  # the chosen one first
 
 
-Line = Event | Listed | Refused | General | Unseen | End | Foretold
+class Ran(msgspec.Struct, frozen=True, kw_only=True, tag="run", tag_field="kind"):
+    """What became of a command under limits: `reprieve run --report FILE` and `--json`; its kills are events behind."""
+
+    version: Literal[1] = VERSION
+    run: Run
+
+
+Line = Ran | Event | Listed | Refused | General | Unseen | End | Foretold
 
 
 def encode(line: Line) -> bytes:

@@ -79,3 +79,21 @@ def parse_size(text: str) -> int | None:
         return None
     unit = KIB ** " KMGT".index((match[2] or " ").upper())
     return int(float(match[1]) * unit)
+
+
+def parse_duration(text: str) -> float | None:
+    """Seconds as people write a length of time; None if it is none.
+
+    >>> parse_duration("90"), parse_duration("1h30m"), parse_duration("0.5 min"), parse_duration("soon")
+    (90.0, 5400.0, 30.0, None)
+    """
+    import re
+
+    if re.fullmatch(r" *[0-9]{1,9}(?:\.[0-9]{1,3})? *", text):
+        return float(text)
+    part = r"([0-9]{1,9}(?:\.[0-9]{1,3})?) ?(s|sec|m|min|h|d) ?"
+    if not re.fullmatch(rf"(?:{part})+", text.strip()):
+        return None
+    return sum(
+        float(count) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[unit[0]] for count, unit in re.findall(part, text)
+    )

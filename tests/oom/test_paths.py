@@ -41,6 +41,9 @@ NAMED = [
     ("/docker/" + ID, "container", "Docker container 178ec18073cc"),
     ("/libpod_parent/libpod-" + ID, "container", "Podman container 178ec18073cc"),
     (f"/kubepods/burstable/pod{UID}", "pod", f"pod {UID}"),
+    ("/user.slice/reprieve-run-7-2079803-4026531836", "run", "a command under reprieve run"),
+    ("/system.slice/reprieve-run-7-2079803-4026531836.scope/command", "run", "a command under reprieve run"),
+    ("/system.slice/reprieve-run-x.scope", "scope", "reprieve-run-x.scope"),
     (f"/kubepods/burstable/pod{UID}/{ID}", "container", f"container 178ec18073cc of pod {UID}"),
     (f"/kubepods/pod{UID}/{ID}", "container", f"container 178ec18073cc of pod {UID}"),
     (

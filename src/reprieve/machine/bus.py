@@ -151,6 +151,17 @@ class Bus:
             if asked is not None:  # else a signal: that we have a name, that somebody came or went
                 yield Answer(asked, header, data, at + -at % 8)
 
+    def heard(self, member: str) -> tuple[Any, ...]:
+        """What the next signal of that name says; others before it are passed over."""
+        while True:
+            data = self._message()
+            try:
+                header, at = Header.from_buffer(data)
+            except _NONSENSE as error:
+                raise ValueError("no message of D-Bus") from error
+            if (header.message_type, header.fields.get(HeaderFields.member)) == (MessageType.signal, member):
+                return Answer(0, header, data, at + -at % 8).body()
+
     def _message(self) -> bytes:
         self._receive(16)
         try:

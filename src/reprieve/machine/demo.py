@@ -7,9 +7,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import dropwhile
 
-from reprieve.machine.kmsg import open_kmsg, records
+from reprieve.machine.kmsg import open_kmsg, read_until_kill
 from reprieve.model.finding import Failure, Gap
 
 LIMIT_BYTES = 32 * 1024 * 1024
@@ -38,7 +37,12 @@ def kill_a_leak(limit_bytes: int = LIMIT_BYTES) -> bytes:
         os.lseek(log, 0, os.SEEK_END)
         with small_cgroup(f"reprieve-demo-{os.getpid()}", limit_bytes) as cgroup:
             _run_leak(cgroup.folder, limit_bytes)
-            return _read_until_kill(log, cgroup.path)
+            if (read := read_until_kill(log, cgroup.path, _PATIENCE_S)) is not None:
+                return read
+            raise Failure(
+                f"the kernel did not log that it killed in {cgroup.path}",
+                hint="sysctl kernel.printk_devkmsg and dmesg tell why",
+            )
     finally:
         os.close(log)
 
@@ -105,25 +109,6 @@ def _run_leak(folder: str, limit_bytes: int) -> None:
         child.wait()
     if child.returncode != -9:
         raise Failure(f"the limit of {folder} does not hold: the leak ended with {child.returncode}")
-
-
-def _read_until_kill(log: int, cgroup: str) -> bytes:
-    """The records from here to the kill in this cgroup and what comes right behind it.
-
-    Its pid does not find it: where this runs in a namespace of pids, the kernel logs another.
-    """
-    read: list[bytes] = []
-    end = time.monotonic() + _PATIENCE_S
-    while time.monotonic() < end:
-        read += records(log, [])
-        in_cgroup = dropwhile(lambda record: os.fsencode(cgroup) not in record, read)
-        if any(b"Killed process" in record for record in in_cgroup):
-            time.sleep(0.05)  # the reaper's line
-            return b"".join([*read, *records(log, [])])
-        time.sleep(0.01)
-    raise Failure(
-        f"the kernel did not log that it killed in {cgroup}", hint="sysctl kernel.printk_devkmsg and dmesg tell why"
-    )
 
 
 def _write(path: str, text: str) -> None:

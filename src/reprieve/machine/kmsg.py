@@ -1,7 +1,10 @@
 """The kernel's own log buffer: /dev/kmsg, one record a read."""
 
 import os
+import select
 from collections.abc import Iterator
+from itertools import dropwhile
+from time import monotonic, sleep
 
 from reprieve.machine.host import Identity
 from reprieve.machine.source import BLOCK_BYTES, Source
@@ -79,6 +82,24 @@ def records(descriptor: int, gaps: list[Gap]) -> Iterator[bytes]:
         yield record[1]
     if waiting.lost:
         gaps.append(waiting.gap())
+
+
+def read_until_kill(log: int, cgroup: str, patience_s: float) -> bytes | None:
+    """The records from here to a kill in this cgroup, and what comes right behind it; None: there was none in time.
+
+    Its pid does not find it: where this runs in a namespace of pids, the kernel logs another.
+    """
+    read: list[bytes] = []
+    end = monotonic() + patience_s
+    while True:
+        read += records(log, [])
+        in_cgroup = dropwhile(lambda record: os.fsencode(cgroup) not in record, read)
+        if any(b"Killed process" in record for record in in_cgroup):
+            sleep(0.05)  # the reaper's line
+            return b"".join([*read, *records(log, [])])
+        if monotonic() > end:
+            return None
+        select.select([log], [], [], max(end - monotonic(), 0))
 
 
 _LARGER = "a larger buffer keeps more: log_buf_len=4M on the kernel command line"

@@ -12,6 +12,7 @@ Who makes which path:
 - systemd: units and slices by their suffix, `session-N.scope` and `user-UID.slice` from logind, `\\xNN` escapes:
   systemd.unit(5), systemd-logind(8). Desktop programs: docs/DESKTOP_ENVIRONMENTS.md of systemd.
 - Snap: `snap.NAME.APP.service` or `snap.NAME.APP-UUID.scope`: snapd sandbox/cgroup/tracking.go.
+- `reprieve run`: `reprieve-run-PID-START-NAMESPACE`, as a scope of systemd or as it is: machine/enclosure.py.
 - LXC: `lxc/NAME`, since 4.0 `lxc.payload.NAME` and `lxc.monitor.NAME`: src/lxc/cgroups/cgfsng.c.
 """
 
@@ -58,12 +59,18 @@ def workload(path: str) -> Workload:
     found = Workload(path=path, kind="root", name="the root cgroup")
     parent = ""
     for part in filter(None, path.split("/")):
-        seen = _container(found, parent, part) or _kubernetes(found, part) or _systemd(found, part)
+        seen = _run(found, part) or _container(found, parent, part) or _kubernetes(found, part) or _systemd(found, part)
         if seen is None and found.kind in ("root", "cgroup", "slice"):
             seen = Workload(path=path, kind="cgroup", name=path, uid=found.uid)
         found = seen or found  # else it is a group that a unit or a container made for its own processes
         parent = part
     return found
+
+
+def _run(outer: Workload, part: str) -> Workload | None:
+    if not part.startswith("reprieve-run-") or not re.fullmatch(r"reprieve-run-\d+-\d+-\d+(?:\.scope)?", part):
+        return None
+    return replace(outer, kind="run", name="a command under reprieve run", unit=None)
 
 
 def _container(outer: Workload, parent: str, part: str) -> Workload | None:

@@ -184,7 +184,7 @@ def _swapped_bytes(oom: OomReport) -> int:
     return sum(task.swap_pages or 0 for task in oom.tasks or ()) * (oom.page_size_bytes or 0)
 
 
-_ENDS_WITH_ITS_PROCESSES = ("container", "scope", "cgroup")  # whoever ran one thing in it removes it then
+_ENDS_WITH_ITS_PROCESSES = ("container", "scope", "cgroup", "run")  # whoever ran one thing in it removes it then
 
 
 def is_empty(oom: OomReport) -> bool:
@@ -229,6 +229,8 @@ def set_limit(
     `old_cgroups`: version 1 of the cgroup files. `gone`: no process is left in it. `lower`: the limit is above that.
     """
     mib = limit_bytes // MIB
+    if group.kind == "run":
+        return (), (_run_again(limit_bytes, swap),), ""
     if leads_upwards(group):
         return (), (), _UPWARDS
     files = _limit_files(limit_bytes, swap, old_cgroups=old_cgroups, lower=lower)
@@ -258,6 +260,14 @@ def set_limit(
         settings = () if gone or group.manager else tuple(of_group(group, file, value) for file, value in files)
         return settings, commands, _made_anew(gone)
     return (), (), ""
+
+
+def _run_again(limit_bytes: int, swap: int | Literal["max"] | None) -> tuple[str, ...]:
+    """Its group is gone with its command. What it may swap is told where it was limited."""
+    swapped = (
+        () if not isinstance(swap, int) else ("--swap-max", str(swap) if swap % MIB or not swap else f"{swap // MIB}M")
+    )
+    return ("reprieve", "run", "--max", f"{limit_bytes // MIB}M", *swapped, "--", "COMMAND")
 
 
 def of_group(group: Workload, file: str, value: int | str) -> Change:
@@ -292,6 +302,9 @@ def _set_both(group: Workload, memory_bytes: int | None, both_bytes: int, *, gon
     The limit for memory alone stays as it is. systemd and the kubelet set none for both: who did is not known.
     """
     inside = is_inside(group)
+    if group.kind == "run":
+        memory_bytes = both_bytes if memory_bytes is None else memory_bytes
+        return (_run_again(memory_bytes, both_bytes - memory_bytes),), ""
     if group.kind == "container" and group.container_id is not None and memory_bytes is not None and not inside:
         if group.manager in ("docker", "podman"):
             command = _update(group.manager, group.container_id, memory_bytes, both_bytes)

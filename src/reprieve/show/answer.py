@@ -210,9 +210,12 @@ _FOR_ROOT = (
 _OF_OTHERS = ("kubectl", "podman")
 
 
+_ALONE = ("reprieve", "run")  # which does what its caller may
+
+
 def for_root(remedy: Remedy) -> bool:
     """Are all its commands to be run as root?"""
-    if any(argv[0] in _OF_OTHERS or "--user" in argv for argv in remedy.commands):
+    if any(argv[0] in _OF_OTHERS or "--user" in argv or argv[:2] == _ALONE for argv in remedy.commands):
         return False
     return any(argv[0] in _FOR_ROOT or argv[:2] == ("choom", "--pid") for argv in remedy.commands)
 

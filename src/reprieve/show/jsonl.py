@@ -6,6 +6,7 @@ from dataclasses import replace
 import reprieve.codec as codec
 from reprieve.model.finding import Finding, Gap, Remedy
 from reprieve.model.oom import OomReport, OomSummary
+from reprieve.model.run import Run
 from reprieve.model.snapshot import Snapshot
 from reprieve.oom.living import Prediction, freed_bytes
 from reprieve.rules.account import where
@@ -66,6 +67,11 @@ def _foretold(step: Prediction) -> codec.Foretold:
             for candidate, process in processes
         ),
     )
+
+
+def ran(run: Run) -> str:
+    """What became of a command."""
+    return _line(codec.Ran(run=run))
 
 
 def end(*, events: int, exit_status: int) -> str:

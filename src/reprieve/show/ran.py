@@ -1,0 +1,117 @@
+"""How a command is held, and what became of it → text."""
+
+from collections.abc import Iterator, Sequence
+
+from reprieve.model.run import Bounds, Enforcement, Run, Use
+from reprieve.show import escape
+from reprieve.units import MIB, duration, percent, size
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from reprieve.show.text import Page
+
+_MEANS = {
+    "systemd": "in a scope of systemd",
+    "cgroup2": "in a cgroup of its own",
+    "cgroup1": "in a cgroup of its own (version 1)",
+}
+
+
+def began(bounds: Bounds, enforcement: Enforcement) -> str:
+    """One line: what holds it, and what does not."""
+    if enforcement.means == "rlimit":
+        why = "; ".join(enforcement.refusals)
+        told = f"no cgroup can be made here ({why})"
+        if bounds.max_bytes is not None:
+            told += f": each process by itself gets {size(bounds.max_bytes)} of private memory at most (RLIMIT_DATA)"
+    else:
+        told = f"{', '.join(_limits(bounds)) or 'without a limit'}, {_MEANS[enforcement.means]}"
+    if enforcement.unenforced:
+        told += f"; not enforced: {'; '.join(enforcement.unenforced)}"
+    return escape.visible(f"reprieve: {told}")
+
+
+def _limits(bounds: Bounds) -> Iterator[str]:
+    if bounds.max_bytes is not None:
+        yield f"{size(bounds.max_bytes)} of memory at most"
+    if bounds.high_bytes is not None:
+        yield f"held back above {size(bounds.high_bytes)}"
+    if bounds.swap_max_bytes is not None:
+        yield f"{size(bounds.swap_max_bytes)} of swap at most" if bounds.swap_max_bytes else "no swap"
+
+
+def ended(page: "Page", run: Run) -> Iterator[str]:
+    """How it ended, and what it needed."""
+    how = f"killed by signal {run.signal} (status {run.status})" if run.signal else f"with status {run.status}"
+    over = ", as its time was over" if run.out_of_time else ""
+    yield page.raw("Ended", escape.visible(f"{run.argv[0]} {how}, after {duration(run.wall_s)}{over}"), "strong")
+    use = run.use or Use()
+    if use.peak_bytes is not None:
+        yield from page.say("Peak", _peak(run.bounds, use))
+    elif run.largest_process_bytes:
+        said = f"{size(run.largest_process_bytes)} resident in the largest of its processes; of all together it is not"
+        yield from page.say("Peak", f"{said} known")
+    if left := _left(use):
+        yield from page.say("Left", left)
+    if use.at_max:
+        yield from page.say("Limit", f"reached {_times(use.at_max)}: memory was taken back from it, or there was none")
+    if use.at_high:
+        yield from page.say("Slowed", f"{_times(use.at_high)}, above its --high")
+    if use.waited_us is not None and use.waited_us >= _WORTH_TELLING_US:
+        yield from page.say("Waited", f"{duration(use.waited_us / 1e6)} for memory, somebody of it")
+    if run.left_behind:
+        processes = "1 process" if run.left_behind == 1 else f"{run.left_behind} processes"
+        yield from page.say("Ended too", f"{processes} that it had started and that outlived it")
+
+
+_WORTH_TELLING_US = 100_000
+
+
+def _peak(bounds: Bounds, use: Use) -> str:
+    peak = use.peak_bytes or 0
+    said = f"{size(peak)}, all its processes and what they read together"
+    if bounds.max_bytes is not None:
+        said = (
+            f"{size(peak)} of {size(bounds.max_bytes)} ({percent(peak, bounds.max_bytes)}), all its processes together"
+        )
+    return f"{said}; {size(use.swap_peak_bytes)} in swap at its peak" if use.swap_peak_bytes else said
+
+
+def _left(use: Use) -> str:
+    parts = []
+    if (use.file_bytes or 0) >= MIB:
+        parts.append(
+            f"{size(use.file_bytes or 0)} of it were files it had read or written, which is given back on demand"
+        )
+    if (use.shmem_bytes or 0) >= MIB:
+        parts.append(f"{size(use.shmem_bytes or 0)} of shared memory or tmpfs stay behind")
+    return "; ".join(parts)
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count:,} times"
+
+
+def tried(run: Run) -> str:
+    """One line of a search: with which limit, and what became of it."""
+    limit = "without a limit" if run.bounds.max_bytes is None else size(run.bounds.max_bytes)
+    if run.use is not None and run.use.oom_kills:
+        what = "killed for memory"
+    elif run.out_of_time:
+        what = f"not done after {duration(run.wall_s)}"
+    else:
+        what = f"status {run.status}, after {duration(run.wall_s)}"
+    return f"reprieve: {limit}: {what}"
+
+
+def found(enough_bytes: int, too_little_bytes: int, runs: Sequence[Run]) -> str:
+    """The last line of a search: the smallest limit that was enough, the largest that was not, and the peak."""
+    first, last = runs[0], runs[-1]
+    peak = (first.use or Use()).peak_bytes or 0
+    below = f"{size(too_little_bytes)} too little" if too_little_bytes else "less was not tried"
+    unlimited = "without a limit" if first.bounds.max_bytes is None else f"at {size(first.bounds.max_bytes)}"
+    said = (
+        f"reprieve: {size(enough_bytes)} is enough, {below} ({len(runs)} runs; {unlimited} its peak was {size(peak)})"
+    )
+    lacking = "; ".join(last.enforcement.unenforced)
+    return escape.visible(f"{said}; not enforced: {lacking}" if lacking else said)

@@ -1,0 +1,492 @@
+"""`reprieve run`: limits that hold, exit statuses, signals, and nothing that stays behind."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pty
+import re
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+
+import jsonschema
+import pytest
+
+from reprieve.machine.enclosure import PREFIX, find_hierarchy
+from tests.conftest import Run
+from tests.machine.real import missing
+
+_SCHEMA = Path(__file__).parents[1] / "docs" / "schema" / "why-1.json"
+_RUN = [sys.executable, "-m", "reprieve", "run"]
+_PATIENCE_S = 60.0
+_LEAK = 'x = [b"x" * (1 << 20) for _ in range(400)]'
+_TELLS_SIGNALS = """
+import os, signal, sys
+def heard(number, _):
+    print(signal.Signals(number).name, flush=True)
+    if number == signal.SIGUSR2:
+        sys.exit(7)
+for name in "CONT TERM INT HUP QUIT USR1 USR2".split():
+    signal.signal(getattr(signal, f"SIG{name}"), heard)
+print("ready", os.getpid(), flush=True)
+while True:
+    signal.pause()
+"""
+_FAMILY = """
+import os, signal, subprocess, sys
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+stays = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True); time.sleep(900)"
+child = subprocess.Popen([sys.executable, "-c", stays], start_new_session=True, stdout=subprocess.PIPE)
+child.stdout.readline()
+print(os.getpid(), child.pid, flush=True)
+signal.pause()
+"""
+
+
+@pytest.fixture(autouse=True)
+def may_make_groups() -> None:
+    """A memory cgroup can be made here, by who runs the tests."""
+    if os.geteuid() != 0 or find_hierarchy() is None:
+        missing("root, and a memory controller, for a cgroup of its own")
+
+
+def until(true: Callable[[], object]) -> bool:
+    """Wait for it; False: it did not come."""
+    end = monotonic() + _PATIENCE_S
+    while not true():
+        if monotonic() > end:
+            return False
+        sleep(0.02)
+    return True
+
+
+def groups(owner: int) -> list[str]:
+    """The groups of the `reprieve run` of that pid."""
+    hierarchy = find_hierarchy()
+    assert hierarchy is not None
+    return [folder for folder, _, _ in os.walk(hierarchy.mount) if Path(folder).name.startswith(f"{PREFIX}{owner}-")]
+
+
+def is_alive(pid: int) -> bool:
+    """A zombie is dead: who is to reap it may be none of ours."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def wardens(of: int) -> list[int]:
+    """The process that watches over it."""
+    children = Path(f"/proc/{of}/task/{of}/children").read_text().split()
+    return [int(pid) for pid in children if b"warden.py" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+@contextlib.contextmanager
+def running(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen([*_RUN, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def facts(path: Path) -> list[dict[str, Any]]:
+    """What --report wrote; each line fits the published schema."""
+    lines = [json.loads(one) for one in path.read_text().splitlines()]
+    for one in lines:
+        jsonschema.Draft202012Validator(json.loads(_SCHEMA.read_text())).validate(one)
+    return lines
+
+
+def test_who_exceeds_the_limit_is_killed_and_that_kill_explained(reprieve: Run, tmp_path: Path) -> None:
+    file = tmp_path / "report"
+    said = reprieve("run", "--max", "40M", "--report", file, "--", sys.executable, "-c", _LEAK)
+    assert said.returncode == 137, said.stderr
+    told = " ".join(said.stderr.split())
+    assert "40 MiB of memory at most, in a cgroup of its own" in told
+    assert "killed by signal 9 (status 137)" in told
+    assert "Peak 40 MiB of 40 MiB (100 %)" in told
+    assert "of “a command under reprieve run”, held" in told
+    assert "Limit 40 MiB for “a command under reprieve run”; all of it used" in told
+    assert "$ reprieve run --max 112M" in told
+    assert "As root" not in told
+    ran, killed, end = facts(file)
+    assert ran["run"]["use"]["oom_kills"] == 1
+    assert ran["run"]["use"]["peak_bytes"] == 40 << 20
+    assert [kill["comm"] for kill in killed["report"]["kills"]] == [Path(sys.executable).name[:15]]
+    assert (end["events"], end["exit_status"]) == (1, 137)
+
+
+def test_the_kill_of_a_child_is_told_though_the_command_ends_well(reprieve: Run) -> None:
+    said = reprieve("run", "--max", "40M", "sh", "-c", f"{sys.executable} -c '{_LEAK}'; echo on; exit 0")
+    assert (said.returncode, said.stdout) == (0, "on\n")
+    assert "Killed    python" in said.stderr
+
+
+def test_where_memory_and_swap_together_are_full_both_limits_are_proposed(reprieve: Run) -> None:
+    hierarchy = find_hierarchy()
+    if hierarchy is None or hierarchy.version != 1 or not Path(f"{hierarchy.mount}/memory.memsw.failcnt").exists():
+        missing("cgroup version 1 that counts swap")
+    said = reprieve("run", "--max", "40M", "--swap-max", "0", "--", sys.executable, "-c", _LEAK)
+    assert "40 MiB of memory at most, no swap" in said.stderr
+    assert "$ reprieve run --max 112M --swap-max 0 -- COMMAND" in said.stderr
+
+
+def test_what_fits_is_not_spoken_of(reprieve: Run) -> None:
+    said = reprieve("run", "--max", "1G", "echo", "done")
+    assert (said.returncode, said.stdout) == (0, "done\n")
+    assert len(said.stderr.splitlines()) == 1
+    assert reprieve("run", "-q", "--max", "1G", "true").stderr == ""
+
+
+def test_what_it_needed_is_told_where_that_is_asked(reprieve: Run, tmp_path: Path) -> None:
+    hold = 'x = b"x" * (60 << 20)'
+    said = reprieve("run", "-v", "--max", "200M", "--report", tmp_path / "report", sys.executable, "-c", hold)
+    assert said.returncode == 0
+    ran, end = facts(tmp_path / "report")
+    assert 60 << 20 < ran["run"]["use"]["peak_bytes"] < 120 << 20
+    assert ran["run"]["largest_process_bytes"] > 60 << 20
+    assert "of 200 MiB (" in said.stderr
+    assert end["exit_status"] == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "says"),
+    [
+        (["sh", "-c", "exit 3"], 3, ""),
+        (["sh", "-c", "kill -TERM $$"], 143, ""),
+        (["no-such-program"], 127, "reprieve: no-such-program: No such file or directory"),
+        (["/etc/passwd"], 126, "reprieve: /etc/passwd: Permission denied"),
+        (["--no-such-option", "true"], 125, "No such option"),
+        (["--max", "3q", "true"], 125, "'3q' is no size"),
+        (["--time", "soon", "true"], 125, "'soon' is no length of time"),
+        (["--max", "1G", "--high", "2G", "true"], 125, "--high is above --max"),
+        (["--user", "no-such-user", "true"], 125, "there is no such user"),
+        (["--node", "1000", "true"], 125, "--node 1000: Invalid argument"),
+        (["--report", "/no/such/folder/file", "true"], 125, "No such file or directory"),
+        ([], 125, "Missing argument"),
+    ],
+)
+def test_the_exit_status_is_the_commands_own_or_tells_that_it_is_ours(
+    command: list[str], status: int, says: str, reprieve: Run
+) -> None:
+    said = reprieve("run", "-q", *command)
+    assert said.returncode == status
+    assert says in said.stderr
+    assert (said.stderr == "") is (says == "")
+
+
+def test_words_of_the_command_are_its_own(reprieve: Run) -> None:
+    assert reprieve("run", "-q", "echo", "--max", "-v", "--", "x").stdout == "--max -v -- x\n"
+    assert reprieve("run", "-q", "--", "echo", "-n", "x").stdout == "x"
+    assert reprieve("run", "-q", "cat", stdin="passed on").stdout == "passed on"
+
+
+def test_it_runs_as_it_was_told(reprieve: Run) -> None:
+    shows = "id -un; nice; cat /proc/self/oom_score_adj; grep -c bind:0 /proc/self/numa_maps; echo $HOME"
+    options = ("--user", "nobody", "--nice", "7", "--adj", "300", "--node", "0")
+    user, nice, adj, bound, home = reprieve("run", "-q", *options, "sh", "-c", shows).stdout.split()
+    assert (user, nice, adj, home) == ("nobody", "7", "300", os.path.expanduser("~nobody"))
+    assert int(bound) > 0
+
+
+def test_nothing_of_ours_is_passed_on(reprieve: Run) -> None:
+    shows = "import os, signal; print(sorted(os.listdir('/proc/self/fd'))[:-1], signal.pthread_sigmask(0, []))"
+    shows += "; print(open('/proc/self/status').read().partition('SigIgn:')[2].split()[0])"
+    alone = subprocess.run([sys.executable, "-c", shows], stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    assert reprieve("run", "-q", sys.executable, "-c", shows).stdout == alone.stdout
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1"])
+def test_a_signal_is_handed_on_once(name: str) -> None:
+    with running("-q", sys.executable, "-c", _TELLS_SIGNALS) as process:
+        assert line(process).startswith("ready")
+        process.send_signal(signal.Signals[name])
+        assert line(process) == name
+        process.send_signal(signal.SIGUSR2)
+        assert line(process) == "SIGUSR2"
+        assert process.wait(_PATIENCE_S) == 7
+
+
+def test_what_the_command_sends_to_its_whole_job_is_not_handed_back_to_it() -> None:
+    script = _TELLS_SIGNALS.replace("while True:", "os.kill(os.getppid(), signal.SIGTERM)\nwhile True:")
+    with running("-q", sys.executable, "-c", script) as process:
+        assert line(process).startswith("ready")
+        process.send_signal(signal.SIGUSR1)
+        assert line(process) == "SIGUSR1"
+
+
+def test_a_second_request_ends_all_of_it() -> None:
+    with running("-q", sys.executable, "-c", _FAMILY) as process:
+        family = [int(pid) for pid in line(process).split()]
+        process.send_signal(signal.SIGTERM)
+        sleep(0.3)
+        assert all(map(is_alive, family))
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(_PATIENCE_S) == 137
+        assert not any(map(is_alive, family))
+        assert not groups(process.pid)
+
+
+def test_who_outlives_the_command_is_ended_and_that_is_told(reprieve: Run) -> None:
+    said = reprieve("run", "-v", "sh", "-c", "sleep 900 > /dev/null 2>&1 & echo $!; exit 4")
+    assert said.returncode == 4
+    assert not is_alive(int(said.stdout))
+    assert "1 process that it had started and that outlived it" in said.stderr
+
+
+def test_when_its_time_is_over_it_is_asked_to_end(reprieve: Run) -> None:
+    said = reprieve("run", "--time", "0.5s", "sleep", "900")
+    assert said.returncode == 143
+    assert "as its time was over" in said.stderr
+
+
+def test_when_reprieve_is_killed_nothing_stays_behind() -> None:
+    with running("-q", sys.executable, "-c", _FAMILY) as process:
+        family = [int(pid) for pid in line(process).split()]
+        (warden,) = wardens(process.pid)
+        assert groups(process.pid)
+        process.kill()
+        process.wait()
+        assert until(lambda: not any(map(is_alive, (*family, warden))))
+        assert until(lambda: not groups(process.pid))
+
+
+def test_what_watches_over_it_is_not_ended_by_signals() -> None:
+    with running("-q", sys.executable, "-c", _FAMILY) as process:
+        line(process)
+        (warden,) = wardens(process.pid)
+        assert os.getsid(warden) == warden
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            os.kill(warden, number)
+        blocked = re.findall(r"SigBlk:\s(\w+)", Path(f"/proc/{warden}/status").read_text())[0]
+        assert all(int(blocked, 16) >> number - 1 & 1 for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
+        assert is_alive(warden)
+
+
+def test_what_a_double_kill_leaves_is_swept_by_the_next_run(reprieve: Run) -> None:
+    with running("-q", sys.executable, "-c", _FAMILY) as process, running("-q", sys.executable, "-c", _FAMILY) as other:
+        command, child = (int(pid) for pid in line(process).split())
+        others = [int(pid) for pid in line(other).split()]
+        for pid in (*wardens(process.pid), process.pid):
+            os.kill(pid, signal.SIGKILL)
+        process.wait()
+        assert until(lambda: not is_alive(command))  # with its parent
+        assert is_alive(child)
+        assert groups(process.pid)
+        assert reprieve("run", "-q", "true").returncode == 0
+        assert not is_alive(child)
+        assert not groups(process.pid)
+        assert all(map(is_alive, others))
+        assert groups(other.pid)
+
+
+def test_while_it_runs_nothing_of_ours_does() -> None:
+    with running("-q", "--time", "900", "sleep", "900") as process:
+        assert until(lambda: groups(process.pid) and wardens(process.pid))
+        both = (process.pid, *wardens(process.pid))
+
+        def switches() -> list[str]:
+            return [
+                one
+                for pid in both
+                for one in re.findall(r"ctxt_switches:\s(\d+)", Path(f"/proc/{pid}/status").read_text())
+            ]
+
+        def are_at_rest() -> bool:
+            before = switches()
+            sleep(0.5)
+            return switches() == before
+
+        assert until(are_at_rest)
+        before = switches()
+        sleep(2)
+        assert switches() == before
+
+
+def test_without_rights_rlimits_hold_and_what_they_do_not_is_told(tmp_path: Path) -> None:
+    done = _as_nobody("run", "--max", "400M", "--swap-max", "0", "python3", "-c", 'x = b"x" * (600 << 20)')
+    assert done.returncode == 1
+    assert "MemoryError" in done.stderr
+    told = done.stderr.splitlines()[0]
+    assert "no cgroup can be made here (" in told
+    assert "each process by itself gets 400 MiB of private memory at most (RLIMIT_DATA)" in told
+    assert "not enforced: --max for all its processes together, for shared memory and for files; --swap-max" in told
+    assert _as_nobody("run", "-q", "--max", "400M", "python3", "-c", 'x = b"x" * (60 << 20)').returncode == 0
+
+
+def test_without_a_group_too_a_second_request_ends_all_of_it() -> None:
+    with _nobody("run", "-q", "python3", "-c", _FAMILY.replace("start_new_session=True,", "")) as process:
+        family = [int(pid) for pid in line(process).split()]
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(_PATIENCE_S) == 137
+        assert until(lambda: not any(map(is_alive, family)))
+
+
+def test_without_a_group_too_the_command_ends_with_reprieve() -> None:
+    with _nobody("run", "-q", "python3", "-c", _FAMILY) as process:
+        family = [int(pid) for pid in line(process).split()]
+        process.kill()
+        process.wait()
+        assert until(lambda: not any(map(is_alive, family)))
+
+
+def test_the_smallest_limit_is_found_and_less_is_too_little(reprieve: Run, tmp_path: Path) -> None:
+    file = tmp_path / "report"
+    hold = 'x = b"x" * (20 << 20)'
+    said = reprieve("run", "--smallest", "--swap-max", "0", "--report", file, "--", sys.executable, "-c", hold)
+    assert said.returncode == 0, said.stderr
+    (told,) = re.findall(r"reprieve: (\d+) MiB is enough, (\d+) MiB too little \((\d+) runs", said.stderr)
+    enough, too_little, count = map(int, told)
+    assert 20 < enough < 60
+    assert enough - too_little == 1
+    *runs, end = facts(file)
+    assert len(runs) == count
+    assert end["exit_status"] == 0
+    ends = {one["run"]["bounds"]["max_bytes"]: one["run"]["status"] for one in runs}
+    assert (ends[None], ends[enough << 20], ends[too_little << 20]) == (0, 0, 137)
+
+
+def test_cache_that_can_be_given_back_is_no_need(reprieve: Run, tmp_path: Path) -> None:
+    (tmp_path / "data").write_bytes(bytes(64 << 20))
+    os.sync()
+    with open(tmp_path / "data", "rb") as data:
+        os.posix_fadvise(data.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    said = reprieve("run", "--smallest", "cp", tmp_path / "data", tmp_path / "copy")
+    assert said.returncode == 0, said.stderr
+    (told,) = re.findall(r"(\d+) MiB is enough.* its peak was (\d+) MiB", said.stderr)
+    assert int(told[0]) * 2 < int(told[1])
+
+
+@pytest.mark.parametrize(
+    ("second", "status", "says"),
+    [
+        ("exit 1", 125, "now does not end well"),
+        ("kill -INT $$", 130, "status 130"),
+        (None, 1, "without a limit: status 1"),
+    ],
+)
+def test_the_search_ends_where_the_limit_is_not_the_reason(
+    second: str | None, status: int, says: str, reprieve: Run, tmp_path: Path
+) -> None:
+    script = "exit 1" if second is None else f"test -e {tmp_path}/again && {second}; touch {tmp_path}/again"
+    said = reprieve("run", "--smallest", "sh", "-c", script)
+    assert said.returncode == status
+    assert says in said.stderr
+
+
+def _nobodys() -> tuple[list[str], dict[str, str]]:
+    """How nobody runs `reprieve`: our interpreter may lie where nobody else can read it."""
+    nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    for python in (sys.executable, "/usr/bin/python3"):
+        if subprocess.run([*nobody, python, "-c", _FITS], capture_output=True).returncode == 0:
+            environ = {"PATH": os.defpath, "PYTHONPATH": sysconfig.get_path("purelib")}
+            return [*nobody, python, "-m", "reprieve"], environ
+    missing("a Python that nobody can run")
+
+
+_FITS = f"import os, sys; sys.exit(sys.version_info[:2] != {sys.version_info[:2]} or not os.access(sys.executable, 1))"
+
+
+def _as_nobody(*arguments: str) -> subprocess.CompletedProcess[str]:
+    argv, environ = _nobodys()
+    return subprocess.run([*argv, *arguments], env=environ, cwd="/", capture_output=True, text=True)
+
+
+@contextlib.contextmanager
+def _nobody(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    argv, environ = _nobodys()
+    pipe = subprocess.PIPE
+    process = subprocess.Popen([*argv, *arguments], env=environ, cwd="/", stdout=pipe, stderr=pipe, text=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+class Terminal:
+    """A shell with job control on a terminal of its own."""
+
+    def __init__(self) -> None:
+        bash = shutil.which("bash") or missing("bash")
+        self.pid, self._end = pty.fork()
+        if self.pid == 0:
+            os.execve(bash, ["bash", "--norc", "--noprofile", "-i"], os.environ | {"PS1": "", "HISTFILE": ""})
+
+    def type(self, keys: str) -> None:
+        os.write(self._end, keys.encode())
+
+    def read_to(self, text: str) -> str:
+        """What it shows until that is there, or nothing comes any more."""
+        shown = ""
+        while text not in shown and select.select([self._end], [], [], _PATIENCE_S)[0]:
+            try:
+                shown += os.read(self._end, 4096).decode(errors="replace")
+            except OSError:  # its last process has gone
+                break
+        return shown
+
+    def close(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+        os.close(self._end)
+        os.waitpid(self.pid, 0)
+
+
+@pytest.fixture
+def terminal() -> Iterator[Terminal]:
+    terminal = Terminal()
+    yield terminal
+    terminal.close()
+
+
+def test_at_a_terminal_keys_reach_the_command_once_and_the_shell_sees_one_job(
+    terminal: Terminal, tmp_path: Path
+) -> None:
+    script = tmp_path / "tells.py"
+    script.write_text(_TELLS_SIGNALS)
+    terminal.type(f"{sys.executable} -m reprieve run -q {sys.executable} {script}\n")
+    assert "ready" in terminal.read_to("ready")
+    terminal.type("\x03")
+    assert terminal.read_to("SIGINT").count("SIGINT") == 1
+    terminal.type("\x03")  # a second one is the command's, too
+    assert terminal.read_to("SIGINT").count("SIGINT") == 1
+    terminal.type("\x1a")
+    assert "Stopped" in terminal.read_to("Stopped")
+    terminal.type("fg\n")
+    assert "SIGCONT" in terminal.read_to("SIGCONT")
+    terminal.type("\x1c")
+    assert terminal.read_to("SIGQUIT").count("SIGQUIT") == 1
+    terminal.type("\x1a")
+    assert "Stopped" in terminal.read_to("Stopped")
+    terminal.type("kill -USR2 $(jobs -p); fg; echo status=$?\n")
+    shown = terminal.read_to("status=7")
+    assert "status=7" in shown
+    assert shown.count("SIGINT") == 0
+
+
+def test_a_command_that_stops_itself_stops_the_job(terminal: Terminal) -> None:
+    terminal.type(
+        f"{sys.executable} -m reprieve run -q sh -c 'kill -TSTP $$; echo went-\"\"on; exit 5'; echo first-$?\n"
+    )
+    assert "Stopped" in terminal.read_to("Stopped")
+    terminal.type("fg; echo then-$?\n")
+    shown = terminal.read_to("then-5")
+    assert "went-on" in shown
+    assert "then-5" in shown
