@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterable
-from resource import RLIMIT_DATA, RUSAGE_SELF, getrusage, setrlimit
+from resource import RLIMIT_DATA, setrlimit
 from time import monotonic
 from typing import NamedTuple, NoReturn
 
@@ -270,5 +270,12 @@ def _reap(pid: int) -> Ended | None:
     number = os.WTERMSIG(told) if os.WIFSIGNALED(told) else None
     status = 128 + number if number is not None else os.WEXITSTATUS(told)
     # The kernel keeps the most that was resident over exec: what the process held while it was still ours counts too.
-    largest = usage.ru_maxrss if usage.ru_maxrss > getrusage(RUSAGE_SELF).ru_maxrss else None
-    return Ended(status, number, out_of_time=False, largest_process_bytes=None if largest is None else largest * 1024)
+    largest_bytes = usage.ru_maxrss * 1024
+    known = largest_bytes > _own_peak_bytes()
+    return Ended(status, number, out_of_time=False, largest_process_bytes=largest_bytes if known else None)
+
+
+def _own_peak_bytes() -> int:
+    """The most that we held resident: VmHWM, since our own ru_maxrss counts who started us."""
+    with open("/proc/self/status", "rb") as file:
+        return int(file.read().partition(b"VmHWM:")[2].split()[0]) * 1024
