@@ -79,11 +79,11 @@ lint: .build/dev
 test: .build/test-packages .build/dev .build/guest
 	@echo "make test: lint, types and tests; budget 10 minutes from nothing, 4 minutes again"
 	@$(MAKE) --no-print-directory lint
-	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not slow and not matrix"
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow and not matrix"
 
 test-all: .build/slow-packages .build/dev .build/guests
 	@echo "make test-all: every kernel, the systemd guest, the browser; budget 60 minutes"
-	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m slow
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -m slow
 
 test-matrix: .build/slow-packages .build/dev .build/guests
 	@echo "make test-matrix: all kernels and scenarios, an hour of fuzzing; by hand"

@@ -20,20 +20,6 @@ settings.load_profile("no-deadline")
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-# Files that take turns where tests run side by side: two engines of one kind share locks of the whole machine.
-_TURNS = {
-    **dict.fromkeys(("test_asked.py", "test_container_limit.py", "test_containers.py"), "engines"),
-    **dict.fromkeys(("test_fix_units.py", "test_manager.py", "test_unit_asked.py"), "managers"),
-}
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The tests of a file stay together, as what they share is made once."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_TURNS.get(item.path.name, item.path.name)))
-
-
 @pytest.fixture
 def reprieve(tmp_path: Path) -> Run:
     """Run `reprieve` with these arguments; `stdin` is text for a pipe, None is no input, as under cron."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import http.client
 import json
 import os
@@ -9,6 +10,7 @@ import signal
 import socket
 import subprocess
 import tarfile
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -86,9 +88,20 @@ class Engine(NamedTuple):
 
 @contextmanager
 def engine(manager: str, folder: Path) -> Iterator[Engine]:
-    """One that listens in a folder, until the block ends. Skips where it is not installed, or cannot run."""
+    """One that listens in a folder, until the block ends. Skips where it is not installed, or cannot run.
+
+    One at a time: two of a kind share locks of the whole machine, wherever their data is.
+    """
     if os.geteuid() != 0:
         missing("root, for a container engine")
+    with open(Path(tempfile.gettempdir(), "reprieve-engines.lock"), "w") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        with _engine(manager, folder) as started:
+            yield started
+
+
+@contextmanager
+def _engine(manager: str, folder: Path) -> Iterator[Engine]:
     image = folder / "image.tar"
     with tarfile.open(image, mode="w") as packed:
         packed.add(os.path.realpath(program("busybox")), "bin/busybox")
