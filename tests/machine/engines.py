@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import http.client
 import json
 import os
@@ -88,20 +87,9 @@ class Engine(NamedTuple):
 
 @contextmanager
 def engine(manager: str, folder: Path) -> Iterator[Engine]:
-    """One that listens in a folder, until the block ends. Skips where it is not installed, or cannot run.
-
-    One at a time: two of a kind share locks of the whole machine, wherever their data is.
-    """
+    """One that listens in a folder, until the block ends. Skips where it is not installed, or cannot run."""
     if os.geteuid() != 0:
         missing("root, for a container engine")
-    with open(Path(tempfile.gettempdir(), "reprieve-engines.lock"), "w") as turn:
-        fcntl.flock(turn, fcntl.LOCK_EX)
-        with _engine(manager, folder) as started:
-            yield started
-
-
-@contextmanager
-def _engine(manager: str, folder: Path) -> Iterator[Engine]:
     image = folder / "image.tar"
     with tarfile.open(image, mode="w") as packed:
         packed.add(os.path.realpath(program("busybox")), "bin/busybox")
@@ -126,15 +114,16 @@ def _docker(folder: Path, image: Path) -> Iterator[Engine]:
 @contextmanager
 def _podman(folder: Path, image: Path) -> Iterator[Engine]:
     address = f"unix://{folder}/s"
-    podman = [program("podman"), "--root", f"{folder}/data", "--runroot", f"{folder}/run"]
-    podman += ["--cgroup-manager", "cgroupfs", "--storage-driver", "vfs", "--events-backend", "file"]
-    taken = subprocess.run([*podman, "import", image, _IMAGE], capture_output=True, text=True)
-    assert taken.returncode == 0, taken.stderr
-    try:
-        with _listening([*podman, "system", "service", "--time=0", address], address, folder / "log"):
-            yield Engine("podman", address)
-    finally:
-        _end_monitors(folder)
+    with tempfile.TemporaryDirectory(prefix="podman-") as run:  # it refuses a path of more than 50 characters there
+        podman = [program("podman"), "--root", f"{folder}/data", "--runroot", run]
+        podman += ["--cgroup-manager", "cgroupfs", "--storage-driver", "vfs", "--events-backend", "file"]
+        taken = subprocess.run([*podman, "import", image, _IMAGE], capture_output=True, text=True)
+        assert taken.returncode == 0, taken.stderr
+        try:
+            with _listening([*podman, "system", "service", "--time=0", address], address, folder / "log"):
+                yield Engine("podman", address)
+        finally:
+            _end_monitors(folder)
 
 
 def _end_monitors(folder: Path) -> None:
