@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
+import reprieve
 from lab.guest import GuestDied, GuestSilent
 from lab.host import LabError
 from lab.host_cgroup import HostCgroup, host_cgroup
+from lab.manager import Manager, manager
 from lab.scenario import Outcome, Scenario, play
 from lab.states import saved
 from tests.machine.real import missing
@@ -36,6 +39,18 @@ def play_here() -> Callable[[Scenario, str], Outcome]:
         return play(scenario, series)
 
     return play_it
+
+
+@pytest.fixture(scope="module")
+def container() -> Iterator[Manager]:
+    """A systemd as the first process of a container, with the tool in it, booted once for a file of tests."""
+    with here_or_skipped():
+        running = manager(Path(reprieve.__file__).parent.parent)
+        booted = running.__enter__()
+    try:
+        yield booted
+    finally:
+        running.__exit__(None, None, None)
 
 
 @pytest.fixture

@@ -3,31 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-import reprieve
-from lab.manager import Manager, manager
-from tests.lab.conftest import here_or_skipped
+from lab.manager import Manager
 
 pytestmark = pytest.mark.slow
 
 _REPRIEVE = "PYTHONPATH=/mnt/0 COLUMNS=200 python3 -m reprieve"
 _UNITS = "/etc/systemd/system"
 _OURS = f"{_UNITS}/web.service.d/90-reprieve.conf"
-
-
-@pytest.fixture(scope="module")
-def container() -> Iterator[Manager]:
-    """Booted once, with the tool in it."""
-    with here_or_skipped():
-        running = manager(Path(reprieve.__file__).parent.parent)
-        booted = running.__enter__()
-    try:
-        yield booted
-    finally:
-        running.__exit__(None, None, None)
 
 
 @pytest.fixture

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-import reprieve
-from lab.manager import Manager, manager
+from lab.manager import Manager
 from reprieve.machine.host import Host
 from reprieve.machine.systemd import ask_manager
 from reprieve.machine.unitfiles import UnitFiles
 from reprieve.model.finding import Gap
 from reprieve.model.unit import MEMORY_KEYS, Unit
-from tests.lab.conftest import here_or_skipped
 from tests.rules.living.spellings import SPELLINGS
 
 pytestmark = pytest.mark.slow
@@ -24,18 +21,6 @@ _UNITS = Path("etc/systemd/system")
 _LOOK = (
     "PYTHONPATH=/mnt/0 COLUMNS=1000 python3 -m reprieve check -v --only unit-setting-ignored --only unit-adj-differs"
 )
-
-
-@pytest.fixture(scope="module")
-def container() -> Iterator[Manager]:
-    """Booted once, with the tool in it."""
-    with here_or_skipped():
-        running = manager(Path(reprieve.__file__).parent.parent)
-        booted = running.__enter__()
-    try:
-        yield booted
-    finally:
-        running.__exit__(None, None, None)
 
 
 class Inside(Host):

@@ -3,29 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-import reprieve
 from lab import kernels, states
-from lab.manager import Manager, manager
+from lab.manager import Manager
 from tests.lab.conftest import here_or_skipped
 from tests.lab.parcel import parcel
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def container() -> Iterator[Manager]:
-    with here_or_skipped():
-        running = manager(Path(reprieve.__file__).parent.parent)
-        booted = running.__enter__()
-    try:
-        yield booted
-    finally:
-        running.__exit__(None, None, None)
 
 
 def why(container: Manager, word: str) -> str:
