@@ -132,6 +132,31 @@ def test_who_exceeds_the_limit_is_killed_and_that_kill_explained(reprieve: Run, 
     assert (end["events"], end["exit_status"]) == (1, 137)
 
 
+_KILLED_WHILE_HELD = """
+import os, signal
+from reprieve.machine.launch import Held, Order, await_end, keep_signals
+held = Held(Order(("true",), keep_signals()))
+held.await_ready()
+os.kill(held.pid, signal.SIGKILL)
+os.waitid(os.P_PID, held.pid, os.WEXITED | os.WNOWAIT)
+held.let_go(grouped=True)
+print(await_end(held.pid, None, lambda: [], lambda: None).status)
+"""
+
+
+def test_who_is_killed_while_it_waits_to_be_let_go_has_been_killed() -> None:
+    ended = subprocess.run([sys.executable, "-c", _KILLED_WHILE_HELD], capture_output=True, text=True)
+    assert (ended.stdout, ended.stderr) == ("137\n", "")
+
+
+@pytest.mark.parametrize("limit", ["4K", "64K", "128K"])
+def test_a_limit_below_what_waiting_for_it_takes_kills_before_it_runs(limit: str, reprieve: Run) -> None:
+    said = reprieve("run", "--max", limit, "--", "true")
+    assert said.returncode == 137
+    assert "killed by signal 9" in said.stderr
+    assert "Killed " in said.stderr
+
+
 def test_the_kill_of_a_child_is_told_though_the_command_ends_well(reprieve: Run) -> None:
     said = reprieve("run", "--max", "40M", "sh", "-c", f"{sys.executable} -c '{_LEAK}'; echo on; exit 0")
     assert (said.returncode, said.stdout) == (0, "on\n")
@@ -378,7 +403,7 @@ def test_cache_that_can_be_given_back_is_no_need(reprieve: Run, tmp_path: Path) 
     ("second", "status", "says"),
     [
         ("exit 1", 125, "now does not end well"),
-        ("kill -INT $$", 130, "status 130"),
+        ("kill -TERM $$", 143, "status 143"),  # INT is ignored by what a shell starts with &
         (None, 1, "without a limit: status 1"),
     ],
 )

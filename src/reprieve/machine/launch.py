@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from resource import RLIMIT_DATA, setrlimit
 from time import monotonic
 from typing import NamedTuple, NoReturn
@@ -89,7 +90,8 @@ class Held:
 
         Raises Failure: there is no such command, or it cannot be run.
         """
-        os.write(self._go, b"group" if grouped else b"alone %d" % (-1 if data_bytes is None else data_bytes))
+        with suppress(BrokenPipeError):  # it is dead already, of a limit below what waiting takes: how, is told later
+            os.write(self._go, b"group" if grouped else b"alone %d" % (-1 if data_bytes is None else data_bytes))
         os.close(self._go)
         self._hear(os.read(self._told, _SAID_BYTES))
         os.close(self._told)
@@ -219,7 +221,10 @@ class Warden:
 
     def order(self, what: str) -> None:
         """`group FOLDER` or `tree PID`: whom to end."""
-        os.write(self._orders, os.fsencode(f"{what}\n"))
+        try:
+            os.write(self._orders, os.fsencode(f"{what}\n"))
+        except BrokenPipeError:
+            raise Failure("who watches over the command has been killed", hint="try again", status=OURS) from None
 
     def dismiss(self) -> None:
         """Nothing is left to be done, so it ends: at once, for it may not even have begun."""
