@@ -43,8 +43,9 @@ while True:
 """
 _FAMILY = """
 import os, signal, subprocess, sys
-signal.signal(signal.SIGTERM, signal.SIG_IGN)
-stays = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True); time.sleep(900)"
+for number in (signal.SIGTERM, signal.SIGINT):  # of two that wait, the lower number is told first
+    signal.signal(number, signal.SIG_IGN)  # which children inherit
+stays = "import time; print(1, flush=True); time.sleep(300)"
 child = subprocess.Popen([sys.executable, "-c", stays], start_new_session=True, stdout=subprocess.PIPE)
 child.stdout.readline()
 print(os.getpid(), child.pid, flush=True)
@@ -96,8 +97,16 @@ def running(*arguments: str) -> Iterator[subprocess.Popen[str]]:
     try:
         yield process
     finally:
-        process.kill()
-        process.communicate()
+        leave(process)
+
+
+def leave(process: subprocess.Popen[str]) -> None:
+    """End it; its pipes are not read to their end, which who was left behind may hold."""
+    process.kill()
+    process.wait()
+    for end in (process.stdout, process.stderr):
+        if end is not None:
+            end.close()
 
 
 def line(process: subprocess.Popen[str]) -> str:
@@ -442,8 +451,7 @@ def _nobody(*arguments: str) -> Iterator[subprocess.Popen[str]]:
     try:
         yield process
     finally:
-        process.kill()
-        process.communicate()
+        leave(process)
 
 
 class Terminal:
