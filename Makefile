@@ -11,7 +11,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help:
 	@echo "make demo        a real OOM kill in a small cgroup of its own, explained   (2 minutes from nothing)"
 	@echo "make test        lint, types and the tests, on the built wheel             (10 minutes from nothing, 4 again)"
-	@echo "make test-all    the slow rest: kernels, systemd guest, browser            (60 minutes)"
+	@echo "make test-all    the slow rest: kernels, systemd guest, browser            (75 minutes)"
 	@echo "make test-matrix all kernels, all scenarios, an hour of fuzzing            (by hand)"
 	@echo "make bench lint docs evidence"
 
@@ -82,7 +82,7 @@ test: .build/test-packages .build/dev .build/guest
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow and not matrix"
 
 test-all: .build/slow-packages .build/dev .build/guests
-	@echo "make test-all: every kernel, the systemd guest, the browser; budget 60 minutes"
+	@echo "make test-all: every kernel, the systemd guest, the browser; budget 75 minutes"
 	@$(BIN)/python -m pytest -q -m slow
 
 test-matrix: .build/slow-packages .build/dev .build/guests
