@@ -16,6 +16,9 @@ SWAP_DISK = "mkswap /dev/vda > /dev/null && swapon /dev/vda || exit 1\n"
 DISK_SWAP_BYTES = 64 * MIB - 4096  # the first page is its header
 CGROUP_V1 = "umount /sys/fs/cgroup; mkdir /cg1; mount -t cgroup -o memory m /cg1 || exit 1; cd /cg1\n"
 TMPFS_DD = "dd if=/dev/zero of=/mnt/f bs=1M count=600\n"
+# What is left once the writer is dead is often not enough for a guest to answer by: it panics, nobody left to kill. The
+# shell gives the file up by itself, for which it needs no process.
+GIVE_UP = "status=$?\n: > /mnt/f\nexit $status\n"
 
 
 def _group(name: str, *settings: str) -> str:
@@ -113,7 +116,7 @@ MEMORY = (
     Scenario(
         name="global-tmpfs-dd",
         does="Files on tmpfs fill the machine: bystanders die, nothing is freed, then the writer, who is small.",
-        script="mount -t tmpfs -o size=150% t /mnt\n" + INNOCENTS + TMPFS_DD,
+        script="mount -t tmpfs -o size=150% t /mnt\n" + INNOCENTS + TMPFS_DD + GIVE_UP,
         reports=(
             Report(victim="Web Content", constraint=GLOBAL, victim_adj=200, finds=_SHMEM),
             Report(victim="innocent", constraint=GLOBAL, finds=_SHMEM),
