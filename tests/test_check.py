@@ -234,9 +234,9 @@ def test_a_second_look_tells_what_is_new_and_what_is_gone(reprieve: Run, tmp_pat
 
     def look() -> str:
         options = ("--since-last", "--only", "group-near-limit", "-v")
-        return reprieve("check", *options, STATE_DIRECTORY=str(kept.parent)).stdout
+        return " ".join(reprieve("check", *options, STATE_DIRECTORY=str(kept.parent)).stdout.split())
 
-    claim = f"warning   {full} holds "
+    claim = f"warning {full} holds "
     assert claim in look()
     found = json.loads(kept.read_text())["found"]
     assert ["group-near-limit", full] in found

@@ -155,7 +155,7 @@ def test_watched_the_place_that_fills_first_is_told_with_when_and_who_dies_there
             leak.kill()
             leak.communicate()
     words = " ".join(said.stdout.split())
-    assert f"(pid {leak.pid}) of " in said.stdout.splitlines()[0]
+    assert f"(pid {leak.pid})" in said.stdout.splitlines()[0]
     when = r"[0-9 mins]+ \([0-9 minsto]+( at the soonest)?\)"
     assert re.search(rf"Time left {when} in {group.path}, \+[0-9.]+ (MiB|GiB)/min", words)
     assert f"Where if {group.path} reached its limit now" in words

@@ -21,7 +21,8 @@ from typing import Any
 import jsonschema
 import pytest
 
-from reprieve.machine.enclosure import PREFIX, find_hierarchy
+from reprieve.machine.demo import small_cgroup
+from reprieve.machine.enclosure import PREFIX, Enclosure, find_hierarchy, left_limits
 from tests.conftest import Run
 from tests.machine.real import missing
 
@@ -158,6 +159,37 @@ def test_who_is_killed_while_it_waits_to_be_let_go_has_been_killed() -> None:
     assert (ended.stdout, ended.stderr) == ("137\n", "")
 
 
+def test_ctrl_c_while_it_waits_to_be_let_go_ends_it_as_ctrl_c_does() -> None:
+    script = _KILLED_WHILE_HELD.replace("SIGKILL", "SIGINT").replace("os.waitid(", "0 and os.waitid(")
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (ended.stdout, ended.stderr) == ("130\n", "")
+
+
+def test_what_keeps_it_from_being_started_is_told_whatever_it_is() -> None:
+    script = _KILLED_WHILE_HELD.replace('("true",)', '("true", "\\0")').replace("os.kill(", "0 and os.kill(")
+    ended = subprocess.run([sys.executable, "-c", script.replace("os.waitid(", "0 and os.waitid(")], **_QUIETLY)
+    assert "true could not be started: ValueError" in ended.stderr
+    assert ended.stdout == ""
+
+
+_QUIETLY: dict[str, Any] = {"capture_output": True, "text": True}
+
+
+def test_a_limit_above_what_the_process_may_have_is_no_reason_to_fail() -> None:
+    script = "import resource as r; r.setrlimit(r.RLIMIT_DATA, (1 << 30, 1 << 30));" + _ALONE
+    ended = subprocess.run([sys.executable, "-c", script], **_QUIETLY)
+    assert (ended.stdout, ended.stderr) == (f"{1 << 20}\n0\n", "")
+
+
+_ALONE = """
+from reprieve.machine.launch import Held, Order, await_end, keep_signals
+held = Held(Order(("sh", "-c", "ulimit -d"), keep_signals()))
+held.await_ready()
+held.let_go(grouped=False, data_bytes=2 << 30)
+print(await_end(held.pid, None, lambda: [], lambda: None).status)
+"""
+
+
 @pytest.mark.parametrize("limit", ["4K", "64K", "128K"])
 def test_a_limit_below_what_waiting_for_it_takes_kills_before_it_runs(limit: str, reprieve: Run) -> None:
     said = reprieve("run", "--max", limit, "--", "true")
@@ -278,10 +310,43 @@ def test_a_second_request_ends_all_of_it() -> None:
 
 
 def test_who_outlives_the_command_is_ended_and_that_is_told(reprieve: Run) -> None:
-    said = reprieve("run", "-v", "sh", "-c", "sleep 900 > /dev/null 2>&1 & echo $!; exit 4")
+    said = reprieve("run", "sh", "-c", "sleep 900 > /dev/null 2>&1 & echo $!; exit 4")
     assert said.returncode == 4
     assert not is_alive(int(said.stdout))
     assert "1 process that it had started and that outlived it" in said.stderr
+
+
+def test_a_report_that_cannot_be_written_costs_nothing_but_itself(reprieve: Run) -> None:
+    for more in ((), ("--smallest",)):
+        said = reprieve("run", *more, "--report", "/dev/full", "sh", "-c", "exit 7")
+        assert said.returncode == 7
+        assert "reprieve: --report /dev/full: No space left on device" in said.stderr
+
+
+def test_run_under_run_tells_the_kill(reprieve: Run) -> None:
+    inner = (*_RUN, "--max", "40M", "--", sys.executable, "-c", _LEAK)
+    said = reprieve("run", "--max", "400M", "-q", "--", *inner)
+    assert said.returncode == 137
+    assert "Killed    python" in said.stderr
+    assert "logged no report" not in said.stderr
+
+
+def test_a_limit_that_is_left_behind_is_told() -> None:
+    hierarchy = find_hierarchy()
+    assert hierarchy is not None
+    made = Enclosure(hierarchy, f"{hierarchy.mount}/reprieve-test-made")
+    with small_cgroup(f"reprieve-test-{os.getpid()}", 512 << 20) as small:
+        inside = hierarchy._replace(own=small.path)
+        assert (small.path, 512 << 20) in list(left_limits(inside, made))
+        below = Enclosure(hierarchy, f"{small.folder}/reprieve-run-1-2-3")
+        assert list(left_limits(inside, below)) == []
+
+
+@pytest.mark.parametrize("time", ["999999d", "0", "soon"])
+def test_what_is_no_length_of_time_is_refused(time: str, reprieve: Run) -> None:
+    said = reprieve("run", "--time", time, "true")
+    assert said.returncode == 125
+    assert "no length of time" in said.stderr
 
 
 def test_when_its_time_is_over_it_is_asked_to_end(reprieve: Run) -> None:
@@ -412,7 +477,7 @@ def test_cache_that_can_be_given_back_is_no_need(reprieve: Run, tmp_path: Path) 
     ("second", "status", "says"),
     [
         ("exit 1", 125, "now does not end well"),
-        ("kill -TERM $$", 143, "status 143"),  # INT is ignored by what a shell starts with &
+        ("kill -TERM $$", 125, "now does not end well"),
         (None, 1, "without a limit: status 1"),
     ],
 )
@@ -423,6 +488,26 @@ def test_the_search_ends_where_the_limit_is_not_the_reason(
     said = reprieve("run", "--smallest", "sh", "-c", script)
     assert said.returncode == status
     assert says in said.stderr
+
+
+@pytest.mark.parametrize("end", ["exit 3", "exit 0", "kill -KILL $$"])
+def test_the_search_ends_where_somebody_asks_for_it_however_the_command_takes_that(end: str, tmp_path: Path) -> None:
+    with running("--smallest", "--report", str(tmp_path / "report"), "sh", "-c", _TRAPS.format(end=end)) as process:
+        assert line(process) == "ready"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(_PATIENCE_S) == 143
+    ran, ended = facts(tmp_path / "report")
+    assert ran["run"]["asked_to_end"] == signal.SIGTERM
+    assert ended["exit_status"] == 143
+
+
+_TRAPS = "trap '{end}' TERM; echo ready; while :; do sleep 0.1; done"
+
+
+def test_a_search_that_can_find_nothing_does_not_end_well(reprieve: Run) -> None:
+    said = reprieve("run", "--smallest", "--time", "0.5", "sh", "-c", _TRAPS.format(end="exit 0"))
+    assert said.returncode == 125
+    assert "there is nothing to be found" in said.stderr
 
 
 def _nobodys() -> tuple[list[str], dict[str, str]]:

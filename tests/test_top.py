@@ -194,7 +194,7 @@ def test_what_cannot_be_done_is_told_in_two_lines(reprieve: Run, options: tuple[
 
 def test_without_textual_one_line_says_how_to_get_it(tmp_path: Path) -> None:
     (tmp_path / "textual.py").write_text("raise ModuleNotFoundError('no', name='textual')\n")
-    said = on_a_terminal("top", PYTHONPATH=str(tmp_path))
+    said = " ".join(on_a_terminal("top", PYTHONPATH=str(tmp_path)).split())
     assert "the live view needs Textual, and textual is not installed" in said
     assert "pip install 'reprieve[top]'" in said
 

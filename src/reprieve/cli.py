@@ -7,6 +7,7 @@ command. Only this file catches a `Failure`.
 
 import os
 import sys
+from contextlib import suppress
 from io import TextIOWrapper
 
 import click
@@ -28,12 +29,14 @@ def run() -> None:
 
         told = [f"reprieve: {visible(failure.message)}", *([f"  {visible(failure.hint)}"] if failure.hint else [])]
         if sys.stderr is not None and sys.stderr.isatty():  # who reads a log wants a line each
-            from textwrap import wrap
+            from reprieve.show.text import wrap
 
-            columns = os.get_terminal_size(sys.stderr.fileno()).columns or 80
-            told = [part for line in told for part in wrap(line, columns, subsequent_indent="  ")]
-        for line in told:
-            click.echo(line, err=True)
+            columns = max(60, os.get_terminal_size(sys.stderr.fileno()).columns)
+            parts = [part for line in told for part in wrap(line, columns - 2)]
+            told = [f"  {part}" if at else part for at, part in enumerate(parts)]
+        with suppress(OSError):  # who was to read it has gone, or its disk is full: the status is still told
+            for line in told:
+                click.echo(line, err=True)
         sys.exit(failure.status)
 
 

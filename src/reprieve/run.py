@@ -7,14 +7,18 @@ import os
 import signal
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from io import FileIO
 from time import monotonic
-from typing import NamedTuple, TextIO
+from types import TracebackType
+from typing import NamedTuple, Self
 
 from reprieve.machine.launch import OURS, Ended, Held, Order, User, Warden, await_end, keep_signals
 from reprieve.model.finding import Failure
 from reprieve.model.run import Bounds, Enforcement, Run
-from reprieve.show import ran
+from reprieve.show import escape, ran
+from reprieve.units import size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,7 +49,7 @@ class Request(NamedTuple):
 
 def perform(request: Request) -> int:
     """Run the command; the exit status, which is its own. Raises Failure with one of ours."""
-    with open_report(request.report) as report:
+    with Report(request.report) as report:
         log = _end_of_log()
         run, pid = attempt(request, order_of(request))
         _tell(request, run, _kills(log, run, pid), report)
@@ -54,17 +58,16 @@ def perform(request: Request) -> int:
 
 def attempt(request: Request, order: Order) -> tuple[Run, int]:
     """Run it once; what became of it, and the pid it had. Raises Failure with a status of ours."""
-    held, warden = Held(order), Warden()
-    enclosure, enforcement = _enclose(held, warden, request.bounds)
+    held, warden, enclosure = Held(order), Warden(), None
     try:
+        enclosure, enforcement = _enclose(held, warden, request.bounds)
         held.await_ready()
         if not (request.quiet or request.as_json):
             say([ran.began(request.bounds, enforcement)])
         run = _await(request, held, enclosure, enforcement, monotonic())
     finally:
-        if enclosure is not None:
-            enclosure.close()
-        warden.dismiss()
+        if enclosure is None or enclosure.close():
+            warden.dismiss()  # else it tries again, when we are gone
     return run, held.pid
 
 
@@ -92,14 +95,36 @@ def _user(name: str | None) -> User | None:
     return User(told.pw_name, told.pw_uid, told.pw_gid, told.pw_dir, told.pw_shell)
 
 
-def open_report(path: str | None) -> TextIO:
-    """Where the facts go, opened first: that it cannot be written is told before anything runs."""
-    try:
-        return open(os.devnull if path is None else path, "w", encoding="ascii")
-    except OSError as error:
-        raise Failure(
-            f"--report {path}: {error.strerror}", hint="name a file that can be written", status=OURS
-        ) from error
+class Report:
+    """Where the facts go, opened first: that it cannot be is told before anything runs. A context manager.
+
+    What cannot be written later is no reason to lose the command's status. Raises Failure.
+    """
+
+    def __init__(self, path: str | None) -> None:
+        self._path = path
+        try:
+            self._file = FileIO(os.devnull if path is None else path, "w")
+        except OSError as error:
+            hint = "name a file that can be written"
+            raise Failure(f"--report {path}: {error.strerror}", hint=hint, status=OURS) from error
+
+    def write(self, lines: Iterable[str]) -> None:
+        """All of them, or say that it could not be done."""
+        left = "".join(f"{line}\n" for line in lines).encode("ascii")
+        try:
+            while left:
+                left = left[self._file.write(left) :]
+        except OSError as error:
+            say([escape.visible(f"reprieve: --report {self._path}: {error.strerror}: what is in it is not all")])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
 
 
 def _end_of_log() -> int | None:
@@ -118,15 +143,17 @@ def _end_of_log() -> int | None:
 
 def _enclose(held: Held, warden: Warden, bounds: Bounds) -> tuple["Enclosure | None", Enforcement]:
     """A group around the command, by the best means there is, and what is not held by it."""
-    from reprieve.machine.enclosure import enclose, find_hierarchy, is_booted_by_systemd, new_name
+    from reprieve.machine.enclosure import enclose, find_hierarchy, is_run_by_systemd, left_limits, new_name
 
     refusals: list[str] = []
-    hierarchy, made, means = find_hierarchy(), None, "systemd"
+    hierarchy, made, means = None, None, "systemd"
+    with suppress(OSError):  # no /proc
+        hierarchy = find_hierarchy()
     if hierarchy is None:
         refusals.append("no memory controller is mounted")
     else:
         name = new_name()
-        if hierarchy.version == 2 and is_booted_by_systemd():
+        if hierarchy.version == 2 and is_run_by_systemd():
             from reprieve.machine.scope import enclose_by_systemd
 
             try:
@@ -136,11 +163,13 @@ def _enclose(held: Held, warden: Warden, bounds: Bounds) -> tuple["Enclosure | N
         if made is None:
             means = f"cgroup{hierarchy.version}"
             made = enclose(hierarchy, name, held.pid, bounds, refusals)
-    if made is None:
+    if made is None or hierarchy is None:
         warden.order(f"tree {held.pid}")
         return None, Enforcement(means="rlimit", unenforced=tuple(_beyond_rlimits(bounds)), refusals=tuple(refusals))
     warden.order(f"group {made.folder}")
-    return made, Enforcement(means=means, cgroup=made.path, unenforced=tuple(made.refused), refusals=tuple(refusals))
+    left = (f"the {size(most)} of {path}, which reprieve was started in" for path, most in left_limits(hierarchy, made))
+    unenforced = (*made.refused, *left)
+    return made, Enforcement(means=means, cgroup=made.path, unenforced=unenforced, refusals=tuple(refusals))
 
 
 def _beyond_rlimits(bounds: Bounds) -> Iterator[str]:
@@ -176,6 +205,7 @@ def _run(request: Request, enforcement: Enforcement, ended: Ended, began_s: floa
         status=ended.status,
         signal=ended.signal,
         out_of_time=ended.out_of_time,
+        asked_to_end=ended.asked,
         wall_s=monotonic() - began_s,
         largest_process_bytes=ended.largest_process_bytes,
     )
@@ -208,8 +238,8 @@ def _kills(log: int | None, run: Run, pid: int) -> "Kills":
 
 
 def _name(group: str) -> str:
-    """The part of the path that is ours alone: the kernel may know the group by a longer path."""
-    return next(part for part in group.split("/") if part.startswith("reprieve-run-"))
+    """The part of the path that is ours alone: the kernel may know the group by a longer one, of `run` under `run`."""
+    return next(part for part in reversed(group.split("/")) if part.startswith("reprieve-run-"))
 
 
 def _is_of(oom: "OomReport", group: str | None, pid: int) -> bool:
@@ -218,10 +248,11 @@ def _is_of(oom: "OomReport", group: str | None, pid: int) -> bool:
     return any(_name(group) in (path or "") for path in (oom.task_memcg, oom.oom_memcg))
 
 
-def _tell(request: Request, run: Run, kills: "Kills", report: TextIO) -> None:
+def _tell(request: Request, run: Run, kills: "Kills", report: Report) -> None:
     """What became of it: for people where somebody was killed or they ask for it, and for programs."""
     ooms, gaps = kills
-    if not (ooms or gaps or request.verbose or request.as_json or request.report or run.out_of_time):
+    worth = ooms or gaps or run.out_of_time or run.left_behind
+    if not (worth or request.verbose or request.as_json or request.report):
         return
     from reprieve.model.snapshot import Snapshot
     from reprieve.rules import diagnose
@@ -233,7 +264,7 @@ def _tell(request: Request, run: Run, kills: "Kills", report: TextIO) -> None:
 
         lines = [jsonl.ran(run), *jsonl.render(snapshot, findings)]
         lines.append(jsonl.end(events=len(ooms), exit_status=run.status))
-        report.writelines(f"{line}\n" for line in lines)
+        report.write(lines)
         if request.as_json:
             say(lines)
             return

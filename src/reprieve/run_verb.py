@@ -6,6 +6,8 @@ import click
 
 from reprieve.model.run import Bounds
 
+_LONGEST_S = 100 * 365 * 86400  # a clock in nanoseconds ends after 292 years
+
 
 class _Usage(click.UsageError):
     exit_code = 125
@@ -36,7 +38,7 @@ def _duration(_context: click.Context, _option: click.Parameter, text: str | Non
         return None
     from reprieve.units import parse_duration
 
-    if not (told := parse_duration(text)):
+    if not (told := parse_duration(text)) or told > _LONGEST_S:
         raise click.BadParameter(f"{text!r} is no length of time: try 90, 10m or 1h30m")
     return told
 

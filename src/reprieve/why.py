@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, islice
 from typing import NamedTuple, TypeVar
 
 from reprieve.machine.events import HISTORY, Wanted, gone_groups, retell, stream, tell, watch
@@ -35,6 +35,7 @@ class Request(NamedTuple):
     name: str | None = None
     cgroup: str | None = None
     units: tuple[str, ...] = ()  # of which alone kills are told
+    containers: bool = False  # some are among the sources, by name: kills of those alone are told
     boot: str | None = None
     origin: str | None = None
     follow: bool = False
@@ -67,7 +68,7 @@ def perform(request: Request) -> int:
         if request.every and request.html is None and not request.listed:
             return _tell_all(request, identity, sources, wanted, hide, gaps)
         places = tuple(source.name for source in sources)
-        told = tell(sources, wanted, most, gaps, ended=ended)
+        told = tell(sources, wanted, most, gaps, ended=ended, of_named=request.containers)
     found = [summary for summary in told.history if wanted(summary)]
     answered = replace(told, history=tuple(found) if request.listed else told.history[-HISTORY:])
     if kept is None:
@@ -96,7 +97,7 @@ def perform(request: Request) -> int:
 
 def _named(request: Request) -> Request:
     """The same; what a SOURCE as `pid:1234` or `unit:nginx` asks for is asked for. Raises Failure."""
-    from reprieve.machine.asked import is_asked_for, living_name, pid_of, unit_of
+    from reprieve.machine.asked import is_asked_for, is_container, living_name, pid_of, unit_of
 
     words = [word for word in request.sources if is_asked_for(word)]
     if not words:
@@ -109,15 +110,19 @@ def _named(request: Request) -> Request:
     if pids:
         name = living_name(pids[0])
         if name is not None:
-            from reprieve.show.escape import visible
+            from reprieve.show import escape
 
-            said = f"reprieve: process {pids[0]} lives, as {name}: what is told here was of another with that number"
-            print(visible(said), file=sys.stderr)
+            known = "" if request.redact else f", as {escape.name(name)}"
+            said = f"reprieve: process {pids[0]} lives{known}: what is told here was of another with that number"
+            print(said, file=sys.stderr)
             print("  reprieve next tells whom the kernel would kill", file=sys.stderr)
         every = request.last is None and not request.listed
         return request._replace(pid=pids[0], boot=request.boot or "0", every=every)  # a pid comes again, in each boot
+    containers = any(map(is_container, words))
+    if containers and not all(map(is_container, words)):
+        raise Failure("units and containers are asked for apart", hint=f"reprieve why {words[0]}")
     units = tuple(unit for word in words if (unit := unit_of(word)) is not None)
-    return request._replace(units=units) if len(units) == len(request.sources) else request
+    return request._replace(units=units, containers=containers)
 
 
 _Dated = TypeVar("_Dated", OomReport, OomSummary)
@@ -260,7 +265,7 @@ def _wanted(request: Request, identity: Identity, present_boot: str | None) -> W
 
     def wanted(event: OomSummary | AllocationFailure | Ending) -> bool:
         if _by_date(request):
-            moments = list(_moments(event, identity))
+            moments = list(_moments(request, event, identity))
             if moments and not _in_time(request, moments):
                 return False
         if request.pid is not None and request.pid not in _pids(event):
@@ -290,11 +295,18 @@ def _in_time(request: Request, moments: Iterable[float]) -> list[float]:
 
 def _moment(event: OomSummary | OomReport | AllocationFailure | Ending, identity: Identity) -> float | None:
     """When it was, in seconds since 1970, in the latest year that it can be of; None if it cannot be dated."""
-    return next(_moments(event, identity), None)
+    return next(_all_moments(event, identity), None)
 
 
-def _moments(event: OomSummary | OomReport | AllocationFailure | Ending, identity: Identity) -> Iterator[float]:
-    """When it may have been, the latest first: more than once where its date has no year."""
+def _moments(
+    request: Request, event: OomSummary | OomReport | AllocationFailure | Ending, identity: Identity
+) -> Iterator[float]:
+    """When it may have been, the latest first: a date without a year is of each, in this machine's logs of the last."""
+    moments = _all_moments(event, identity)
+    return islice(moments, 1) if _is_of_this_machine(request) else moments
+
+
+def _all_moments(event: OomSummary | OomReport | AllocationFailure | Ending, identity: Identity) -> Iterator[float]:
     from reprieve.machine.clock import moments_of
 
     if isinstance(event, Ending):
@@ -364,7 +376,7 @@ def _is_surely_in_time(
     request: Request, event: OomSummary | OomReport | AllocationFailure | Ending, identity: Identity
 ) -> bool:
     """Told by its date, or, without a year, by the latest that it can be of and no other."""
-    moments = list(_moments(event, identity))
+    moments = list(_moments(request, event, identity))
     return bool(moments) and moments[:1] == _in_time(request, moments)
 
 
@@ -494,7 +506,7 @@ def _tell_all(
             told = told or isinstance(event, OomReport) or (isinstance(event, Ending) and event.oom_killed is True)
             proven = proven or _is_kill(event)
             event = _dated(request, event, identity) if isinstance(event, OomReport) else event
-            yield from _explained(request, event, history, hide)
+            yield from _explained(request, event, history, identity, hide)
         if not told and not request.as_json:
             unseen = {gap.place for gap in gaps if gap.hides}
             if all(source.name in unseen for source in sources):
@@ -510,11 +522,17 @@ def _tell_all(
 
 
 def _explained(
-    request: Request, event: Event, history: Iterable[OomSummary], hide: Callable[[Snapshot], Snapshot]
+    request: Request,
+    event: Event,
+    history: Iterable[OomSummary],
+    identity: Identity,
+    hide: Callable[[Snapshot], Snapshot],
 ) -> Iterator[str]:
     """One event of a stream, explained, and a blank line where people read it."""
+    ooms = (event,) if isinstance(event, OomReport) else ()
     snapshot = Snapshot(
-        ooms=(event,) if isinstance(event, OomReport) else (),
+        ooms=ooms,
+        gone_groups=gone_groups(ooms, identity.boot_id),
         history=tuple(history),
         allocation_failures=(event,) if isinstance(event, AllocationFailure) else (),
         endings=(event,) if isinstance(event, Ending) else (),
@@ -554,7 +572,7 @@ def _follow(
             killed = killed or _is_kill(event)
             undated += _count_undated(request, (event,), identity)
             event = _dated(request, event, identity) if isinstance(event, OomReport) else event
-            lines = _explained(request, event, history, hide)
+            lines = _explained(request, event, history, identity, hide)
         unseen, shown_gaps = gaps[shown_gaps:], len(gaps)
         if unseen:
             lines = chain(lines, _explanation(request, hide(Snapshot(gaps=tuple(unseen)))))

@@ -31,6 +31,7 @@ def test_a_file_of_that_name_is_a_file(reprieve: Run, tmp_path: Path) -> None:
         (("pid:x",), "'x' is no pid"),
         (("pid:0",), "'0' is no pid"),
         (("pid:7", "docker:web"), "by itself"),
+        (("unit:nginx", "docker:web"), "asked for apart"),
         (("--follow", "docker:web"), "--follow reads a log as it grows"),
         (("podman:web",), "Podman, at /nowhere/s, does not listen"),
         (("podman:a b",), "'a b' is no name of a container"),

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from jeepney.wrappers import DBusAddress, new_method_call
+from jeepney.wrappers import DBusAddress, new_method_call, new_signal
 
 from reprieve.machine.bus import Bus
 from tests.machine.real import program
@@ -42,11 +42,24 @@ def test_a_signal_is_heard_and_others_before_it_are_passed_over(place: str) -> N
         with Bus(place, 20.0) as other:
             own = new_method_call(_DBUS, "RequestName", "su", ("org.example.Other", 0))
             assert [answer.error for answer in other.ask([own])] == [None]
-        names = [listener.heard("NameOwnerChanged")[0] for _ in range(2)]
+        names = [listener.heard("NameOwnerChanged", "org.freedesktop.DBus")[0] for _ in range(2)]
         assert names[0].startswith(":")
         assert names[1] == "org.example.Other"
 
 
+def test_a_signal_of_somebody_else_is_not_the_one_that_is_waited_for(place: str) -> None:
+    with Bus(place, 3.0) as listener, Bus(place, 20.0) as forger:
+        asked = new_method_call(_DBUS, "AddMatch", "s", ("type='signal',member='JobRemoved'",))
+        assert [answer.error for answer in listener.ask([asked])] == [None]
+        forged = new_signal(DBusAddress("/x", None, "org.example.Manager"), "JobRemoved", "u", (1,))
+        asked_too = new_method_call(_DBUS, "GetId")  # a signal has no answer: this one comes behind it
+        list(forger.ask([asked_too]))
+        forger._send(forged.serialise(99))
+        list(forger.ask([asked_too]))
+        with pytest.raises(TimeoutError):
+            listener.heard("JobRemoved", "org.freedesktop.DBus")
+
+
 def test_a_signal_that_does_not_come_ends_at_the_deadline(place: str) -> None:
     with Bus(place, 1.0) as listener, pytest.raises(TimeoutError):
-        listener.heard("JobRemoved")
+        listener.heard("JobRemoved", "org.freedesktop.DBus")

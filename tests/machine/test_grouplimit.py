@@ -17,7 +17,8 @@ from reprieve.fix.journal import Journal
 from reprieve.fix.plan import Span, Wanted, plan
 from reprieve.fix.transaction import apply, undo
 from reprieve.machine.cgroup import read_cgroups, read_hierarchy
-from reprieve.machine.demo import SmallCgroup, small_cgroup
+from reprieve.machine.demo import small_cgroup
+from reprieve.machine.enclosure import Enclosure
 from reprieve.machine.grouplimit import limits_of_group
 from reprieve.machine.host import Host
 from reprieve.machine.ledger import LedgerFile
@@ -41,14 +42,14 @@ sys.stdin.read()
 
 
 @pytest.fixture
-def group() -> Iterator[SmallCgroup]:
+def group() -> Iterator[Enclosure]:
     """A cgroup of 32 MiB and no swap."""
     with _group() as made:
         yield made
 
 
 @contextmanager
-def _group(name: str = "") -> Iterator[SmallCgroup]:
+def _group(name: str = "") -> Iterator[Enclosure]:
     try:
         made = small_cgroup(name or f"reprieve-test-{os.getpid()}-{next(_NUMBERS)}", LIMIT)
         folder = made.__enter__()
@@ -65,11 +66,11 @@ def old() -> bool:
     return found is not None and found.version != "2"
 
 
-def most(group: SmallCgroup) -> Place:
+def most(group: Enclosure) -> Place:
     return Place(kind="cgroup", of=group.path, key="memory.limit_in_bytes" if old() else "memory.max")
 
 
-def limit(group: SmallCgroup) -> str:
+def limit(group: Enclosure) -> str:
     return Path(group.folder, most(group).key).read_text().strip()
 
 
@@ -77,7 +78,7 @@ def planned(*changes: Change, machine: Machine | None = None, span: Span = _BOTH
     return plan([Wanted(changes)], MachinePlaces(), machine or Machine(), span=span)
 
 
-def limited(group: SmallCgroup, **sizes: int) -> Plan:
+def limited(group: Enclosure, **sizes: int) -> Plan:
     """As `fix limit` plans it."""
     return planned(*limits_of_group(Host(), group.path, **sizes))
 
@@ -87,7 +88,7 @@ def journal(ledger: LedgerFile) -> Journal:
 
 
 @contextmanager
-def holding(group: SmallCgroup, mib: int) -> Iterator[subprocess.Popen[str]]:
+def holding(group: Enclosure, mib: int) -> Iterator[subprocess.Popen[str]]:
     """A process in it that holds so much, or was killed."""
     argv = [sys.executable, "-S", "-c", LOAD]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
@@ -103,14 +104,12 @@ def holding(group: SmallCgroup, mib: int) -> Iterator[subprocess.Popen[str]]:
             child.kill()
 
 
-def lives(group: SmallCgroup, mib: int) -> bool:
+def lives(group: Enclosure, mib: int) -> bool:
     with holding(group, mib) as child:
         return child.communicate(timeout=60)[0] == "" and child.returncode == 0
 
 
-def test_a_load_that_died_lives_with_a_higher_limit_and_dies_again_after_undo(
-    group: SmallCgroup, tmp_path: Path
-) -> None:
+def test_a_load_that_died_lives_with_a_higher_limit_and_dies_again_after_undo(group: Enclosure, tmp_path: Path) -> None:
     before = sorted((file.name, file.read_text()) for file in Path(group.folder).glob("memory.*limit_in_bytes"))
     assert not lives(group, 48)
     made = limited(group, most=96 * MIB)
@@ -139,7 +138,7 @@ def test_a_load_that_died_lives_with_a_higher_limit_and_dies_again_after_undo(
     ],
 )
 def test_where_memory_and_swap_have_one_limit_both_are_written_in_an_order_that_is_allowed(
-    sizes: dict[str, int], then: tuple[int, int], group: SmallCgroup, tmp_path: Path
+    sizes: dict[str, int], then: tuple[int, int], group: Enclosure, tmp_path: Path
 ) -> None:
     both = Path(group.folder, "memory.memsw.limit_in_bytes")
     if not both.exists():
@@ -151,7 +150,7 @@ def test_where_memory_and_swap_have_one_limit_both_are_written_in_an_order_that_
     assert (limit(group), both.read_text().strip()) == (str(LIMIT), str(LIMIT))
 
 
-def test_no_limit_is_called_max_and_undone_to_it(tmp_path: Path, group: SmallCgroup) -> None:
+def test_no_limit_is_called_max_and_undone_to_it(tmp_path: Path, group: Enclosure) -> None:
     places = MachinePlaces()
     for file in ("memory.memsw.limit_in_bytes", most(group).key):
         if os.path.exists(f"{group.folder}/{file}"):
@@ -167,7 +166,7 @@ def test_no_limit_is_called_max_and_undone_to_it(tmp_path: Path, group: SmallCgr
     assert limit(group) == unlimited
 
 
-def test_what_somebody_else_has_set_since_stays(group: SmallCgroup, tmp_path: Path) -> None:
+def test_what_somebody_else_has_set_since_stays(group: Enclosure, tmp_path: Path) -> None:
     with LedgerFile(str(tmp_path / "ledger")) as ledger:
         number = apply(limited(group, most=64 * MIB).steps, MachinePlaces(), journal(ledger))
         Path(group.folder, most(group).key).write_text(str(48 * MIB))
@@ -199,7 +198,7 @@ def observed() -> Machine:
     return Machine(cgroups=read_cgroups(host, [], tree))
 
 
-def test_a_limit_below_what_it_holds_is_refused_with_one_that_works(group: SmallCgroup, tmp_path: Path) -> None:
+def test_a_limit_below_what_it_holds_is_refused_with_one_that_works(group: Enclosure, tmp_path: Path) -> None:
     with holding(group, 20):
         wanted = limits_of_group(Host(), group.path, most=8 * MIB)
         (refused,) = planned(*wanted, machine=observed()).refused
@@ -214,7 +213,7 @@ def test_a_limit_below_what_it_holds_is_refused_with_one_that_works(group: Small
     assert limit(group) == str((int(enough) + 1) * MIB)
 
 
-def test_what_version_1_cannot_take_back_it_refuses_and_all_is_as_before(group: SmallCgroup, tmp_path: Path) -> None:
+def test_what_version_1_cannot_take_back_it_refuses_and_all_is_as_before(group: Enclosure, tmp_path: Path) -> None:
     if not old():
         missing("version 1 of cgroups")
     with holding(group, 20), LedgerFile(str(tmp_path / "ledger")) as ledger:
@@ -224,7 +223,7 @@ def test_what_version_1_cannot_take_back_it_refuses_and_all_is_as_before(group: 
     assert limit(group) == str(LIMIT)
 
 
-def test_swap_alone_without_a_limit_for_memory_means_nothing_to_version_1(group: SmallCgroup) -> None:
+def test_swap_alone_without_a_limit_for_memory_means_nothing_to_version_1(group: Enclosure) -> None:
     if not old():
         missing("version 1 of cgroups")
     for file in ("memory.memsw.limit_in_bytes", most(group).key):
@@ -262,7 +261,7 @@ def test_a_cgroup_that_somebody_looks_after_is_changed_through_them(path: str, h
         assert hint in (told.refused[0].hint or "")
 
 
-def test_without_the_right_it_is_refused_before_anything_is_changed(group: SmallCgroup) -> None:
+def test_without_the_right_it_is_refused_before_anything_is_changed(group: Enclosure) -> None:
     if os.geteuid() != 0:
         missing("root, to become nobody")
     os.setresuid(-1, 65534, -1)
@@ -285,12 +284,12 @@ def test_a_name_of_blanks_and_signs_is_a_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ["", "/", "lab", "/a//b", "/..", "/a/../b", "/a/.", "/a\n", "/\udcff", "x:/a"])
-def test_what_is_no_path_of_a_cgroup_leads_nowhere(path: str, group: SmallCgroup) -> None:
+def test_what_is_no_path_of_a_cgroup_leads_nowhere(path: str, group: Enclosure) -> None:
     with pytest.raises(Failure, match="is no path of a cgroup"):
         MachinePlaces().get(replace(most(group), of=path))
 
 
-def test_what_cannot_be_there_is_refused(group: SmallCgroup) -> None:
+def test_what_cannot_be_there_is_refused(group: Enclosure) -> None:
     for change in (
         Change(place=most(group), want="two apples"),
         Change(place=replace(most(group), key="memory.swappiness"), want="1"),

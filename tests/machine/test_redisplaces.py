@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,11 @@ from reprieve.machine.places import MachinePlaces
 from reprieve.machine.redisplaces import RedisLine
 from reprieve.model.finding import Failure, Place
 from reprieve.units import MIB
+from tests.machine.real import missing
 
 
 def at(file: Path, key: str = "maxmemory") -> Place:
-    return Place(kind="redis.conf", of=str(file), key=key)
+    return Place(kind="redis.conf", of=f"{os.geteuid()}:{file}", key=key)
 
 
 LINES = st.lists(
@@ -80,11 +82,15 @@ def test_a_file_that_others_write_is_left_to_them(text: str, said: str | None, t
         assert said in obstacle.message
         assert "--runtime" in (obstacle.hint or "")
     (tmp_path / "link.conf").symlink_to(file)
-    assert RedisLine(Host()).obstacle(at(tmp_path / "link.conf"), "1") is not None
+    with pytest.raises(Failure, match="link"):
+        RedisLine(Host()).obstacle(at(tmp_path / "link.conf"), "1")
 
 
 @pytest.mark.parametrize("want", ["lots", "-1", "1gb\nrequirepass x", "allkeys-lru"])
-@pytest.mark.parametrize("place", ["redis:6379/1@1/maxmemory", "redis.conf:/x/maxmemory", "redis.conf:/x/requirepass"])
+@pytest.mark.parametrize(
+    "place",
+    ["redis:6379/1@1/maxmemory", "redis.conf:0:/x/maxmemory", "redis.conf:0:/x/requirepass", "redis.conf:/x/maxmemory"],
+)
 def test_what_is_no_size_is_refused(place: str, want: str) -> None:
     kind, _, rest = place.partition(":")
     of, _, key = rest.rpartition("/")
@@ -97,3 +103,45 @@ def test_a_server_that_has_ended_is_gone_though_its_pid_is_anothers() -> None:
     assert MachinePlaces().gone(ours)
     with pytest.raises(Failure, match="has ended"):
         MachinePlaces().get(ours)
+
+
+def test_the_word_of_a_server_leads_no_further_than_its_user(tmp_path: Path) -> None:
+    """Which file is its own, and where its folders lead, is told by whoever runs it."""
+    if os.geteuid() != 0:
+        missing("root, who could be led astray")
+    nobody = pwd.getpwnam("nobody")
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder.stat().st_uid == 0 and "pytest" in str(folder):
+            folder.chmod(folder.stat().st_mode | 0o011)
+    roots = tmp_path / "root"
+    roots.mkdir(mode=0o755)
+    (roots / "open").write_text("maxmemory 1\n")
+    (roots / "secret").write_text("maxmemory 2\n")
+    (roots / "secret").chmod(0o600)
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "redis.conf").write_text("maxmemory 3\n")
+    for path in (theirs, theirs / "redis.conf"):
+        os.chown(path, nobody.pw_uid, nobody.pw_gid)
+    (theirs / "folder").symlink_to(roots)
+    kind = RedisLine(Host())
+
+    def of(path: Path) -> Place:
+        return Place(kind="redis.conf", of=f"{nobody.pw_uid}:{path}", key="maxmemory")
+
+    for led in (roots / "open", theirs / "folder" / "open"):
+        refused = kind.obstacle(of(led), "9")
+        assert refused is not None
+        with pytest.raises(Failure):
+            kind.put(of(led), "9")
+        assert (roots / "open").read_text() == "maxmemory 1\n"
+    with pytest.raises(Failure, match="Permission denied"):
+        kind.get(of(theirs / "folder" / "secret"))
+    os.mkfifo(theirs / "pipe", 0o666)
+    with pytest.raises(Failure, match="no file"):
+        kind.get(of(theirs / "pipe"))
+    assert kind.obstacle(of(theirs / "redis.conf"), "9") is None
+    kind.put(of(theirs / "redis.conf"), "9")
+    assert (theirs / "redis.conf").read_text() == "maxmemory 9\n"
+    assert (theirs / "redis.conf").stat().st_uid == nobody.pw_uid
+    assert (os.geteuid(), os.getegid()) == (0, os.getgid())

@@ -21,7 +21,7 @@ def status_source(word: str) -> Source:
     if kind == "unit":
         from reprieve.machine.systemd import show_unit
 
-        said = show_unit(unit_of(word) or name)
+        said = show_unit(_whole(name))
     else:
         import json
 
@@ -36,13 +36,24 @@ def status_source(word: str) -> Source:
 
 
 def unit_of(word: str) -> str | None:
-    """The whole name of `unit:nginx`; None: it names no unit."""
-    from reprieve.machine.unitfiles import KINDS
-
+    """What the unit of `unit:nginx` is called in paths; None: it names no unit. Raises Failure: there is none."""
     kind, _, name = word.partition(":")
     if kind != "unit":
         return None
+    from reprieve.machine.systemd import known_as
+
+    return known_as(_whole(name))
+
+
+def _whole(name: str) -> str:
+    from reprieve.machine.unitfiles import KINDS
+
     return name if name.rpartition(".")[2] in KINDS else f"{name}.service"
+
+
+def is_container(word: str) -> bool:
+    """Is it `docker:web` or `podman:web`?"""
+    return word.startswith(("docker:", "podman:"))
 
 
 def pid_of(word: str) -> int | None:

@@ -37,6 +37,12 @@ class Answer(NamedTuple):
         return str(self.header.fields.get(HeaderFields.error_name, "an error without a name"))
 
     @property
+    def sender(self) -> str | None:
+        """Who said it, by the name that the bus gave him."""
+        sender: str | None = self.header.fields.get(HeaderFields.sender)
+        return sender
+
+    @property
     def signature(self) -> str:
         """Of what types its body is."""
         return str(self.header.fields.get(HeaderFields.signature, ""))
@@ -151,16 +157,18 @@ class Bus:
             if asked is not None:  # else a signal: that we have a name, that somebody came or went
                 yield Answer(asked, header, data, at + -at % 8)
 
-    def heard(self, member: str) -> tuple[Any, ...]:
-        """What the next signal of that name says; others before it are passed over."""
+    def heard(self, member: str, sender: str | None) -> tuple[Any, ...]:
+        """What the next signal of that name and sender says: anybody may send one to us. Others are passed over."""
         while True:
             data = self._message()
             try:
                 header, at = Header.from_buffer(data)
             except _NONSENSE as error:
                 raise ValueError("no message of D-Bus") from error
-            if (header.message_type, header.fields.get(HeaderFields.member)) == (MessageType.signal, member):
-                return Answer(0, header, data, at + -at % 8).body()
+            told = Answer(0, header, data, at + -at % 8)
+            is_signal = header.message_type is MessageType.signal
+            if is_signal and header.fields.get(HeaderFields.member) == member and told.sender == sender:
+                return told.body()
 
     def _message(self) -> bytes:
         self._receive(16)

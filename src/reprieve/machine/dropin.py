@@ -122,10 +122,6 @@ class UnitSetting:
         folder = os.path.dirname(self._path(place))
         return may_write(folder if os.path.isdir(folder) else self._host.root + _FOLDER)
 
-    def gone(self, place: Place) -> bool:
-        """Never: a file that is not there says nothing."""
-        return False
-
     def _path(self, place: Place) -> str:
         return f"{self._host.root}{_FOLDER}/{place.of}.d/{_OURS}"
 

@@ -139,7 +139,7 @@ def _difference(whole: int | None, part: int | None) -> int | None:
 
 
 def find_hierarchy() -> Hierarchy | None:
-    """The mounted memory controller, version 1 before 2; None: there is none to be seen."""
+    """The mounted memory controller, version 1 before 2; None: there is none to be seen. Raises OSError: no /proc."""
     own: dict[str, str] = {}
     for line in read("/proc/self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
@@ -163,8 +163,8 @@ def _unescaped(word: str) -> str:
     return word
 
 
-def enclose(hierarchy: Hierarchy, name: str, pid: int, bounds: Bounds, refusals: list[str]) -> Enclosure | None:
-    """Make a group of that name around a process; None, and why not, where none can be.
+def enclose(hierarchy: Hierarchy, name: str, pid: int | None, bounds: Bounds, refusals: list[str]) -> Enclosure | None:
+    """Make a group of that name, around a process if one is named; None, and why not, where none can be.
 
     As near to our own group as may be, whose limits hold for it too where it is below.
     """
@@ -178,7 +178,8 @@ def enclose(hierarchy: Hierarchy, name: str, pid: int, bounds: Bounds, refusals:
             continue
         try:
             made.limit(bounds)
-            made.add(pid)
+            if pid is not None:
+                made.add(pid)
         except OSError as error:
             remove(made.folder)
             refusals.append(f"{outer}: {_reason(error)}")
@@ -187,9 +188,27 @@ def enclose(hierarchy: Hierarchy, name: str, pid: int, bounds: Bounds, refusals:
     return None
 
 
-def is_booted_by_systemd() -> bool:
-    """Is there a manager to ask for a group? sd_booted(3)."""
-    return os.path.isdir("/run/systemd/system")
+def left_limits(hierarchy: Hierarchy, made: Enclosure) -> Iterator[tuple[str, int]]:
+    """The groups that this process is in and the made one is not, with the bytes that they are limited to."""
+    file = "memory.max" if hierarchy.version == 2 else "memory.limit_in_bytes"
+    path = hierarchy.own
+    while path != "/" and not f"{made.path}/".startswith(f"{path}/"):
+        folder = hierarchy.folder(path)
+        try:
+            limit_bytes = None if folder is None else _number(read(f"{folder}/{file}"))
+        except OSError:  # it is not to be seen from here
+            limit_bytes = None
+        if limit_bytes is not None:
+            yield path, limit_bytes
+        path = os.path.dirname(path)
+
+
+def is_run_by_systemd() -> bool:
+    """Is there a manager to ask for a group, and are our pids its own?
+
+    sd_booted(3) alone is true in a container that has the machine's /run, whose pids are none of the manager's.
+    """
+    return _words("/proc/1/comm") == ["systemd"] and os.path.isdir("/run/systemd/system")
 
 
 def _reason(error: OSError) -> str:
@@ -240,7 +259,7 @@ def sweep(outer: str) -> None:
         if len(told) != 3 or not all(map(str.isdecimal, told)) or int(told[2]) != _namespace():
             continue
         if _started(int(told[0])) != int(told[1]) and os.access(f"{outer}/{name}/cgroup.procs", os.W_OK):
-            end_group(f"{outer}/{name}")
+            end_group(f"{outer}/{name}", _ABOUT_TO_END_S)  # who cannot be ended now, is at the next time
 
 
 def _started(pid: int) -> int | None:

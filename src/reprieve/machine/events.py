@@ -37,12 +37,19 @@ Seen = tuple[Event, deque[OomSummary]]  # an event, and those before it with its
 
 
 def tell(
-    sources: Sequence[Source], wanted: Wanted, most: int, gaps: Iterable[Gap] = (), *, ended: bool = False
+    sources: Sequence[Source],
+    wanted: Wanted,
+    most: int,
+    gaps: Iterable[Gap] = (),
+    *,
+    ended: bool = False,
+    of_named: bool = False,
 ) -> Snapshot:
     """The newest `most` events that are wanted, and what is known of all kills. Every source is read once.
 
     `ended`: rather those whose end is told than a later one that was cut off, or that found nobody left to kill: it
-    would explain little. And where the status of a container or pod is among the sources, the kill of that one or none.
+    would explain little. And where the status of a container or pod is among the sources, rather the kill of that one;
+    where one of them tells of an end by SIGKILL, or with `of_named`, of that one or none.
 
     Those that prove their boot are read first: what others hold too is known as what it is from the beginning.
     """
@@ -87,8 +94,9 @@ def tell(
         ooms = _newest(ooms, newest, most)
         failures = _newest(failures, refused, most)
     history = tuple(seen.oldest_first())
-    if named and not any(rank[0] for rank, _ in ooms) and all(event.workload is not None for event in history):
-        ooms = []  # each is of another container: none is what was asked for
+    meant = of_named or named.of_a_kill
+    if meant and not any(rank[0] for rank, _ in ooms):  # what is of another container is not what was asked for
+        ooms = [(rank, oom) for rank, oom in ooms if oom.workload is None]
     if seen.forgotten:
         reason = f"{seen.forgotten} older events are not counted: the newest {REMEMBERED} of a source are"
         all_gaps.append(Gap(place="history", reason=reason, hint="reprieve why --all --json tells of each"))

@@ -10,7 +10,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from resource import RLIMIT_DATA, setrlimit
+from resource import RLIM_INFINITY, RLIMIT_DATA, getrlimit, setrlimit
 from time import monotonic
 from typing import NamedTuple, NoReturn
 
@@ -18,7 +18,8 @@ from reprieve.model.finding import Failure
 
 OURS, NOT_RUN, NOT_FOUND = 125, 126, 127  # as env(1), nice(1), timeout(1) and docker have them
 GRACE_S = 10.0  # between asking it to end, when its time is over, and ending it
-_FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+TO_END = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+_FORWARDED = (*TO_END, signal.SIGUSR1, signal.SIGUSR2)
 _HEARD = (*_FORWARDED, signal.SIGCHLD)
 _STOPS = (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)  # by which job control stops a job
 _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
@@ -55,6 +56,7 @@ class Ended(NamedTuple):
     status: int  # its own, or 128 and the signal
     signal: int | None
     out_of_time: bool
+    asked: int | None  # the last signal by which somebody asked for the end of it
     largest_process_bytes: int | None  # None: it is not known, as it is below what we held when we forked
 
 
@@ -109,31 +111,38 @@ def _become(order: Order, hold: int, tell: int) -> NoReturn:
     """In the new process: all that can fail first, then wait, then become the command."""
     parent = os.getppid()
     try:
-        _prepare(order)
-        import ctypes  # to die with its parent: loaded while that makes the group
+        import ctypes  # to die with its parent: loaded while that makes the group, and before another user may not
 
+        _prepare(order)
         os.write(tell, b"\n")
         how, _, figure = os.read(hold, 64).partition(b" ")
         if how == b"group":
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
         elif figure not in (b"", b"-1"):
-            setrlimit(RLIMIT_DATA, (int(figure), int(figure)))
+            hard = getrlimit(RLIMIT_DATA)[1]
+            least = int(figure) if hard == RLIM_INFINITY else min(int(figure), hard)
+            setrlimit(RLIMIT_DATA, (least, least))
         if not how or os.getppid() != parent:  # it died before it let us go, or before we asked to die with it
             os._exit(OURS)
         for number in _IGNORED_BY_PYTHON:
             signal.signal(number, signal.SIG_DFL)
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # it would be an exception, not an end by it
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, order.mask)
         os.execvp(order.argv[0], order.argv)
     except Failure as failure:
-        os.write(tell, f"{failure.status}\0{failure.message}\0{failure.hint or ''}".encode(errors="surrogateescape"))
+        _tell(tell, failure.status, failure.message, failure.hint or "")
     except OSError as error:
         status = NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_RUN
-        said = f"{status}\0{order.argv[0]}: {error.strerror}\0{_hint(order.argv[0], error)}".encode(
-            errors="surrogateescape"
-        )
-        os.write(tell, said)
+        _tell(tell, status, f"{order.argv[0]}: {error.strerror}", _hint(order.argv[0], error))
+    except (ImportError, MemoryError, ValueError) as error:
+        _tell(tell, OURS, f"{order.argv[0]} could not be started: {error!r}", "")
     finally:
         os._exit(OURS)
+
+
+def _tell(tell: int, status: int, message: str, hint: str) -> None:
+    os.write(tell, f"{status}\0{message}\0{hint}".encode(errors="surrogateescape"))
 
 
 def _hint(name: str, error: OSError) -> str:
@@ -239,7 +248,7 @@ def await_end(pid: int, time_s: float | None, members: Callable[[], list[int]], 
     Not what the terminal sends, which reaches the command by itself, however often; nor what comes from the command.
     """
     until = None if time_s is None else monotonic() + time_s
-    asked, out_of_time = 0, False
+    requests, last, out_of_time = 0, None, False
     while True:
         heard = (
             signal.sigwaitinfo(_HEARD) if until is None else signal.sigtimedwait(_HEARD, max(until - monotonic(), 0))
@@ -250,16 +259,24 @@ def await_end(pid: int, time_s: float | None, members: Callable[[], list[int]], 
                 kill()
             else:
                 out_of_time, until = True, monotonic() + GRACE_S
-                os.kill(pid, signal.SIGTERM)
+                _send(pid, signal.SIGTERM)
         elif heard.si_signo == signal.SIGCHLD:
             if (ended := _reap(pid)) is not None:
-                return ended._replace(out_of_time=out_of_time)
-        elif heard.si_code <= 0 and heard.si_pid not in (pid, *members()):  # SI_USER, SI_QUEUE, SI_TKILL: kill(2)
-            asked += heard.si_signo in (signal.SIGINT, signal.SIGTERM)
-            if asked > 1:
+                return ended._replace(out_of_time=out_of_time, asked=last)
+        elif heard.si_code > 0:  # SI_KERNEL: by a key at the terminal
+            last = heard.si_signo if heard.si_signo in TO_END else last
+        elif heard.si_pid not in (pid, *members()):  # SI_USER, SI_QUEUE, SI_TKILL: kill(2)
+            last = heard.si_signo if heard.si_signo in TO_END else last
+            requests += heard.si_signo in (signal.SIGINT, signal.SIGTERM)
+            if requests > 1:
                 kill()
             else:
-                os.kill(pid, heard.si_signo)
+                _send(pid, heard.si_signo)
+
+
+def _send(pid: int, number: int) -> None:
+    with suppress(PermissionError):  # sudo(8) is another user's: what ends all of it may do more, and is tried next
+        os.kill(pid, number)
 
 
 def _reap(pid: int) -> Ended | None:
@@ -277,7 +294,7 @@ def _reap(pid: int) -> Ended | None:
     # The kernel keeps the most that was resident over exec: what the process held while it was still ours counts too.
     largest_bytes = usage.ru_maxrss * 1024
     known = largest_bytes > _own_peak_bytes()
-    return Ended(status, number, out_of_time=False, largest_process_bytes=largest_bytes if known else None)
+    return Ended(status, number, False, None, largest_process_bytes=largest_bytes if known else None)
 
 
 def _own_peak_bytes() -> int:

@@ -22,12 +22,18 @@ class Kind(Protocol):
     def put(self, place: Place, want: str | None) -> None: ...
     def canonical(self, place: Place, want: str | None) -> str | None: ...
     def obstacle(self, place: Place, want: str | None) -> Failure | None: ...
-    def gone(self, place: Place) -> bool: ...
 
 
 @runtime_checkable
 class Mortal(Protocol):
-    """A kind whose places end and whose names are given again: it takes more than a pid, or a path, to tell them."""
+    """A kind whose places end with a process, a cgroup or a container; no other ends while the kernel runs."""
+
+    def gone(self, place: Place) -> bool: ...
+
+
+@runtime_checkable
+class Named(Protocol):
+    """A kind whose names are given again: it takes more than a pid, or a path, to tell its places."""
 
     def identify(self, place: Place) -> Place: ...
 
@@ -59,7 +65,7 @@ class MachinePlaces:
     def identify(self, place: Place) -> Place:
         """The place told by what is never given again. Raises Failure: it is no more."""
         kind = self._of(place)
-        return kind.identify(place) if isinstance(kind, Mortal) else place
+        return kind.identify(place) if isinstance(kind, Named) else place
 
     def get(self, place: Place) -> str | None:
         """The present value. Raises Failure."""
@@ -83,7 +89,8 @@ class MachinePlaces:
 
     def gone(self, place: Place) -> bool:
         """Has what it belonged to ended?"""
-        return self._of(place).gone(place)
+        kind = self._of(place)
+        return isinstance(kind, Mortal) and kind.gone(place)
 
     def _of(self, place: Place) -> Kind:
         kind = self._kinds.get(place.kind)

@@ -5,17 +5,19 @@ Its file is edited by the line, as by hand: CONFIG REWRITE writes all that the s
 
 import os
 import re
+import stat
 
 from reprieve.machine.host import Host
 from reprieve.machine.proc import read_processes
 from reprieve.machine.redis import parse_file, parse_size, talk
 from reprieve.machine.resp import NoAnswer
 from reprieve.machine.source import shown
-from reprieve.machine.writer import managed_by, may_write, replace_file
+from reprieve.machine.writer import acting_as, failure_of, managed_by, may_write, replace_file
 from reprieve.model.finding import Failure, Place
 from reprieve.model.process import Process
 
 _OF = r"[0-9]{1,5}/([0-9]{1,10})@([0-9]{1,20})"
+_TO_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a pipe there has nobody wait
 _FILE_BYTES = 1024 * 1024  # a redis.conf with all its comments is a tenth of it
 _POLICY = r"(?:noeviction|(?:allkeys|volatile)-(?:lru|lfu|lrm|random)|volatile-ttl)"
 
@@ -81,7 +83,11 @@ _ASK = "redis-cli CONFIG GET maxmemory, asked by hand, tells"
 
 
 class RedisLine:
-    """`redis.conf:/etc/redis/redis.conf/maxmemory`: the line that counts when the server starts, in its own words."""
+    """`redis.conf:105:/etc/redis/redis.conf/maxmemory`: the line that counts when the server starts, in its own words.
+
+    It is read and written as the user of that number, whom the server runs as: which file it is, the server says, and
+    whose folder it is in may put a link there at any moment. Nothing is reached by it that he could not reach himself.
+    """
 
     lasts = True
 
@@ -106,7 +112,9 @@ class RedisLine:
             lines[at] = told[: -len(_written(told))] + want + lines[at][len(told) :]
         else:
             lines.insert(len(lines) - (lines[-1] == ""), f"{place.key} {want}")
-        replace_file(self._host.root + place.of, "\n".join(lines).encode("utf-8", "surrogateescape"))
+        uid, path = self._whose(place)
+        with acting_as(uid):
+            replace_file(path, "\n".join(lines).encode("utf-8", "surrogateescape"))
 
     def canonical(self, place: Place, want: str | None) -> str | None:
         """The same size in other words, if it is there in them."""
@@ -116,31 +124,41 @@ class RedisLine:
         return there if there is not None and _value(place.key, there) == checked else checked
 
     def obstacle(self, place: Place, want: str | None) -> Failure | None:
-        """Other files count too, somebody else writes it, or it cannot be written."""
+        """Other files count too, somebody else writes it, or its user may not."""
         lines = self._lines(place)
+        uid, path = self._whose(place)
         instead = "change it there, or --runtime changes the running server alone"
         if any(name == "include" for _, name, _ in parse_file("\n".join(lines))[0]):
-            return Failure(f"{shown(place.of)} includes other files", hint=instead)
+            return Failure(f"{shown(path)} includes other files", hint=instead)
         if owner := managed_by("\n".join(lines)):
-            return Failure(f"{shown(place.of)} says that it is managed by {owner}", hint=instead)
-        if os.path.islink(self._host.root + place.of):
-            return Failure(f"{shown(place.of)} is a link", hint=instead)
-        return may_write(os.path.dirname(self._host.root + place.of))
+            return Failure(f"{shown(path)} says that it is managed by {owner}", hint=instead)
+        with acting_as(uid):
+            try:
+                found = os.lstat(path)
+            except OSError as error:
+                return failure_of(path, error)
+            if (found.st_uid, found.st_gid) != (uid, os.getegid()) and os.geteuid() != 0:
+                return Failure(f"{shown(path)} is not all the server's: its owner or group is another", hint=instead)
+            return may_write(os.path.dirname(path))
 
-    def gone(self, place: Place) -> bool:
-        """Never: a file that is not there says nothing."""
-        return False
+    def _whose(self, place: Place) -> tuple[int, str]:
+        uid, _, path = place.of.partition(":")
+        if re.fullmatch("[0-9]{1,10}", uid) is None or not path.startswith("/"):
+            raise Failure(f"{place.of!r} is no file of a user", hint="105:/etc/redis/redis.conf is one")
+        return int(uid), self._host.root + path
 
     def _lines(self, place: Place) -> list[str]:
         _check(place)
-        path = self._host.root + place.of
+        uid, path = self._whose(place)
         try:
-            with open(path, "rb") as file:
-                data = file.read(_FILE_BYTES + 1)
+            with acting_as(uid), open(os.open(path, _TO_READ), "rb") as file:
+                is_file = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+                data = file.read(_FILE_BYTES + 1) if is_file else b""
         except OSError as error:
-            raise Failure(f"{shown(path)}: {error.strerror}", hint="run it as root") from error
-        if len(data) > _FILE_BYTES:
-            raise Failure(f"{shown(path)} is no redis.conf: it is too large", hint="name the file by hand")
+            raise Failure(f"{shown(path)}: {error.strerror}", hint="run it as root; a link is not followed") from error
+        if not is_file or len(data) > _FILE_BYTES:
+            what = "it is too large" if is_file else "it is no file"
+            raise Failure(f"{shown(path)} is no redis.conf: {what}", hint="redis-cli INFO server names it")
         return data.decode("utf-8", "surrogateescape").split("\n")
 
 

@@ -18,7 +18,7 @@ from reprieve.model.run import Bounds
 _SYSTEMD = "org.freedesktop.systemd1"
 _MANAGER = DBusAddress("/org/freedesktop/systemd1", _SYSTEMD, f"{_SYSTEMD}.Manager")
 _DBUS = DBusAddress("/org/freedesktop/DBus", "org.freedesktop.DBus", "org.freedesktop.DBus")
-_RULE = f"type='signal',interface='{_SYSTEMD}.Manager',member='JobRemoved'"
+_RULE = f"type='signal',sender='{_SYSTEMD}',interface='{_SYSTEMD}.Manager',member='JobRemoved'"
 _DEADLINE_S = 10.0
 
 
@@ -59,11 +59,13 @@ def _start(bus: Bus, name: str, pids: tuple[int, ...]) -> None:
     for answer in (match, asked):
         if answer.error is not None:
             raise ValueError(f"systemd refuses a scope: {answer.error}")
-    job = asked.body()[0]
-    while (ended := bus.heard("JobRemoved"))[1] != job:
-        pass
-    if ended[3] != "done":
-        raise ValueError(f"systemd could not start the scope: {ended[3]}")
+    (job,) = asked.body()
+    while True:
+        _, of, _, result = bus.heard("JobRemoved", asked.sender)
+        if of == job:
+            break
+    if result != "done":
+        raise ValueError(f"systemd could not start the scope: {result}")
 
 
 def _ask(name: str, pids: tuple[int, ...], *, policy: bool) -> Message:

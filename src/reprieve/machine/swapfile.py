@@ -100,10 +100,6 @@ class SwapFile:
             return Failure(f"{shown(folder)} has {size(free)} free, of which {size(keep)} should stay free", hint=most)
         return may_write(folder)
 
-    def gone(self, place: Place) -> bool:
-        """Never: a file that is not there is absent."""
-        return False
-
 
 class Swapping:
     """`swap:/swapfile`: is it swapped to? `on`, or absent. It goes with the boot."""
@@ -142,10 +138,6 @@ class Swapping:
             return Failure("CAP_SYS_ADMIN is missing, without which nobody swaps", hint="run it as root, on the host")
         return None
 
-    def gone(self, place: Place) -> bool:
-        """Never while the kernel runs."""
-        return False
-
 
 class FstabLine:
     """`fstab:/swapfile`: its line in /etc/fstab, by which each boot swaps to it."""
@@ -182,10 +174,6 @@ class FstabLine:
         if want is not None and found is not None:
             return Failure(f"{_FSTAB} has a line for it: {found}", hint="name another file: --file")
         return may_write(self._host.root + _FSTAB) or may_write(self._host.root + "/etc")
-
-    def gone(self, place: Place) -> bool:
-        """Never: a line that is not there is absent."""
-        return False
 
     def _lines(self) -> list[str]:
         try:

@@ -52,10 +52,6 @@ class Sysctl:
             return Failure(f"{_KBYTES} is {fixed}, and to write the ratio would set it to 0", hint=f"change {_KBYTES}")
         return may_write(self._host.root + _file(place))
 
-    def gone(self, place: Place) -> bool:
-        """Never while the kernel runs."""
-        return False
-
 
 class SysctlFile:
     """`sysctl.d:/vm.swappiness`: its line in /etc/sysctl.d/60-reprieve.conf, which holds from the next boot on."""
@@ -112,10 +108,6 @@ class SysctlFile:
         if os.path.lexists(self.path) and (not os.path.isfile(self.path) or os.path.islink(self.path)):
             return Failure(f"{shown(self.path)} is no regular file", hint="move it away")
         return may_write(os.path.dirname(self.path))
-
-    def gone(self, place: Place) -> bool:
-        """Never: a file that is not there says nothing."""
-        return False
 
     def _lines(self) -> list[str]:
         lines = _read_lines(self._host, f"{_FOLDERS[0]}/{_OURS}")

@@ -132,6 +132,14 @@ def _load(name: str, wanted: frozenset[bytes]) -> dict[str, object] | None:
     return told if told.get("LoadState") == "loaded" else None
 
 
+def known_as(name: str) -> str:
+    """What a unit is called, of which this may be another name. Raises Failure: there is no such unit."""
+    told = _load(name, frozenset((b"Id",)))
+    if told is None:
+        raise Failure(f"systemd knows no {name}", hint="systemctl list-units names them")
+    return str(told.get("Id", name))
+
+
 def show_unit(name: str) -> str:
     """What `systemctl show` prints of how a unit is and how it ended. Raises Failure: there is no such unit."""
     told = _load(name, frozenset(key.encode() for key in (*_SHOWN, *_SHOWN_MOMENTS)))

@@ -9,7 +9,7 @@ import os
 import signal
 import time
 
-_PATIENCE_S = 30.0  # who sleeps uninterruptibly, on a dead server of files for one, cannot be ended
+PATIENCE_S = 30.0  # who sleeps uninterruptibly, on a dead server of files for one, cannot be ended
 _PAUSE_S = 0.01
 
 
@@ -70,14 +70,14 @@ def _send(number: int, pids: list[int]) -> None:
             continue
 
 
-def end_group(folder: str) -> bool:
+def end_group(folder: str, patience_s: float = PATIENCE_S) -> bool:
     """End all who are in a cgroup, and remove it; False: somebody could not be ended."""
-    return empty(folder) and remove(folder)
+    return empty(folder, patience_s) and remove(folder, patience_s)
 
 
-def empty(folder: str) -> bool:
+def empty(folder: str, patience_s: float = PATIENCE_S) -> bool:
     """End all who are in a cgroup; False: somebody could not be ended."""
-    until = time.monotonic() + _PATIENCE_S
+    until = time.monotonic() + patience_s
     while members(folder):
         kill_group(folder)
         if time.monotonic() > until:
@@ -86,9 +86,9 @@ def empty(folder: str) -> bool:
     return True
 
 
-def remove(folder: str) -> bool:
+def remove(folder: str, patience_s: float = PATIENCE_S) -> bool:
     """Remove an empty cgroup, and those below it; False: it is still there."""
-    until = time.monotonic() + _PATIENCE_S
+    until = time.monotonic() + patience_s
     for inner, _, _ in os.walk(folder, topdown=False):
         while os.path.isdir(inner):
             try:

@@ -3,8 +3,10 @@
 import contextlib
 import errno
 import os
+import pwd
 import re
 import stat
+from collections.abc import Iterator
 
 from reprieve.machine.source import shown
 from reprieve.model.finding import Failure
@@ -79,6 +81,37 @@ def may_write(path: str) -> Failure | None:
     return failure_of(path, OSError(errno.EROFS if read_only else errno.EACCES, ""))
 
 
+@contextlib.contextmanager
+def acting_as(uid: int) -> Iterator[None]:
+    """Within the block root is to the kernel that user, in his first group alone; who is not root is who he is.
+
+    Raises Failure: a container may lack the right to.
+    """
+    if os.geteuid() != 0 or uid == 0:
+        yield
+        return
+    groups, gid = os.getgroups(), os.getegid()
+    try:
+        os.setgroups(())
+        os.setegid(_group_of(uid))
+        os.seteuid(uid)
+    except OSError as error:
+        raise Failure(f"user {uid}: {error.strerror}", hint="it takes CAP_SETUID and CAP_SETGID") from error
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(gid)
+        os.setgroups(groups)
+
+
+def _group_of(uid: int) -> int:
+    try:
+        return pwd.getpwuid(uid).pw_gid
+    except KeyError:  # a user of a container
+        return uid
+
+
 def managed_by(text: str) -> str | None:
     """The configuration management whose mark a file begins with: what is changed in it is lost at its next run."""
     found = re.search(_MANAGED, text[:2000], re.IGNORECASE)
@@ -126,13 +159,13 @@ def _write_all(descriptor: int, data: bytes) -> None:
 def _copy_attributes(path: str, descriptor: int) -> None:
     """Labels and access lists; a file system that keeps none has none to copy."""
     try:
-        names = os.listxattr(path)
+        names = os.listxattr(path, follow_symlinks=False)
     except OSError as error:
         if error.errno == errno.ENOTSUP:
             return
         raise
     for name in names:
-        os.setxattr(descriptor, name, os.getxattr(path, name))
+        os.setxattr(descriptor, name, os.getxattr(path, name, follow_symlinks=False))
 
 
 _HINTS = {

@@ -46,6 +46,7 @@ class Run:
     status: int  # with which `reprieve run` ends: its own, or 128 and the signal
     signal: int | None = None
     out_of_time: bool = False  # it was ended as its time was over
+    asked_to_end: int | None = None  # the last signal by which somebody asked for its end, at a terminal too
     wall_s: float
     largest_process_bytes: int | None = None  # the most that one process of it held resident
     use: Use | None = None  # None: it had no cgroup

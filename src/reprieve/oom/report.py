@@ -36,6 +36,7 @@ _OTHERS = (
 _ALL = (*_OF_KILLS, *_OTHERS)
 _WITHOUT_COLON = tuple((word, kind) for word, kind in _OTHERS if kind in ("failure", "cpuset", "title"))  # no ": "
 _TOGETHER = 500  # lines read together at most: a table may have eighty thousand
+_LONG = 4096  # characters; longer ones, which the kernel does not print, are read one at a time: each may have 256 KiB
 _NEVER_FIRST = ("reaped", "cpuset", "cpu")  # kinds that begin no event
 _MEMORY = ("Mem-", " free:", "usage ", "cgroup stats for", "lowmem_reserve", " pages RAM", "swap ")  # these may
 
@@ -62,6 +63,10 @@ class EventReader:
     def feed(self, lines: Iterable[Line]) -> Iterator[OomReport | AllocationFailure]:
         """Read lines more, those of one kind that follow each other together; the events that are over now."""
         for kind, run in groupby(lines, _kind):
+            if kind == "long":
+                for line in run:
+                    yield from self._read(_kind_of(line.text), [line])
+                continue
             while together := list(islice(run, _TOGETHER)):
                 if kind != "nothing":
                     yield from self._read(kind, together)
@@ -100,6 +105,10 @@ def _kind(line: Line) -> str | None:
     text = line.text
     if line.kernel is False or not text:
         return "nothing"
+    return _kind_of(text) if len(text) < _LONG else "long"
+
+
+def _kind_of(text: str) -> str | None:
     if text[0] == "[" or text.startswith((" [", "\t[")):
         return "header" if "pid" in text[:12] and text.lstrip(" \t[").startswith("pid") else "table"
     for word, kind in _ALL if "ill" in text else _OTHERS if ": " in text else _WITHOUT_COLON:

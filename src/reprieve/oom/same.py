@@ -3,6 +3,7 @@
 from reprieve.model.ending import Ending
 from reprieve.model.oom import OomReport, OomSummary
 
+_SIGKILL = 9
 NODE_AGENTS = ("kubelet", "node-problem-detector")  # what they say is of processes, not of containers
 
 
@@ -29,14 +30,15 @@ class Statuses:
     """Those that were told, found by what they name: there may be as many as a cluster has pods."""
 
     def __init__(self) -> None:
+        self.of_a_kill = False  # does any that names a container, pod or process tell of its end by SIGKILL?
         self._by_name: dict[object, list[Ending]] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self._by_name)
 
     def add(self, ending: Ending) -> None:
         """One more."""
-        for name in {ending.container_id, ending.pod_uid, ending.pid} - {None}:
+        killed = ending.oom_killed is True or ending.signal == _SIGKILL or ending.exit_code == 128 + _SIGKILL
+        names = {ending.container_id, ending.pod_uid, ending.pid} - {None}
+        self.of_a_kill = self.of_a_kill or (killed and bool(names))
+        for name in names:
             self._by_name.setdefault(name, []).append(ending)
 
     def tell_of(self, event: OomReport | OomSummary) -> bool:

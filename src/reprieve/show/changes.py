@@ -94,13 +94,13 @@ def where(place: Place, called: str | None = None) -> str:
         case "process":
             return f"process {place.of.partition('@')[0]} {place.key}"
         case "cgroup":
-            return f"{cgroup_path(place)} {place.key}"
+            return f"{path_of(place)} {place.key}"
         case "redis":
             port, _, process = place.of.partition("/")
             at = f"at port {port}" if port != "0" else f"(pid {process.partition('@')[0]})"
             return f"redis-server {at} {place.key}"
         case "redis.conf":
-            return f"{place.of}: {place.key}"
+            return f"{path_of(place)}: {place.key}"
         case "swapfile":
             return f"file {place.of}"
         case "swap":
@@ -111,9 +111,9 @@ def where(place: Place, called: str | None = None) -> str:
             return place.key
 
 
-def cgroup_path(group: Place) -> str:
-    """Of a cgroup, without what says which one of that path."""
-    return f"/{group.of.partition('/')[2]}"
+def path_of(place: Place) -> str:
+    """Of a cgroup or a redis.conf, without what says which one of that path it is, or whose."""
+    return f"/{place.of.partition('/')[2]}"
 
 
 def engine(place: Place) -> tuple[str, str, str]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from reprieve.model.change import Entry, Refusal, Step
 from reprieve.model.finding import Place
 from reprieve.show import escape
-from reprieve.show.changes import SYSCTL_FILE, cgroup_path, engine, where
+from reprieve.show.changes import SYSCTL_FILE, engine, path_of, where
 from reprieve.units import MIB
 
 
@@ -45,7 +45,7 @@ def _commands(place: Place, want: str | None, called: str | None = None) -> list
             return [("sh", "-c", _SCORE, "sh", pid, start, str(want))]
         case "cgroup":
             old = place.key.endswith("in_bytes")  # version 1, which has a tree for each controller
-            file = f"/sys/fs/cgroup{'/memory' if old else ''}{cgroup_path(place)}/{place.key}"
+            file = f"/sys/fs/cgroup{'/memory' if old else ''}{path_of(place)}/{place.key}"
             return [("sh", "-c", 'echo "$1" > "$0"', file, "-1" if old and want == "max" else str(want))]
         case "redis":
             port = place.of.partition("/")[0]
@@ -66,10 +66,10 @@ _SCORE = (
 
 def _line(place: Place, want: str | None) -> list[tuple[str, ...]]:
     if want is None:
-        return [("sed", "-i", f"/^[[:space:]]*{place.key}[[:space:]]/d", place.of)]
+        return [("sed", "-i", f"/^[[:space:]]*{place.key}[[:space:]]/d", path_of(place))]
     edit = f"s/^\\([[:space:]]*{place.key}[[:space:]]*\\).*/\\1{want}/"
     script = 'grep -q "^[[:space:]]*$1[[:space:]]" "$3" && sed -i "$4" "$3" || printf "%s %s\\n" "$1" "$2" >> "$3"'
-    return [("sh", "-c", script, "sh", place.key, want, place.of, edit)]
+    return [("sh", "-c", script, "sh", place.key, want, path_of(place), edit)]
 
 
 def _append(line: str, file: str) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from reprieve.model.application import Postgres, Redis
@@ -103,6 +103,7 @@ SIZES = st.integers(64 * 1024, 4 * GIB)
 
 
 @settings(max_examples=300, deadline=None)
+@example(limit=144 * MIB, shared=19189303, work=218953, maintenance=44101083, connections=19, workers=3, factor=5.0)
 @given(
     limit=st.integers(32 * MIB, 64 * GIB),
     shared=SIZES,

@@ -193,7 +193,8 @@ def _lower(machine: Machine, server: Postgres, bound: Most, parts: Sequence[Part
     beside = _beside(smaller, counted) + smaller.max_parallel_workers * smaller.hash_mem
     count = connections_that_fit(room, beside, smaller.hash_mem + smaller.own)
     if count is not None:
-        yield _set(server, settings, smaller._replace(max_connections=count.count_bytes), count)
+        fewer = min(count.count_bytes, settings.max_connections)  # as many as now fit, where vacuum gives way
+        yield _set(server, settings, smaller._replace(max_connections=fewer), count)
     yield from raise_bound(machine, bound, total(parts), f"the {size(total(parts))} of the sum")
 
 
@@ -223,6 +224,8 @@ _RESTART = ("max_connections", "shared_buffers")
 _COSTS = {
     "max_connections": "further connections are refused: a pooler (PgBouncer) before it lets them wait",
     "work_mem": "what does not fit is sorted and hashed on the disk, which takes longer",
+    "shared_buffers": "more is read again from its files, by way of the kernel's cache",
+    "maintenance_work_mem": "a vacuum, and to make an index, takes longer",
 }
 
 

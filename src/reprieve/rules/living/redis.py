@@ -241,18 +241,20 @@ def _bound(case: _Case, above: int = 0) -> Iterator[Remedy]:
         title=f"Set maxmemory to {mib}mb (CONFIG REWRITE keeps it in its file)",
         cost=cost,
         amount=amount.formula,
-        settings=_kept(server, "maxmemory", str(amount.count_bytes)),
+        settings=_kept(case, "maxmemory", str(amount.count_bytes)),
         commands=(_config_set(server, "maxmemory", f"{mib}mb"),),
     )
 
 
-def _kept(server: Redis, name: str, value: str) -> tuple[Change, ...]:
+def _kept(case: _Case, name: str, value: str) -> tuple[Change, ...]:
     """A setting of the server as it runs, and in the file that it starts with."""
+    server, uid = case.server, case.process.uid
     running = Place(kind="redis", of=f"{_or(server.port, 6379)}/{server.pid}@{server.start_ticks}", key=name)
     changes = (Change(place=running, want=value),)
-    if server.config_file is None:
+    if server.config_file is None or uid is None:
         return changes
-    return (*changes, Change(place=Place(kind="redis.conf", of=server.config_file, key=name), want=value))
+    file = Place(kind="redis.conf", of=f"{uid}:{server.config_file}", key=name)
+    return (*changes, Change(place=file, want=value))
 
 
 def _config_set(server: Redis, name: str, value: str) -> tuple[str, ...]:
