@@ -82,8 +82,9 @@ test: .build/test-packages .build/dev .build/guest
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow and not matrix"
 
 test-all: .build/slow-packages .build/dev .build/guests
-	@echo "make test-all: every kernel, the systemd guest, the browser; budget 75 minutes"
-	@$(BIN)/python -m pytest -q -m slow
+	@echo "make test-all: every kernel, the systemd guest, the browser; budget 60 minutes"
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "slow and not alone"
+	@$(BIN)/python -m pytest -q -m "slow and alone"
 
 test-matrix: .build/slow-packages .build/dev .build/guests
 	@echo "make test-matrix: all kernels and scenarios, an hour of fuzzing; by hand"

@@ -12,6 +12,8 @@ from lab.states import saved
 from tests.lab.conftest import here_or_skipped
 from tests.lab.foretold import SEEDS, make, play
 
+pytestmark = pytest.mark.alone
+
 # The whole machine, a node, the limit of a group and of the one above, four processors; some have somebody near them.
 SLOW_SEEDS = (0, 3, 4, 5, 6)
 

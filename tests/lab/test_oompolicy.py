@@ -10,6 +10,8 @@ from lab import kernels, states
 from tests.lab.conftest import here_or_skipped
 from tests.lab.parcel import parcel
 
+pytestmark = pytest.mark.alone
+
 _START = """\
 mkdir /opt/reprieve; tar -C /opt/reprieve -xf /dev/vda
 systemd-run -q --unit=web -p MemoryMax=60M -p OOMPolicy={policy} \\

@@ -10,6 +10,8 @@ from lab import kernels, states
 from tests.lab.conftest import here_or_skipped
 from tests.lab.parcel import parcel
 
+pytestmark = pytest.mark.alone
+
 KILL = "systemd-run -q --unit=leaky -p MemoryMax=40M hog --mib 300 --name leaky; sleep 3; dmesg -c > /root/kill.log"
 # Leaves 40 MiB of what is available. `hog` holds on to the last page of it until it is killed.
 INNOCENT = """\

@@ -16,6 +16,8 @@ from tests.machine.engines import BUSYBOX, KINDS, Engine
 from tests.machine.engines import engine as engine_here
 from tests.machine.real import missing
 
+pytestmark = pytest.mark.alone
+
 MIB = 1 << 20
 LOAD = (BUSYBOX, "dd", "if=/dev/zero", "of=/dev/null", "bs=80M", "count=1")  # holds 80 MiB at once
 

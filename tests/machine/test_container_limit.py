@@ -23,6 +23,8 @@ from tests.machine.engines import BUSYBOX, KINDS, Engine
 from tests.machine.engines import engine as engine_here
 from tests.machine.test_containers import ID, OK, Listener
 
+pytestmark = pytest.mark.alone
+
 MIB = 1 << 20
 NO_LIMIT = "9223372036854771712\n"
 

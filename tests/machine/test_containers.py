@@ -21,6 +21,8 @@ from tests.conftest import Run
 from tests.machine.engines import KINDS, Engine
 from tests.machine.engines import engine as engine_here
 
+pytestmark = pytest.mark.alone
+
 ID = "186e75b3c2e14b13a7f3acd23ae4b21b8490d213c8b2473b48a13da772333bb6"
 OF_DOCKER = f"/docker/{ID}"
 OF_PODMAN = f"/machine.slice/libpod-{ID}.scope"

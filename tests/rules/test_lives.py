@@ -21,6 +21,8 @@ from reprieve.oom.report import read_reports
 from reprieve.rules import diagnose
 from tests.lab.conftest import here_or_skipped
 
+pytestmark = pytest.mark.alone
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:

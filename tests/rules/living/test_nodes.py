@@ -26,7 +26,7 @@ sleep 6
 """
 _MORE = "sh -c 'echo $$ > /sys/fs/cgroup/cs/cgroup.procs; exec hog --mib 40 --name more' && killall -0 bound"
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 
 @pytest.fixture(scope="module")

@@ -34,7 +34,7 @@ from tests.machine.servers import Postgres, Redis, data_of_postgres, own, postgr
 
 MIB = 1 << 20
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 
 def found(rule: Callable[[Snapshot], Iterator[Finding]], pid: int) -> list[Finding]:

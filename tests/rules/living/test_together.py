@@ -19,7 +19,7 @@ from reprieve.rules.living.together import applications_exceed_memory
 from tests.lab.conftest import here_or_skipped
 from tests.machine.runtimes import compiled, java
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 
 def _found() -> list[Finding]:
