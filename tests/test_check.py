@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -251,6 +252,34 @@ def test_a_second_look_tells_what_is_new_and_what_is_gone(reprieve: Run, tmp_pat
     assert "gone since the last look: group-near-limit /gone" in again
     kept.write_text('{"version": 1, "found": []}')
     assert claim in look()
+
+
+def test_by_name_what_concerns_it_is_told_and_the_rest_counted(reprieve: Run, full: str) -> None:
+    def look(name: str) -> str:
+        return " ".join(reprieve("check", name, "--only", "group-near-limit", "-v").stdout.split())
+
+    claim = f"warning {full} holds "
+    for name in (full, full.rpartition("/")[2]):
+        assert claim in look(name)
+    if len(full.split("/")) > 2:
+        assert claim in look(full.rpartition("/")[0])  # what is in it concerns it
+    with small_cgroup(f"reprieve-check-beside-{os.getpid()}", 32 * MIB) as beside:
+        said = look(beside.path)
+    assert claim not in said
+    assert re.search(r"[0-9]+ findings? (is|are) about the rest of the machine: reprieve check", said)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (("docker:nope",), 1, "there is no cgroup docker:nope"),
+        (("unit:nope", "--since-last"), 2, "exclude each other"),
+    ],
+)
+def test_a_name_that_cannot_be_meant_is_told(arguments: tuple[str, ...], status: int, said: str, reprieve: Run) -> None:
+    ended = reprieve("check", *arguments)
+    assert ended.returncode == status
+    assert said in ended.stderr
 
 
 @pytest.mark.parametrize(

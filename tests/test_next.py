@@ -168,5 +168,29 @@ def test_watched_the_place_that_fills_first_is_told_with_when_and_who_dies_there
     assert foretold["killed"] == [leak.pid]
 
 
+@pytest.mark.parametrize(
+    ("name", "where", "asked"),
+    [
+        ("docker:1a7ea946c825", "if Docker container 1a7ea946c825 reached its limit now", None),
+        ("pid:391", "if Docker container 1a7ea946c825 reached its limit now", None),
+        ("unit:lab-runner", "if memory of the machine ran out now", "sh (pid 277) would be chosen after 2 others"),
+        ("391", "if Docker container 1a7ea946c825 reached its limit now", None),
+        ("systemd-logind", "if memory of the machine ran out now", "would be chosen after 1 other"),
+    ],
+)
+def test_by_name_the_nearest_limit_that_holds_for_it_is_where(
+    name: str, where: str, asked: str | None, reprieve: Run
+) -> None:
+    told = " ".join(reprieve("next", name, "--from", HOSTS / "docker-26").stdout.split())
+    assert f"Where {where}" in told
+    assert ("Asked" in told) == (asked is not None)
+    assert asked is None or asked in told
+
+
+def test_a_name_beside_another_place_is_refused(reprieve: Run) -> None:
+    for option in ("--cgroup", "--node"):
+        assert reprieve("next", "unit:web", option, "0").returncode == 2
+
+
 def test_a_machine_that_was_captured_cannot_be_watched(reprieve: Run) -> None:
     assert reprieve("next", "--watch", "3", "--from", SYSTEMD).returncode == 2

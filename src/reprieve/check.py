@@ -11,7 +11,8 @@ from reprieve.model.accepted import Accepted
 from reprieve.model.finding import Finding, Gap
 from reprieve.model.machine import Machine
 from reprieve.model.snapshot import Snapshot
-from reprieve.next import look
+from reprieve.next import cgroup_of, look
+from reprieve.oom.groups import ancestors
 from reprieve.rules import SEVERITIES
 from reprieve.rules.living import check
 from reprieve.rules.living.accepted import sift
@@ -25,6 +26,7 @@ UNIQUE_S = 0.1  # to measure what is of single processes alone
 class Request(NamedTuple):
     """What was asked for, as on the command line."""
 
+    name: str | None = None  # what concerns this alone
     only: tuple[str, ...] = ()
     skip: tuple[str, ...] = ()
     warn_share: float = WARN_SHARE
@@ -48,8 +50,16 @@ def perform(request: Request) -> int:
     earlier = None if last is None else last.earlier
     known = check(Snapshot(machine=machine), share=request.warn_share, earlier=earlier)
     found = [one for one in known if _wanted(one, request)]
+    others = 0
+    if request.name is not None:
+        path = cgroup_of(machine, request.name)
+        of_it = [one for one in found if _concerns(one, path)]
+        found, others = of_it, len(found) - len(of_it)
     sifted = sift(found, _entries(request), time.time())
     told, notes = sifted.told, _notes(sifted.accepted, sifted.expired)
+    if others:
+        count = "1 finding is" if others == 1 else f"{others} findings are"
+        notes.append(f"{count} about the rest of the machine: reprieve check")
     if request.since_last:
         told = _new(told, last, notes)
         write_last(state_file(), Last({(one.code, one.subject) for one in sifted.told}, remember(machine)))
@@ -60,6 +70,12 @@ def perform(request: Request) -> int:
 
 def _wanted(finding: Finding, request: Request) -> bool:
     return finding.code not in request.skip and (not request.only or finding.code in request.only)
+
+
+def _concerns(finding: Finding, path: str) -> bool:
+    """Is it about that group, what is in it, or a group that it is in?"""
+    about = None if finding.about is None else finding.about.path
+    return about is not None and (about in (path, *ancestors(path)) or path in ancestors(about)) and about != "/"
 
 
 def _entries(request: Request) -> list[Accepted]:

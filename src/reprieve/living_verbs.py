@@ -50,6 +50,7 @@ def _seconds(_context: click.Context, _option: click.Parameter, seconds: float |
 
 
 @click.command("next")
+@click.argument("name", required=False)
 @click.option(
     *("--cgroup", "--unit", "--container"),
     metavar="NAME",
@@ -94,9 +95,13 @@ def _seconds(_context: click.Context, _option: click.Parameter, seconds: float |
 def foretell(**options: object) -> None:
     """Whom the kernel would kill if memory ran out now.
 
-    The kernel's own choice, made before it makes it: of the whole machine, or of a cgroup that reaches its limit.
-    NAME is a pid, a process, a unit, a container's name or id, a pod's UID or a cgroup.
+    The kernel's own choice, made before it makes it: of the whole machine, or of a cgroup that reaches its limit. With
+    NAME: where memory runs out for it, at the nearest limit that holds for it.
+    NAME is docker:web, podman:web, unit:nginx, pod:shop/web, pid:1234; or a pid, a process, a unit, a container's name
+    or id, a pod's UID, a cgroup.
     """
+    if options["name"] and (options["cgroup"] or options["node"]):
+        raise click.UsageError(f"NAME and --{'cgroup' if options['cgroup'] else 'node'} exclude each other")
     if options["watch_s"] is not None and options["origin"]:
         raise click.UsageError("--watch and --from exclude each other")
     from reprieve.next import Request, perform
@@ -128,6 +133,7 @@ def complete_checks(_context: click.Context, _option: click.Parameter, begun: st
 
 
 @click.command()
+@click.argument("name", required=False)
 @click.option("-v", "--verbose", is_flag=True, help="Why each matters, all that can be done, the evidence.")
 @click.option(
     *("--only", "only"),
@@ -179,8 +185,12 @@ def complete_checks(_context: click.Context, _option: click.Parameter, begun: st
 def check(**options: object) -> None:
     """What on this machine leads to the next kill.
 
-    Settings, limits and what is held now, each finding with its evidence and what to do. Nothing is changed.
+    Settings, limits and what is held now, each finding with its evidence and what to do. Nothing is changed. With NAME
+    (docker:web, podman:web, unit:nginx, pod:shop/web, pid:1234) what concerns that: itself, what is in it, and the
+    groups it is in.
     """
+    if options["name"] and options["since_last"]:
+        raise click.UsageError("NAME and --since-last exclude each other: the last look is of the whole machine")
     for group in (("as_json", "markdown", "html", "summary"), ("origin", "since_last")):
         given = [f"--{SPELLED.get(name, name.replace('_', '-'))}" for name in group if options[name]]
         if len(given) > 1:

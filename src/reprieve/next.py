@@ -12,6 +12,7 @@ from reprieve.model.finding import Failure, Gap
 from reprieve.model.machine import Machine
 from reprieve.model.process import Process
 from reprieve.oom.choose import parse_nodes
+from reprieve.oom.groups import ancestors
 from reprieve.oom.living import Domain, one_cgroup, predict, sequence, some_nodes, whole_machine
 from reprieve.rules import whatif
 from reprieve.why import INCOMPLETE, colour, print_lines, width
@@ -27,6 +28,7 @@ _ROWS = 20  # processes and cgroups of a look, as with `top`
 class Request(NamedTuple):
     """What was asked for, as on the command line. Sizes are bytes."""
 
+    name: str | None = None
     cgroup: str | None = None
     node: str | None = None
     need: int | None = None
@@ -65,9 +67,11 @@ def perform(request: Request) -> int:
     else:
         from reprieve.show.prediction import foretell
 
+        asked = () if request.name is None else _processes(machine, request.name)
         lines = foretell(
             machine,
             steps,
+            asked={process.pid for process in asked},
             need_bytes=request.need,
             survey=survey,
             gaps=gaps,
@@ -97,7 +101,7 @@ def _watch(request: Request, watch_s: float, gaps: list[Gap]) -> "Survey":
 
 def _filling(survey: "Survey | None", request: Request) -> Domain | None:
     """The place that is sure to be full first, unless the user has named one."""
-    if survey is None or survey.ends_first is None or request.cgroup is not None or request.node is not None:
+    if survey is None or survey.ends_first is None or request.name or request.cgroup or request.node:
         return None
     path = survey.ends_first.room.path
     return None if path is None else one_cgroup(survey.machine, path)
@@ -108,7 +112,7 @@ def changed(machine: Machine, request: Request) -> Machine:
     for name, adj in request.adjs:
         machine = whatif.with_adj(machine, {process.pid for process in _processes(machine, name)}, adj)
     for name, limit in request.limits:
-        machine = whatif.with_limit(machine, _cgroup(machine, name), limit)
+        machine = whatif.with_limit(machine, cgroup_of(machine, name), limit)
     for name, more in request.grown:
         largest = max(_processes(machine, name), key=lambda process: process.rss_bytes or 0)
         machine = whatif.grown(machine, largest.pid, more)
@@ -119,8 +123,13 @@ def changed(machine: Machine, request: Request) -> Machine:
 
 def find_domain(machine: Machine, request: Request) -> Domain:
     """Where memory runs out. Raises Failure: there is no such place, or its size was not told."""
+    if request.name is not None:
+        path = _whereabouts(machine, request.name)
+        for group in (path, *ancestors(path)):
+            if (nearest := one_cgroup(machine, group)) is not None:
+                return nearest
     if request.cgroup is not None:
-        path = _cgroup(machine, request.cgroup)
+        path = cgroup_of(machine, request.cgroup)
         domain = one_cgroup(machine, path)
         if domain is None:
             raise Failure(f"{path} has no memory limit", hint=f"try one: --limit {request.cgroup}=512M")
@@ -138,6 +147,14 @@ def find_domain(machine: Machine, request: Request) -> Domain:
     return domain
 
 
+def _whereabouts(machine: Machine, name: str) -> str:
+    """The path of the group of that name, or in which all processes of that name are."""
+    of_processes = {process.cgroup or "/" for process in whatif.find_processes(machine, name)}
+    if len(of_processes) == 1 and not whatif.find_cgroups(machine, name):
+        return of_processes.pop()
+    return cgroup_of(machine, name)
+
+
 def _processes(machine: Machine, name: str) -> tuple[Process, ...]:
     found = whatif.find_processes(machine, name)
     if not found:
@@ -145,7 +162,8 @@ def _processes(machine: Machine, name: str) -> tuple[Process, ...]:
     return found
 
 
-def _cgroup(machine: Machine, name: str) -> str:
+def cgroup_of(machine: Machine, name: str) -> str:
+    """The path of the group of that name. Raises Failure: there is none, or there are several."""
     found = whatif.find_cgroups(machine, name)
     if len(found) != 1:
         said = f"{name} could be {len(found)} cgroups" if found else f"there is no cgroup {name}"

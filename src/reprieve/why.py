@@ -97,7 +97,7 @@ def perform(request: Request) -> int:
 
 def _named(request: Request) -> Request:
     """The same; what a SOURCE as `pid:1234` or `unit:nginx` asks for is asked for. Raises Failure."""
-    from reprieve.machine.asked import is_asked_for, is_container, living_name, pid_of, unit_of
+    from reprieve.machine.asked import KILLED, is_asked_for, is_container, living_name, pid_of, unit_of
 
     words = [word for word in request.sources if is_asked_for(word)]
     if not words:
@@ -118,6 +118,8 @@ def _named(request: Request) -> Request:
             print("  reprieve next tells whom the kernel would kill", file=sys.stderr)
         every = request.last is None and not request.listed
         return request._replace(pid=pids[0], boot=request.boot or "0", every=every)  # a pid comes again, in each boot
+    if KILLED in words and len(request.sources) > 1:
+        raise Failure(f"{KILLED} is asked for by itself", hint=f"reprieve why {KILLED}")
     containers = any(map(is_container, words))
     if containers and not all(map(is_container, words)):
         raise Failure("units and containers are asked for apart", hint=f"reprieve why {words[0]}")
@@ -199,11 +201,11 @@ def _refuse_snapshots(paths: Iterable[str]) -> None:
 
 
 def _sources(request: Request, identity: Identity) -> tuple[list[Source], list[Gap]]:
-    from reprieve.machine.asked import is_asked_for, pid_of, status_source
+    from reprieve.machine.asked import has_status, is_asked_for, meaning, status_source
     from reprieve.machine.log import named, of_this_machine
 
     asked = [word for word in request.sources if is_asked_for(word)]
-    statuses = [status_source(word) for word in asked if pid_of(word) is None]
+    statuses = [status_source(word) for word in asked if has_status(word)]
     if _is_of_this_machine(request):
         sources, gaps = of_this_machine(identity)
     else:
@@ -211,6 +213,7 @@ def _sources(request: Request, identity: Identity) -> tuple[list[Source], list[G
         _refuse_snapshots(files)
         sources, gaps = named(files or ("-",), identity)
     sources = statuses + sources
+    gaps += [told for word in asked if (told := meaning(word)) is not None]
     if os.isatty(2):
         sources = [source._replace(blocks=_with_progress(source)) for source in sources]
     return sources, gaps

@@ -34,6 +34,7 @@ def test_a_file_of_that_name_is_a_file(reprieve: Run, tmp_path: Path) -> None:
         (("pid:0",), "'0' is no pid"),
         (("pid:7", "docker:web"), "by itself"),
         (("unit:nginx", "docker:web"), "asked for apart"),
+        (("137", "docker:web"), "by itself"),
         (("--follow", "docker:web"), "--follow reads a log as it grows"),
         (("podman:web",), "Podman, at /nowhere/s, does not listen"),
         (("podman:a b",), "'a b' is no name of a container"),
@@ -44,6 +45,13 @@ def test_what_cannot_be_asked_for_is_told(arguments: tuple[str, ...], said: str,
     ended = reprieve("why", *arguments, CONTAINER_HOST="unix:///nowhere/s")
     assert ended.returncode == 1
     assert said in ended.stderr
+
+
+def test_of_137_it_is_told_who_may_have_sent_it(reprieve: Run) -> None:
+    ended = reprieve("why", "137")
+    said = " ".join(ended.stdout.split())
+    assert "Note “exit status 137”: 128 + 9: SIGKILL, whoever sent it: the kernel for memory, `docker stop`" in said
+    assert ended.returncode in (0, 5)
 
 
 def test_who_lives_was_not_killed_and_that_is_said(reprieve: Run) -> None:

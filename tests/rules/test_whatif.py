@@ -38,6 +38,30 @@ def test_a_unit_is_found_by_what_people_call_it(systemd: Machine, name: str) -> 
     assert [process.comm for process in whatif.find_processes(systemd, name)] == ["sleep"]
 
 
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        (f"docker:{ID[:12]}", DOCKER),
+        (f"podman:{ID[:12]}", None),
+        (f"unit:{ID[:12]}", None),
+        (f"pod:{POD}", IN_POD),
+        (f"unit:{POD}", None),
+        ("pid:11", f"{DOCKER}/inner"),
+        ("pid:99", None),
+        ("pid:", None),
+        ("unit:", None),
+    ],
+)
+def test_a_word_with_its_kind_is_of_that_kind_alone(name: str, path: str | None) -> None:
+    assert whatif.find_cgroups(_grouped(), name) == (() if path is None else (path,))
+
+
+@pytest.mark.parametrize("name", ["unit:web", "unit:web.service"])
+def test_a_unit_is_found_as_one(name: str, systemd: Machine) -> None:
+    assert whatif.find_cgroups(systemd, name) == ("/app.slice/web.service",)
+    assert len(whatif.find_processes(systemd, name)) == 1
+
+
 @pytest.mark.parametrize("name", ["", "we", "eb", "web.servic", "app.slice/web", "0"])
 def test_a_part_of_a_name_is_nobody(systemd: Machine, name: str) -> None:
     assert whatif.find_cgroups(systemd, name) == ()

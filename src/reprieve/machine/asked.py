@@ -8,11 +8,28 @@ from reprieve.machine.source import Block, Source
 from reprieve.model.finding import Failure, Gap
 
 _KINDS = ("docker:", "podman:", "unit:", "pid:")
+KILLED = "137"
 
 
 def is_asked_for(argument: str) -> bool:
-    """Is it `docker:web`, `podman:web`, `unit:nginx` or `pid:1234`, and no file of that name?"""
-    return argument.startswith(_KINDS) and argument not in _KINDS and not os.path.exists(argument)
+    """Is it `docker:web`, `podman:web`, `unit:nginx`, `pid:1234` or `137`, and no file of that name?"""
+    of_a_kind = argument.startswith(_KINDS) and argument not in _KINDS
+    return (of_a_kind or argument == KILLED) and not os.path.exists(argument)
+
+
+def has_status(word: str) -> bool:
+    """Is there somebody to ask how it is?"""
+    return word != KILLED and not word.startswith("pid:")
+
+
+def meaning(word: str) -> Gap | None:
+    """What the word itself tells: of an exit status, who may have sent the signal; None: nothing."""
+    if word != KILLED:
+        return None
+    from reprieve.oom.foreign import SIGKILL_TELLS
+
+    hint = "docker:NAME, unit:NAME or pid:N asks for the kill of that one"
+    return Gap(place=f"exit status {KILLED}", reason=f"128 + 9: {SIGKILL_TELLS}", hint=hint, hides=False)
 
 
 def status_source(word: str) -> Source:

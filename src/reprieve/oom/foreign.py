@@ -49,7 +49,7 @@ class Sign(NamedTuple):
     means: str
 
 
-_SIGKILL = (
+SIGKILL_TELLS = (
     "SIGKILL, whoever sent it: the kernel for memory, `docker stop` or `kill`, a kubelet, a time limit, a person, or a "
     "daemon such as earlyoom"
 )
@@ -66,11 +66,11 @@ _SIGNS = (  # what they match is shown: no more than words that are spelled out 
     (r"^(?:\w+\.)?MemoryError\b", "Python was refused memory; it is no kill"),
     (r"std::bad_alloc|[Cc]annot allocate memory|ENOMEM", "a program was refused memory; it is no kill"),
     (r"fatal error: (?:runtime: )?(?:out of memory|cannot allocate memory)", "Go ended itself; it is no kill"),
-    (r"(?i)\bexit(?:ed)?(?:[ _-]?(?:code|status|with|value))*[ :=\"]{0,3}\(?137\b", _SIGKILL),
+    (r"(?i)\bexit(?:ed)?(?:[ _-]?(?:code|status|with|value))*[ :=\"]{0,3}\(?137\b", SIGKILL_TELLS),
     (
         r"(?i)\bsignal(?:[ :=]|\()+(?:9\b|killed\b|sigkill\b)|\bSIGKILL\b"
         r"|^(?:.*: line \d+: +\d+ +)?(Killed)(?: {2}|\s*$)",
-        _SIGKILL,
+        SIGKILL_TELLS,
     ),
 )
 

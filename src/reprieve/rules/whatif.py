@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 
 from reprieve.model.machine import Machine
+from reprieve.model.oom import Workload
 from reprieve.model.process import Process
 from reprieve.oom.groups import ancestors
 from reprieve.oom.paths import workload
@@ -13,8 +14,9 @@ _ID_DIGITS = 8  # of a container's id, at least: fewer are words too
 
 def find_processes(machine: Machine, name: str) -> tuple[Process, ...]:
     """Those of that pid, or of that name, or in the cgroups of that name."""
-    if name.isdecimal():
-        return tuple(process for process in machine.processes if process.pid == int(name))
+    number = name.removeprefix("pid:")
+    if number.isdecimal():
+        return tuple(process for process in machine.processes if process.pid == int(number))
     found = tuple(process for process in machine.processes if process.comm == name and not process.kernel_thread)
     if found:
         return found
@@ -25,7 +27,27 @@ def find_processes(machine: Machine, name: str) -> tuple[Process, ...]:
 
 
 def find_cgroups(machine: Machine, name: str) -> tuple[str, ...]:
-    """The group of that path, else those whose last part is it, or a unit, a container or a pod of that name."""
+    """The group of that path, else those whose last part is it, or a unit, a container or a pod of that name.
+
+    `docker:web`, `podman:web`, `unit:nginx` and `pod:shop/web` are those of that kind alone, `pid:1234` is where it is.
+    """
+    kind, _, rest = name.partition(":")
+    if kind == "pid" and rest.isdecimal():
+        return tuple({process.cgroup: None for process in find_processes(machine, rest) if process.cgroup is not None})
+    if kind in _KINDS:
+        return tuple(path for path in _find_cgroups(machine, rest) if _KINDS[kind](workload(path)))
+    return _find_cgroups(machine, name)
+
+
+_KINDS: dict[str, Callable[[Workload], bool]] = {
+    "docker": lambda found: found.manager == "docker",
+    "podman": lambda found: found.manager == "podman",
+    "pod": lambda found: found.pod_uid is not None,
+    "unit": lambda found: found.container_id is None and found.pod_uid is None,
+}
+
+
+def _find_cgroups(machine: Machine, name: str) -> tuple[str, ...]:
     if not name:
         return ()
     # A group without the memory controller is known by its processes alone.

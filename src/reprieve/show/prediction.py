@@ -1,6 +1,6 @@
 """Whom the kernel would kill next → text: who, why he and not another, what that frees, who comes after."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import accumulate, islice
 from math import inf
 from typing import TYPE_CHECKING
@@ -32,6 +32,7 @@ def foretell(
     machine: Machine,
     steps: Sequence[Prediction],
     *,
+    asked: Collection[int] = (),
     need_bytes: int | None = None,
     survey: "Survey | None" = None,
     gaps: Sequence[Gap] = (),
@@ -41,7 +42,7 @@ def foretell(
 ) -> Iterator[str]:
     """The first of `steps` as lines; if there are more, each kill until enough is free.
 
-    `survey` is what was seen while the machine was watched.
+    `asked` are the pids of whom the user named, `survey` is what was seen while the machine was watched.
     """
     page = Page(width=width, paint=colours() if colour else plain_paint)
     first = steps[0]
@@ -63,6 +64,8 @@ def foretell(
             yield from page.say("Not", largest, "warning")
         if close := _close(first):
             yield from page.say("Close", close)
+    if asked and first.instead is None and (place := _place_of(first, asked)):
+        yield from page.say("Asked", place)
     if survey is not None:
         yield from page.say("Nearest", _watched(survey))
     whole = first.domain.cgroup is None and first.domain.nodes is None
@@ -92,6 +95,16 @@ def foretold_who(prediction: Prediction) -> tuple[str, ...]:
     others = len(prediction.killed) - 1
     said = answer.process(victim.comm, victim.pid) + (f" and {others} more of its group" if others else "")
     return (said, answer.of_workload(owner(victim.cgroup or "/", prediction.containers)))
+
+
+def _place_of(prediction: Prediction, asked: Collection[int]) -> str | None:
+    """When their turn would come; None: now."""
+    for before, candidate in enumerate(prediction.choice.ranking):
+        if candidate.pid in asked:
+            process = prediction.processes[candidate.pid]
+            others = "1 other" if before == 1 else f"{before} others"
+            return f"{answer.process(process.comm, process.pid)} would be chosen after {others}" if before else None
+    return "of what was asked for the kernel may choose nobody, or it could not be seen"
 
 
 def _where(prediction: Prediction) -> str:
