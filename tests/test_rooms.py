@@ -23,6 +23,8 @@ DOORS = {
     "fix_verbs",
     "run_verb",
     "run",
+    "bounded",
+    "pytest_plugin",
     "smallest",
     "check",
     "cli",

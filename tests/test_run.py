@@ -22,7 +22,8 @@ import jsonschema
 import pytest
 
 from reprieve.machine.demo import small_cgroup
-from reprieve.machine.enclosure import PREFIX, Enclosure, find_hierarchy, left_limits
+from reprieve.machine.enclosure import Enclosure, find_hierarchy, left_limits
+from reprieve.model.run import COMMAND
 from tests.conftest import Run
 from tests.machine.real import missing
 
@@ -75,7 +76,7 @@ def groups(owner: int) -> list[str]:
     """The groups of the `reprieve run` of that pid."""
     hierarchy = find_hierarchy()
     assert hierarchy is not None
-    return [folder for folder, _, _ in os.walk(hierarchy.mount) if Path(folder).name.startswith(f"{PREFIX}{owner}-")]
+    return [folder for folder, _, _ in os.walk(hierarchy.mount) if Path(folder).name.startswith(f"{COMMAND}{owner}-")]
 
 
 def is_alive(pid: int) -> bool:

@@ -4,31 +4,24 @@ What is loaded before the command runs is waited for by whoever starts it; the r
 """
 
 import os
-import signal
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterable
 from dataclasses import replace
 from io import FileIO
 from time import monotonic
 from types import TracebackType
 from typing import NamedTuple, Self
 
+from reprieve.bounded import enclose_best, end_of_log, kills_of, story
 from reprieve.machine.launch import OURS, Ended, Held, Order, User, Warden, await_end, keep_signals
 from reprieve.model.finding import Failure
 from reprieve.model.run import Bounds, Enforcement, Run
 from reprieve.show import escape, ran
-from reprieve.units import size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from reprieve.bounded import Kills
     from reprieve.machine.enclosure import Enclosure
-    from reprieve.model.finding import Gap
-    from reprieve.model.oom import OomReport
-
-    Kills = tuple[Sequence[OomReport], Sequence[Gap]]
-
-_UNTIL_LOGGED_S = 2.0  # the kernel kills first and tells then
 
 
 class Request(NamedTuple):
@@ -50,9 +43,9 @@ class Request(NamedTuple):
 def perform(request: Request) -> int:
     """Run the command; the exit status, which is its own. Raises Failure with one of ours."""
     with Report(request.report) as report:
-        log = _end_of_log()
+        log = end_of_log()
         run, pid = attempt(request, order_of(request))
-        _tell(request, run, _kills(log, run, pid), report)
+        _tell(request, run, kills_of(log, run, pid), report)
     return run.status
 
 
@@ -60,7 +53,7 @@ def attempt(request: Request, order: Order) -> tuple[Run, int]:
     """Run it once; what became of it, and the pid it had. Raises Failure with a status of ours."""
     held, warden, enclosure = Held(order), Warden(), None
     try:
-        enclosure, enforcement = _enclose(held, warden, request.bounds)
+        enclosure, enforcement = enclose_best(held.pid, warden, request.bounds)
         held.await_ready()
         if not (request.quiet or request.as_json):
             say([ran.began(request.bounds, enforcement)])
@@ -127,60 +120,6 @@ class Report:
         self._file.close()
 
 
-def _end_of_log() -> int | None:
-    """Behind the last line of the kernel's, from which on it may tell of a kill. Read when there is one."""
-    try:
-        log = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:  # told if it is missed
-        return None
-    try:
-        os.lseek(log, 0, os.SEEK_END)
-    except OSError:  # some containers have a terminal there
-        os.close(log)
-        return None
-    return log
-
-
-def _enclose(held: Held, warden: Warden, bounds: Bounds) -> tuple["Enclosure | None", Enforcement]:
-    """A group around the command, by the best means there is, and what is not held by it."""
-    from reprieve.machine.enclosure import enclose, find_hierarchy, is_run_by_systemd, left_limits, new_name
-
-    refusals: list[str] = []
-    hierarchy, made, means = None, None, "systemd"
-    with suppress(OSError):  # no /proc
-        hierarchy = find_hierarchy()
-    if hierarchy is None:
-        refusals.append("no memory controller is mounted")
-    else:
-        name = new_name()
-        if hierarchy.version == 2 and is_run_by_systemd():
-            from reprieve.machine.scope import enclose_by_systemd
-
-            try:
-                made = enclose_by_systemd(hierarchy, name, held.pid, warden.pid, bounds)
-            except (OSError, ValueError) as error:
-                refusals.append(f"systemd: {(isinstance(error, OSError) and error.strerror) or error}")
-        if made is None:
-            means = f"cgroup{hierarchy.version}"
-            made = enclose(hierarchy, name, held.pid, bounds, refusals)
-    if made is None or hierarchy is None:
-        warden.order(f"tree {held.pid}")
-        return None, Enforcement(means="rlimit", unenforced=tuple(_beyond_rlimits(bounds)), refusals=tuple(refusals))
-    warden.order(f"group {made.folder}")
-    left = (f"the {size(most)} of {path}, which reprieve was started in" for path, most in left_limits(hierarchy, made))
-    unenforced = (*made.refused, *left)
-    return made, Enforcement(means=means, cgroup=made.path, unenforced=unenforced, refusals=tuple(refusals))
-
-
-def _beyond_rlimits(bounds: Bounds) -> Iterator[str]:
-    if bounds.max_bytes is not None:
-        yield "--max for all its processes together, for shared memory and for files"
-    if bounds.high_bytes is not None:
-        yield "--high"
-    if bounds.swap_max_bytes is not None:
-        yield "--swap-max"
-
-
 def _await(
     request: Request, held: Held, enclosure: "Enclosure | None", enforcement: Enforcement, began_s: float
 ) -> Run:
@@ -211,58 +150,19 @@ def _run(request: Request, enforcement: Enforcement, ended: Ended, began_s: floa
     )
 
 
-def _kills(log: int | None, run: Run, pid: int) -> "Kills":
-    """What the kernel has logged of kills in the command's group, or of the command where it has none, oldest first."""
-    count = run.use.oom_kills if run.use is not None else None
-    if count == 0 or (count is None and run.signal != signal.SIGKILL):
-        return (), ()
-    from reprieve.machine.kmsg import read_until_kill, records
-    from reprieve.model.finding import Gap
-    from reprieve.model.oom import OomReport
-    from reprieve.oom.report import read_reports
-
-    told: bytes | None = None
-    group = run.enforcement.cgroup
-    if log is not None:
-        told = b"".join(records(log, [])) if group is None else read_until_kill(log, _name(group), _UNTIL_LOGGED_S)
-    events = read_reports((told or b"").decode(errors="backslashreplace"), "/dev/kmsg")
-    ooms = [oom for oom in events if isinstance(oom, OomReport) and _is_of(oom, group, pid)]
-    if ooms or not count:
-        return ooms, ()
-    killed = "a process of it was" if count == 1 else f"{count} processes of it were"
-    if log is None:
-        lacking, hint = "only root may read the kernel's report", "run it as root, or ask root for reprieve why"
-    else:
-        lacking, hint = "the kernel has logged no report of it", "it leaves some out where they come too often"
-    return (), (Gap(place="/dev/kmsg", reason=f"{killed} killed for memory; {lacking}", hint=hint),)
-
-
-def _name(group: str) -> str:
-    """The part of the path that is ours alone: the kernel may know the group by a longer one, of `run` under `run`."""
-    return next(part for part in reversed(group.split("/")) if part.startswith("reprieve-run-"))
-
-
-def _is_of(oom: "OomReport", group: str | None, pid: int) -> bool:
-    if group is None:
-        return any(kill.pid == pid for kill in oom.kills)
-    return any(_name(group) in (path or "") for path in (oom.task_memcg, oom.oom_memcg))
-
-
 def _tell(request: Request, run: Run, kills: "Kills", report: Report) -> None:
     """What became of it: for people where somebody was killed or they ask for it, and for programs."""
     ooms, gaps = kills
     worth = ooms or gaps or run.out_of_time or run.left_behind
     if not (worth or request.verbose or request.as_json or request.report):
         return
-    from reprieve.model.snapshot import Snapshot
-    from reprieve.rules import diagnose
-
-    snapshot = Snapshot(ooms=tuple(ooms), gaps=tuple(gaps))
-    findings = diagnose(snapshot)
     if request.as_json or request.report is not None:
+        from reprieve.model.snapshot import Snapshot
+        from reprieve.rules import diagnose
         from reprieve.show import jsonl
 
-        lines = [jsonl.ran(run), *jsonl.render(snapshot, findings)]
+        snapshot = Snapshot(ooms=tuple(ooms), gaps=tuple(gaps))
+        lines = [jsonl.ran(run), *jsonl.render(snapshot, diagnose(snapshot))]
         lines.append(jsonl.end(events=len(ooms), exit_status=run.status))
         report.write(lines)
         if request.as_json:
@@ -270,14 +170,8 @@ def _tell(request: Request, run: Run, kills: "Kills", report: Report) -> None:
             return
     if request.quiet and not ooms and not gaps:
         return
-    from reprieve.show import text
-
     colour = os.isatty(2) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-    page = text.Page(width=_width(), paint=text.colours() if colour else text.plain_paint)
-    say(ran.ended(page, run))
-    if ooms or gaps:
-        say([""])
-        say(text.explain(snapshot, findings, width=_width(), colour=colour, verbose=request.verbose, hints=False))
+    say(story(run, kills, width=_width(), colour=colour, verbose=request.verbose))
 
 
 def _width() -> int:

@@ -9,9 +9,8 @@ from time import monotonic, sleep
 from typing import NamedTuple
 
 from reprieve.machine.warden import empty, end_group, kill_group, members, remove
-from reprieve.model.run import Bounds, Use
+from reprieve.model.run import Bounds, Use, is_own
 
-PREFIX = "reprieve-run-"
 _ABOUT_TO_END_S = 0.2  # `yes | head`: the first of the two ends behind the second
 _LARGEST = 1 << 60  # what version 1 tells of a group without a limit is above that
 
@@ -243,22 +242,24 @@ def give_memory(folder: str) -> bool:
     return True
 
 
-def new_name() -> str:
+def new_name(prefix: str) -> str:
     """A name that tells whose it is: our pid, when we started, and in which namespace the pid is ours."""
-    return f"{PREFIX}{os.getpid()}-{_started(os.getpid())}-{_namespace()}"
+    return f"{prefix}{os.getpid()}-{_started(os.getpid())}-{_namespace()}"
 
 
 def sweep(outer: str) -> None:
     """End and remove what was left in groups whose `reprieve run` is gone, and the process that watched it too."""
     try:
-        names = [name for name in os.listdir(outer) if name.startswith(PREFIX)]
+        names = list(filter(is_own, os.listdir(outer)))
     except OSError:  # it may not be listed: then nothing was made in it either
         return
     for name in names:
-        told = name.removeprefix(PREFIX).removesuffix(".scope").split("-")
-        if len(told) != 3 or not all(map(str.isdecimal, told)) or int(told[2]) != _namespace():
-            continue
-        if _started(int(told[0])) != int(told[1]) and os.access(f"{outer}/{name}/cgroup.procs", os.W_OK):
+        pid, started, namespace = map(int, name.removesuffix(".scope").split("-")[-3:])
+        if (
+            namespace == _namespace()
+            and _started(pid) != started
+            and os.access(f"{outer}/{name}/cgroup.procs", os.W_OK)
+        ):
             end_group(f"{outer}/{name}", _ABOUT_TO_END_S)  # who cannot be ended now, is at the next time
 
 

@@ -12,7 +12,8 @@ Who makes which path:
 - systemd: units and slices by their suffix, `session-N.scope` and `user-UID.slice` from logind, `\\xNN` escapes:
   systemd.unit(5), systemd-logind(8). Desktop programs: docs/DESKTOP_ENVIRONMENTS.md of systemd.
 - Snap: `snap.NAME.APP.service` or `snap.NAME.APP-UUID.scope`: snapd sandbox/cgroup/tracking.go.
-- `reprieve run`: `reprieve-run-PID-START-NAMESPACE`, as a scope of systemd or as it is: machine/enclosure.py.
+- `reprieve run`: `reprieve-run-PID-START-NAMESPACE`, as a scope of systemd or as it is: machine/enclosure.py; pytest's
+  tests with a memory_limit: `reprieve-test-…`.
 - LXC: `lxc/NAME`, since 4.0 `lxc.payload.NAME` and `lxc.monitor.NAME`: src/lxc/cgroups/cgfsng.c.
 """
 
@@ -21,6 +22,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from reprieve.model.oom import Workload
+from reprieve.model.run import TEST, is_own
 
 _ID = r"[0-9a-f]{64}"
 _POD = r"pod(?P<uid>[0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12}|[0-9a-f]{32})"
@@ -68,8 +70,10 @@ def workload(path: str) -> Workload:
 
 
 def _run(outer: Workload, part: str) -> Workload | None:
-    if not part.startswith("reprieve-run-") or not re.fullmatch(r"reprieve-run-\d+-\d+-\d+(?:\.scope)?", part):
+    if not part.startswith("reprieve-") or not is_own(part):
         return None
+    if part.startswith(TEST):
+        return replace(outer, kind="run", manager="pytest", name="a test under its memory_limit", unit=None)
     return replace(outer, kind="run", name="a command under reprieve run", unit=None)
 
 

@@ -230,7 +230,7 @@ def set_limit(
     """
     mib = limit_bytes // MIB
     if group.kind == "run":
-        return (), (_run_again(limit_bytes, swap),), ""
+        return _in_the_mark(group, limit_bytes) or ((), (_run_again(limit_bytes, swap),), "")
     if leads_upwards(group):
         return (), (), _UPWARDS
     files = _limit_files(limit_bytes, swap, old_cgroups=old_cgroups, lower=lower)
@@ -260,6 +260,10 @@ def set_limit(
         settings = () if gone or group.manager else tuple(of_group(group, file, value) for file, value in files)
         return settings, commands, _made_anew(gone)
     return (), (), ""
+
+
+def _in_the_mark(group: Workload, limit_bytes: int) -> tuple[tuple[Change, ...], _Commands, str] | None:
+    return ((), (), f': memory_limit("{limit_bytes // MIB}M")') if group.manager == "pytest" else None
 
 
 def _run_again(limit_bytes: int, swap: int | Literal["max"] | None) -> tuple[str, ...]:
@@ -304,6 +308,8 @@ def _set_both(group: Workload, memory_bytes: int | None, both_bytes: int, *, gon
     inside = is_inside(group)
     if group.kind == "run":
         memory_bytes = both_bytes if memory_bytes is None else memory_bytes
+        if (mark := _in_the_mark(group, memory_bytes)) is not None:
+            return mark[1:]
         return (_run_again(memory_bytes, both_bytes - memory_bytes),), ""
     if group.kind == "container" and group.container_id is not None and memory_bytes is not None and not inside:
         if group.manager in ("docker", "podman"):
