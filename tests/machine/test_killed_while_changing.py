@@ -5,16 +5,28 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from reprieve.fix.journal import Journal
-from reprieve.fix.transaction import recover
+from reprieve.fix.transaction import recover, undo
+from reprieve.machine.container_limit import find_container
+from reprieve.machine.demo import small_cgroup
+from reprieve.machine.grouplimit import limits_of_group
+from reprieve.machine.host import Host
 from reprieve.machine.ledger import LedgerFile
 from reprieve.machine.places import MachinePlaces
-from reprieve.model.finding import Place
-from tests.machine.real import program
+from reprieve.machine.proc import read_processes
+from reprieve.model.finding import Failure, Place
+from reprieve.units import MIB
+from tests.machine.engines import engine
+from tests.machine.real import missing, program
+from tests.machine.servers import redis
 
 CALLS = ("openat", "write", "fsync", "rename", "unlink", "fchmod", "fchown", "ftruncate", "flock", "mkdir", "close")
 BOTH = ("sysctl:/vm.swappiness=10", "sysctl.d:/vm.swappiness=10")
@@ -77,30 +89,101 @@ def test_all_of_it_holds_or_is_put_back(call: str, tmp_path: Path) -> None:
     assert kills or call in ("unlink", "ftruncate", "mkdir"), f"{call} was never made"
 
 
-@pytest.mark.parametrize("call", ["openat", "write", "close"])
-def test_a_process_has_its_score_or_the_one_it_had(call: str, tmp_path: Path) -> None:
-    tracer = program("strace")
+class Living(NamedTuple):
+    """Values of what lives, as they are and as they are wanted."""
+
+    wanted: tuple[str, ...]  # PLACE=VALUE
+    traced: tuple[Path, ...]  # the files whose calls are counted; none: all calls are
+    read: Callable[[], str]  # what is in force, as it tells itself
+
+
+@contextmanager
+def a_process(_folder: Path) -> Iterator[Living]:
     with subprocess.Popen(["sleep", "600"]) as process:
         try:
             score = Path(f"/proc/{process.pid}/oom_score_adj")
-            before = score.read_text()
-            after = f"{int(before) + 7}\n"
             place = MachinePlaces().identify(Place(kind="process", of=str(process.pid), key="oom_score_adj"))
-            traced = [f"--trace-path={path}" for path in (score.parent, score)]
-            for which in range(1, 60):
-                ledger = tmp_path / f"{which}.jsonl"
-                kill = ("-e", f"inject={call}:signal=KILL:when={which}")
-                done = change(Path("/"), ledger, (f"{place}={after.strip()}",), tracer, *QUIET, *traced, *kill)
-                if done.stdout == "done\n":
-                    break
-                assert done.returncode == -9, done.stderr
-                assert score.read_text() in (before, after)
-                assert not recovered(Path("/"), ledger)
-                assert score.read_text() == before
-            assert which > 1, f"{call} was never made"
-            assert score.read_text() == after
+            yield Living((f"{place}={int(score.read_text()) + 7}",), (score.parent, score), score.read_text)
         finally:
             process.kill()
+
+
+@contextmanager
+def a_cgroup(_folder: Path) -> Iterator[Living]:
+    try:
+        made = small_cgroup(f"reprieve-killed-{os.getpid()}", 32 * MIB)
+        group = made.__enter__()
+    except Failure as failure:
+        missing(failure.message)
+    try:
+        changes = limits_of_group(Host(), group.path, most=64 * MIB, high=None, swap=0)
+        places = [MachinePlaces().identify(change.place) for change in changes]
+        files = [Path(group.folder, place.key) for place in places]
+        wanted = tuple(f"{place}={change.want}" for place, change in zip(places, changes, strict=True))
+        yield Living(wanted, (Path(group.folder), *files), lambda: " ".join(file.read_text() for file in files))
+    finally:
+        made.__exit__(None, None, None)
+
+
+@contextmanager
+def a_server(folder: Path) -> Iterator[Living]:
+    with redis(folder, "--maxmemory", "20mb", "--maxmemory-policy", "allkeys-lru") as server:
+        (process,) = read_processes(Host(), [], pids=(server.pid,))
+        place = f"redis:0/{server.pid}@{process.start_ticks}/maxmemory"
+        yield Living((f"{place}={30 * MIB}",), (), lambda: server.cli("CONFIG", "GET", "maxmemory").stdout)
+
+
+@contextmanager
+def a_container(_folder: Path) -> Iterator[Living]:
+    with tempfile.TemporaryDirectory(prefix="d.") as short, engine("docker", Path(short)) as docker:  # for its sockets
+        docker.run("one", Memory=48 * MIB, MemorySwap=48 * MIB)
+        place = find_container("docker:one", docker.environment).place
+
+        def read() -> str:
+            told = docker.call("GET /containers/one/json")["HostConfig"]
+            return f"{told['Memory']} {told['MemorySwap']}"
+
+        yield Living((f"{place}={MachinePlaces().canonical(place, f'{64 * MIB}+0')}",), (), read)
+
+
+@pytest.mark.parametrize(
+    ("what", "call"),
+    [
+        *((a_process, call) for call in ("openat", "write", "close")),
+        *((a_cgroup, call) for call in ("openat", "write", "close")),
+        *((a_server, call) for call in ("connect", "sendto", "recvfrom")),
+        *(
+            pytest.param(a_container, call, marks=(pytest.mark.slow, pytest.mark.alone))
+            for call in ("connect", "sendto", "recvfrom")
+        ),
+    ],
+)
+def test_what_lives_has_its_value_or_the_one_it_had(
+    what: Callable[[Path], AbstractContextManager[Living]], call: str, tmp_path: Path
+) -> None:
+    """Killed at the first call, the second, and so on, until it ends before that one."""
+    tracer = program("strace")
+    (tmp_path / "here").mkdir()
+    with what(tmp_path / "here") as living:
+        before = living.read()
+        traced = [f"--trace-path={path}" for path in living.traced]
+        for which in range(1, 80):
+            ledger = tmp_path / f"{which}.jsonl"
+            kill = ("-e", f"inject={call}:signal=KILL:when={which}")
+            done = change(Path("/"), ledger, living.wanted, tracer, *QUIET, *traced, *kill)
+            if done.stdout == "done\n":
+                break
+            assert done.returncode == -9, done.stderr
+            holds = recovered(Path("/"), ledger)  # as after the very last record, that it ended
+            assert (living.read() == before) != holds
+            if holds:
+                with LedgerFile(str(ledger)) as kept:
+                    undo(1, MachinePlaces(), Journal(kept, boot_id="boot-1", wall_s=3.0, user="root"))
+                assert living.read() == before
+        else:
+            raise AssertionError("it never ended by itself")
+        assert which > 1, f"{call} was never made"
+        assert living.read() != before
 
 
 def watched(folder: Path) -> list[Path]:
