@@ -183,15 +183,23 @@ def _score_of(target: str) -> str:
 
 
 @fix.command("protect")
-@click.argument("target", metavar="UNIT|PID")
+@click.argument("target", metavar="UNIT|PID|docker:NAME|podman:NAME")
 @click.option("--adj", type=click.IntRange(-1000, 1000), default=-500, show_default=True, help="Its oom_score_adj.")
 @_how_to_fix
 def fix_protect(target: str, adj: int, **options: object) -> None:
-    """Have the kernel choose a unit or a process later.
+    """Have the kernel choose a unit, a process or a container later.
 
-    A unit from its next start on; a process now, until it ends. What they start from then on inherits it.
+    A unit from its next start on; a process, and all who are in a container, now, until they end. What they start from
+    then on inherits it.
     """
-    _fix([(_score_of(target), str(adj))], options)
+    if not target.startswith(_ENGINES):
+        return _fix([(_score_of(target), str(adj))], options)
+    from reprieve.machine.container_limit import find_members
+
+    called, pids = find_members(target)
+    engine = target.partition(":")[0]
+    cost = f"who is in it now, and whom they start; made anew it is without: {engine} run --oom-score-adj={adj}"
+    return _fix([(f"process:{pid}/oom_score_adj", str(adj)) for pid in pids], options, called=called, cost=cost)
 
 
 @fix.command("app")

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from time import sleep
 from typing import NamedTuple
 
 import pytest
@@ -287,6 +288,27 @@ def test_a_load_that_died_at_the_limit_lives_after_it_was_raised_and_undo_gives_
     fix("undo")
     assert held(engine, web) == f"{48 * MIB}+0"
     assert engine.within("web", *LOAD) == 137
+
+
+@pytest.mark.slow
+def test_all_who_are_in_it_are_protected_and_undo_gives_each_the_score_it_had(
+    engine: Engine, fix: Fix, web: str
+) -> None:
+    script = f"{BUSYBOX} sleep 900 & exec {BUSYBOX} sleep 901"
+    engine.run("two", BUSYBOX, "sh", "-c", script)
+    first = engine.call("GET /containers/two/json")["State"]["Pid"]
+    children = Path(f"/proc/{first}/task/{first}/children")
+    while not children.read_text().split():
+        sleep(0.02)
+    scores = [Path(f"/proc/{pid}/oom_score_adj") for pid in (first, *children.read_text().split())]
+    before = [score.read_text() for score in scores]
+    said = fix("fix", "protect", f"{engine.manager}:two", "--adj", "300", "--yes").stdout
+    assert f"process {first} of two oom_score_adj" in said
+    assert [score.read_text() for score in scores] == ["300\n"] * 2
+    fix("undo")
+    assert [score.read_text() for score in scores] == before
+    engine.call("POST /containers/two/stop?t=0")
+    assert "does not run: nobody is in it" in fix("fix", "protect", f"{engine.manager}:two", status=1).stderr
 
 
 @pytest.mark.slow

@@ -10,9 +10,10 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from reprieve.machine.cgroup import read_hierarchy
+from reprieve.machine.cgroup import Hierarchy, read_hierarchy
 from reprieve.machine.engine import TITLES, Engine, local_engine, text
 from reprieve.machine.host import Host
+from reprieve.machine.warden import members
 from reprieve.model.cgroup import Limit
 from reprieve.model.finding import Failure, Place, quote
 from reprieve.oom.memory import limit_of
@@ -123,8 +124,7 @@ class ContainerLimit:
         hierarchy = read_hierarchy(self._host, [])
         if hierarchy is None:
             raise Failure("no memory controller is mounted", hint="mount -t cgroup2 none /sys/fs/cgroup")
-        paths = _own_groups(self._text(f"/proc/{pid}/cgroup"), container_id, version_2=hierarchy.version == "2")
-        folders = [hierarchy.folder + path.removeprefix(hierarchy.top.rstrip("/")) for path in paths]
+        folders = _folders(self._host, hierarchy, pid, container_id)
         if hierarchy.version == "2":
             memory = [self._limit(f"{folder}/memory.max") for folder in folders]
             swap = [self._swap(f"{folder}/memory.swap.max") for folder in folders]
@@ -147,21 +147,12 @@ class ContainerLimit:
         return self._limit(path)
 
     def _limit(self, path: str) -> Limit:
-        said = self._text(path).strip()
+        said = _text(self._host, path).strip()
         if said == "max":
             return "max"
         if not said.isascii() or not said.isdecimal():
             raise Failure(f"{path} is not what the kernel writes")
         return limit_of(int(said))
-
-    def _text(self, path: str) -> str:
-        try:
-            return self._host.read(path).decode(errors="backslashreplace")
-        except OSError as error:
-            raise Failure(
-                f"{path}: {(error.strerror or str(error)).lower()}",
-                hint="has it ended? Else run it as root, on the host",
-            ) from error
 
 
 def find_container(word: str, environ: Mapping[str, str] = os.environ) -> Target:
@@ -172,6 +163,36 @@ def find_container(word: str, environ: Mapping[str, str] = os.environ) -> Target
     usual = engine == local_engine(manager, {})
     of = f"{manager}{'' if usual else f'@{engine.socket}'}/{told['Id']}"
     return Target(Place(kind="container", of=of, key=_KEY), _name(told), _cost(engine, told))
+
+
+def find_members(word: str, environ: Mapping[str, str] = os.environ) -> tuple[str, list[int]]:
+    """What `docker:web` or `podman:web` is called, and who is in it now. Raises Failure: nobody is."""
+    engine = local_engine(word.partition(":")[0], environ)
+    told = engine.find(word.partition(":")[2])
+    called, pid, host = _name(told), _pid(told), Host()
+    if pid is None:
+        raise Failure(f"{called} does not run: nobody is in it", hint=f"{engine.manager} start {called}")
+    hierarchy = read_hierarchy(host, [])
+    if hierarchy is None:
+        raise Failure("no memory controller is mounted", hint="mount -t cgroup2 none /sys/fs/cgroup")
+    return called, members(_folders(host, hierarchy, pid, told["Id"])[0])
+
+
+def _folders(host: Host, hierarchy: Hierarchy, pid: int, container_id: str) -> list[str]:
+    """Of the groups of a container that a process is in. Raises Failure: it is in none."""
+    lines = _text(host, f"/proc/{pid}/cgroup")
+    paths = _own_groups(lines, container_id, version_2=hierarchy.version == "2")
+    return [hierarchy.folder + path.removeprefix(hierarchy.top.rstrip("/")) for path in paths]
+
+
+def _text(host: Host, path: str) -> str:
+    try:
+        return host.read(path).decode(errors="backslashreplace")
+    except OSError as error:
+        raise Failure(
+            f"{path}: {(error.strerror or str(error)).lower()}",
+            hint="has it ended? Else run it as root, on the host",
+        ) from error
 
 
 def _cost(engine: Engine, told: dict[str, Any]) -> str | None:

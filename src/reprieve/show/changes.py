@@ -92,7 +92,7 @@ def where(place: Place, called: str | None = None) -> str:
             manager, _, container_id = engine(place)
             return f"{manager}:{called or container_id[:12]} memory"
         case "process":
-            return f"process {place.of.partition('@')[0]} {place.key}"
+            return f"process {place.of.partition('@')[0]}{f' of {called}' if called else ''} {place.key}"
         case "cgroup":
             return f"{path_of(place)} {place.key}"
         case "redis":
