@@ -83,7 +83,7 @@ test: .build/test-packages .build/dev .build/guest
 
 test-all: .build/slow-packages .build/dev .build/guests
 	@echo "make test-all: every kernel, the systemd guest, the browser; budget 60 minutes"
-	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "slow and not alone"
+	@$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "slow and not alone"
 	@$(BIN)/python -m pytest -q -m "slow and alone"
 
 test-matrix: .build/slow-packages .build/dev .build/guests

@@ -35,6 +35,7 @@ class Request(NamedTuple):
 
     settings: tuple[Wanted, ...] | None = None  # None: what the findings ask for
     only: tuple[str, ...] = ()
+    app: bool = False  # what is to be changed is an application, and not the limit that it lives under
     span: Span = Span()
     force: tuple[str, ...] = ()
     yes: bool = False
@@ -70,12 +71,16 @@ def _plan(request: Request, machine: Machine, places: MachinePlaces) -> Plan:
     if request.settings is not None:
         return plan(request.settings, places, machine, span=request.span, forced=request.force, elsewhere=elsewhere)
     found = [one for one in check(Snapshot(machine=machine)) if not request.only or one.code in request.only]
-    wanted, by_hand = wanted_by(found, places.kinds)
+    wanted, by_hand = wanted_by(found, places.kinds, first=request.app)
     made = plan(wanted, places, machine, span=request.span, forced=request.force, elsewhere=elsewhere)
     return Plan(steps=made.steps, refused=made.refused, by_hand=tuple(one for one in by_hand if one.remedies))
 
 
-_EXPORTS = {"sh": export.shell, "ansible": export.ansible, "systemd": export.systemd}
+_EXPORTS: dict[str, Callable[[Plan], Iterator[str]]] = {
+    "sh": lambda told: export.shell(told.steps, told.by_hand),
+    "ansible": lambda told: export.ansible(told.steps),
+    "systemd": lambda told: export.systemd(told.steps),
+}
 
 
 def _export(request: Request, told: Plan) -> int:
@@ -84,10 +89,13 @@ def _export(request: Request, told: Plan) -> int:
     refused = (*told.refused, *lost)
     for refusal in refused:
         print("\n".join(changes.refused(_page(), refusal)), file=sys.stderr)
-    if len(told.steps) == len(lost):
+    told_there = request.export == "sh" and told.by_hand
+    if told.by_hand and not told_there:
+        print("\n".join(changes.left(_page(), told.by_hand)), file=sys.stderr)
+    if len(told.steps) == len(lost) and not told_there:
         print(f"reprieve: {'what is asked for is refused' if refused else 'nothing to change'}", file=sys.stderr)
     else:
-        print_lines(_EXPORTS[request.export or "sh"](told.steps))
+        print_lines(_EXPORTS[request.export or "sh"](told))
     return REFUSED if refused else FOUND if request.dry_run and told.steps else 0
 
 

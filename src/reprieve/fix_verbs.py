@@ -202,18 +202,21 @@ def fix_protect(target: str, adj: int, **options: object) -> None:
     return _fix([(f"process:{pid}/oom_score_adj", str(adj)) for pid in pids], options, called=called, cost=cost)
 
 
+_APPS = {"redis": "redis-", "postgresql": "postgres-", "jvm": "jvm-", "node": "node-heap-"}  # begin codes of findings
+
+
 @fix.command("app")
-@click.argument("name", type=click.Choice(("redis",)))
+@click.argument("name", type=click.Choice(tuple(_APPS)))
 @_how_to_fix
 def fix_app(name: str, **options: object) -> None:
-    """What findings about such servers ask for.
+    """What findings about such servers or runtimes ask of themselves.
 
-    In them as they run, and in their files.
+    Redis as it runs, and in its file. What PostgreSQL, a JVM or Node.js needs is computed and told, for who owns it.
     """
     from reprieve.rules.living import LIVING, code_of
 
-    only = tuple(code for code in map(code_of, LIVING) if code.startswith(f"{name}-"))
-    _fix(None, {"only": only, **options})
+    only = tuple(code for code in map(code_of, LIVING) if code.startswith(_APPS[name]))
+    _fix(None, {"only": only, "app": True, **options})
 
 
 @fix.command("oom-policy")

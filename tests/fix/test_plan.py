@@ -158,3 +158,6 @@ def test_of_each_finding_the_first_remedy_made_of_settings_that_can_be_changed_i
     wanted, by_hand = wanted_by([finding("a", talk, mixed, fit), finding("b", mixed), finding("c")], {"sysctl"})
     assert wanted == [Wanted((change,), "a", "a", "none")]
     assert [one.code for one in by_hand] == ["b", "c"]
+    wanted, by_hand = wanted_by([finding("a", talk, fit), finding("b", fit)], {"sysctl"}, first=True)
+    assert [one.code for one in wanted] == ["b"]
+    assert [one.code for one in by_hand] == ["a"]

@@ -37,11 +37,16 @@ _MORTAL = {  # what ends before that, and who lasts
 }
 
 
-def wanted_by(findings: Iterable[Finding], kinds: Container[str]) -> tuple[list[Wanted], list[Finding]]:
-    """What findings ask for, of each its first remedy made of settings of these kinds; and those left to people."""
+def wanted_by(
+    findings: Iterable[Finding], kinds: Container[str], *, first: bool = False
+) -> tuple[list[Wanted], list[Finding]]:
+    """What findings ask for, of each its first remedy made of settings of these kinds; and those left to people.
+
+    `first`: of each its first remedy or none.
+    """
     wanted, by_hand = [], []
     for finding in findings:
-        for remedy in finding.remedies:
+        for remedy in finding.remedies[:1] if first else finding.remedies:
             if remedy.settings and all(change.place.kind in kinds for change in remedy.settings):
                 wanted.append(Wanted(remedy.settings, finding.code, finding.claim, remedy.cost))
                 break

@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Iterator
 
 from reprieve.model.change import Entry, Plan, Refusal, Transaction
-from reprieve.model.finding import Place
+from reprieve.model.finding import Finding, Place
 from reprieve.show import escape
+from reprieve.show.checked import told_remedy
 from reprieve.show.text import Page
 from reprieve.units import size
 
@@ -35,12 +36,17 @@ def planned(page: Page, plan: Plan) -> Iterator[str]:
     for refusal in plan.refused:
         yield ""
         yield from refused(page, refusal)
-    for at, finding in enumerate(plan.by_hand):
-        if not at:
-            yield ""
-        yield from page.say("" if at else "By hand", f"{finding.claim} ({finding.code})")
     if plan.by_hand:
-        yield page.raw("", "reprieve check -v shows how", "dim")
+        yield ""
+        yield from left(page, plan.by_hand)
+
+
+def left(page: Page, findings: Iterable[Finding]) -> Iterator[str]:
+    """What is left to people, each with the first that can be done."""
+    for finding in findings:
+        yield from page.say("By hand", f"{finding.claim} ({finding.code})")
+        yield from told_remedy(page, finding.remedies[0])
+    yield page.raw("", "reprieve check -v shows all that can be done", "dim")
 
 
 def refused(page: Page, refusal: Refusal) -> Iterator[str]:

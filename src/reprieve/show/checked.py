@@ -55,7 +55,7 @@ def render(
             for sentence in finding.detail:
                 yield from page.say("", sentence)
         for remedy in finding.remedies if verbose else finding.remedies[:1]:
-            yield from _remedy(page, remedy, verbose=verbose)
+            yield from told_remedy(page, remedy, verbose=verbose)
         if verbose:
             for evidence in finding.evidence:
                 line = f"{answer.place(evidence)}  {evidence.text}"
@@ -78,7 +78,8 @@ def _machine(machine: Machine) -> tuple[str, ...]:
     return (f"{quote(machine.hostname or 'this machine')}: {ram}{left}{swapped}",)
 
 
-def _remedy(page: Page, remedy: Remedy, *, verbose: bool) -> Iterator[str]:
+def told_remedy(page: Page, remedy: Remedy, *, verbose: bool = False) -> Iterator[str]:
+    """What to do, by which commands, by what formula, at what cost."""
     yield from page.say("", f"→ {remedy.title}")
     commands = remedy.commands if verbose else remedy.commands[:_COMMANDS]
     if commands and answer.for_root(remedy):

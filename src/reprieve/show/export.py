@@ -3,14 +3,17 @@
 from collections.abc import Iterator, Sequence
 
 from reprieve.model.change import Entry, Refusal, Step
-from reprieve.model.finding import Place
+from reprieve.model.finding import Finding, Place
 from reprieve.show import escape
 from reprieve.show.changes import SYSCTL_FILE, engine, path_of, where
 from reprieve.units import MIB
 
 
-def shell(steps: Sequence[Step]) -> Iterator[str]:
-    """The steps as commands for `sh`, for a machine like this one: review it, then run it as root."""
+def shell(steps: Sequence[Step], by_hand: Sequence[Finding] = ()) -> Iterator[str]:
+    """The steps as commands for `sh`, for a machine like this one: review it, then run it as root.
+
+    What is left to people is told as comments.
+    """
     yield "#!/bin/sh"
     yield "set -eu"
     told = None
@@ -19,6 +22,11 @@ def shell(steps: Sequence[Step]) -> Iterator[str]:
             told = step.why
             yield f"# {escape.visible(escape.plain(step.why))}"
         yield from map(escape.shell, _commands(step.place, step.want, step.called))
+    for finding in by_hand:
+        remedy = finding.remedies[0]
+        yield f"# {escape.visible(escape.plain(finding.claim))} ({finding.code})"
+        yield f"# By hand: {escape.visible(escape.plain(remedy.title))}"
+        yield from (f"# {escape.shell(argv)}" for argv in remedy.commands)
 
 
 def undoing(entries: Sequence[Entry]) -> Iterator[str]:

@@ -146,6 +146,27 @@ def test_connections_that_are_there_make_it_likely(server: Run) -> None:
             session.finish()
 
 
+def test_its_own_settings_are_computed_and_told_and_its_limit_is_left_alone(server: Run) -> None:
+    with small(400) as group, server(group=group) as running:
+        assert running.psql("ALTER SYSTEM SET work_mem = '128MB'", "SELECT pg_reload_conf()").returncode == 0
+        title = only(postgres_exceeds_limit, running.pid).remedies[0].title
+        argv = [sys.executable, "-m", "reprieve", "fix", "app", "postgresql"]
+        told = subprocess.run([*argv, "--dry-run"], capture_output=True, text=True, env=os.environ | {"COLUMNS": "200"})
+        said = " ".join(told.stdout.split())
+        assert "nothing to change" in said
+        assert f"By hand postgres (pid {running.pid}) may come to hold" in said
+        assert title in said
+        assert "$ psql --command 'ALTER SYSTEM SET work_mem" in said
+        script = subprocess.run([*argv, "--as", "sh"], capture_output=True, text=True).stdout
+        assert all(line.startswith("#") or line == "set -eu" for line in script.splitlines())
+        assert f"# By hand: {title}" in script
+        assert "# psql --command 'ALTER SYSTEM SET work_mem" in script
+        for elsewhere in ("ansible", "systemd"):
+            ended = subprocess.run([*argv, "--as", elsewhere], capture_output=True, text=True)
+            assert "By hand" in ended.stderr
+            assert ended.stdout == ""
+
+
 def test_a_server_that_nobody_spares_is_not_spoken_of(server: Run) -> None:
     with server() as running:
         assert found(postgres_backends_spared, running.pid) == []
