@@ -99,9 +99,20 @@ def test_says_why():
 def test_skips():
     pytest.skip("not here")
 @limited("40M")
+def test_skips_as_unittest_does():
+    raise unittest.SkipTest("no database")
+@limited("40M")
 @pytest.mark.xfail
 def test_is_expected_to():
     assert 0
+@limited("40M")
+@pytest.mark.xfail(raises=ZeroDivisionError)
+def test_raises_that():
+    1 / 0
+@limited("40M")
+@pytest.mark.xfail(raises=ZeroDivisionError)
+def test_raises_another():
+    [][0]
 @limited("40M")
 @pytest.mark.parametrize("way", [1])
 class TestMethods:
@@ -113,9 +124,20 @@ class TestMethods:
     assert (ended.stdout.count("PASSED"), ended.returncode) == (1, 1)
     found = outcomes(ended.stdout)
     assert (found["test_fails"], found["test_says_why"], found["test_is_expected_to"]) == ("FAILED", "FAILED", "XFAIL")
+    assert (found["test_raises_that"], found["test_raises_another"]) == ("XFAIL", "FAILED")
+    assert re.search(r"^SKIPPED .*: no database$", ended.stdout, re.MULTILINE)
     assert re.search(r"^SKIPPED .*: not here$", ended.stdout, re.MULTILINE)
     assert re.search(r">       assert x == 4\nE       assert 3 == 4\n\ntest_it\.py:\d: AssertionError", ended.stdout)
     assert "\nbecause\n" in ended.stdout
+
+
+@pytest.mark.slow
+def test_an_exit_ends_the_session(tmp_path: Path) -> None:
+    tests = "@limited('40M')\ndef test_it(): pytest.exit('enough', returncode=7)\ndef test_more(): pass\n"
+    ended = play(tmp_path, tests)
+    assert ended.returncode == 7
+    assert "enough" in ended.stdout
+    assert "test_more" not in outcomes(ended.stdout)
 
 
 @pytest.mark.slow

@@ -339,7 +339,7 @@ def test_a_limit_that_is_left_behind_is_told() -> None:
     with small_cgroup(f"reprieve-test-{os.getpid()}", 512 << 20) as small:
         inside = hierarchy._replace(own=small.path)
         assert (small.path, 512 << 20) in list(left_limits(inside, made))
-        below = Enclosure(hierarchy, f"{small.folder}/reprieve-run-1-2-3")
+        below = Enclosure(hierarchy, f"{small.folder}/reprieve-run-1-2-3-1")
         assert list(left_limits(inside, below)) == []
 
 
@@ -503,6 +503,18 @@ def test_the_search_ends_where_somebody_asks_for_it_however_the_command_takes_th
 
 
 _TRAPS = "trap '{end}' TERM; echo ready; while :; do sleep 0.1; done"
+
+
+def test_what_was_to_be_ignored_does_not_end_the_search() -> None:
+    script = 'trap "" HUP; exec "$0" -m reprieve run --smallest -- sh -c "echo; sleep 0.3"'
+    argv = ["sh", "-c", script, sys.executable]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(signal.SIGHUP)
+        _, said = process.communicate(timeout=_PATIENCE_S)
+    assert process.returncode == 0
+    assert "is enough" in said
 
 
 def test_a_search_that_can_find_nothing_does_not_end_well(reprieve: Run) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 from reprieve.machine.launch import Warden
+from reprieve.model.finding import Failure
 from reprieve.model.run import COMMAND, Bounds, Enforcement, Run, is_own
 from reprieve.show import ran
 from reprieve.units import size
@@ -48,7 +49,11 @@ def enclose_best(
     if made is None or hierarchy is None:
         warden.order(f"tree {pid}")
         return None, Enforcement(means="rlimit", unenforced=tuple(_beyond_rlimits(bounds)), refusals=tuple(refusals))
-    warden.order(f"group {made.folder}")
+    try:
+        warden.order(f"group {made.folder}")
+    except Failure:
+        made.close()
+        raise
     left = (f"the {size(most)} of {path}, which reprieve was started in" for path, most in left_limits(hierarchy, made))
     unenforced = (*made.refused, *left)
     return made, Enforcement(means=means, cgroup=made.path, unenforced=unenforced, refusals=tuple(refusals))

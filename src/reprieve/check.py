@@ -75,6 +75,8 @@ def _wanted(finding: Finding, request: Request) -> bool:
 def _concerns(finding: Finding, path: str) -> bool:
     """Is it about that group, what is in it, or a group that it is in?"""
     about = None if finding.about is None else finding.about.path
+    if path == "/":
+        return about == "/"
     return about is not None and (about in (path, *ancestors(path)) or path in ancestors(about)) and about != "/"
 
 

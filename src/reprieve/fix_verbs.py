@@ -41,8 +41,13 @@ def _how_to_fix(function: Callable[..., None]) -> Callable[..., None]:
     return function
 
 
-def _fix(settings: Sequence[tuple[str, str]] | None, options: dict[str, Any], **about: Any) -> None:
-    """`about`: what else is known of what is wanted, as what a container is called."""
+def _fix(
+    settings: Sequence[tuple[str, str]] | None, options: dict[str, Any], *, apart: bool = False, **about: Any
+) -> None:
+    """`about`: what else is known of what is wanted, as what a container is called.
+
+    The settings hold together or not at all, but for `apart`.
+    """
     from reprieve.apply import Request, perform
     from reprieve.fix.plan import Span, Wanted
     from reprieve.model.finding import Change, parse_place
@@ -52,7 +57,8 @@ def _fix(settings: Sequence[tuple[str, str]] | None, options: dict[str, Any], **
         raise click.UsageError("--yes changes the machine, --dry-run and --as do not")
     wanted = None
     if settings is not None:
-        wanted = (Wanted(tuple(Change(place=parse_place(told), want=want) for told, want in settings), **about),)
+        changes = tuple(Change(place=parse_place(told), want=want) for told, want in settings)
+        wanted = tuple(Wanted((one,), **about) for one in changes) if apart else (Wanted(changes, **about),)
     span = Span(now=runtime or not persistent, later=persistent or not runtime)
     sys.exit(perform(Request(settings=wanted, span=span, **options)))
 
@@ -199,7 +205,8 @@ def fix_protect(target: str, adj: int, **options: object) -> None:
     called, pids = find_members(target)
     engine = target.partition(":")[0]
     cost = f"who is in it now, and whom they start; made anew it is without: {engine} run --oom-score-adj={adj}"
-    return _fix([(f"process:{pid}/oom_score_adj", str(adj)) for pid in pids], options, called=called, cost=cost)
+    scores = [(f"process:{pid}/oom_score_adj", str(adj)) for pid in pids]
+    return _fix(scores, options, apart=True, called=called, cost=cost)  # one of them may end any moment
 
 
 _APPS = {"redis": "redis-", "postgresql": "postgres-", "jvm": "jvm-", "node": "node-heap-"}  # begin codes of findings

@@ -67,7 +67,7 @@ def perform(request: Request) -> int:
     else:
         from reprieve.show.prediction import foretell
 
-        asked = () if request.name is None else _processes(machine, request.name)
+        asked = () if request.name is None else whatif.find_processes(machine, request.name)
         lines = foretell(
             machine,
             steps,
@@ -150,8 +150,11 @@ def find_domain(machine: Machine, request: Request) -> Domain:
 def _whereabouts(machine: Machine, name: str) -> str:
     """The path of the group of that name, or in which all processes of that name are."""
     of_processes = {process.cgroup or "/" for process in whatif.find_processes(machine, name)}
-    if len(of_processes) == 1 and not whatif.find_cgroups(machine, name):
-        return of_processes.pop()
+    if of_processes and not whatif.find_cgroups(machine, name):
+        if len(of_processes) == 1:
+            return of_processes.pop()
+        some = ", ".join(sorted(of_processes)[:4])
+        raise Failure(f"processes called {name} are in {len(of_processes)} cgroups", hint=f"name one: {some}, or a pid")
     return cgroup_of(machine, name)
 
 

@@ -12,24 +12,36 @@ import sys
 import unittest
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from time import monotonic
-from typing import NamedTuple, NoReturn
+from types import TracebackType
+from typing import NamedTuple, NoReturn, Self
 
 import pytest
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from reprieve.model.run import Bounds, Run
 
 _INSIDE = pytest.StashKey[bool]()
 _MARK = "memory_limit"
 _MEANS, _PEAK = "memory_limit_means", "memory_peak_bytes"  # properties of the report, in junit.xml too
-_OWN_ENDS = (pytest.skip.Exception, pytest.xfail.Exception, pytest.fail.Exception)  # which say all in a sentence
+_OWN_ENDS = {  # which say all in a sentence
+    pytest.skip.Exception: "skip",
+    unittest.SkipTest: "skip",
+    pytest.xfail.Exception: "xfail",
+    pytest.fail.Exception: "fail",
+}
+_OWN: tuple[type[BaseException], ...] = tuple(_OWN_ENDS)
 _PR_SET_PDEATHSIG = 1
 
 
 class _Outcome(NamedTuple):
     """How the function ended, as the other process tells it."""
 
-    kind: str  # "passed", "skip", "xfail", "fail", "raised", "interrupted"
+    kind: str  # "passed", "skip", "xfail", "fail", "raised", "exit", "interrupted"
     said: str = ""
+    error: BaseException | None = None  # itself, of an exit, and where xfail(raises=) asks for it
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -107,29 +119,48 @@ def _bytes(told: object) -> int:
 
 def _run(item: pytest.Function, max_bytes: int, swap_max_bytes: int | None) -> None:
     """Fork, hold, enclose, let go, listen. Fails the test as the function failed, or for what killed it."""
-    from reprieve.bounded import enclose_best, end_of_log, kills_of, story
-    from reprieve.machine.launch import Warden
+    from reprieve.bounded import end_of_log, kills_of, story
     from reprieve.model.finding import Failure
-    from reprieve.model.run import TEST, Bounds, Run
+    from reprieve.model.run import Bounds
 
     bounds = Bounds(max_bytes=max_bytes, swap_max_bytes=swap_max_bytes)
-    log, began_s = end_of_log(), monotonic()
-    call = _Call(item)
+    with ExitStack() as opened:
+        if (log := end_of_log()) is not None:
+            opened.callback(os.close, log)
+        call = opened.enter_context(_Call(item))
+        try:
+            outcome, run = _bounded(item, call, bounds)
+        except Failure as failure:
+            pytest.fail(f"{_MARK}: {failure.message}", pytrace=False)
+        kills = kills_of(log, run, call.pid)
+    item.user_properties.append((_MEANS, run.enforcement.means))
+    if run.use is not None and run.use.peak_bytes is not None:
+        item.user_properties.append((_PEAK, run.use.peak_bytes))
+    if any(kills) or outcome is None:
+        told = "" if outcome is None or outcome.kind == "passed" else f"{outcome.said}\n\n"
+        pytest.fail(told + "\n".join(story(run, kills, width=100)), pytrace=False)
+    _end_as(outcome)
+
+
+def _bounded(item: pytest.Function, call: "_Call", bounds: "Bounds") -> tuple[_Outcome | None, "Run"]:
+    """Enclose the call and let it go; how it ended. Raises Failure."""
+    from reprieve.bounded import enclose_best
+    from reprieve.machine.launch import Warden
+    from reprieve.model.run import TEST, Run
+
+    began_s = monotonic()
     warden, enclosure, use, left_behind = Warden(), None, None, 0
     try:
         enclosure, enforcement = enclose_best(call.pid, warden, bounds, TEST)
-        outcome, status = call.let_go(max_bytes if enclosure is None else None)
+        outcome, status = call.let_go(bounds.max_bytes if enclosure is None else None)
         if enclosure is not None:
             left_behind = enclosure.end_stragglers()
             use = enclosure.use()
-    except Failure as failure:
-        pytest.fail(f"{_MARK}: {failure.message}", pytrace=False)
     finally:
-        call.end()
         if enclosure is None or enclosure.close():
             warden.dismiss()
     code = os.waitstatus_to_exitcode(status)
-    run = Run(
+    return outcome, Run(
         argv=(item.name,),
         bounds=bounds,
         enforcement=enforcement,
@@ -139,16 +170,6 @@ def _run(item: pytest.Function, max_bytes: int, swap_max_bytes: int | None) -> N
         use=use,
         left_behind=left_behind,
     )
-    kills = kills_of(log, run, call.pid)
-    if log is not None:
-        os.close(log)
-    item.user_properties.append((_MEANS, enforcement.means))
-    if use is not None and use.peak_bytes is not None:
-        item.user_properties.append((_PEAK, use.peak_bytes))
-    if any(kills) or outcome is None:
-        told = "" if outcome is None or outcome.kind == "passed" else f"{outcome.said}\n\n"
-        pytest.fail(told + "\n".join(story(run, kills, width=100)), pytrace=False)
-    _end_as(outcome)
 
 
 def _end_as(outcome: _Outcome) -> None:
@@ -158,6 +179,8 @@ def _end_as(outcome: _Outcome) -> None:
         pytest.xfail(outcome.said)
     if outcome.kind == "interrupted":
         raise KeyboardInterrupt
+    if outcome.error is not None:
+        raise outcome.error
     if outcome.kind != "passed":
         pytest.fail(outcome.said, pytrace=False)
 
@@ -186,21 +209,36 @@ class _Call:
         """Let it run, with RLIMIT_DATA if there is no group; how it ended, and its wait status. None: it was ended."""
         with suppress(BrokenPipeError):  # it is dead already, of a limit below what waiting takes
             os.write(self._go, b"%d" % (-1 if data_bytes is None else data_bytes))
-        said = b""
-        ended = os.pidfd_open(self.pid)
-        while self._told in select.select((self._told, ended), (), ())[0]:  # who was forked in it may hold the pipe
-            if not (block := os.read(self._told, 65536)):
-                break
-            said += block
-        os.close(ended)
+        said = b"".join(self._blocks())
         _, status = os.waitpid(self.pid, 0)
         self._ended = True
         try:
-            return _Outcome(*pickle.loads(said)), status
-        except (EOFError, pickle.UnpicklingError, TypeError):  # it ended in the middle, or before
+            kind, words, error = pickle.loads(said)
+        except (EOFError, pickle.UnpicklingError):  # it ended in the middle, or before
             return None, status
+        return _Outcome(kind, words, _loaded(error)), status
 
-    def end(self) -> None:
+    def _blocks(self) -> Iterator[bytes]:
+        """What it tells, to its end: who was forked in it may hold the pipe for longer."""
+        try:
+            ended = os.pidfd_open(self.pid)
+        except OSError:  # Linux before 5.3
+            ended = None
+        try:
+            while ended is None or self._told in select.select((self._told, ended), (), ())[0]:
+                if not (block := os.read(self._told, 65536)):
+                    return
+                yield block
+        finally:
+            if ended is not None:
+                os.close(ended)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """End it, if it has not been let go to its end."""
         os.close(self._go)
         os.close(self._told)
@@ -212,21 +250,42 @@ class _Call:
 def _be_the_function(item: pytest.Function, hold: int, tell: int, parent: int) -> NoReturn:
     """In the new process: wait, run it, tell how it ended. Nothing of pytest's own end is done here."""
     try:
-        _await_go(hold, parent)
-        outcome = _outcome(item, lambda: item.ihook.pytest_pyfunc_call(pyfuncitem=item))
+        outcome = _outcome(item, lambda: _held(item, hold, parent))
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError, ValueError):  # gone, or closed by the test
                 stream.flush()
-        said = memoryview(pickle.dumps(tuple(outcome)))
+        said = memoryview(pickle.dumps((outcome.kind, outcome.said, _dumped(outcome.error))))
         while said:
             said = said[os.write(tell, said) :]
     finally:
         os._exit(0)
 
 
+def _held(item: pytest.Function, hold: int, parent: int) -> None:
+    """The function, once it may."""
+    _await_go(hold, parent)
+    item.ihook.pytest_pyfunc_call(pyfuncitem=item)
+
+
+def _dumped(error: BaseException | None) -> bytes:
+    """Empty: it cannot be told to another process."""
+    try:
+        return b"" if error is None else pickle.dumps(error)
+    except (pickle.PicklingError, TypeError, AttributeError, RecursionError):
+        return b""
+
+
+def _loaded(told: bytes) -> BaseException | None:
+    try:
+        error = pickle.loads(told) if told else None
+    except (pickle.UnpicklingError, TypeError, AttributeError, ImportError):  # its class wants to be made otherwise
+        return None
+    return error if isinstance(error, BaseException) else None
+
+
 def _await_go(hold: int, parent: int) -> None:
     import ctypes
-    from resource import RLIMIT_DATA, getrlimit, setrlimit
+    from resource import RLIM_INFINITY, RLIMIT_DATA, getrlimit, setrlimit
 
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
     told = os.read(hold, 64)
@@ -236,21 +295,26 @@ def _await_go(hold: int, parent: int) -> None:
     if int(told) >= 0:  # beside what it shares with its parent, which counts here
         with open("/proc/self/status", "rb") as file:
             inherited = int(file.read().partition(b"VmData:")[2].split()[0]) * 1024
-        setrlimit(RLIMIT_DATA, (inherited + int(told), getrlimit(RLIMIT_DATA)[1]))
+        hard = getrlimit(RLIMIT_DATA)[1]
+        most = inherited + int(told)
+        setrlimit(RLIMIT_DATA, (most if hard == RLIM_INFINITY else min(most, hard), hard))
 
 
 def _outcome(item: pytest.Function, function: Callable[[], object]) -> _Outcome:
     try:
         function()
-    except _OWN_ENDS as end:
-        kind = {pytest.skip.Exception: "skip", pytest.xfail.Exception: "xfail"}.get(type(end), "fail")
-        if kind != "fail" or not end.pytrace:
+    except _OWN as end:
+        kind = next(kind for own, kind in _OWN_ENDS.items() if isinstance(end, own))
+        if kind != "fail" or not getattr(end, "pytrace", True):
             return _Outcome(kind, str(end))
         return _Outcome("raised", _rendered(item))
     except KeyboardInterrupt:
         return _Outcome("interrupted")
-    except BaseException:  # noqa: BLE001 - whatever a test raises is told by the process that runs the others
-        return _Outcome("raised", _rendered(item))
+    except pytest.exit.Exception as end:
+        return _Outcome("exit", str(end), end)
+    except BaseException as error:  # noqa: BLE001 - whatever a test raises is told by the process that runs the others
+        expected = any(mark.kwargs.get("raises") for mark in item.iter_markers("xfail"))
+        return _Outcome("raised", _rendered(item), error if expected else None)
     return _Outcome("passed")
 
 

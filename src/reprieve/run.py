@@ -109,7 +109,10 @@ class Report:
             while left:
                 left = left[self._file.write(left) :]
         except OSError as error:
-            say([escape.visible(f"reprieve: --report {self._path}: {error.strerror}: what is in it is not all")])
+            self._lament(error)
+
+    def _lament(self, error: OSError) -> None:
+        say([escape.visible(f"reprieve: --report {self._path}: {error.strerror}: what is in it is not all")])
 
     def __enter__(self) -> Self:
         return self
@@ -117,7 +120,10 @@ class Report:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        try:
+            self._file.close()
+        except OSError as late:  # some servers of files tell then that their disk is full
+            self._lament(late)
 
 
 def _await(

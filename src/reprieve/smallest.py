@@ -3,7 +3,7 @@
 import signal
 from dataclasses import replace
 
-from reprieve.machine.launch import OURS, TO_END, Order
+from reprieve.machine.launch import OURS, TO_END, Order, is_heeded
 from reprieve.model.finding import Failure
 from reprieve.model.run import Run
 from reprieve.run import Report, Request, attempt, order_of, say
@@ -47,7 +47,7 @@ def _search(request: Request, order: Order, report: Report) -> int:
         report.write([jsonl.ran(done)])
         if not request.quiet:
             say([ran.tried(done)])
-        waiting = signal.sigpending().intersection(TO_END)  # it came as nobody ran
+        waiting = filter(is_heeded, signal.sigpending().intersection(TO_END))  # it came as nobody ran
         for number in (done.asked_to_end, *waiting):
             if number is not None:
                 raise _Interrupted(number)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,12 @@ from hypothesis import strategies as st
 from reprieve.machine.host import Host
 from reprieve.machine.places import MachinePlaces
 from reprieve.machine.redisplaces import RedisLine
+from reprieve.model.change import Step
 from reprieve.model.finding import Failure, Place
+from reprieve.show.export import shell
 from reprieve.units import MIB
 from tests.machine.real import missing
+from tests.machine.servers import reachable
 
 
 def at(file: Path, key: str = "maxmemory") -> Place:
@@ -103,6 +107,34 @@ def test_a_server_that_has_ended_is_gone_though_its_pid_is_anothers() -> None:
     assert MachinePlaces().gone(ours)
     with pytest.raises(Failure, match="has ended"):
         MachinePlaces().get(ours)
+
+
+def test_what_is_exported_is_done_as_the_user_of_the_server(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        missing("root, who may act as another")
+    nobody = pwd.getpwnam("nobody")
+    reachable(tmp_path)
+    (tmp_path / "roots.conf").write_text("maxmemory 1\n")
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "redis.conf").write_text("port 1\nmaxmemory 3\n")
+    for path in (theirs, theirs / "redis.conf"):
+        os.chown(path, nobody.pw_uid, nobody.pw_gid)
+
+    def run(path: Path, want: str | None) -> int:
+        place = Place(kind="redis.conf", of=f"{nobody.pw_uid}:{path}", key="maxmemory")
+        script = "\n".join(shell([Step(place=place, before=None, want=want)]))
+        return subprocess.run(["sh", "-c", script], capture_output=True).returncode
+
+    def text() -> str:
+        return (theirs / "redis.conf").read_text()
+
+    assert (run(theirs / "redis.conf", "9"), text()) == (0, "port 1\nmaxmemory 9\n")
+    assert (run(theirs / "redis.conf", None), text()) == (0, "port 1\n")
+    assert (run(theirs / "redis.conf", "9"), text()) == (0, "port 1\nmaxmemory 9\n")
+    assert (theirs / "redis.conf").stat().st_uid == nobody.pw_uid
+    assert run(tmp_path / "roots.conf", "9") != 0
+    assert (tmp_path / "roots.conf").read_text() == "maxmemory 1\n"
 
 
 def test_the_word_of_a_server_leads_no_further_than_its_user(tmp_path: Path) -> None:

@@ -55,8 +55,8 @@ def test_where_the_host_has_no_command_none_is_given(path: str) -> None:
         (f"/docker/{ID}", f"docker update --memory 96m --memory-swap 192m {ID}"),
         (f"/machine.slice/libpod-{ID}.scope", f"podman update --memory 96m --memory-swap 192m {ID}"),
         ("/system.slice/nginx.service", "systemctl set-property -- nginx.service MemoryMax=96M"),
-        ("/app/reprieve-run-7-2079803-4026531836", "reprieve run --max 96M -- COMMAND"),
-        ("/system.slice/reprieve-run-7-2079803-4026531836.scope/command", "reprieve run --max 96M -- COMMAND"),
+        ("/app/reprieve-run-7-2079803-4026531836-1", "reprieve run --max 96M -- COMMAND"),
+        ("/system.slice/reprieve-run-7-2079803-4026531836-1.scope/command", "reprieve run --max 96M -- COMMAND"),
         ("/system.slice/run-r1.scope", "systemctl set-property --runtime -- run-r1.scope MemoryMax=96M"),
         ("/user.slice/user-1000.slice", "systemctl set-property -- user-1000.slice MemoryMax=96M"),
         (

@@ -5,12 +5,14 @@ Little is imported: what is loaded here is waited for before each command.
 
 import os
 from collections.abc import Iterator
+from itertools import count
 from time import monotonic, sleep
 from typing import NamedTuple
 
 from reprieve.machine.warden import empty, end_group, kill_group, members, remove
 from reprieve.model.run import Bounds, Use, is_own
 
+_MADE = count(1)
 _ABOUT_TO_END_S = 0.2  # `yes | head`: the first of the two ends behind the second
 _LARGEST = 1 << 60  # what version 1 tells of a group without a limit is above that
 
@@ -243,8 +245,11 @@ def give_memory(folder: str) -> bool:
 
 
 def new_name(prefix: str) -> str:
-    """A name that tells whose it is: our pid, when we started, and in which namespace the pid is ours."""
-    return f"{prefix}{os.getpid()}-{_started(os.getpid())}-{_namespace()}"
+    """A name that tells whose it is: our pid, when we started, in which namespace the pid is ours; and the how manieth.
+
+    A scope of systemd may be there for a moment more when nobody is in it.
+    """
+    return f"{prefix}{os.getpid()}-{_started(os.getpid())}-{_namespace()}-{next(_MADE)}"
 
 
 def sweep(outer: str) -> None:
@@ -254,7 +259,7 @@ def sweep(outer: str) -> None:
     except OSError:  # it may not be listed: then nothing was made in it either
         return
     for name in names:
-        pid, started, namespace = map(int, name.removesuffix(".scope").split("-")[-3:])
+        pid, started, namespace, _ = map(int, name.removesuffix(".scope").split("-")[-4:])
         if (
             namespace == _namespace()
             and _started(pid) != started

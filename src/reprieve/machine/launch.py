@@ -264,14 +264,19 @@ def await_end(pid: int, time_s: float | None, members: Callable[[], list[int]], 
             if (ended := _reap(pid)) is not None:
                 return ended._replace(out_of_time=out_of_time, asked=last)
         elif heard.si_code > 0:  # SI_KERNEL: by a key at the terminal
-            last = heard.si_signo if heard.si_signo in TO_END else last
+            last = heard.si_signo if heard.si_signo in TO_END and is_heeded(heard.si_signo) else last
         elif heard.si_pid not in (pid, *members()):  # SI_USER, SI_QUEUE, SI_TKILL: kill(2)
-            last = heard.si_signo if heard.si_signo in TO_END else last
+            last = heard.si_signo if heard.si_signo in TO_END and is_heeded(heard.si_signo) else last
             requests += heard.si_signo in (signal.SIGINT, signal.SIGTERM)
             if requests > 1:
                 kill()
             else:
                 _send(pid, heard.si_signo)
+
+
+def is_heeded(number: int) -> bool:
+    """Not what was ignored when we were started, by nohup(1), or `&` in a script: blocked, it is told all the same."""
+    return signal.getsignal(number) is not signal.SIG_IGN
 
 
 def _send(pid: int, number: int) -> None:

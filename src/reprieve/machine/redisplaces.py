@@ -6,6 +6,7 @@ Its file is edited by the line, as by hand: CONFIG REWRITE writes all that the s
 import os
 import re
 import stat
+from contextlib import ExitStack
 
 from reprieve.machine.host import Host
 from reprieve.machine.proc import read_processes
@@ -151,9 +152,11 @@ class RedisLine:
         _check(place)
         uid, path = self._whose(place)
         try:
-            with acting_as(uid), open(os.open(path, _TO_READ), "rb") as file:
-                is_file = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
-                data = file.read(_FILE_BYTES + 1) if is_file else b""
+            with acting_as(uid), ExitStack() as opened:
+                descriptor = os.open(path, _TO_READ)
+                opened.callback(os.close, descriptor)
+                is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
+                data = opened.enter_context(open(os.dup(descriptor), "rb")).read(_FILE_BYTES + 1) if is_file else b""
         except OSError as error:
             raise Failure(f"{shown(path)}: {error.strerror}", hint="run it as root; a link is not followed") from error
         if not is_file or len(data) > _FILE_BYTES:

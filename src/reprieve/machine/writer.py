@@ -92,12 +92,12 @@ def acting_as(uid: int) -> Iterator[None]:
         return
     groups, gid = os.getgroups(), os.getegid()
     try:
-        os.setgroups(())
-        os.setegid(_group_of(uid))
-        os.seteuid(uid)
-    except OSError as error:
-        raise Failure(f"user {uid}: {error.strerror}", hint="it takes CAP_SETUID and CAP_SETGID") from error
-    try:
+        try:
+            os.setgroups(())
+            os.setegid(_group_of(uid))
+            os.seteuid(uid)
+        except OSError as error:
+            raise Failure(f"user {uid}: {error.strerror}", hint="it takes CAP_SETUID and CAP_SETGID") from error
         yield
     finally:
         os.seteuid(0)

@@ -6,10 +6,10 @@ COMMAND, TEST = "reprieve-run-", "reprieve-test-"  # how the names of cgroups be
 
 
 def is_own(name: str) -> bool:
-    """Is it the name of a cgroup, or of a scope, that we made: by whom, since when, in which namespace of pids?"""
+    """Is it the name of a cgroup, or of a scope, that we made? By whom, since when, in which namespace of pids, …"""
     told = name.removeprefix(COMMAND).removeprefix(TEST).removesuffix(".scope").split("-")
     return (
-        name.startswith((COMMAND, TEST)) and len(told) == 3 and all(one.isascii() and one.isdecimal() for one in told)
+        name.startswith((COMMAND, TEST)) and len(told) == 4 and all(one.isascii() and one.isdecimal() for one in told)
     )
 
 

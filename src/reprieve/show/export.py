@@ -73,11 +73,16 @@ _SCORE = (
 
 
 def _line(place: Place, want: str | None) -> list[tuple[str, ...]]:
+    uid = place.of.partition(":")[0]
     if want is None:
-        return [("sed", "-i", f"/^[[:space:]]*{place.key}[[:space:]]/d", path_of(place))]
+        return [("sh", "-c", f'{_AS}sed -i "$1" "$2"', uid, f"/^[[:space:]]*{place.key}[[:space:]]/d", path_of(place))]
     edit = f"s/^\\([[:space:]]*{place.key}[[:space:]]*\\).*/\\1{want}/"
     script = 'grep -q "^[[:space:]]*$1[[:space:]]" "$3" && sed -i "$4" "$3" || printf "%s %s\\n" "$1" "$2" >> "$3"'
-    return [("sh", "-c", script, "sh", place.key, want, path_of(place), edit)]
+    return [("sh", "-c", f"{_AS}sh -c '{script}' sh \"$@\"", uid, place.key, want, path_of(place), edit)]
+
+
+# As the user of the server: which file it is, he says, and where its folders lead.
+_AS = 'exec setpriv --reuid "$0" --regid "$(id -g "$0")" --init-groups -- '
 
 
 def _append(line: str, file: str) -> tuple[str, ...]:

@@ -33,7 +33,7 @@ _STAY = (  # parts of a cgroup path that are the same everywhere
     r"(?:system|user|machine|app|session|background|init|kubepods(?:-burstable|-besteffort)?)\.(?:slice|scope)|"
     r"user-\d+\.slice|user@\d+\.service|session-c?\d+\.scope|kubepods|burstable|besteffort|docker|lxc|libpod_parent|"
     r"(?:lxc\.payload|lxc\.monitor|machine\.slice|system-[a-z]+\.slice|supervisor|payload)|\.\.|"
-    r"reprieve-(?:run|test)-\d+-\d+-\d+(?:\.scope)?|"
+    r"reprieve-(?:run|test)-\d+-\d+-\d+-\d+(?:\.scope)?|"
 )
 _PSEUDONYM = (  # a container or a pod, once its number is in it
     r"(?:[a-z]+-)*\d{12}0{52}(?:\.scope)?|(?:kubepods-(?:burstable-|besteffort-)?)?pod[\d_-]{36}(?:\.slice)?"
@@ -258,7 +258,7 @@ def _ending(names: Names, ending: Ending) -> Ending:
 
 
 def _gap(names: Names, gap: Gap) -> Gap:
-    if re.fullmatch(_OF_EVERY_MACHINE, gap.place):
+    if gap.place == "exit status 137" or re.fullmatch(_OF_EVERY_MACHINE, gap.place):
         return gap
     place = names.source(gap.place)
     return replace(gap, place=place, hint=gap.hint and gap.hint.replace(shlex.quote(gap.place), place))
