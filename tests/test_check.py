@@ -256,7 +256,7 @@ def test_a_second_look_tells_what_is_new_and_what_is_gone(reprieve: Run, tmp_pat
 
 def test_by_name_what_concerns_it_is_told_and_the_rest_counted(reprieve: Run, full: str) -> None:
     def look(name: str) -> str:
-        return " ".join(reprieve("check", name, "--only", "group-near-limit", "-v").stdout.split())
+        return " ".join(reprieve("check", name, "--only", "group-near-limit", COLUMNS="200").stdout.split())
 
     claim = f"warning {full} holds "
     for name in (full, full.rpartition("/")[2]):
@@ -266,13 +266,18 @@ def test_by_name_what_concerns_it_is_told_and_the_rest_counted(reprieve: Run, fu
     with small_cgroup(f"reprieve-check-beside-{os.getpid()}", 32 * MIB) as beside:
         said = look(beside.path)
     assert claim not in said
+    assert re.search(rf"Asked {beside.path} holds [0-9.]+ [KM]?i?B, limit 32 MiB", said)
     assert re.search(r"[0-9]+ findings? (is|are) about the rest of the machine: reprieve check", said)
 
 
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [
-        (("docker:nope",), 1, "there is no cgroup docker:nope"),
+        (("docker:nope",), 1, "no running container nope of docker is seen here"),
+        (("unit:nope",), 1, "no unit nope is seen here that anybody is in"),
+        (("pid:99999999",), 1, "there is no process 99999999 here"),
+        (("pid:x",), 1, "'x' is no pid"),
+        (("nope",), 1, "there is no cgroup nope"),
         (("unit:nope", "--since-last"), 2, "exclude each other"),
     ],
 )

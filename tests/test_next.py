@@ -176,6 +176,7 @@ def test_watched_the_place_that_fills_first_is_told_with_when_and_who_dies_there
         ("unit:lab-runner", "if memory of the machine ran out now", "sh (pid 277) would be chosen after 2 others"),
         ("391", "if Docker container 1a7ea946c825 reached its limit now", None),
         ("systemd-logind", "if memory of the machine ran out now", "would be chosen after 1 other"),
+        ("pid:1", "if memory of the machine ran out now", "systemd (pid 1): never, as the first process"),
     ],
 )
 def test_by_name_the_nearest_limit_that_holds_for_it_is_where(

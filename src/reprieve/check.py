@@ -11,7 +11,7 @@ from reprieve.model.accepted import Accepted
 from reprieve.model.finding import Finding, Gap
 from reprieve.model.machine import Machine
 from reprieve.model.snapshot import Snapshot
-from reprieve.next import cgroup_of, look
+from reprieve.next import look, whereabouts
 from reprieve.oom.groups import ancestors
 from reprieve.rules import SEVERITIES
 from reprieve.rules.living import check
@@ -50,9 +50,9 @@ def perform(request: Request) -> int:
     earlier = None if last is None else last.earlier
     known = check(Snapshot(machine=machine), share=request.warn_share, earlier=earlier)
     found = [one for one in known if _wanted(one, request)]
-    others = 0
+    others, path = 0, None
     if request.name is not None:
-        path = cgroup_of(machine, request.name)
+        path = whereabouts(machine, request.name)
         of_it = [one for one in found if _concerns(one, path)]
         found, others = of_it, len(found) - len(of_it)
     sifted = sift(found, _entries(request), time.time())
@@ -64,7 +64,7 @@ def perform(request: Request) -> int:
         told = _new(told, last, notes)
         write_last(state_file(), Last({(one.code, one.subject) for one in sifted.told}, remember(machine)))
     status = _status(request, told, gaps)
-    _tell(request, machine, told, notes, gaps, status)
+    _tell(request, machine, told, notes, gaps, status, path)
     return status
 
 
@@ -118,7 +118,13 @@ def _status(request: Request, told: list[Finding], gaps: list[Gap]) -> int:
 
 
 def _tell(
-    request: Request, machine: Machine, told: list[Finding], notes: list[str], gaps: list[Gap], status: int
+    request: Request,
+    machine: Machine,
+    told: list[Finding],
+    notes: list[str],
+    gaps: list[Gap],
+    status: int,
+    path: str | None,
 ) -> None:
     lines: Iterable[str]
     if request.html is not None:
@@ -145,6 +151,6 @@ def _tell(
         from reprieve.show import checked
 
         lines = checked.render(
-            machine, told, notes=notes, gaps=gaps, width=width(), colour=colour(), verbose=request.verbose
+            machine, told, path=path, notes=notes, gaps=gaps, width=width(), colour=colour(), verbose=request.verbose
         )
     print_lines(lines)

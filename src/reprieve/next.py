@@ -71,7 +71,7 @@ def perform(request: Request) -> int:
         lines = foretell(
             machine,
             steps,
-            asked={process.pid for process in asked},
+            asked=asked,
             need_bytes=request.need,
             survey=survey,
             gaps=gaps,
@@ -124,7 +124,7 @@ def changed(machine: Machine, request: Request) -> Machine:
 def find_domain(machine: Machine, request: Request) -> Domain:
     """Where memory runs out. Raises Failure: there is no such place, or its size was not told."""
     if request.name is not None:
-        path = _whereabouts(machine, request.name)
+        path = whereabouts(machine, request.name)
         for group in (path, *ancestors(path)):
             if (nearest := one_cgroup(machine, group)) is not None:
                 return nearest
@@ -147,14 +147,14 @@ def find_domain(machine: Machine, request: Request) -> Domain:
     return domain
 
 
-def _whereabouts(machine: Machine, name: str) -> str:
-    """The path of the group of that name, or in which all processes of that name are."""
+def whereabouts(machine: Machine, name: str) -> str:
+    """The path of the group of that name, or in which all processes of that name are. Raises Failure."""
     of_processes = {process.cgroup or "/" for process in whatif.find_processes(machine, name)}
     if of_processes and not whatif.find_cgroups(machine, name):
         if len(of_processes) == 1:
             return of_processes.pop()
-        some = ", ".join(sorted(of_processes)[:4])
-        raise Failure(f"processes called {name} are in {len(of_processes)} cgroups", hint=f"name one: {some}, or a pid")
+        pids = ", ".join(str(process.pid) for process in whatif.find_processes(machine, name)[:4])
+        raise Failure(f"processes called {name} are in {len(of_processes)} cgroups", hint=f"name one by pid: {pids}")
     return cgroup_of(machine, name)
 
 
@@ -168,15 +168,27 @@ def _processes(machine: Machine, name: str) -> tuple[Process, ...]:
 def cgroup_of(machine: Machine, name: str) -> str:
     """The path of the group of that name. Raises Failure: there is none, or there are several."""
     found = whatif.find_cgroups(machine, name)
-    if len(found) != 1:
-        said = f"{name} could be {len(found)} cgroups" if found else f"there is no cgroup {name}"
-        hint = (
-            ", ".join(found[:4])
-            if found
-            else "a path below /sys/fs/cgroup, a unit, a container's name or id, a pod's UID"
-        )
-        raise Failure(said, hint=hint)
+    if not found:
+        raise _unknown(machine, name)
+    if len(found) > 1:
+        raise Failure(f"{name} could be {len(found)} cgroups", hint=", ".join(found[:4]))
     return found[0]
+
+
+def _unknown(machine: Machine, name: str) -> Failure:
+    """Nobody is called so: in the terms of what it would be."""
+    kind, _, rest = name.partition(":")
+    if kind == "pid":
+        said = f"there is no process {rest} here" if rest.isdecimal() else f"{rest!r} is no pid"
+        return Failure(said, hint="ps -e lists them: pid:1234")
+    if kind in ("docker", "podman"):
+        names = sorted(one.name for one in machine.containers if one.manager == kind and one.name is not None)
+        hint = f"there is {', '.join(names[:5])}" if names else f"none at all is seen; reprieve why {name} asks for it"
+        return Failure(f"no running container {rest} of {kind} is seen here", hint=hint)
+    if kind in ("unit", "pod"):
+        return Failure(f"no {kind} {rest} is seen here that anybody is in", hint="is it running? Root sees all")
+    hint = "a path below /sys/fs/cgroup, a unit, a container's name or id, a pod's UID"
+    return Failure(f"there is no cgroup {name}", hint=hint)
 
 
 def look(origin: str | None, gaps: list[Gap], *, unique_s: float = 0) -> Machine:

@@ -113,7 +113,9 @@ def _named(request: Request) -> Request:
             from reprieve.show import escape
 
             known = "" if request.redact else f", as {escape.name(name)}"
-            said = f"reprieve: process {pids[0]} lives{known}: what is told here was of another with that number"
+            said = (
+                f"reprieve: process {pids[0]} lives{known}: it was not killed; what may be told is of another with it"
+            )
             print(said, file=sys.stderr)
             print("  reprieve next tells whom the kernel would kill", file=sys.stderr)
         every = request.last is None and not request.listed

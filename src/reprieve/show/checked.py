@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from reprieve.model.finding import Finding, Gap, Remedy, quote
 from reprieve.model.machine import Machine
+from reprieve.oom.groups import owner
 from reprieve.show import answer, escape
 from reprieve.show.text import Page, colours, plain_paint
 from reprieve.units import size
@@ -37,15 +38,18 @@ def render(
     machine: Machine,
     findings: Sequence[Finding],
     *,
+    path: str | None = None,
     notes: Sequence[str] = (),
     gaps: Sequence[Gap] = (),
     width: int = 80,
     colour: bool = False,
     verbose: bool = False,
 ) -> Iterator[str]:
-    """The findings as lines; of a machine where nothing was found, that."""
+    """The findings as lines; of a machine where nothing was found, that. `path`: of the group that was asked for."""
     page = Page(width=width, paint=colours() if colour else plain_paint)
     yield page.headline("Machine", _machine(machine))
+    if path is not None:
+        yield from page.say("Asked", _asked(machine, path))
     nothing = "nothing that leads to a kill" + (", in what could be seen" if gaps else "")
     yield page.headline("Found", (counted(findings) or nothing,), "strong")
     for finding in findings:
@@ -67,6 +71,18 @@ def render(
     for note in notes:
         yield from page.say("Note", note)
     yield from page.unseen(gaps)
+
+
+def _asked(machine: Machine, path: str) -> str:
+    """Which group it is, what is in it and what limits it."""
+    whose = owner(path, machine.containers)
+    said = quote(whose.name) if whose.name == path else f"{quote(whose.name)} ({quote(path)})"
+    for group in machine.cgroups:
+        if group.path == path:
+            held = "" if group.current_bytes is None else f" holds {size(group.current_bytes)}"
+            limit = f"limit {size(group.max_bytes)}" if isinstance(group.max_bytes, int) else "no limit of its own"
+            return f"{said}{held}, {limit}"
+    return f"{said}, whose limits are not seen"
 
 
 def _machine(machine: Machine) -> tuple[str, ...]:

@@ -32,7 +32,7 @@ def foretell(
     machine: Machine,
     steps: Sequence[Prediction],
     *,
-    asked: Collection[int] = (),
+    asked: Collection[Process] = (),
     need_bytes: int | None = None,
     survey: "Survey | None" = None,
     gaps: Sequence[Gap] = (),
@@ -42,7 +42,7 @@ def foretell(
 ) -> Iterator[str]:
     """The first of `steps` as lines; if there are more, each kill until enough is free.
 
-    `asked` are the pids of whom the user named, `survey` is what was seen while the machine was watched.
+    `asked` are those whom the user named, `survey` is what was seen while the machine was watched.
     """
     page = Page(width=width, paint=colours() if colour else plain_paint)
     first = steps[0]
@@ -97,14 +97,21 @@ def foretold_who(prediction: Prediction) -> tuple[str, ...]:
     return (said, answer.of_workload(owner(victim.cgroup or "/", prediction.containers)))
 
 
-def _place_of(prediction: Prediction, asked: Collection[int]) -> str | None:
+def _place_of(prediction: Prediction, asked: Collection[Process]) -> str | None:
     """When their turn would come; None: now."""
+    pids = {process.pid for process in asked}
     for before, candidate in enumerate(prediction.choice.ranking):
-        if candidate.pid in asked:
+        if candidate.pid in pids:
             process = prediction.processes[candidate.pid]
             others = "1 other" if before == 1 else f"{before} others"
             return f"{answer.process(process.comm, process.pid)} would be chosen after {others}" if before else None
-    return "of what was asked for the kernel may choose nobody, or it could not be seen"
+    first = next(iter(asked))
+    whom = answer.process(first.comm, first.pid) + (f" and {len(pids) - 1} others" if len(pids) > 1 else "")
+    if any(process.pid == 1 or process.kernel_thread for process in asked):
+        return f"{whom}: never, as the first process and the kernel's own threads are not chosen"
+    if any(process.oom_score_adj == -1000 for process in asked):
+        return f"{whom}: never, as an oom_score_adj of -1000 exempts from it"
+    return f"{whom}: its memory or its oom_score_adj could not be seen"
 
 
 def _where(prediction: Prediction) -> str:
