@@ -112,7 +112,7 @@ def changed(machine: Machine, request: Request) -> Machine:
     for name, adj in request.adjs:
         machine = whatif.with_adj(machine, {process.pid for process in _processes(machine, name)}, adj)
     for name, limit in request.limits:
-        machine = whatif.with_limit(machine, cgroup_of(machine, name), limit)
+        machine = whatif.with_limit(machine, _cgroup(machine, name), limit)
     for name, more in request.grown:
         largest = max(_processes(machine, name), key=lambda process: process.rss_bytes or 0)
         machine = whatif.grown(machine, largest.pid, more)
@@ -129,7 +129,7 @@ def find_domain(machine: Machine, request: Request) -> Domain:
             if (nearest := one_cgroup(machine, group)) is not None:
                 return nearest
     if request.cgroup is not None:
-        path = cgroup_of(machine, request.cgroup)
+        path = _cgroup(machine, request.cgroup)
         domain = one_cgroup(machine, path)
         if domain is None:
             raise Failure(f"{path} has no memory limit", hint=f"try one: --limit {request.cgroup}=512M")
@@ -155,7 +155,7 @@ def whereabouts(machine: Machine, name: str) -> str:
             return of_processes.pop()
         pids = ", ".join(str(process.pid) for process in whatif.find_processes(machine, name)[:4])
         raise Failure(f"processes called {name} are in {len(of_processes)} cgroups", hint=f"name one by pid: {pids}")
-    return cgroup_of(machine, name)
+    return _cgroup(machine, name)
 
 
 def _processes(machine: Machine, name: str) -> tuple[Process, ...]:
@@ -165,7 +165,7 @@ def _processes(machine: Machine, name: str) -> tuple[Process, ...]:
     return found
 
 
-def cgroup_of(machine: Machine, name: str) -> str:
+def _cgroup(machine: Machine, name: str) -> str:
     """The path of the group of that name. Raises Failure: there is none, or there are several."""
     found = whatif.find_cgroups(machine, name)
     if not found:

@@ -33,7 +33,6 @@ _OWN_ENDS = {  # which say all in a sentence
     pytest.fail.Exception: "fail",
 }
 _OWN: tuple[type[BaseException], ...] = tuple(_OWN_ENDS)
-_PR_SET_PDEATHSIG = 1
 
 
 class _Outcome(NamedTuple):
@@ -76,14 +75,14 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """How much the limited tests took, with -v; and which had no group."""
-    told = [dict(report.user_properties) for report in _calls(terminalreporter)]
-    alone = sum(properties.get(_MEANS) == "rlimit" for properties in told)
-    peaks = [(report.nodeid, dict(report.user_properties).get(_PEAK)) for report in _calls(terminalreporter)]
-    if terminalreporter.verbosity > 0 and any(peak is not None for _, peak in peaks):
+    told = {report.nodeid: dict(report.user_properties) for report in _calls(terminalreporter)}
+    alone = sum(properties.get(_MEANS) == "rlimit" for properties in told.values())
+    peaks = {nodeid: properties[_PEAK] for nodeid, properties in told.items() if _PEAK in properties}
+    if terminalreporter.verbosity > 0 and peaks:
         from reprieve.units import size
 
         terminalreporter.section("memory at its peak")
-        for nodeid, peak in peaks:
+        for nodeid, peak in peaks.items():
             if isinstance(peak, int):
                 terminalreporter.line(f"{size(peak):>10}  {nodeid}")
     if alone:
@@ -284,10 +283,9 @@ def _loaded(told: bytes) -> BaseException | None:
 
 
 def _await_go(hold: int, parent: int) -> None:
-    import ctypes
-    from resource import RLIM_INFINITY, RLIMIT_DATA, getrlimit, setrlimit
+    from reprieve.machine.launch import die_with_parent, limit_data
 
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+    die_with_parent()
     told = os.read(hold, 64)
     os.close(hold)
     if not told or os.getppid() != parent:
@@ -295,9 +293,7 @@ def _await_go(hold: int, parent: int) -> None:
     if int(told) >= 0:  # beside what it shares with its parent, which counts here
         with open("/proc/self/status", "rb") as file:
             inherited = int(file.read().partition(b"VmData:")[2].split()[0]) * 1024
-        hard = getrlimit(RLIMIT_DATA)[1]
-        most = inherited + int(told)
-        setrlimit(RLIMIT_DATA, (most if hard == RLIM_INFINITY else min(most, hard), hard))
+        limit_data(inherited + int(told))
 
 
 def _outcome(item: pytest.Function, function: Callable[[], object]) -> _Outcome:

@@ -111,17 +111,15 @@ def _become(order: Order, hold: int, tell: int) -> NoReturn:
     """In the new process: all that can fail first, then wait, then become the command."""
     parent = os.getppid()
     try:
-        import ctypes  # to die with its parent: loaded while that makes the group, and before another user may not
+        import ctypes  # noqa: F401 - for later: loaded while the parent makes the group, and before another user may not
 
         _prepare(order)
         os.write(tell, b"\n")
         how, _, figure = os.read(hold, 64).partition(b" ")
         if how == b"group":
-            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+            die_with_parent()
         elif figure not in (b"", b"-1"):
-            hard = getrlimit(RLIMIT_DATA)[1]
-            least = int(figure) if hard == RLIM_INFINITY else min(int(figure), hard)
-            setrlimit(RLIMIT_DATA, (least, least))
+            limit_data(int(figure))
         if not how or os.getppid() != parent:  # it died before it let us go, or before we asked to die with it
             os._exit(OURS)
         for number in _IGNORED_BY_PYTHON:
@@ -139,6 +137,20 @@ def _become(order: Order, hold: int, tell: int) -> NoReturn:
         _tell(tell, OURS, f"{order.argv[0]} could not be started: {error!r}", "")
     finally:
         os._exit(OURS)
+
+
+def die_with_parent() -> None:
+    """Have the kernel end this process when the one that forked it ends."""
+    import ctypes
+
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+
+
+def limit_data(most_bytes: int) -> None:
+    """RLIMIT_DATA of this process and those it starts: so much, or less where it may not have as much."""
+    hard = getrlimit(RLIMIT_DATA)[1]
+    most = most_bytes if hard == RLIM_INFINITY else min(most_bytes, hard)
+    setrlimit(RLIMIT_DATA, (most, most))
 
 
 def _tell(tell: int, status: int, message: str, hint: str) -> None:

@@ -50,7 +50,8 @@ _SLOTS = (  # where names stand in the kernel's lines, also in one that is cut b
 )
 _TELLING = ("Hardware name:", "Modules linked in:")  # what the machine is made of, and for: left out whole
 _OF_EVERY_MACHINE = (  # places whose names tell nothing of their owner
-    r"journal|/dev/kmsg|/(?:proc|sys)/.+|/(?:var|run)/log(?:/(?:journal|kern\.log|messages|syslog)(?:[.-]\d+)?(?:\.\w+)?)?"
+    r"exit status \d+|journal|/dev/kmsg|/(?:proc|sys)/.+|"
+    r"/(?:var|run)/log(?:/(?:journal|kern\.log|messages|syslog)(?:[.-]\d+)?(?:\.\w+)?)?"
 )
 _PATHS = (
     r"(?:oom_memcg|task_memcg|cpuset)=([^,\s]+)",
@@ -258,7 +259,7 @@ def _ending(names: Names, ending: Ending) -> Ending:
 
 
 def _gap(names: Names, gap: Gap) -> Gap:
-    if gap.place == "exit status 137" or re.fullmatch(_OF_EVERY_MACHINE, gap.place):
+    if re.fullmatch(_OF_EVERY_MACHINE, gap.place):
         return gap
     place = names.source(gap.place)
     return replace(gap, place=place, hint=gap.hint and gap.hint.replace(shlex.quote(gap.place), place))
