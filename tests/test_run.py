@@ -33,15 +33,14 @@ _PATIENCE_S = 60.0
 _LEAK = 'x = [b"x" * (1 << 20) for _ in range(400)]'
 _TELLS_SIGNALS = """
 import os, signal, sys
-def heard(number, _):
+told = {getattr(signal, f"SIG{name}") for name in "CONT TERM INT HUP QUIT USR1 USR2".split()}
+signal.pthread_sigmask(signal.SIG_BLOCK, told)  # and waited for: none is missed between a handler and a pause
+print("ready", os.getpid(), flush=True)
+while True:
+    number = signal.sigwait(told)
     print(signal.Signals(number).name, flush=True)
     if number == signal.SIGUSR2:
         sys.exit(7)
-for name in "CONT TERM INT HUP QUIT USR1 USR2".split():
-    signal.signal(getattr(signal, f"SIG{name}"), heard)
-print("ready", os.getpid(), flush=True)
-while True:
-    signal.pause()
 """
 _FAMILY = """
 import os, signal, subprocess, sys
