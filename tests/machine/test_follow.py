@@ -52,7 +52,8 @@ def test_silence_is_told_once_when_what_came_is_complete(tmp_path: Path, followi
     path = tmp_path / "kern.log"
     path.touch()
     lines = following(str(path), [])
-    threading.Timer(0.1, _append, (path, "one\ntwo\nthr")).start()
+    assert next(lines) is None  # it is at the end, and waits
+    _append(path, "one\ntwo\nthr")
     assert [next(lines) for _ in range(3)] == ["one", "two", None]
     _append(path, "ee\n")
     assert next(lines) == "three"
@@ -63,7 +64,8 @@ def test_a_file_is_followed_through_a_rename_and_through_emptying(tmp_path: Path
     path.touch()
     gaps: list[Gap] = []
     lines = following(str(path), gaps)
-    threading.Timer(0.1, _append, (path, "one\n")).start()
+    assert next(lines) is None
+    _append(path, "one\n")
     assert next(lines) == "one"
     _append(path, "two\n")
     path.rename(tmp_path / "kern.log.1")
@@ -167,7 +169,8 @@ def test_the_kernels_own_log_is_followed_from_its_end(following: Following) -> N
     words = f"reprieve follows {os.getpid()}"
     gaps: list[Gap] = []
     lines = following(None, gaps)
-    threading.Timer(0.1, Path("/dev/kmsg").write_text, (f"<12>{words}\n",)).start()
+    next(lines)  # it is at the end, and waits
+    Path("/dev/kmsg").write_text(f"<12>{words}\n")
     for line in lines:
         if line is not None and words in line:
             assert line.startswith("12,")
