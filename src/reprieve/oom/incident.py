@@ -28,7 +28,8 @@ class Incident(NamedTuple):
 
 def incident(history: Sequence[OomSummary], oom: OomReport) -> Incident | None:
     """What belongs to the event; None where the history does not hold it, or nothing belongs to it."""
-    at = next((at for at, event in enumerate(history) if (event.source, event.line) == (oom.source, oom.line)), None)
+    newest_first = range(len(history) - 1, -1, -1)  # of a stream, the event is the newest of its history
+    at = next((at for at in newest_first if history[at].line == oom.line and history[at].source == oom.source), None)
     if at is None or oom.sysrq:
         return None
     earlier, later = _chain(oom, history[:at][::-1], backwards=True), _chain(oom, history[at + 1 :], backwards=False)
@@ -62,12 +63,14 @@ def _chain(oom: OomReport, events: Sequence[OomSummary], *, backwards: bool) -> 
     found: list[OomSummary] = []
     newest: _Event = oom
     for event in events:
-        if not _is_at_one_limit(event, oom):
-            continue
-        if not (follows(event, newest) if backwards else follows(newest, event)):
-            break
-        found.append(event)
-        newest = event
+        between = elapsed_s(event.stamp, newest.stamp) if backwards else elapsed_s(newest.stamp, event.stamp)
+        if _is_at_one_limit(event, oom):
+            if between is None or between > SOON_S:
+                break
+            found.append(event)
+            newest = event
+        elif between is not None and between > SOON_S and event.host == oom.host:
+            break  # as all beyond it are
     return found
 
 

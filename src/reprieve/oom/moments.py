@@ -2,6 +2,7 @@
 
 import re
 from functools import lru_cache
+from typing import NamedTuple
 
 from reprieve.model.oom import Stamp
 from reprieve.oom.lines import days
@@ -10,6 +11,8 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 _TIME = r"(\d\d):(\d\d):(\d\d(?:[.,]\d{1,9})?)"
 _NAMED = rf"({'|'.join(_MONTHS)})\.? +(\d{{1,2}}) (?:(\d{{4}}) )?{_TIME}(?:(?: [A-Z]{{3,5}})? (\d{{4}})\b)?"
 _ISO = rf"(\d{{4}})-(\d\d)-(\d\d)[T ]{_TIME}"
+_NO_YEAR = 2001  # as good as any that has no 29 February, like the one behind it
+_YEAR_S = 365 * 86400.0
 _TOGETHER_S = 2.0  # a date is of whole seconds, and a line is written a moment after it is printed
 
 
@@ -32,26 +35,27 @@ def _between_dates_s(earlier: Stamp, later: Stamp) -> float | None:
     if earlier.wall_s is not None and later.wall_s is not None:
         return later.wall_s - earlier.wall_s
     one, other = _date(earlier.text), _date(later.text)
-    if one is None or other is None:
+    if one is None or other is None or (one.year is None) != (other.year is None):
         return None
-    (year, *begin), (also_year, *end) = one, other
-    if (year is None) != (also_year is None):
-        return None
-    if year is None or also_year is None:  # RFC 3164: of one year, or over New Year's Eve
-        if begin[0] < 3 <= end[0]:
+    between = other.seconds - one.seconds
+    if one.year is None:  # RFC 3164: of one year, or over New Year's Eve
+        if one.month < 3 <= other.month:
             return None  # is there a 29 February between them?
-        year, also_year = 2001, 2002 if begin[0] == 12 and end[0] == 1 else 2001
-    return _seconds(also_year, end) - _seconds(year, begin)
+        if (one.month, other.month) == (12, 1):
+            between += _YEAR_S
+    return between
 
 
-def _seconds(year: int, rest: list[float]) -> float:
-    month, day, hour, minute, second = rest
-    return days(year, int(month), int(day)) * 86400 + hour * 3600 + minute * 60 + second
+class _Date(NamedTuple):
+    """As printed, of whatever zone."""
+
+    year: int | None  # None where none is printed
+    month: int
+    seconds: float  # since 1970, where no year is printed in 2001
 
 
 @lru_cache(1024)  # each event is held against those near it
-def _date(text: str | None) -> tuple[int | None, float, float, float, float, float] | None:
-    """Year, month, day, hour, minute, second as printed, of whatever zone; the year is None where none is printed."""
+def _date(text: str | None) -> _Date | None:
     if text is None:
         return None
     if match := re.search(_NAMED, text):
@@ -62,5 +66,6 @@ def _date(text: str | None) -> tuple[int | None, float, float, float, float, flo
         month = int(number)
     else:
         return None
-    rest = (float(month), float(day), float(hour), float(minute), float(second.replace(",", ".")))
-    return None if year is None else int(year), *rest
+    of_day = int(hour) * 3600 + int(minute) * 60 + float(second.replace(",", "."))
+    seconds = days(int(year or _NO_YEAR), month, int(day)) * 86400 + of_day
+    return _Date(year=int(year) if year else None, month=month, seconds=seconds)

@@ -180,5 +180,5 @@ def parse_kill(text: str, *, line: int = 1, whole: bool = True, pgtables_bytes: 
 
 def last_number(pattern: str, text: str, whole: bool) -> int | None:
     """The number of that shape; None if there is none, or the text is cut right behind it."""
-    match = re.search(pattern + r"(?=\D|$)", text)
+    match = _compiled(pattern + r"(?=\D|$)").search(text)
     return int(match[1]) if match and (whole or match.end() < len(text)) else None

@@ -12,7 +12,10 @@ from reprieve.model.finding import NAME_END, NAME_START
 
 # Printable by Unicode's categories, and yet drawn as nothing: fillers, variation selectors, the blank Braille pattern.
 _UNSEEN = frozenset(
-    (0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0, *range(0x180B, 0x1810), *range(0xFE00, 0xFE10))
+    {
+        *(0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0),
+        *(*range(0x180B, 0x1810), *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)),
+    }
 )
 _PLAIN = r"[A-Za-z0-9_./:@%+,=~#\[\]()-]+"  # a name of these needs no quotes to be seen as one
 _OURS = (  # the words of which `oom.paths` makes the name of a workload
@@ -29,13 +32,13 @@ def visible(text: str) -> str:
     >>> visible("a\\x1b[31m\\u202eb\\n")
     'a\\\\x1b[31m\\\\u202eb\\\\x0a'
     """
-    if text.isprintable() and text.isascii():
+    if text.isprintable() and (text.isascii() or _UNSEEN.isdisjoint(map(ord, text))):
         return text
     return "".join(char if _is_seen(char) else _spell(char) for char in text)
 
 
 def _is_seen(char: str) -> bool:
-    return char.isprintable() and ord(char) not in _UNSEEN and not 0xE0100 <= ord(char) <= 0xE01EF
+    return char.isprintable() and ord(char) not in _UNSEEN
 
 
 def _spell(char: str) -> str:
