@@ -54,6 +54,19 @@ def test_points_agree_with_the_score_the_kernel_shows_of_each_process(host: str)
     assert compared >= 1
 
 
+def test_who_shares_the_memory_of_the_victim_dies_with_it_and_the_memory_comes_free_once() -> None:
+    parent, child = _process(2, 300, mm=2), _process(3, 300, mm=2, oom_score_adj=-1000)
+    machine = _machine(_process(1, 9), parent, child, _process(4, 100, mm=4), _process(5, 100, mm=4))
+    domain = whole_machine(machine)
+    assert domain is not None
+    first, second, third = sequence(machine, domain, 1 << 40)
+    assert [process.pid for process in first.killed] == [2, 3]
+    assert first.sharing == (child,)
+    assert first.freed_bytes == 300 * MIB
+    assert {process.pid for process in second.killed} == {4, 5}
+    assert [process.pid for process in third.killed] == [1]
+
+
 def test_nobody_is_chosen_who_is_exempt_a_kernel_thread_or_dead() -> None:
     machine = _machine(
         _process(1, 900),

@@ -23,6 +23,7 @@ from reprieve.machine.memory import (
     read_zones,
     tell_odd,
 )
+from reprieve.machine.mm import note_shared_memory
 from reprieve.machine.nodejs import read_nodes_js
 from reprieve.machine.postgres import read_postgres
 from reprieve.machine.proc import measure_unique, read_processes
@@ -45,6 +46,7 @@ def observe(host: Host, gaps: list[Gap], *, unique_s: float = 0.1) -> Machine:
     meminfo, zones = read_meminfo(host, told), read_zones(host, told)
     page_bytes = _page_bytes(host, meminfo, zones)
     processes = read_processes(host, told, page_bytes=page_bytes)
+    measured = measure_unique(host, note_shared_memory(host, processes), told, budget_s=unique_s)
     hierarchy = read_hierarchy(host, told)
     cgroups = () if hierarchy is None else read_cgroups(host, told, hierarchy)
     homes = [process.cgroup or "/" for process in processes]
@@ -77,7 +79,7 @@ def observe(host: Host, gaps: list[Gap], *, unique_s: float = 0.1) -> Machine:
         containers=((() if host.root else read_containers(paths, told)) + read_cri(host, paths, told)),
         units=read_units(host, told, homes),
         killers=read_killers(host, processes, dict(meminfo).get("MemTotal"), dict(meminfo).get("SwapTotal"), told),
-        processes=tuple(sorted(measure_unique(host, processes, told, budget_s=unique_s), key=lambda one: one.pid)),
+        processes=tuple(sorted(measured, key=lambda one: one.pid)),
         jvms=read_jvms(host, told, processes),
         nodes_js=read_nodes_js(host, told, processes),
         postgres=read_postgres(host, told, processes),

@@ -30,3 +30,4 @@ class Process:
     cgroup: str | None = None  # path in the memory hierarchy, as the machine's root sees it
     ns_pids: tuple[int, ...] = ()  # its pid in each namespace it is in, outermost first
     mems_allowed: str | None = None  # nodes: "0-1,3"
+    mm: int | None = None  # the lowest pid of those that share its memory; None: nobody does, or it was not told

@@ -32,6 +32,7 @@ class Prediction:
     processes: Mapping[int, Process]  # those of the ranking, by pid
     group: str | None = None  # whose memory.oom.group makes all in it die with the victim
     killed: tuple[Process, ...] = ()  # all who die, the victim first
+    sharing: tuple[Process, ...] = ()  # those of `killed` that die because the memory of one of the others is theirs
     unit: Unit | None = None  # of systemd, whose process the victim is
     stopped: tuple[Process, ...] = ()  # the rest of the unit, which systemd stops then, as its OOMPolicy= wants it
     instead: str | None = None  # what happens in place of a choice: "panic", "allocating-task", "waits"
@@ -45,9 +46,17 @@ class Prediction:
         return None if chosen is None else self.processes[chosen.pid]
 
     @property
+    def memories(self) -> tuple[Process, ...]:
+        """Of all who die one for each memory, the victim first."""
+        apart: dict[int, Process] = {}
+        for process in self.killed:
+            apart.setdefault(process.mm or process.pid, process)
+        return tuple(apart.values())
+
+    @property
     def freed_bytes(self) -> int:
         """What is sure to come free: anonymous memory, swap and page tables. Files and shmem may be in others' use."""
-        return sum(freed_bytes(process) for process in self.killed)
+        return sum(map(freed_bytes, self.memories))
 
 
 def freed_bytes(process: Process) -> int:
@@ -135,6 +144,7 @@ def predict(machine: Machine, domain: Domain, gone: Iterable[int] = ()) -> Predi
     instead = _instead(machine, domain)
     group = None
     killed: tuple[Process, ...] = ()
+    sharing: tuple[Process, ...] = ()
     unit: Unit | None = None
     stopped: tuple[Process, ...] = ()
     if choice.chosen is not None and instead is None:
@@ -149,6 +159,8 @@ def predict(machine: Machine, domain: Domain, gone: Iterable[int] = ()) -> Predi
                 if other.pid not in (victim.pid, *absent) and other.oom_score_adj != OOM_SCORE_ADJ_MIN
             ),
         )
+        sharing = tuple(other for other in _sharing(machine, killed, init) if other.pid not in absent)
+        killed += sharing
         unit = _unit(machine, victim)
         ended = absent | {process.pid for process in killed}
         stopped = tuple(other for other in _stopped(machine, unit) if other.pid not in ended)
@@ -158,6 +170,7 @@ def predict(machine: Machine, domain: Domain, gone: Iterable[int] = ()) -> Predi
         processes=processes,
         group=group,
         killed=killed,
+        sharing=sharing,
         unit=unit,
         stopped=stopped,
         instead=instead,
@@ -237,6 +250,14 @@ def _killing_group(machine: Machine, domain: Domain, victim: Process) -> str | N
         if path == domain.cgroup:
             break
     return found
+
+
+def _sharing(machine: Machine, killed: Iterable[Process], init: int | None) -> Iterator[Process]:
+    """Who has one memory with somebody who dies: __oom_kill_process() ends them too, whatever their oom_score_adj."""
+    pids, memories = {process.pid for process in killed}, {process.mm for process in killed} - {None}
+    for process in machine.processes:
+        if process.mm in memories and process.pid not in pids and process.pid != init:
+            yield process
 
 
 def _unit(machine: Machine, process: Process) -> Unit | None:

@@ -57,7 +57,7 @@ def foretell(
         yield from page.say("Why", _why(first))
         yield from page.say("Frees", _frees(first))
         if len(first.killed) > 1:
-            yield from page.say("With it", _with_it(first))
+            yield from page.say("With it", "; ".join(_with_it(first)))
         if first.stopped:
             yield from page.say("Then", _then(first))
         if largest := _spared(machine, first):
@@ -92,8 +92,10 @@ def foretold_who(prediction: Prediction) -> tuple[str, ...]:
     victim = prediction.victim
     if victim is None:
         return ("nobody: there is no process that the kernel may kill",)
-    others = len(prediction.killed) - 1
+    sharing = len(prediction.sharing)
+    others = len(prediction.killed) - 1 - sharing
     said = answer.process(victim.comm, victim.pid) + (f" and {others} more of its group" if others else "")
+    said += f" and {sharing} that share{'s' * (sharing == 1)} its memory" if sharing and not others else ""
     return (said, answer.of_workload(owner(victim.cgroup or "/", prediction.containers)))
 
 
@@ -141,19 +143,24 @@ def _why(prediction: Prediction) -> str:
 
 def _frees(prediction: Prediction) -> str:
     sure = prediction.freed_bytes
-    shared = sum((process.rss_bytes or 0) - (process.rss_anon_bytes or 0) for process in prediction.killed)
+    shared = sum((process.rss_bytes or 0) - (process.rss_anon_bytes or 0) for process in prediction.memories)
     said = f"{size(sure)}: private memory, swap and page tables"
-    if any(process.rss_anon_bytes is None for process in prediction.killed):
+    if any(process.rss_anon_bytes is None for process in prediction.memories):
         return f"at most {size(sure)}: what of it is shared was not told"
     return said + (f"; {size(shared)} of files and shared memory may be in the use of others" if shared else "")
 
 
-def _with_it(prediction: Prediction) -> str:
-    assert prediction.group is not None
+def _with_it(prediction: Prediction) -> Iterator[str]:
+    """Who dies with the victim, and why."""
+    if sharing := prediction.sharing:
+        yield f"{_several(sharing)}: one memory with {'it' if len(prediction.killed) == 2 else 'those who die'}"
+    group = prediction.killed[1 : len(prediction.killed) - len(sharing)]
+    if not group or prediction.group is None:
+        return
     unit = prediction.unit
     said = f"memory.oom.group of {quote(owner(prediction.group, prediction.containers).name)} is set"
     by = " (its OOMPolicy is kill)" if unit and unit.cgroup == prediction.group and unit.oom_policy == "kill" else ""
-    return f"{_several(prediction.killed[1:])}: {said}{by}"
+    yield f"{_several(group)}: {said}{by}"
 
 
 def _then(prediction: Prediction) -> str:
