@@ -37,7 +37,7 @@ MACHINE = (
     *SETTINGS,
     *(f"/sys/block/zram*/{name}" for name in ("disksize", "mm_stat", "comp_algorithm")),
 )
-PROCESS = ("stat", "status", "oom_score_adj", "oom_score", "cgroup", "smaps_rollup")
+PROCESS = ("stat", "status", "oom_score_adj", "oom_score", "cgroup", "smaps_rollup", "numa_maps")
 # Of systemd's groups.
 KEPT = (
     r"^/sys/fs/cgroup(/memory)?(/(app|machine|kubepods)\.slice(/.*)?|/init\.scope|"

@@ -25,6 +25,7 @@ from reprieve.machine.memory import (
 )
 from reprieve.machine.mm import note_shared_memory
 from reprieve.machine.nodejs import read_nodes_js
+from reprieve.machine.numa import note_policies
 from reprieve.machine.postgres import read_postgres
 from reprieve.machine.proc import measure_unique, read_processes
 from reprieve.machine.redis import read_redis
@@ -46,7 +47,10 @@ def observe(host: Host, gaps: list[Gap], *, unique_s: float = 0.1) -> Machine:
     meminfo, zones = read_meminfo(host, told), read_zones(host, told)
     page_bytes = _page_bytes(host, meminfo, zones)
     processes = read_processes(host, told, page_bytes=page_bytes)
-    measured = measure_unique(host, note_shared_memory(host, processes), told, budget_s=unique_s)
+    nodes = read_nodes(host, told)
+    noted = note_shared_memory(host, processes)
+    noted = note_policies(host, noted, told) if len(nodes) > 1 else noted
+    measured = measure_unique(host, noted, told, budget_s=unique_s)
     hierarchy = read_hierarchy(host, told)
     cgroups = () if hierarchy is None else read_cgroups(host, told, hierarchy)
     homes = [process.cgroup or "/" for process in processes]
@@ -66,7 +70,7 @@ def observe(host: Host, gaps: list[Gap], *, unique_s: float = 0.1) -> Machine:
         pressure=read_pressure(host, told),
         swaps=read_swaps(host, told),
         zones=zones,
-        nodes=read_nodes(host, told),
+        nodes=nodes,
         huge_pools=read_huge_pools(host, told),
         zram=read_zram(host, told),
         segments=read_segments(host, told),

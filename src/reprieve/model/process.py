@@ -30,4 +30,5 @@ class Process:
     cgroup: str | None = None  # path in the memory hierarchy, as the machine's root sees it
     ns_pids: tuple[int, ...] = ()  # its pid in each namespace it is in, outermost first
     mems_allowed: str | None = None  # nodes: "0-1,3"
+    bound_to: str | None = None  # nodes of a memory policy that allows no others: "0"; None: of none, or not told
     mm: int | None = None  # the lowest pid of those that share its memory; None: nobody does, or it was not told

@@ -59,11 +59,30 @@ def test_who_is_kept_to_a_full_node_is_told_and_saved(two_nodes: Saved, tmp_path
         assert guest.run(_MORE).status != 0
 
 
+_BY_POLICY = "hog --mib 112 --node 1 --name bound --hold -1 &\nsleep 6"
+_MORE_BY_POLICY = "hog --mib 40 --node 1 --name more && killall -0 bound"
+
+
+def test_who_has_bound_itself_to_a_full_node_is_told_and_lives_where_it_does_not(
+    two_nodes: Saved, tmp_path: Path
+) -> None:
+    with two_nodes.restore() as guest:
+        assert guest.run(_BY_POLICY).status == 0
+        (found,) = _look(guest, tmp_path)
+        assert "bound" in found.claim
+        assert "memory node \x021\x03 alone" in found.claim
+        assert "--preferred" in found.remedies[0].title
+        assert guest.run(_MORE_BY_POLICY).status != 0
+    with two_nodes.restore() as guest:
+        assert guest.run(_BY_POLICY.replace("--node 1", "")).status == 0
+        assert guest.run(_MORE_BY_POLICY).status == 0
+
+
 @pytest.mark.parametrize(
     ("script", "why"),
     [
         (_BOUND.format(mib=20), "its node has room"),
-        ("hog --mib 104 --node 1 --name bound --hold -1 &\nsleep 6", "a policy of its own, which no file tells"),
+        ("hog --mib 20 --node 1 --name bound --hold -1 &\nsleep 6", "bound by a policy, and its node has room"),
         ("hog --mib 150 --name free --hold -1 &\nsleep 6", "it is bound to none"),
     ],
 )

@@ -20,9 +20,9 @@ _ROOM = 4  # times as much on the other nodes
 def node_bound(snapshot: Snapshot) -> Iterator[Finding]:
     """Processes may use some memory nodes alone, which are nearly full, while others have room.
 
-    A cpuset is a wall: the kernel kills behind it rather than use a node outside. A process that is bound to none moves
-    on to other nodes by itself, and needs no advice. Memory policies (numactl --membind) are walls too, but of them no
-    file tells at a glance: only cpusets are seen here.
+    A cpuset is a wall, and so is a memory policy that binds (numactl --membind): the kernel kills behind it rather than
+    use a node outside. A process that is bound to none moves on to other nodes by itself, and needs no advice. Of a
+    policy that was set for some mappings alone (mbind()) nothing is seen here.
 
     Source: constrained_alloc() in mm/oom_kill.c; Documentation/admin-guide/mm/numa_memory_policy.rst.
     """
@@ -30,11 +30,12 @@ def node_bound(snapshot: Snapshot) -> Iterator[Finding]:
     if machine is None or len(machine.nodes) < 2:
         return
     every = {node.number for node in machine.nodes}
-    walls: dict[str, list[Process]] = {}
+    walls: dict[tuple[str, bool], list[Process]] = {}  # by the nodes, and whether it is a policy of their own
     for process in living(machine):
-        if process.mems_allowed is not None and parse_nodes(process.mems_allowed) & every < every:
-            walls.setdefault(process.mems_allowed, []).append(process)
-    for allowed, bound in walls.items():
+        allowed = process.bound_to or process.mems_allowed
+        if allowed is not None and parse_nodes(allowed) & every < every:
+            walls.setdefault((allowed, process.bound_to is not None), []).append(process)
+    for (allowed, policy), bound in walls.items():
         inside = [node for node in machine.nodes if node.number in parse_nodes(allowed)]
         outside = [node for node in machine.nodes if node not in inside]
         total, left, elsewhere = sum(map(_total, inside)), sum(map(_left, inside)), sum(map(_left, outside))
@@ -55,8 +56,14 @@ def node_bound(snapshot: Snapshot) -> Iterator[Finding]:
                 process_line(largest),
                 *(Evidence(text=f"MemFree: {_free(node) // 1024} kB", source=_path(node)) for node in machine.nodes),
             ),
-            remedies=(_open(whose, machine.cgroup_version, every),),
+            remedies=(_PREFER if policy else _open(whose, machine.cgroup_version, every),),
         )
+
+
+_PREFER = Remedy(
+    title="Start it without numactl --membind=; --preferred= keeps to a node only while that has room",
+    cost="a restart; memory of another node is slower to reach",
+)
 
 
 def _total(node: LiveNode) -> int:
