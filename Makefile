@@ -26,7 +26,7 @@ TEST_PACKAGES := systemd dbus-daemon systemd-journal-remote util-linux groff gzi
 # the browser; a systemd of our own, in a container; runtimes and servers that live on with what they are told; container
 # engines, and what runs in one
 SLOW_PACKAGES := systemd-container chromium fonts-dejavu-core default-jdk-headless nodejs postgresql redis-server \
-	iproute2 docker.io podman busybox-static sosreport
+	iproute2 docker.io docker-compose podman busybox-static sosreport
 
 .build/python:
 	@mkdir -p .build

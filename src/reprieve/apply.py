@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from types import FrameType
 from typing import NamedTuple
 
@@ -17,7 +18,7 @@ from reprieve.machine.host import identify
 from reprieve.machine.ledger import LedgerFile, ledger_path
 from reprieve.machine.places import MachinePlaces
 from reprieve.machine.watcher import undo_unless_kept
-from reprieve.model.change import Plan
+from reprieve.model.change import Plan, Refusal
 from reprieve.model.finding import Failure, Gap
 from reprieve.model.machine import Machine
 from reprieve.model.snapshot import Snapshot
@@ -40,7 +41,7 @@ class Request(NamedTuple):
     force: tuple[str, ...] = ()
     yes: bool = False
     dry_run: bool = False
-    export: str | None = None  # "sh", "ansible", "systemd"
+    export: str | None = None  # "sh", "ansible", "systemd", "compose"
     confirm_within: int | None = None  # seconds
     reason: str | None = None
     origin: str | None = None
@@ -53,7 +54,7 @@ def perform(request: Request) -> int:
     places = MachinePlaces()
     told = _plan(request, machine, places)
     if request.export is not None:
-        return _export(request, told)
+        return _export(request, told, machine)
     unseen = gaps if request.settings is None else []  # what is named is changed whatever else is not seen
     print_lines(_shown(told, machine, unseen))
     if not told.steps:
@@ -76,16 +77,17 @@ def _plan(request: Request, machine: Machine, places: MachinePlaces) -> Plan:
     return Plan(steps=made.steps, refused=made.refused, by_hand=tuple(one for one in by_hand if one.remedies))
 
 
-_EXPORTS: dict[str, Callable[[Plan], Iterator[str]]] = {
-    "sh": lambda told: export.shell(told.steps, told.by_hand),
-    "ansible": lambda told: export.ansible(told.steps),
-    "systemd": lambda told: export.systemd(told.steps),
+_EXPORTS: dict[str, Callable[[Plan, Machine], Iterator[str]]] = {
+    "sh": lambda told, _: export.shell(told.steps, told.by_hand),
+    "ansible": lambda told, _: export.ansible(told.steps),
+    "systemd": lambda told, _: export.systemd(told.steps),
+    "compose": lambda told, machine: export.compose(told.steps, machine),
 }
 
 
-def _export(request: Request, told: Plan) -> int:
+def _export(request: Request, told: Plan, machine: Machine) -> int:
     """The plan for use elsewhere; what it lacks is told beside it. The exit status."""
-    lost = tuple(export.not_said(told.steps)) if request.export == "systemd" else ()
+    lost = tuple(_lost(request.export, told, machine))
     refused = (*told.refused, *lost)
     for refusal in refused:
         print("\n".join(changes.refused(_page(), refusal)), file=sys.stderr)
@@ -95,8 +97,18 @@ def _export(request: Request, told: Plan) -> int:
     if len(told.steps) == len(lost) and not told_there:
         print(f"reprieve: {'what is asked for is refused' if refused else 'nothing to change'}", file=sys.stderr)
     else:
-        print_lines(_EXPORTS[request.export or "sh"](told))
+        unsaid = {refusal.place for refusal in lost}
+        told = replace(told, steps=tuple(step for step in told.steps if step.place not in unsaid))
+        print_lines(_EXPORTS[request.export or "sh"](told, machine))
     return REFUSED if refused else FOUND if request.dry_run and told.steps else 0
+
+
+def _lost(form: str | None, told: Plan, machine: Machine) -> Iterator[Refusal]:
+    """What that form cannot say."""
+    if form == "systemd":
+        yield from export.unsaid_by_systemd(told.steps)
+    elif form == "compose":
+        yield from export.unsaid_by_compose(told.steps, machine)
 
 
 def _shown(told: Plan, machine: Machine, gaps: Sequence[Gap]) -> Iterator[str]:

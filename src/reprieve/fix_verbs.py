@@ -29,7 +29,10 @@ _HOW_TO_FIX = (
     ),
     click.option("--force", multiple=True, metavar="NAME", help="Change this setting although it does harm."),
     click.option(
-        "--as", "export", type=click.Choice(("sh", "ansible", "systemd")), help="Print it for use elsewhere instead."
+        "--as",
+        "export",
+        type=click.Choice(("sh", "ansible", "systemd", "compose")),
+        help="Print it for use elsewhere instead.",
     ),
     click.option("--reason", metavar="TEXT", help="Why, for the journal of changes."),
 )

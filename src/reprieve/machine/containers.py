@@ -59,13 +59,15 @@ def _parse(manager: str, body: bytes) -> list[Container]:
         if not isinstance(names, list) or not isinstance(one.get("Id"), str):
             raise ValueError("no container")
         name = next((name for name in names if isinstance(name, str)), None)
-        image = one.get("Image")
+        image, labels = one.get("Image"), one.get("Labels")
+        service = labels.get("com.docker.compose.service") if isinstance(labels, dict) else None
         found.append(
             Container(
                 manager=manager,
                 container_id=text(one["Id"]),
                 name=None if name is None else text(name.removeprefix("/")),
                 image=text(image) if isinstance(image, str) else None,
+                service=text(service) if isinstance(service, str) else None,
             )
         )
     return found

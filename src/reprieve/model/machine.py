@@ -115,6 +115,7 @@ class Container:
     name: str | None = None  # of a pod's: its name in there
     image: str | None = None
     pod: str | None = None  # of Kubernetes: "namespace/name"
+    service: str | None = None  # of Compose: what its file calls it
 
 
 @noun

@@ -1,9 +1,11 @@
-"""Steps of a plan → a script, a play, files of systemd: for review, and for another machine."""
+"""Steps of a plan → a script, a play, files of systemd or of Compose: for review, and for another machine."""
 
 from collections.abc import Iterator, Sequence
 
 from reprieve.model.change import Entry, Refusal, Step
 from reprieve.model.finding import Finding, Place
+from reprieve.model.machine import Machine
+from reprieve.oom.paths import workload
 from reprieve.show import escape
 from reprieve.show.changes import SYSCTL_FILE, engine, path_of, where
 from reprieve.units import MIB
@@ -196,14 +198,67 @@ def systemd(steps: Sequence[Step]) -> Iterator[str]:
 _SYSCTLS = ("sysctl", "sysctl.d")
 
 
-def not_said(steps: Sequence[Step]) -> Iterator[Refusal]:
+def compose(steps: Sequence[Step], machine: Machine) -> Iterator[str]:
+    """A file that `docker compose` reads beside the one that is there; JSON strings are YAML."""
+    import json
+
+    services: dict[str, dict[str, tuple[int, str]]] = {}
+    for step in steps:
+        service = _service(step, machine)
+        for key, value in _of_compose(step):
+            said = services.setdefault(service or "", {})
+            said[key] = max(said.get(key, (value, step.why)), (value, step.why))  # what is enough for each of it
+    yield "# compose.override.yaml"
+    yield "services:"
+    for name, settings in services.items():
+        yield f"  {json.dumps(name)}:"
+        told = ""
+        for key, (value, why) in settings.items():
+            if why and why != told:
+                told = why
+                yield f"    # {escape.visible(escape.plain(why))}"
+            yield f"    {key}: {value}"
+
+
+def _of_compose(step: Step) -> Iterator[tuple[str, int]]:
+    """Attributes of a service, in bytes; none where no file of Compose says it: one that limits nothing has no line."""
+    memory, plus, swap = (step.want or "").partition("+")
+    if step.place.kind == "process":
+        yield "oom_score_adj", int(step.want or 0)
+    elif step.place.kind == "container" and memory != "max":
+        yield "mem_limit", int(memory)
+        if plus:
+            yield "memswap_limit", -1 if swap == "max" else int(memory) + int(swap)
+
+
+def _service(step: Step, machine: Machine) -> str | None:
+    """Whose container it is about, or a process in it."""
+    if step.place.kind == "container":
+        container_id: str | None = step.place.of.rpartition("/")[2]
+    elif step.place.kind == "process":
+        pid, _, start = step.place.of.partition("@")
+        process = next((one for one in machine.processes if (str(one.pid), str(one.start_ticks)) == (pid, start)), None)
+        container_id = workload(process.cgroup or "/").container_id if process is not None else None
+    else:
+        return None
+    return next((one.service for one in machine.containers if one.container_id == container_id), None)
+
+
+def unsaid_by_systemd(steps: Sequence[Step]) -> Iterator[Refusal]:
     """What files of systemd cannot say."""
     for step in steps:
         if step.place.kind not in ("unit", *_SYSCTLS):
-            yield Refusal(
-                place=step.place,
-                want=step.want,
-                reason="no file of systemd says that",
-                hint="--as sh does",
-                code=step.code,
-            )
+            yield _unsaid(step, "no file of systemd says that", "--as sh does")
+
+
+def unsaid_by_compose(steps: Sequence[Step], machine: Machine) -> Iterator[Refusal]:
+    """What a file of Compose cannot say."""
+    for step in steps:
+        if not any(_of_compose(step)):
+            yield _unsaid(step, "no file of Compose says that", "--as sh does")
+        elif _service(step, machine) is None:
+            yield _unsaid(step, "Compose did not make it, as far as it could be seen", "--as sh does")
+
+
+def _unsaid(step: Step, reason: str, hint: str) -> Refusal:
+    return Refusal(place=step.place, want=step.want, reason=reason, hint=hint, code=step.code, called=step.called)
