@@ -22,6 +22,7 @@ DOORS = {
     "living_verbs",
     "fix_verbs",
     "run_verb",
+    "run_windows",
     "run",
     "bounded",
     "pytest_plugin",

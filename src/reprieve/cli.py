@@ -23,7 +23,7 @@ def run() -> None:
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal without UTF-8 shows ? for a bar, and the rest
     try:
-        cli(prog_name="reprieve")
+        cli(prog_name="reprieve", windows_expand_args="run" not in sys.argv[1:2])  # no shell there does, nor undoes it
     except Failure as failure:
         from reprieve.show.escape import visible  # a path, and what a program says, are words of strangers
 
@@ -47,13 +47,19 @@ _LATER = {  # verbs whose options are made where they are asked for: all of them
 }
 
 
+_ON_WINDOWS = ("run", "why")  # no Linux is there to be looked at, nor changed
+
+
 class _Verbs(click.Group):
     """The verbs, most of them loaded when they are needed; a file in the place of one is likely a log."""
 
     def list_commands(self, context: click.Context) -> list[str]:
-        return sorted({*super().list_commands(context), *_LATER})
+        names = sorted({*super().list_commands(context), *_LATER})
+        return [name for name in names if name in _ON_WINDOWS] if sys.platform == "win32" else names
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if sys.platform == "win32" and name not in _ON_WINDOWS:
+            return None
         if name not in _LATER:
             return super().get_command(context, name)
         from importlib import import_module
@@ -65,6 +71,12 @@ class _Verbs(click.Group):
     def resolve_command(
         self, context: click.Context, words: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        if (
+            sys.platform == "win32"
+            and words
+            and words[0] in {*super().list_commands(context), *_LATER} - {*_ON_WINDOWS}
+        ):
+            context.fail(f"{words[0]} is for a Linux that it runs on: it is not there on Windows.")
         if words and self.get_command(context, words[0]) is None and os.path.exists(words[0]):
             from reprieve.show.escape import shell
 

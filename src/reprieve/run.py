@@ -45,7 +45,7 @@ def perform(request: Request) -> int:
     with Report(request.report) as report:
         log = end_of_log()
         run, pid = attempt(request, order_of(request))
-        _tell(request, run, kills_of(log, run, pid), report)
+        tell(request, run, kills_of(log, run, pid), report)
     return run.status
 
 
@@ -144,7 +144,7 @@ def _await(
 
 def _run(request: Request, enforcement: Enforcement, ended: Ended, began_s: float) -> Run:
     return Run(
-        argv=tuple(word.encode(errors="surrogateescape").decode(errors="backslashreplace") for word in request.argv),
+        argv=said(request.argv),
         bounds=request.bounds,
         enforcement=enforcement,
         status=ended.status,
@@ -156,10 +156,17 @@ def _run(request: Request, enforcement: Enforcement, ended: Ended, began_s: floa
     )
 
 
-def _tell(request: Request, run: Run, kills: "Kills", report: Report) -> None:
+def said(argv: Iterable[str]) -> tuple[str, ...]:
+    """Words as a noun may have them: bytes that are not UTF-8, and on Windows halves of a character, as `\\x…`."""
+    errors = "surrogatepass" if sys.platform == "win32" else "surrogateescape"
+    return tuple(word.encode(errors=errors).decode(errors="backslashreplace") for word in argv)
+
+
+def tell(request: Request, run: Run, kills: "Kills", report: Report) -> None:
     """What became of it: for people where somebody was killed or they ask for it, and for programs."""
     ooms, gaps = kills
-    worth = ooms or gaps or run.out_of_time or run.left_behind
+    refused = run.enforcement.means == "job" and run.use is not None and run.use.at_max  # where nobody is killed for it
+    worth = ooms or gaps or refused or run.out_of_time or run.left_behind
     if not (worth or request.verbose or request.as_json or request.report):
         return
     if request.as_json or request.report is not None:
@@ -174,10 +181,10 @@ def _tell(request: Request, run: Run, kills: "Kills", report: Report) -> None:
         if request.as_json:
             say(lines)
             return
-    if request.quiet and not ooms and not gaps:
+    if request.quiet and not (ooms or gaps or refused):
         return
-    colour = os.isatty(2) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-    say(story(run, kills, width=_width(), colour=colour, verbose=request.verbose))
+    plain = sys.platform == "win32" or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    say(story(run, kills, width=_width(), colour=os.isatty(2) and not plain, verbose=request.verbose))
 
 
 def _width() -> int:

@@ -3,9 +3,11 @@
 import sys
 
 import click
+from click.core import ParameterSource
 
 from reprieve.model.run import Bounds
 
+_OF_LINUX = ("high_bytes", "swap_max_bytes", "adj", "nice", "node", "user", "smallest")  # Windows has nothing like it
 _LONGEST_S = 100 * 365 * 86400  # a clock in nanoseconds ends after 292 years
 
 
@@ -18,9 +20,13 @@ class _Run(click.Command):
 
     def parse_args(self, context: click.Context, words: list[str]) -> list[str]:
         try:
-            return super().parse_args(context, words)
+            left = super().parse_args(context, words)
         except click.UsageError as error:
             raise _Usage(error.format_message(), error.ctx) from error
+        for option in self.params if sys.platform == "win32" else ():
+            if option.name in _OF_LINUX and context.get_parameter_source(option.name) is ParameterSource.COMMANDLINE:
+                raise _Usage(f"{option.opts[0]} is not there on Windows", context)
+        return left
 
 
 def _size(_context: click.Context, _option: click.Parameter, text: str | None) -> int | None:
@@ -45,7 +51,11 @@ def _duration(_context: click.Context, _option: click.Parameter, text: str | Non
 
 @click.command(cls=_Run, context_settings={"allow_interspersed_args": False})
 @click.option(
-    "--max", "max_bytes", callback=_size, metavar="SIZE", help="Of all its processes: above it one is killed."
+    "--max",
+    "max_bytes",
+    callback=_size,
+    metavar="SIZE",
+    help="Of all its processes: above it one is killed; on Windows it gets no more.",
 )
 @click.option(
     "--high", "high_bytes", callback=_size, metavar="SIZE", help="Above it they are slowed and reclaimed from."
@@ -56,7 +66,11 @@ def _duration(_context: click.Context, _option: click.Parameter, text: str | Non
 @click.option("--node", type=click.IntRange(0, 1023), metavar="N", help="Memory of this NUMA node alone.")
 @click.option("--user", metavar="USER", help="As this user.")
 @click.option(
-    "--time", "time_s", callback=_duration, metavar="TIME", help="So long: then SIGTERM, and SIGKILL 10 s later."
+    "--time",
+    "time_s",
+    callback=_duration,
+    metavar="TIME",
+    help="So long: then SIGTERM, and SIGKILL 10 s later; on Windows all of it ends at once.",
 )
 @click.option("--report", type=click.Path(readable=False), metavar="FILE", help="What became of it, as JSON lines.")
 @click.option("--json", "as_json", is_flag=True, help="The same on standard error, instead of words.")
@@ -74,16 +88,16 @@ def run(
 ) -> None:
     """Run a command under limits, and say what became of it.
 
-    In a scope of systemd, else in a cgroup of its own, else under rlimits: a line on standard error says which, and
-    what is not enforced. A kill is explained. Signals are handed on; a second SIGTERM or SIGINT sent to reprieve ends
-    all of it, and so does the end of reprieve. Linux only.
+    In a scope of systemd, else in a cgroup of its own, else under rlimits; on Windows in a job object: a line on
+    standard error says which, and what is not enforced. A kill is explained. Signals are handed on; a second SIGTERM or
+    SIGINT sent to reprieve ends all of it, and so does the end of reprieve.
 
     The exit status is that of the command, 128 and the signal if one ended it; 125: reprieve failed, 126: the command
     cannot be run, 127: there is none.
     """
     if high_bytes is not None and max_bytes is not None and high_bytes > max_bytes:
         raise _Usage("--high is above --max: it would never be reached")
-    from reprieve.run import Request, perform
+    from reprieve.run import Request
 
     bounds = Bounds(max_bytes=max_bytes, high_bytes=high_bytes, swap_max_bytes=swap_max_bytes)
     request = Request(argv=command, bounds=bounds, **options)  # type: ignore[arg-type]
@@ -93,4 +107,14 @@ def run(
         from reprieve.smallest import search
 
         sys.exit(search(request))
+    if sys.platform == "win32":
+        from reprieve.run_windows import perform
+    else:
+        from reprieve.run import perform
     sys.exit(perform(request))
+
+
+if sys.platform == "win32":
+    for _option in run.params:
+        if isinstance(_option, click.Option):
+            _option.hidden = _option.name in _OF_LINUX

@@ -50,6 +50,8 @@ class Request(NamedTuple):
 def perform(request: Request) -> int:
     """Do what was asked; the exit status. Raises Failure."""
     become_expendable()
+    if sys.platform == "win32":
+        _refuse_living(request)
     request = _named(request)
     identity = identify()
     kept = None if request.origin is None else _load(request.origin)
@@ -93,6 +95,15 @@ def perform(request: Request) -> int:
         lines = chain(_nothing(request, told, places), _explanation(request, snapshot))
     _print(request, chain(lines, _end(request, len(found), status)))
     return status
+
+
+def _refuse_living(request: Request) -> None:
+    """On Windows there is no kernel to ask, nor what runs under one, nor a watch on a file. Raises Failure."""
+    hint = "name a log of a Linux machine: reprieve why FILE"
+    if _is_of_this_machine(request):
+        raise Failure("this is Windows: no kernel here has a log of OOM kills", hint=hint)
+    if request.follow:
+        raise Failure("--follow is not there on Windows", hint=hint)
 
 
 def _named(request: Request) -> Request:
@@ -216,7 +227,7 @@ def _sources(request: Request, identity: Identity) -> tuple[list[Source], list[G
         sources, gaps = named(files or ("-",), identity)
     sources = statuses + sources
     gaps += [told for word in asked if (told := meaning(word)) is not None]
-    if os.isatty(2):
+    if os.isatty(2) and sys.platform != "win32":
         sources = [source._replace(blocks=_with_progress(source)) for source in sources]
     return sources, gaps
 
@@ -672,7 +683,9 @@ def _columns() -> int:
 
 
 def colour() -> bool:
-    """Are colours welcome? See https://no-color.org."""
+    """Are colours welcome? See https://no-color.org. A console of Windows may show their codes."""
+    if sys.platform == "win32":
+        return False
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import sys
 from stat import S_ISDIR, S_ISREG
 from typing import NamedTuple
 
@@ -86,6 +87,8 @@ class Identity(NamedTuple):
 
 def identify(root: str = "") -> Identity:
     """This machine, this boot. In a container: its own machine id and name, the boot of the host."""
+    if sys.platform == "win32":  # none that a report of a Linux could be of
+        return Identity()
     host = Host(root)
     boot_id = _first_line(host, "/proc/sys/kernel/random/boot_id")
     return Identity(

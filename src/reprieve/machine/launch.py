@@ -10,7 +10,6 @@ import signal
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from resource import RLIM_INFINITY, RLIMIT_DATA, getrlimit, setrlimit
 from time import monotonic
 from typing import NamedTuple, NoReturn
 
@@ -18,11 +17,12 @@ from reprieve.model.finding import Failure
 
 OURS, NOT_RUN, NOT_FOUND = 125, 126, 127  # as env(1), nice(1), timeout(1) and docker have them
 GRACE_S = 10.0  # between asking it to end, when its time is over, and ending it
-TO_END = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-_FORWARDED = (*TO_END, signal.SIGUSR1, signal.SIGUSR2)
-_HEARD = (*_FORWARDED, signal.SIGCHLD)
-_STOPS = (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)  # by which job control stops a job
-_IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
+if sys.platform != "win32":  # which has none of these, nor calls what uses them: see machine/job.py
+    TO_END = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+    _FORWARDED = (*TO_END, signal.SIGUSR1, signal.SIGUSR2)
+    _HEARD = (*_FORWARDED, signal.SIGCHLD)
+    _STOPS = (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)  # by which job control stops a job
+    _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 _SAID_BYTES = 65536  # what the child says is one write, and fits into a pipe
 _PR_SET_PDEATHSIG = 1
 _MPOL_BIND = 2  # set_mempolicy(2), whose number is that of the architecture
@@ -112,6 +112,7 @@ def _become(order: Order, hold: int, tell: int) -> NoReturn:
     parent = os.getppid()
     try:
         import ctypes  # noqa: F401 - for later: loaded while the parent makes the group, and before another user may not
+        import resource  # noqa: F401 - as well
 
         _prepare(order)
         os.write(tell, b"\n")
@@ -148,6 +149,8 @@ def die_with_parent() -> None:
 
 def limit_data(most_bytes: int) -> None:
     """RLIMIT_DATA of this process and those it starts: so much, or less where it may not have as much."""
+    from resource import RLIM_INFINITY, RLIMIT_DATA, getrlimit, setrlimit
+
     hard = getrlimit(RLIMIT_DATA)[1]
     most = most_bytes if hard == RLIM_INFINITY else min(most_bytes, hard)
     setrlimit(RLIMIT_DATA, (most, most))

@@ -1,7 +1,6 @@
 """The journal of changes on disk: a line at a time, each on disk before the next step, and one writer at a time."""
 
 import contextlib
-import fcntl
 import os
 import time
 from types import TracebackType
@@ -91,6 +90,8 @@ class LedgerFile:
 
     def _lock(self) -> None:
         """Raises BlockingIOError: another process holds it all the time."""
+        import fcntl
+
         end = time.monotonic() + self._patience_s
         while True:
             try:

@@ -3,6 +3,7 @@
 import os
 import re
 import stat
+import sys
 from collections.abc import Iterator, Sequence
 
 from reprieve.machine.host import Identity
@@ -22,7 +23,7 @@ from reprieve.model.finding import Failure, Gap
 
 _KERNEL_LOGS = r"(?:kern\.log|syslog|messages|dmesg)(?:[.-].*)?"  # with rotations: .1, .2.gz, -20260101.zst
 _JOURNAL_MAGIC = b"LPKSHHRH"  # journal-def.h
-_KMSG_DEVICE = os.makedev(1, 11)  # Documentation/admin-guide/devices.txt
+_KMSG_DEVICE = 1 << 8 | 11  # major 1, minor 11, as in admin-guide/devices.txt: Windows has no makedev(3)
 _IN_TEXT = bytes((*b"\a\b\t\n\v\f\r\x1b", *range(0x20, 0x7F), *range(0x80, 0x100)))  # Latin-1 and colours too
 _HOLE = bytes(64)  # a crash leaves zeros where the disk had not yet what was written; they say nothing
 _LOOKED_AT_BYTES = 64 * 1024
@@ -112,7 +113,7 @@ def _named(path: str, identity: Identity, gaps: list[Gap]) -> list[Source]:
         return _in_file(path, status.st_mtime, gaps)
     if stat.S_ISFIFO(status.st_mode):
         return [file_source(path, "pipe")]
-    if stat.S_ISCHR(status.st_mode) and status.st_rdev == _KMSG_DEVICE:
+    if sys.platform != "win32" and stat.S_ISCHR(status.st_mode) and status.st_rdev == _KMSG_DEVICE:
         from reprieve.machine.kmsg import kmsg_source
 
         return [kmsg_source(identity)]

@@ -2,6 +2,7 @@
 
 import os
 import stat
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from io import FileIO
@@ -17,7 +18,10 @@ Block = bytes | bytearray
 
 # How compressed files begin. The fourth byte of "BZh" is the block size, "1" to "9".
 _PACKINGS = ((b"\x1f\x8b", "gzip"), (b"\xfd7zXZ\x00", "xz"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"BZh", "bzip2"))
-_READ_ONLY = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC  # a pipe without a writer does not hold us up
+if sys.platform == "win32":
+    _READ_ONLY = os.O_RDONLY | os.O_BINARY | os.O_NOINHERIT
+else:
+    _READ_ONLY = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC  # a pipe without a writer: no waiting for one
 
 
 class Source(NamedTuple):
@@ -119,7 +123,7 @@ def _raw_blocks(file: FileIO, name: str, gaps: list[Gap]) -> Iterator[Block]:
     turns out shorter was emptied under us by logrotate's copytruncate; a map of it would have ended in SIGBUS.
     """
     status = os.fstat(file.fileno())
-    if stat.S_ISFIFO(status.st_mode) or stat.S_ISCHR(status.st_mode):
+    if sys.platform != "win32" and (stat.S_ISFIFO(status.st_mode) or stat.S_ISCHR(status.st_mode)):
         os.set_blocking(file.fileno(), True)
     expected = status.st_size if stat.S_ISREG(status.st_mode) and status.st_size else None
     size = BLOCK_BYTES if expected is None else min(BLOCK_BYTES, expected)  # a new one is filled with zeros
@@ -170,6 +174,8 @@ _ROTATED = "read it again, together with its rotations"
 
 
 def _permission_hint(path: str) -> str:
+    if sys.platform == "win32":
+        return "run it as somebody who may read it"
     if not path.startswith("/var/log"):
         return "run it with sudo, or as its owner"
     group = "systemd-journal" if path.startswith("/var/log/journal") else "adm"

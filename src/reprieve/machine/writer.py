@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import os
-import pwd
 import re
 import stat
 from collections.abc import Iterator
@@ -106,6 +105,8 @@ def acting_as(uid: int) -> Iterator[None]:
 
 
 def _group_of(uid: int) -> int:
+    import pwd
+
     try:
         return pwd.getpwuid(uid).pw_gid
     except KeyError:  # a user of a container

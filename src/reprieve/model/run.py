@@ -26,7 +26,7 @@ class Bounds:
 class Enforcement:
     """How the limits are held, and which of them are not."""
 
-    means: str  # "systemd": a scope; "cgroup2", "cgroup1": a cgroup of our own; "rlimit": each process by itself
+    means: str  # "systemd": a scope; "cgroup2", "cgroup1": a cgroup of our own; "rlimit": each process by itself; "job"
     cgroup: str | None = None  # the path of the group that has the limits, as /proc names it
     unenforced: tuple[str, ...] = ()  # an option and why, each
     refusals: tuple[str, ...] = ()  # why nothing better could be had
@@ -36,7 +36,7 @@ class Enforcement:
 class Use:
     """What a cgroup tells of all who were in it, once they have ended."""
 
-    peak_bytes: int | None = None
+    peak_bytes: int | None = None  # in a job object what was committed, touched or not
     swap_peak_bytes: int | None = None  # cgroup version 2
     file_bytes: int | None = None  # still charged to it: the page cache it filled
     shmem_bytes: int | None = None  # still charged to it: shared memory and tmpfs that outlive it
@@ -53,11 +53,11 @@ class Run:
     argv: tuple[str, ...]
     bounds: Bounds
     enforcement: Enforcement
-    status: int  # with which `reprieve run` ends: its own, or 128 and the signal
+    status: int  # with which `reprieve run` ends: its own, or 128 and the signal; on Windows of 32 bits
     signal: int | None = None
     out_of_time: bool = False  # it was ended as its time was over
     asked_to_end: int | None = None  # the last signal by which somebody asked for its end, at a terminal too
     wall_s: float
-    largest_process_bytes: int | None = None  # the most that one process of it held resident
+    largest_process_bytes: int | None = None  # the most that one process of it held resident, or had committed in a job
     use: Use | None = None  # None: it had no cgroup
     left_behind: int = 0  # processes it had started that outlived it, and were ended

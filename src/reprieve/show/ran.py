@@ -14,6 +14,7 @@ _MEANS = {
     "systemd": "in a scope of systemd",
     "cgroup2": "in a cgroup of its own",
     "cgroup1": "in a cgroup of its own (version 1)",
+    "job": "in a job object",
 }
 
 
@@ -25,15 +26,16 @@ def began(bounds: Bounds, enforcement: Enforcement) -> str:
         if bounds.max_bytes is not None:
             told += f": each process by itself gets {size(bounds.max_bytes)} of private memory at most (RLIMIT_DATA)"
     else:
-        told = f"{', '.join(_limits(bounds)) or 'without a limit'}, {_MEANS[enforcement.means]}"
+        of = "committed memory" if enforcement.means == "job" else "memory"
+        told = f"{', '.join(_limits(bounds, of)) or 'without a limit'}, {_MEANS[enforcement.means]}"
     if enforcement.unenforced:
         told += f"; not enforced: {'; '.join(enforcement.unenforced)}"
     return escape.visible(f"reprieve: {told}")
 
 
-def _limits(bounds: Bounds) -> Iterator[str]:
+def _limits(bounds: Bounds, of: str) -> Iterator[str]:
     if bounds.max_bytes is not None:
-        yield f"{size(bounds.max_bytes)} of memory at most"
+        yield f"{size(bounds.max_bytes)} of {of} at most"
     if bounds.high_bytes is not None:
         yield f"held back above {size(bounds.high_bytes)}"
     if bounds.swap_max_bytes is not None:
@@ -42,19 +44,22 @@ def _limits(bounds: Bounds) -> Iterator[str]:
 
 def ended(page: "Page", run: Run) -> Iterator[str]:
     """How it ended, and what it needed."""
-    how = f"killed by signal {run.signal} (status {run.status})" if run.signal else f"with status {run.status}"
+    status = f"{run.status}" if run.status < 1 << 31 else f"{run.status:#010x}"  # an NTSTATUS, as people look for it
+    how = f"killed by signal {run.signal} (status {status})" if run.signal else f"with status {status}"
     over = ", as its time was over" if run.out_of_time else ""
     yield page.raw("Ended", escape.visible(f"{run.argv[0]} {how}, after {duration(run.wall_s)}{over}"), "strong")
     use = run.use or Use()
     if use.peak_bytes is not None:
-        yield from page.say("Peak", _peak(run.bounds, use))
+        yield from page.say("Peak", _peak(run, use.peak_bytes, use.swap_peak_bytes))
     elif run.largest_process_bytes:
         said = f"{size(run.largest_process_bytes)} resident in the largest of its processes; of all together it is not"
         yield from page.say("Peak", f"{said} known")
     if left := _left(use):
         yield from page.say("Left", left)
     if use.at_max:
-        yield from page.say("Limit", f"reached {_times(use.at_max)}: memory was taken back from it, or there was none")
+        what = "memory was taken back from it, or there was none"
+        what = "it was refused memory" if run.enforcement.means == "job" else what
+        yield from page.say("Limit", f"reached {_times(use.at_max)}: {what}")
     if use.at_high:
         yield from page.say("Slowed", f"{_times(use.at_high)}, above its --high")
     if use.waited_us is not None and use.waited_us >= _WORTH_TELLING_US:
@@ -67,14 +72,13 @@ def ended(page: "Page", run: Run) -> Iterator[str]:
 _WORTH_TELLING_US = 100_000
 
 
-def _peak(bounds: Bounds, use: Use) -> str:
-    peak = use.peak_bytes or 0
-    said = f"{size(peak)}, all its processes and what they read together"
-    if bounds.max_bytes is not None:
-        said = (
-            f"{size(peak)} of {size(bounds.max_bytes)} ({percent(peak, bounds.max_bytes)}), all its processes together"
-        )
-    return f"{said}; {size(use.swap_peak_bytes)} in swap at its peak" if use.swap_peak_bytes else said
+def _peak(run: Run, peak: int, swap_peak: int | None) -> str:
+    limit, committed = run.bounds.max_bytes, run.enforcement.means == "job"
+    said = size(peak) if limit is None else f"{size(peak)} of {size(limit)} ({percent(peak, limit)})"
+    said += ", all its processes" + (" and what they read" if limit is None and not committed else "") + " together"
+    if committed:
+        said += ", as far as it was committed"
+    return f"{said}; {size(swap_peak)} in swap at its peak" if swap_peak else said
 
 
 def _left(use: Use) -> str:
