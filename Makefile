@@ -24,9 +24,9 @@ INSTALL := $(APT) install -y --no-install-recommends
 # process at the call we name
 TEST_PACKAGES := systemd dbus-daemon systemd-journal-remote util-linux groff gzip xz-utils zstd bzip2 grep strace
 # the browser; a systemd of our own, in a container; runtimes and servers that live on with what they are told; container
-# engines, and what runs in one
+# engines, and what runs in one; a Windows, as far as Wine is one (100 MB, a minute)
 SLOW_PACKAGES := systemd-container chromium fonts-dejavu-core default-jdk-headless nodejs postgresql redis-server \
-	iproute2 docker.io docker-compose podman busybox-static sosreport
+	iproute2 docker.io docker-compose podman busybox-static sosreport wine wine64
 
 .build/python:
 	@mkdir -p .build
@@ -75,6 +75,7 @@ lint: .build/dev
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/mypy --platform win32 --follow-imports=silent src/reprieve/machine/job.py src/reprieve/run_windows.py
 
 test: .build/test-packages .build/dev .build/guest
 	@echo "make test: lint, types and tests; budget 10 minutes from nothing, 4 minutes again"

@@ -54,3 +54,19 @@ def test_the_words_of_a_finding_can_be_printed_whatever_the_names_in_them() -> N
 def test_nothing_is_said_of_nothing() -> None:
     assert list(reprieve.read_reports(b"")) == []
     assert reprieve.diagnose(reprieve.read(b"")) == []
+
+
+def test_all_of_it_can_be_imported_without_what_windows_lacks() -> None:
+    """But for the screen and the plugin of pytest, whose packages load some of it here."""
+    code = """
+import importlib, pkgutil, sys
+sys.modules |= dict.fromkeys(("fcntl", "grp", "pwd", "resource", "termios"))
+import reprieve
+for module in pkgutil.walk_packages(reprieve.__path__, "reprieve."):
+    if module.name not in ("reprieve.__main__", "reprieve.tui", "reprieve.pytest_plugin"):
+        importlib.import_module(module.name)
+        print(module.name)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stderr == ""
+    assert "reprieve.machine.launch" in done.stdout

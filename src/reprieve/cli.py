@@ -76,7 +76,7 @@ class _Verbs(click.Group):
             and words
             and words[0] in {*super().list_commands(context), *_LATER} - {*_ON_WINDOWS}
         ):
-            context.fail(f"{words[0]} is for a Linux that it runs on: it is not there on Windows.")
+            context.fail(f"{words[0]} is not there on Windows")
         if words and self.get_command(context, words[0]) is None and os.path.exists(words[0]):
             from reprieve.show.escape import shell
 

@@ -28,7 +28,9 @@ _IN_TEXT = bytes((*b"\a\b\t\n\v\f\r\x1b", *range(0x20, 0x7F), *range(0x80, 0x100
 _HOLE = bytes(64)  # a crash leaves zeros where the disk had not yet what was written; they say nothing
 _LOOKED_AT_BYTES = 64 * 1024
 _STRANGE = 16  # so many bytes are damage, however short the text
-_ANOTHER = "name a log, a folder of logs or - for standard input; without one this machine's are read"
+_ANOTHER = "name a log, a folder of logs or - for standard input"
+if sys.platform != "win32":
+    _ANOTHER += "; without one this machine's are read"
 
 
 def named(arguments: Sequence[str], identity: Identity) -> tuple[list[Source], list[Gap]]:
