@@ -41,6 +41,16 @@ kernel.GetCurrentProcess.restype = ctypes.c_void_p
 kernel.IsProcessInJob(ctypes.c_void_p(kernel.GetCurrentProcess()), None, ctypes.byref(within))
 print(within.value)
 """
+_IS_TOLD_OF_LIMITS = """
+import sys
+from reprieve.machine import job
+made = job.Job()
+made.limit(None)
+for message in (6, 9, 10, 10):  # NEW_PROCESS, PROCESS_MEMORY_LIMIT, JOB_MEMORY_LIMIT
+    job._windows.PostQueuedCompletionStatus(made._port, message, 1, None)
+made.start(("cmd", "/c", "exit 4"))
+print(made.await_end(None).status, made.use().at_max)
+"""
 _PRESSES_CTRL_C = """
 import os, signal, sys, time
 heard = []
@@ -73,6 +83,7 @@ def wine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Windows]:
         for name, text in (
             ("family.py", _FAMILY),
             ("in_job.py", _IS_IN_JOB),
+            ("told.py", _IS_TOLD_OF_LIMITS),
             ("presses.py", _PRESSES_CTRL_C),
             ("refuses.py", _REFUSES),
         ):
@@ -179,6 +190,11 @@ def test_facts_are_reported(wine: Windows) -> None:
     assert ran["run"]["use"]["peak_bytes"] is None  # Wine keeps none, which is not 0
 
 
+def test_messages_of_the_limit_are_counted(wine: Windows) -> None:
+    """Sent by the test, to the real port: Wine never sends one."""
+    assert wine.python("told.py").stdout == "4 3\n"
+
+
 def test_who_outlives_the_command_is_ended_and_that_is_told(wine: Windows) -> None:
     said = wine.reprieve("run", "--", PYTHON, "family.py", "leaves", "left-behind")
     assert (said.returncode, said.stdout) == (7, "ready\n")
@@ -187,7 +203,7 @@ def test_who_outlives_the_command_is_ended_and_that_is_told(wine: Windows) -> No
 
 
 def test_when_its_time_is_over_all_of_it_is_ended(wine: Windows) -> None:
-    said = wine.reprieve("run", "--time", "5s", "--", PYTHON, "family.py", "stays", "out-of-time")
+    said = wine.reprieve("run", "--time", "3s", "--", PYTHON, "family.py", "stays", "out-of-time")
     assert said.returncode == 137
     assert "as its time was over" in said.stderr
     assert until_gone("out-of-time")

@@ -71,16 +71,13 @@ class _Verbs(click.Group):
     def resolve_command(
         self, context: click.Context, words: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if (
-            sys.platform == "win32"
-            and words
-            and words[0] in {*super().list_commands(context), *_LATER} - {*_ON_WINDOWS}
-        ):
-            context.fail(f"{words[0]} is not there on Windows")
-        if words and self.get_command(context, words[0]) is None and os.path.exists(words[0]):
-            from reprieve.show.escape import shell
+        if words and self.get_command(context, words[0]) is None:
+            if sys.platform == "win32" and words[0] in {*super().list_commands(context), *_LATER}:
+                context.fail(f"{words[0]} is not there on Windows")
+            if os.path.exists(words[0]):
+                from reprieve.show.escape import shell
 
-            context.fail(f"No such command {words[0]!r}. Did you mean: {shell(('reprieve', 'why', words[0]))}")
+                context.fail(f"No such command {words[0]!r}. Did you mean: {shell(('reprieve', 'why', words[0]))}")
         return super().resolve_command(context, words)
 
 

@@ -184,12 +184,11 @@ if sys.platform == "win32":
             self._process: int | None = None
             self._at_limit = 0
             self._hears = _Handler(self._hear)  # kept, as Windows calls it
-            _windows.SetConsoleCtrlHandler(self._hears, 1)
 
         def limit(self, max_bytes: int | None) -> None:
             """How much memory all of it may have committed together; it is read back. None: as much as there is."""
             told = JOBOBJECT_EXTENDED_LIMIT_INFORMATION()
-            told.BasicLimitInformation.LimitFlags = _LIMIT_KILL_ON_JOB_CLOSE
+            told.BasicLimitInformation.LimitFlags = _LIMIT_KILL_ON_JOB_CLOSE  # Wine keeps to it, and reads back none
             if max_bytes is not None:
                 told.BasicLimitInformation.LimitFlags |= _LIMIT_JOB_MEMORY
                 told.JobMemoryLimit = max_bytes
@@ -224,6 +223,7 @@ if sys.platform == "win32":
                 raise Failure(f"{argv[0]}: {_last_error()}", hint="is it a program?", status=status)
             try:
                 _windows.AssignProcessToJobObject(self._job, made.hProcess)
+                _windows.SetConsoleCtrlHandler(self._hears, 1)  # a key that comes before ends us, and so the command
                 _windows.ResumeThread(made.hThread)
             except Failure:
                 _windows.TerminateProcess(made.hProcess, OURS)
