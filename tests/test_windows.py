@@ -20,7 +20,7 @@ from tests.logs_of import LOGS
 from tests.machine.real import program
 from tests.windows import PYTHON, Windows, windows
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]  # two workers would make two of it
 
 _SCHEMA = Path(__file__).parents[1] / "docs" / "schema" / "why-1.json"
 _PATIENCE_S = 60.0
