@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-all test-matrix bench lint docs evidence clean help
+.PHONY: demo test test-all test-matrix bench lint docs evidence kubernetes clean help
 
 help:
 	@echo "make demo        a real OOM kill in a small cgroup of its own, explained   (2 minutes from nothing)"
@@ -99,6 +99,10 @@ bench: .build/test-packages .build/dev .build/glances/bin/glances .build/earlyoo
 	@$(INSTALL) procps smem >/dev/null
 	@echo "make bench: side by side with what people use today; budget 40 minutes"
 	@$(BIN)/python -m bench
+
+# The API server that test-matrix talks to; once, an hour.
+kubernetes: .build/dev
+	@$(BIN)/python -c 'from lab.kubernetes import build; build()'
 
 evidence: .build/dev
 	@$(BIN)/python -m tests.rules.evidence

@@ -143,9 +143,9 @@ def why(context: click.Context, /, sources: tuple[str, ...], code: str | None, *
     """Explain what was killed, why, and what to do.
 
     SOURCE is a log file, a folder of logs, a compressed log, a sosreport, a .journal file, what docker, podman, kubectl
-    or systemctl print of an end, or `-` for standard input; or docker:NAME, podman:NAME, unit:NAME, whose status is
-    asked for, pid:N or the exit status 137, with this machine's own logs. Without one: what is piped in; at a terminal,
-    and with /dev/null for input, this machine's kernel buffer, journal and /var/log.
+    or systemctl print of an end, or `-` for standard input; or docker:NAME, podman:NAME, pod:NAMESPACE/NAME, unit:NAME,
+    whose status is asked for, pid:N or the exit status 137, with this machine's own logs. Without one: what is piped
+    in; at a terminal, and with /dev/null for input, this machine's kernel buffer, journal and /var/log.
     """
     _refuse_contradictions(options)
     from reprieve.why import Request, explain_code, perform, print_lines

@@ -214,18 +214,22 @@ def _refuse_snapshots(paths: Iterable[str]) -> None:
 
 
 def _sources(request: Request, identity: Identity) -> tuple[list[Source], list[Gap]]:
-    from reprieve.machine.asked import has_status, is_asked_for, meaning, status_source
+    from reprieve.machine.asked import has_status, is_asked_for, meaning, status_of
     from reprieve.machine.log import named, of_this_machine
 
     asked = [word for word in request.sources if is_asked_for(word)]
-    statuses = [status_source(word) for word in asked if has_status(word)]
-    if _is_of_this_machine(request):
-        sources, gaps = of_this_machine(identity)
-    else:
+    statuses = [status_of(word, identity) for word in asked if has_status(word)]
+    away = [status.away for status in statuses if status.away is not None]
+    if not _is_of_this_machine(request):
         files = tuple(word for word in request.sources if word not in asked)
         _refuse_snapshots(files)
         sources, gaps = named(files or ("-",), identity)
-    sources = statuses + sources
+    elif statuses and len(statuses) == sum(gap.hides for gap in away):  # what is logged here is of others
+        sources, gaps = [], away
+    else:
+        sources, gaps = of_this_machine(identity)
+        gaps += away
+    sources = [status.source for status in statuses] + sources
     gaps += [told for word in asked if (told := meaning(word)) is not None]
     if os.isatty(2) and sys.platform != "win32":
         sources = [source._replace(blocks=_with_progress(source)) for source in sources]

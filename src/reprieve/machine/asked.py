@@ -1,18 +1,23 @@
-"""What a container engine, or systemd, tells of one container or unit that was named as a SOURCE; or a pid."""
+"""What an engine, Kubernetes or systemd tells of one container, pod or unit that was named as a SOURCE; or a pid."""
 
 import os
 import re
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
 
-from reprieve.machine.source import Block, Source
+from reprieve.machine.host import Identity
+from reprieve.machine.source import Block, Source, shown
 from reprieve.model.finding import Failure, Gap
 
-_KINDS = ("docker:", "podman:", "unit:", "pid:")
+if TYPE_CHECKING:
+    from reprieve.machine.kubernetes import Pod
+
+_KINDS = ("docker:", "podman:", "pod:", "unit:", "pid:")
 KILLED = "137"
 
 
 def is_asked_for(argument: str) -> bool:
-    """Is it `docker:web`, `podman:web`, `unit:nginx`, `pid:1234` or `137`, and no file of that name?"""
+    """Is it `docker:web`, `podman:web`, `pod:shop/web`, `unit:nginx`, `pid:1234` or `137`, and no file of that name?"""
     of_a_kind = argument.startswith(_KINDS) and argument not in _KINDS
     return (of_a_kind or argument == KILLED) and not os.path.exists(argument)
 
@@ -28,14 +33,30 @@ def meaning(word: str) -> Gap | None:
         return None
     from reprieve.oom.foreign import SIGKILL_TELLS
 
-    hint = "docker:NAME, unit:NAME or pid:N asks for the kill of that one"
+    hint = "docker:NAME, pod:NS/NAME, unit:NAME or pid:N asks for the kill of that one"
     return Gap(place=f"exit status {KILLED}", reason=f"128 + 9: {SIGKILL_TELLS}", hint=hint, hides=False)
 
 
-def status_source(word: str) -> Source:
-    """What `docker inspect`, `podman inspect` or `systemctl show` print of it. Raises Failure: it is not there."""
+class Status(NamedTuple):
+    """What is told of one that was named."""
+
+    source: Source
+    away: Gap | None = None  # where the kernel's own words are: it hides if that is surely no log of this machine
+
+
+def status_of(word: str, identity: Identity) -> Status:
+    """What `docker inspect`, `podman inspect`, `kubectl get` or `systemctl show` print of it.
+
+    Raises Failure: it is not there.
+    """
     kind, _, name = word.partition(":")
-    if kind == "unit":
+    away = None
+    if kind == "pod":
+        from reprieve.machine.kubernetes import own_cluster
+
+        told = own_cluster().read_pod(name)
+        said, away = _listed(told), _away(told, identity)
+    elif kind == "unit":
         from reprieve.machine.systemd import show_unit
 
         said = show_unit(_whole(name))
@@ -49,7 +70,38 @@ def status_source(word: str) -> Source:
     def blocks(_gaps: list[Gap]) -> Iterator[Block]:
         yield said.encode()
 
-    return Source(name=word, kind="file", blocks=blocks, named=True)
+    return Status(Source(name=word, kind="file", blocks=blocks, named=True), away)
+
+
+def _listed(told: "Pod") -> str:
+    """A pod and its events, as `kubectl get` lists them. Raises Failure: nothing of it was ever started."""
+    import json
+
+    status = told.pod.get("status", {})
+    if not any(status.get(key) for key in ("containerStatuses", "initContainerStatuses", "reason")):
+        waits = [one.get("message") for one in status.get("conditions", ()) if one.get("status") == "False"]
+        why = next(filter(None, waits), "the scheduler has not said why")
+        name = f"{told.pod['metadata']['namespace']}/{told.pod['metadata']['name']}"
+        raise Failure(f"pod {name} was not started yet: {shown(why)}", hint="kubectl describe pod tells more")
+    return json.dumps({"kind": "List", "items": [told.pod, *told.events]}, indent=1)
+
+
+def _away(told: "Pod", identity: Identity) -> Gap | None:
+    """That it ran on another machine, or that nobody says whether; None: on this one.
+
+    A node that is a container, as of kind or minikube, has an id of its own, and the boot of this machine.
+    """
+    node = told.pod["spec"].get("nodeName")
+    if node is None:
+        return None
+    place, hint = f"kernel log of node {shown(node)}", "ask the same there, or explain its journalctl -k"
+    if told.node is None:
+        name = (identity.hostname or "").partition(".")[0]
+        unknown = Gap(place=place, reason="whether it is this machine's is not told", hint=hint, hides=False)
+        return None if node.partition(".")[0] == name else unknown
+    info = told.node.get("status", {}).get("nodeInfo", {})
+    ids = {str(info.get(key)).replace("-", "") for key in ("machineID", "bootID")}
+    return None if ids & {identity.machine_id, identity.boot_id} else Gap(place=place, reason="is elsewhere", hint=hint)
 
 
 def unit_of(word: str) -> str | None:
@@ -69,8 +121,8 @@ def _whole(name: str) -> str:
 
 
 def is_container(word: str) -> bool:
-    """Is it `docker:web` or `podman:web`?"""
-    return word.startswith(("docker:", "podman:"))
+    """Is it `docker:web`, `podman:web`, or a pod, which is several?"""
+    return word.startswith(("docker:", "podman:", "pod:"))
 
 
 def pid_of(word: str) -> int | None:

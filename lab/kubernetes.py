@@ -1,0 +1,169 @@
+"""A real control plane of Kubernetes: etcd of Debian, the API server built from Debian's source of Kubernetes 1.20.
+
+Debian ships its client alone; but the source package of bookworm has the whole tree, with all that it needs.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab.host import LabError, call, debian_mirror, folder, install
+
+PACKAGES = ("etcd-server", "golang-1.19-go", "rsync", "jq", "make", "gcc", "libc6-dev", "dpkg-dev", "openssl")
+_PROGRAM = "kube-apiserver"
+_VERSION = "v1.20.2"
+_BUILD_S = 3 * 3600
+_PATIENCE_S = 120.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cluster:
+    """A running API server."""
+
+    url: str
+    folder: Path
+    token: str  # of one who may do everything
+
+    def kubeconfig(self, token: str | None = None, *, server: str | None = None) -> Path:
+        """A file that leads to it, or to who stands between; a token that it does not know is refused."""
+        path = self.folder / f"kubeconfig-{secrets.token_hex(4)}"
+        at = f"{{server: '{server or self.url}', certificate-authority: apiserver.crt}}"
+        path.write_text(
+            f"clusters: [{{name: lab, cluster: {at}}}]\n"
+            f"users: [{{name: me, user: {{token: {token or self.token}}}}}]\n"
+            "contexts: [{name: lab, context: {cluster: lab, user: me, namespace: shop}}]\ncurrent-context: lab\n"
+        )
+        return path
+
+
+def program() -> Path:
+    """What was built. Raises LabError: nothing was."""
+    kept = folder() / "kubernetes" / _PROGRAM
+    if not kept.exists():
+        raise LabError("the API server of Kubernetes was not built", hint="make kubernetes")
+    return kept
+
+
+def build() -> None:
+    """Build it, unless it is kept."""
+    install(PACKAGES)
+    kept = folder() / "kubernetes" / _PROGRAM
+    if kept.exists():
+        return
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="kubernetes-", dir=kept.parent) as work:
+        tree = _source(Path(work))
+        home = tree / ".go/src/k8s.io"
+        home.mkdir(parents=True)
+        (home / "kubernetes").symlink_to(tree)
+        settings = {
+            "GOPATH": str(tree / ".go"),
+            "GO111MODULE": "off",
+            "GOPROXY": "off",
+            "CGO_ENABLED": "0",
+            "HOME": work,
+        }
+        settings |= {"KUBE_GIT_VERSION": _VERSION, "KUBE_GIT_COMMIT": "debian", "KUBE_GIT_TREE_STATE": "clean"}
+        settings |= {"PATH": f"/usr/lib/go-1.19/bin:{os.environ['PATH']}"}
+        env = [f"{name}={value}" for name, value in settings.items()]
+        call(["env", *env, "make", f"WHAT=cmd/{_PROGRAM}"], cwd=home / "kubernetes", timeout_s=_BUILD_S)
+        made = kept.with_suffix(".new")
+        shutil.copy(tree / "_output/bin" / _PROGRAM, made)
+        made.rename(kept)
+
+
+def _source(work: Path) -> Path:
+    """Debian's source, unpacked; the system's own list of sources stays as it is."""
+    mirror = debian_mirror()
+    (work / "lists/partial").mkdir(parents=True)
+    (work / "sources.list").write_text(f"deb-src [signed-by={mirror.keyring}] {mirror.main_url} bookworm main\n")
+    apt = [
+        f"-oDir::Etc::SourceList={work}/sources.list",
+        "-oDir::Etc::SourceParts=-",
+        f"-oDir::State::Lists={work}/lists",
+    ]
+    apt += ["-oAPT::Sandbox::User=root"]
+    call(["apt-get", *apt, "-qq", "update"])
+    call(["apt-get", *apt, "-qq", "source", "kubernetes"], cwd=work)
+    return next(path for path in work.iterdir() if path.name.startswith("kubernetes-") and path.is_dir())
+
+
+@contextmanager
+def control_plane(users: Sequence[tuple[str, str]] = ()) -> Iterator[Cluster]:
+    """etcd and an API server on loopback, until the block ends. `users`: further tokens and whose they are."""
+    built, token = program(), secrets.token_hex(16)
+    with ExitStack() as stack:
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kubernetes-")))
+        (home / "tokens").write_text(
+            f'{token},admin,admin,"system:masters"\n' + "".join(f"{one},{name},{name}\n" for one, name in users)
+        )
+        key = home / "accounts.key"
+        call(["openssl", "genrsa", "-out", key, "2048"])
+        store, peers, port = (_free_port() for _ in range(3))
+        at = f"http://127.0.0.1:{store}"
+        etcd = ["etcd", f"--data-dir={home}/etcd", f"--listen-client-urls={at}", f"--advertise-client-urls={at}"]
+        etcd += [f"--listen-peer-urls=http://127.0.0.1:{peers}", "--unsafe-no-fsync"]
+        stack.enter_context(_running(etcd[:-1], home / "etcd.log"))
+        server = [str(built), f"--etcd-servers={at}", f"--cert-dir={home}", f"--secure-port={port}"]
+        server += ["--bind-address=127.0.0.1", f"--token-auth-file={home}/tokens", "--authorization-mode=Node,RBAC"]
+        server += ["--disable-admission-plugins=ServiceAccount", "--service-account-issuer=https://lab"]
+        server += [f"--service-account-key-file={key}", f"--service-account-signing-key-file={key}"]
+        process = stack.enter_context(
+            _running([*server, "--service-cluster-ip-range=10.0.0.0/24"], home / "apiserver.log")
+        )
+        cluster = Cluster(url=f"https://127.0.0.1:{port}", folder=home, token=token)
+        _wait_until_ready(cluster, process)
+        yield cluster
+
+
+def _wait_until_ready(cluster: Cluster, process: subprocess.Popen[bytes]) -> None:
+    ends = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            trusted = ssl.create_default_context(cafile=cluster.folder / "apiserver.crt")
+            asked = urllib.request.Request(
+                f"{cluster.url}/readyz", headers={"Authorization": f"Bearer {cluster.token}"}
+            )
+            with urllib.request.urlopen(asked, context=trusted, timeout=5):
+                return
+        except (urllib.error.URLError, OSError):
+            if process.poll() is not None or time.monotonic() > ends:
+                told = (cluster.folder / "apiserver.log").read_text(errors="backslashreplace")[-600:]
+                raise LabError(f"the API server is not ready: {told}") from None
+            time.sleep(0.2)
+
+
+@contextmanager
+def _running(argv: Sequence[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    with log.open("wb") as out:
+        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+        try:
+            yield process
+        finally:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port: int = one.getsockname()[1]
+        return port
