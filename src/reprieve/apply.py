@@ -18,13 +18,13 @@ from reprieve.machine.host import identify
 from reprieve.machine.ledger import LedgerFile, ledger_path
 from reprieve.machine.places import MachinePlaces
 from reprieve.machine.watcher import undo_unless_kept
-from reprieve.model.change import Plan, Refusal
+from reprieve.model.change import Plan
 from reprieve.model.finding import Failure, Gap
 from reprieve.model.machine import Machine
 from reprieve.model.snapshot import Snapshot
 from reprieve.next import look
 from reprieve.rules.living import check
-from reprieve.show import changes, escape, export
+from reprieve.show import changes, escape, export, files
 from reprieve.show.text import Page, colours, plain_paint
 from reprieve.why import FOUND, INCOMPLETE, colour, print_lines, width
 
@@ -41,7 +41,7 @@ class Request(NamedTuple):
     force: tuple[str, ...] = ()
     yes: bool = False
     dry_run: bool = False
-    export: str | None = None  # "sh", "ansible", "systemd", "compose"
+    export: str | None = None  # "sh", "ansible", "systemd", "compose", "k8s"
     confirm_within: int | None = None  # seconds
     reason: str | None = None
     origin: str | None = None
@@ -80,14 +80,15 @@ def _plan(request: Request, machine: Machine, places: MachinePlaces) -> Plan:
 _EXPORTS: dict[str, Callable[[Plan, Machine], Iterator[str]]] = {
     "sh": lambda told, _: export.shell(told.steps, told.by_hand),
     "ansible": lambda told, _: export.ansible(told.steps),
-    "systemd": lambda told, _: export.systemd(told.steps),
-    "compose": lambda told, machine: export.compose(told.steps, machine),
+    "systemd": lambda told, _: files.systemd(told.steps),
+    "compose": lambda told, machine: files.compose(told.steps, machine),
+    "k8s": lambda told, _: files.kubernetes(told.steps),
 }
 
 
 def _export(request: Request, told: Plan, machine: Machine) -> int:
     """The plan for use elsewhere; what it lacks is told beside it. The exit status."""
-    lost = tuple(_lost(request.export, told, machine))
+    lost = tuple(files.not_said(told.steps, request.export or "sh", machine))
     refused = (*told.refused, *lost)
     for refusal in refused:
         print("\n".join(changes.refused(_page(), refusal)), file=sys.stderr)
@@ -101,14 +102,6 @@ def _export(request: Request, told: Plan, machine: Machine) -> int:
         told = replace(told, steps=tuple(step for step in told.steps if step.place not in unsaid))
         print_lines(_EXPORTS[request.export or "sh"](told, machine))
     return REFUSED if refused else FOUND if request.dry_run and told.steps else 0
-
-
-def _lost(form: str | None, told: Plan, machine: Machine) -> Iterator[Refusal]:
-    """What that form cannot say."""
-    if form == "systemd":
-        yield from export.unsaid_by_systemd(told.steps)
-    elif form == "compose":
-        yield from export.unsaid_by_compose(told.steps, machine)
 
 
 def _shown(told: Plan, machine: Machine, gaps: Sequence[Gap]) -> Iterator[str]:

@@ -29,9 +29,8 @@ _HOW_TO_FIX = (
     ),
     click.option("--force", multiple=True, metavar="NAME", help="Change this setting although it does harm."),
     click.option(
-        "--as",
-        "export",
-        type=click.Choice(("sh", "ansible", "systemd", "compose")),
+        *("--as", "export"),
+        type=click.Choice(("sh", "ansible", "systemd", "compose", "k8s")),
         help="Print it for use elsewhere instead.",
     ),
     click.option("--reason", metavar="TEXT", help="Why, for the journal of changes."),
@@ -144,20 +143,23 @@ _KINDS = ("service", "slice", "scope", "socket", "mount", "swap")
 
 
 @fix.command("limit")
-@click.argument("target", metavar="UNIT|docker:NAME|podman:NAME|/CGROUP")
+@click.argument("target", metavar="UNIT|docker:NAME|podman:NAME|deploy/NAME|/CGROUP")
 @click.option("--max", "most", callback=size_option, metavar="SIZE", help="At which somebody in it is killed.")
 @click.option("--high", callback=size_option, metavar="SIZE", help="Above which it is slowed down, and reclaimed.")
 @click.option("--swap-max", callback=size_option, metavar="SIZE", help="How much swap it may use.")
 @_how_to_fix
 def fix_limit(target: str, most: int | None, high: int | None, swap_max: int | None, **options: object) -> None:
-    """Limit the memory of a unit, a container, or a cgroup.
+    """Limit the memory of a unit, a container, a workload of Kubernetes, or a cgroup.
 
     A unit of systemd by a drop-in of ours, which its manager takes over at once; a container (docker:web, podman:web)
-    by its engine, which sets --max and --swap-max together and keeps what is not said; a cgroup that nobody looks
-    after by its path, until it is removed.
+    by its engine, which sets --max and --swap-max together and keeps what is not said; deploy/NAME, sts/NAMESPACE/NAME,
+    ds/NAME:CONTAINER in the cluster that the kubeconfig names, whose pods are made anew with it; a cgroup that nobody
+    looks after by its path, until it is removed.
     """
     if most is None and high is None and swap_max is None:
         raise click.UsageError("--max, --high or --swap-max says to what it is to be limited")
+    if target.startswith(_WORKLOADS):
+        return _limit_workload(target, most, options, other=high if swap_max is None else swap_max)
     if not target.startswith(_ENGINES):
         return _fix(_limits_of(target, most, high, swap_max), options)
     if high is not None:
@@ -170,6 +172,16 @@ def fix_limit(target: str, most: int | None, high: int | None, swap_max: int | N
 
 
 _ENGINES = ("docker:", "podman:")
+_WORKLOADS = ("deploy/", "sts/", "ds/")
+
+
+def _limit_workload(target: str, most: int | None, options: dict[str, Any], *, other: int | None) -> None:
+    if most is None or other is not None:
+        raise click.UsageError("a container of Kubernetes has a --max alone: the limit of its memory")
+    from reprieve.machine.workload import find_workload
+
+    found = find_workload(target, most)
+    _fix([(str(found.place), str(most))], options, cost=found.cost)
 
 
 def _limits_of(target: str, most: int | None, high: int | None, swap_max: int | None) -> list[tuple[str, str]]:

@@ -10,6 +10,7 @@ from reprieve.machine.redisplaces import RedisLine, RedisSetting
 from reprieve.machine.score import ProcessScore
 from reprieve.machine.swapfile import FstabLine, SwapFile, Swapping
 from reprieve.machine.sysctl import Sysctl, SysctlFile
+from reprieve.machine.workload import WorkloadLimit
 from reprieve.model.finding import Failure, Place
 
 
@@ -26,7 +27,7 @@ class Kind(Protocol):
 
 @runtime_checkable
 class Mortal(Protocol):
-    """A kind whose places end with a process, a cgroup or a container; no other ends while the kernel runs."""
+    """A kind whose places end with what they are of, a process or a container; no other ends while the kernel runs."""
 
     def gone(self, place: Place) -> bool: ...
 
@@ -55,6 +56,7 @@ class MachinePlaces:
             "process": ProcessScore(host),
             "cgroup": GroupLimit(host),
             "container": ContainerLimit(host),
+            "k8s": WorkloadLimit(),
         }
 
     @property

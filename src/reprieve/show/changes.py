@@ -107,6 +107,9 @@ def where(place: Place, called: str | None = None) -> str:
             return f"redis-server {at} {place.key}"
         case "redis.conf":
             return f"{path_of(place)}: {place.key}"
+        case "k8s":
+            _, namespace, kind, name, container = workload(place)
+            return f"{kind}/{namespace}/{name}:{container} memory limit"
         case "swapfile":
             return f"file {place.of}"
         case "swap":
@@ -127,6 +130,12 @@ def engine(place: Place) -> tuple[str, str, str]:
     head, _, container_id = place.of.rpartition("/")
     manager, _, listens = head.partition("@")
     return manager, listens, container_id
+
+
+def workload(place: Place) -> tuple[str, str, str, str, str]:
+    """The server, namespace, kind, name and container of a limit of Kubernetes."""
+    server, namespace, kind, name, container = place.of.rsplit("/", 4)
+    return server, namespace, kind, name.partition("@")[0], container
 
 
 def history(page: Page, told: Iterable[tuple[Transaction, str, str]]) -> Iterator[str]:

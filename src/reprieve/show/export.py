@@ -1,13 +1,11 @@
-"""Steps of a plan → a script, a play, files of systemd or of Compose: for review, and for another machine."""
+"""Steps of a plan → a script, a play: for review, and for another machine."""
 
 from collections.abc import Iterator, Sequence
 
-from reprieve.model.change import Entry, Refusal, Step
+from reprieve.model.change import Entry, Step
 from reprieve.model.finding import Finding, Place
-from reprieve.model.machine import Machine
-from reprieve.oom.paths import workload
 from reprieve.show import escape
-from reprieve.show.changes import SYSCTL_FILE, engine, path_of, where
+from reprieve.show.changes import SYSCTL_FILE, engine, path_of, where, workload
 from reprieve.units import MIB
 
 
@@ -50,6 +48,11 @@ def _commands(place: Place, want: str | None, called: str | None = None) -> list
             return _unit(place, want)
         case "container":
             return [_update(place, want or "max+max", called)]
+        case "k8s":
+            _, namespace, kind, name, container = workload(place)
+            limits = f"--limits=memory={0 if want is None else want}"  # 0 takes it away
+            argv = ("kubectl", "set", "resources", f"{kind}/{name}", f"--namespace={namespace}")
+            return [(*argv, f"--containers={container}", limits)]
         case "process":
             pid, _, start = place.of.partition("@")
             return [("sh", "-c", _SCORE, "sh", pid, start, str(want))]
@@ -120,7 +123,7 @@ def _update(place: Place, want: str, called: str | None) -> tuple[str, ...]:
 _LISTENS = {"docker": "--host", "podman": "--url"}
 _BEYOND_BYTES, _BOTH_BEYOND_BYTES = 1 << 61, (1 << 63) - 4096  # the latter counts swap too, which is beyond it as well
 _SWAP = ("swapfile", "swap", "fstab")
-_BY_COMMAND = (*_SWAP, "unit", "container", "process", "cgroup", "redis", "redis.conf")  # no module of its own
+BY_COMMAND = (*_SWAP, "unit", "container", "process", "cgroup", "redis", "redis.conf")  # no module of its own
 
 
 def _swap(place: Place, want: str | None) -> list[tuple[str, ...]]:
@@ -165,100 +168,7 @@ def ansible(steps: Sequence[Step]) -> Iterator[str]:
         else:
             yield f"      ansible.builtin.command: {json.dumps(f'sysctl -w {key}={want}')}"
     for step in steps:
-        if step.place.kind in _BY_COMMAND:
+        if step.place.kind in BY_COMMAND:
             script = " && ".join(escape.shell(argv) for argv in _commands(step.place, step.want, step.called))
             yield f"    - name: {json.dumps(f'{where(step.place, step.called)} = {step.want}')}"
             yield f"      ansible.builtin.shell: {json.dumps(script)}"
-
-
-def systemd(steps: Sequence[Step]) -> Iterator[str]:
-    """Drop-ins of units and a file for systemd-sysctl, each after a comment that names it, why in it."""
-    files: dict[tuple[str, str], dict[str, Step]] = {}
-    for step in steps:
-        if step.place.kind == "unit":
-            path = f"/etc/systemd/system/{step.place.of}.d/90-reprieve.conf"
-            section = f"[{step.place.of.rpartition('.')[2].capitalize()}]"
-            files.setdefault((path, section), {})[f"{step.place.key}={step.want}"] = step
-        elif step.place.kind in _SYSCTLS:
-            files.setdefault((SYSCTL_FILE, ""), {})[f"{step.place.key} = {step.want}"] = step
-    for number, ((path, section), lines) in enumerate(files.items()):
-        if number:
-            yield ""
-        yield escape.visible(f"# {path}")
-        if section:
-            yield section
-        said = ""
-        for line, step in lines.items():
-            if step.why and step.why != said:
-                said = step.why
-                yield f"# {escape.visible(escape.plain(said))}"
-            yield line
-
-
-_SYSCTLS = ("sysctl", "sysctl.d")
-
-
-def compose(steps: Sequence[Step], machine: Machine) -> Iterator[str]:
-    """A file that `docker compose` reads beside the one that is there; JSON strings are YAML."""
-    import json
-
-    services: dict[str, dict[str, tuple[int, str]]] = {}
-    for step in steps:
-        service = _service(step, machine)
-        for key, value in _of_compose(step):
-            said = services.setdefault(service or "", {})
-            said[key] = max(said.get(key, (value, step.why)), (value, step.why))  # what is enough for each of it
-    yield "# compose.override.yaml"
-    yield "services:"
-    for name, settings in services.items():
-        yield f"  {json.dumps(name)}:"
-        told = ""
-        for key, (value, why) in settings.items():
-            if why and why != told:
-                told = why
-                yield f"    # {escape.visible(escape.plain(why))}"
-            yield f"    {key}: {value}"
-
-
-def _of_compose(step: Step) -> Iterator[tuple[str, int]]:
-    """Attributes of a service, in bytes; none where no file of Compose says it: one that limits nothing has no line."""
-    memory, plus, swap = (step.want or "").partition("+")
-    if step.place.kind == "process":
-        yield "oom_score_adj", int(step.want or 0)
-    elif step.place.kind == "container" and memory != "max":
-        yield "mem_limit", int(memory)
-        if plus:
-            yield "memswap_limit", -1 if swap == "max" else int(memory) + int(swap)
-
-
-def _service(step: Step, machine: Machine) -> str | None:
-    """Whose container it is about, or a process in it."""
-    if step.place.kind == "container":
-        container_id: str | None = step.place.of.rpartition("/")[2]
-    elif step.place.kind == "process":
-        pid, _, start = step.place.of.partition("@")
-        process = next((one for one in machine.processes if (str(one.pid), str(one.start_ticks)) == (pid, start)), None)
-        container_id = workload(process.cgroup or "/").container_id if process is not None else None
-    else:
-        return None
-    return next((one.service for one in machine.containers if one.container_id == container_id), None)
-
-
-def unsaid_by_systemd(steps: Sequence[Step]) -> Iterator[Refusal]:
-    """What files of systemd cannot say."""
-    for step in steps:
-        if step.place.kind not in ("unit", *_SYSCTLS):
-            yield _unsaid(step, "no file of systemd says that", "--as sh does")
-
-
-def unsaid_by_compose(steps: Sequence[Step], machine: Machine) -> Iterator[Refusal]:
-    """What a file of Compose cannot say."""
-    for step in steps:
-        if not any(_of_compose(step)):
-            yield _unsaid(step, "no file of Compose says that", "--as sh does")
-        elif _service(step, machine) is None:
-            yield _unsaid(step, "Compose did not make it, as far as it could be seen", "--as sh does")
-
-
-def _unsaid(step: Step, reason: str, hint: str) -> Refusal:
-    return Refusal(place=step.place, want=step.want, reason=reason, hint=hint, code=step.code, called=step.called)
