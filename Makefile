@@ -100,7 +100,7 @@ bench: .build/test-packages .build/dev .build/glances/bin/glances .build/earlyoo
 	@echo "make bench: side by side with what people use today; budget 40 minutes"
 	@$(BIN)/python -m bench
 
-# The API server that test-matrix talks to; once, an hour.
+# The API server and the kubelet that test-matrix talks to: once, an hour.
 kubernetes: .build/dev
 	@$(BIN)/python -c 'from lab.kubernetes import build; build()'
 

@@ -1,4 +1,4 @@
-"""A real control plane of Kubernetes: etcd of Debian, the API server built from Debian's source of Kubernetes 1.20.
+"""A real Kubernetes 1.20: etcd of Debian, the API server and the kubelet built from Debian's source.
 
 Debian ships its client alone; but the source package of bookworm has the whole tree, with all that it needs.
 """
@@ -24,7 +24,7 @@ from pathlib import Path
 from lab.host import LabError, call, debian_mirror, folder, install
 
 PACKAGES = ("etcd-server", "golang-1.19-go", "rsync", "jq", "make", "gcc", "libc6-dev", "dpkg-dev", "openssl")
-_PROGRAM = "kube-apiserver"
+_SERVER, _KUBELET = "kube-apiserver", "kubelet"
 _VERSION = "v1.20.2"
 _BUILD_S = 3 * 3600
 _PATIENCE_S = 120.0
@@ -38,34 +38,24 @@ class Cluster:
     folder: Path
     token: str  # of one who may do everything
 
-    def kubeconfig(self, token: str | None = None, *, server: str | None = None) -> Path:
-        """A file that leads to it, or to who stands between; a token that it does not know is refused."""
-        path = self.folder / f"kubeconfig-{secrets.token_hex(4)}"
-        at = f"{{server: '{server or self.url}', certificate-authority: apiserver.crt}}"
-        path.write_text(
-            f"clusters: [{{name: lab, cluster: {at}}}]\n"
-            f"users: [{{name: me, user: {{token: {token or self.token}}}}}]\n"
-            "contexts: [{name: lab, context: {cluster: lab, user: me, namespace: shop}}]\ncurrent-context: lab\n"
-        )
-        return path
 
-
-def program() -> Path:
+def program(name: str = _SERVER) -> Path:
     """What was built. Raises LabError: nothing was."""
-    kept = folder() / "kubernetes" / _PROGRAM
+    kept = folder() / "kubernetes" / name
     if not kept.exists():
-        raise LabError("the API server of Kubernetes was not built", hint="make kubernetes")
+        raise LabError(f"{name} of Kubernetes was not built", hint="make kubernetes")
     return kept
 
 
 def build() -> None:
-    """Build it, unless it is kept."""
+    """Build what is not kept."""
     install(PACKAGES)
-    kept = folder() / "kubernetes" / _PROGRAM
-    if kept.exists():
+    kept = folder() / "kubernetes"
+    wanted = [name for name in (_SERVER, _KUBELET) if not (kept / name).exists()]
+    if not wanted:
         return
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="kubernetes-", dir=kept.parent) as work:
+    kept.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="build-", dir=kept) as work:
         tree = _source(Path(work))
         home = tree / ".go/src/k8s.io"
         home.mkdir(parents=True)
@@ -80,10 +70,10 @@ def build() -> None:
         settings |= {"KUBE_GIT_VERSION": _VERSION, "KUBE_GIT_COMMIT": "debian", "KUBE_GIT_TREE_STATE": "clean"}
         settings |= {"PATH": f"/usr/lib/go-1.19/bin:{os.environ['PATH']}"}
         env = [f"{name}={value}" for name, value in settings.items()]
-        call(["env", *env, "make", f"WHAT=cmd/{_PROGRAM}"], cwd=home / "kubernetes", timeout_s=_BUILD_S)
-        made = kept.with_suffix(".new")
-        shutil.copy(tree / "_output/bin" / _PROGRAM, made)
-        made.rename(kept)
+        for name in wanted:
+            call(["env", *env, "make", f"WHAT=cmd/{name}"], cwd=home / "kubernetes", timeout_s=_BUILD_S)
+            shutil.copy(tree / "_output/bin" / name, kept / f"{name}.new")
+            (kept / f"{name}.new").rename(kept / name)
 
 
 def _source(work: Path) -> Path:

@@ -51,7 +51,11 @@ class Kube:
     def kubeconfig(self, who: str = ADMIN) -> str:
         """A file of one user of it."""
         path = self.folder / f"kubeconfig-{who}"
-        path.write_text(kubeconfig(self.address, who))
+        path.write_text(
+            kubeconfig(self.address, who)
+            if self.cluster is None or self.address != self.cluster.url
+            else kubeconfig(self.address, self.cluster.token, authority=self.cluster.folder / "apiserver.crt")
+        )
         return str(path)
 
     def run(self, *arguments: str, status: int = 0, who: str = ADMIN) -> subprocess.CompletedProcess[str]:
@@ -71,10 +75,11 @@ class Kube:
         return ended
 
 
-def kubeconfig(server: str, token: str) -> str:
+def kubeconfig(server: str, token: str, authority: Path | None = None) -> str:
     """What kubectl would have: one cluster, one user, the namespace `shop`."""
+    at = {"server": server} | ({} if authority is None else {"certificate-authority": str(authority)})
     return (
-        f"clusters: [{{name: lab, cluster: {{server: '{server}'}}}}]\nusers: [{{name: me, user: {{token: {token}}}}}]\n"
+        f"clusters: [{{name: lab, cluster: {json.dumps(at)}}}]\nusers: [{{name: me, user: {{token: {token}}}}}]\n"
         "contexts: [{name: lab, context: {cluster: lab, user: me, namespace: shop}}]\ncurrent-context: lab\n"
     )
 

@@ -11,7 +11,7 @@ import subprocess
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ from tests.machine.real import missing, program
 KINDS = ("docker", "podman")
 BUSYBOX = "/bin/busybox"
 WAITS = (BUSYBOX, "sleep", "600")
-_IMAGE = "made-up:1"
+IMAGE = "made-up:1"
 
 
 class Engine(NamedTuple):
@@ -50,7 +50,7 @@ class Engine(NamedTuple):
         labels = limits.pop("labels", {})
         ulimits = [{"Name": "nofile", "Soft": 1024, "Hard": 1024}, {"Name": "nproc", "Soft": 1000, "Hard": 1000}]
         told = {"NetworkMode": "none", **limits} | ({"Ulimits": ulimits} if self.manager == "podman" else {})
-        wanted = {"Image": _IMAGE, "Cmd": command or WAITS, "HostConfig": told, "Labels": labels}
+        wanted = {"Image": IMAGE, "Cmd": command or WAITS, "HostConfig": told, "Labels": labels}
         made: str = self.call(f"POST /containers/create?name={name}", wanted)["Id"]
         self.call(f"POST /containers/{made}/start")
         return made
@@ -86,14 +86,17 @@ class Engine(NamedTuple):
 
 
 @contextmanager
-def engine(manager: str, folder: Path) -> Iterator[Engine]:
-    """One that listens in a folder, until the block ends. Skips where it is not installed, or cannot run."""
+def engine(manager: str, folder: Path, *options: str) -> Iterator[Engine]:
+    """One that listens in a folder, until the block ends. Skips where it is not installed, or cannot run.
+
+    `options` are further ones of dockerd.
+    """
     if os.geteuid() != 0:
         missing("root, for a container engine")
     image = folder / "image.tar"
     with tarfile.open(image, mode="w") as packed:
         packed.add(os.path.realpath(program("busybox")), "bin/busybox")
-    with _docker(folder, image) if manager == "docker" else _podman(folder, image) as started:
+    with _docker(folder, image, options) if manager == "docker" else _podman(folder, image) as started:
         try:
             yield started
         finally:
@@ -102,10 +105,10 @@ def engine(manager: str, folder: Path) -> Iterator[Engine]:
 
 
 @contextmanager
-def _docker(folder: Path, image: Path) -> Iterator[Engine]:
+def _docker(folder: Path, image: Path, options: Sequence[str]) -> Iterator[Engine]:
     address = f"unix://{folder}/s"
     argv = [program("dockerd", "/usr/sbin"), f"--host={address}", f"--data-root={folder}/data"]
-    argv += [f"--exec-root={folder}/exec", f"--pidfile={folder}/pid", "--storage-driver=vfs"]
+    argv += [f"--exec-root={folder}/exec", f"--pidfile={folder}/pid", "--storage-driver=vfs", *options]
     with _listening([*argv, "--bridge=none", "--iptables=false", "--ip6tables=false"], address, folder / "log"):
         _call(address, "POST", "/images/create?fromSrc=-&repo=made-up&tag=1", image.read_bytes())
         yield Engine("docker", address)
@@ -117,7 +120,7 @@ def _podman(folder: Path, image: Path) -> Iterator[Engine]:
     with tempfile.TemporaryDirectory(prefix="podman-") as run:  # it refuses a path of more than 50 characters there
         podman = [program("podman"), "--root", f"{folder}/data", "--runroot", run]
         podman += ["--cgroup-manager", "cgroupfs", "--storage-driver", "vfs", "--events-backend", "file"]
-        taken = subprocess.run([*podman, "import", image, _IMAGE], capture_output=True, text=True)
+        taken = subprocess.run([*podman, "import", image, IMAGE], capture_output=True, text=True)
         assert taken.returncode == 0, taken.stderr
         try:
             with _listening([*podman, "system", "service", "--time=0", address], address, folder / "log"):

@@ -20,12 +20,14 @@ from reprieve.machine.asked import status_of
 from reprieve.machine.host import Identity
 from reprieve.machine.kubernetes import own_cluster
 from reprieve.model.finding import Failure
+from tests.conftest import Run
 from tests.machine.api_server import Answer, serving
 from tests.machine.clusters import ADMIN, VIEWER, Kube, kube, kubeconfig, real
 
 CAPTURES = Path(__file__).parent.parent / "captures"
 PODS = "/api/v1/namespaces/shop/pods"
 KERNEL_LOG = CAPTURES.parent / "logs/captures/dmesg-k8s-oom.txt"
+ANOTHER = "19841012f2341b79e9e46255d62f46c3591dd30c454d28dd722ec1972839266c"  # a container in it, the older of two
 MACHINE_ID = "0" * 31 + "1"  # of the node: no machine that runs this has it
 
 
@@ -75,13 +77,12 @@ def test_the_pod_is_told_by_its_name_with_limit_status_and_restarts(shop: Kube) 
 
 
 def test_it_is_joined_to_the_kernels_report_of_its_container_and_of_no_other(shop: Kube, tmp_path: Path) -> None:
-    another = "19841012f2341b79e9e46255d62f46c3591dd30c454d28dd722ec1972839266c"
     own = "118de893d888ff87c1c786ca7fcec1a20f1ccf343dcffa28c5969df56056ac1a"
     log = tmp_path / "kern.log"
     log.write_text(KERNEL_LOG.read_text())
     said = " ".join(shop.run("why", "pod:shop/loop", str(log)).stdout.split())
     assert "None of the 2 kills read with it is this one" in said
-    log.write_text(KERNEL_LOG.read_text().replace(another, own))
+    log.write_text(KERNEL_LOG.read_text().replace(ANOTHER, own))
     said = " ".join(shop.run("why", "pod:loop", str(log)).stdout.split())
     assert "Killed hog (pid 1945) of container 118de893d888 of pod" in said
     assert "Kubernetes says so too: container hog of pod loop in namespace shop, OOMKilled, exit status 137" in said
@@ -120,6 +121,15 @@ def test_who_may_not_look_is_told_what_the_server_says(shop: Kube) -> None:
     assert "kubectl auth can-i --list tells what is allowed" in said
     said = shop.run("why", "pod:shop/loop", status=1, who="somebody").stderr
     assert said == "reprieve: Kubernetes refuses: Unauthorized\n  log in again, as for kubectl\n"
+
+
+def test_a_kill_in_a_pod_that_lives_on_is_told_before_newer_ones_of_others(reprieve: Run, tmp_path: Path) -> None:
+    pod = json.loads((CAPTURES / "k8s-pod-oomkilled-never.json").read_text())
+    status = pod["status"]["containerStatuses"][0]  # as a kubelet has it when a child was killed: it knows of nothing
+    status |= {"state": {"running": {"startedAt": "2026-11-23T14:14:00Z"}}, "containerID": f"docker://{ANOTHER}"}
+    (tmp_path / "pod.json").write_text(json.dumps(pod))
+    said = reprieve("why", "pod.json", KERNEL_LOG).stdout
+    assert " ".join(said.split()).startswith(f"Killed hog (pid 1945) of container {ANOTHER[:12]} of pod")
 
 
 # -- without a server, or with what is none ----------------------------------------------------------------------------

@@ -264,7 +264,8 @@ def read_statuses(source: Source) -> Iterator[Ending]:
     """What a small source tells of ends, if it looks like a status: beforehand, as it is read again for all else."""
     blocks = source.blocks([])
     start = next(blocks, b"")
-    if any(word in start for word in (b"OOMKilled", b"SystemOOM", b"OOMKilling")) and next(blocks, None) is None:
+    words = (b"OOMKilled", b"containerStatuses", b"SystemOOM", b"OOMKilling")  # a pod may live on, and not know of it
+    if any(word in start for word in words) and next(blocks, None) is None:
         from reprieve.oom.ending import read_endings
 
         yield from read_endings(start.decode(errors="backslashreplace"))
