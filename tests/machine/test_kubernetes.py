@@ -175,7 +175,7 @@ def test_of_several_kubeconfigs_the_first_counts_for_each_name(tmp_path: Path) -
 
 
 def test_paths_in_a_kubeconfig_begin_in_its_folder(tmp_path: Path) -> None:
-    text = kubeconfig("https://h", "t").replace("server:", "certificate-authority: ca.crt, server:")
+    text = kubeconfig("https://h", "t").replace('"server":', '"certificate-authority": "ca.crt", "server":')
     assert own_cluster(led_to(tmp_path, text)).config.cluster.certificate_auth == str(tmp_path / "ca.crt")
 
 
