@@ -135,6 +135,23 @@ def fix_swap(size_bytes: int, file: str, **options: object) -> None:
     _fix([(f"swapfile:{file}", str(size_bytes)), (f"fstab:{file}", ""), (f"swap:{file}", "on")], options)
 
 
+@fix.command("zram")
+@click.option("--size", "size_bytes", required=True, callback=size_option, metavar="SIZE", help="1M or more: 2G.")
+@_how_to_fix
+def fix_zram(size_bytes: int, **options: object) -> None:
+    """Add swap that is compressed and stays in memory, until the next boot.
+
+    A device of its own, used before all other swap. Undone, it is swapped off and gone.
+    """
+    _fix([("zram:/disksize", str(size_bytes))], options, cost=_ZRAM_COST)
+
+
+_ZRAM_COST = (
+    "processor time for what is swapped; what does not compress takes as much memory as before. It is gone at the next "
+    "boot"
+)
+
+
 def _named_unit(name: str) -> str:
     return name if name.rpartition(".")[2] in _KINDS else f"{name}.service"
 

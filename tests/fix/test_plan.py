@@ -161,3 +161,27 @@ def test_of_each_finding_the_first_remedy_made_of_settings_that_can_be_changed_i
     wanted, by_hand = wanted_by([finding("a", talk, fit), finding("b", fit)], {"sysctl"}, first=True)
     assert [one.code for one in wanted] == ["b"]
     assert [one.code for one in by_hand] == ["a"]
+
+
+ZRAM = Place(kind="zram", key="disksize")
+
+
+def test_zram_may_be_twice_as_large_as_the_memory_and_no_larger_unless_forced() -> None:
+    there, told = DictionaryPlaces(World()), Machine(meminfo=(("MemTotal", 2 * GIB),))
+    assert plan([wants((ZRAM, str(4 * GIB)))], there, told).steps != ()
+    made = plan([wants((ZRAM, str(5 * GIB)))], there, told)
+    assert made.steps == ()
+    (refusal,) = made.refused
+    assert "5 GiB would take more than the 2 GiB there are" in refusal.reason
+    assert "--size 1024M" in str(refusal.hint)
+    assert plan([wants((ZRAM, str(5 * GIB)))], there, told, forced=("disksize",)).steps != ()
+
+
+def test_zram_is_not_made_from_within_a_container_nor_for_later() -> None:
+    there = DictionaryPlaces(World())
+    inside = plan([wants((ZRAM, str(GIB)))], there, Machine(cgroup_private=True))
+    assert [refusal.reason for refusal in inside.refused] == [
+        "this is a container: it would be swap of the whole machine's"
+    ]
+    later = plan([wants((ZRAM, str(GIB)))], there, Machine(), span=Span(now=False))
+    assert [refusal.reason for refusal in later.refused] == ["a zram does not outlive the boot"]

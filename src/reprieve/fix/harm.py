@@ -11,6 +11,7 @@ from reprieve.units import MIB, parse_size, size
 
 _ROOM = 1.25  # of what has been promised: a limit without room refuses the next program
 _ADJUSTS = ("OOMScoreAdjust", "oom_score_adj")
+_RATIO_ZRAM = 2  # how many pages zram makes one of, as expected
 _RATIO = 50  # vm.overcommit_ratio where nothing is said
 
 
@@ -35,6 +36,8 @@ def objections(changes: Iterable[Change], machine: Machine) -> dict[Place, Objec
             objection = _redis(place, want, machine)
         elif place.kind == "container":
             objection = _container(place, want, machine)
+        elif place.kind == "zram":
+            objection = _zram(want, machine)
         else:
             objection = _limit(place, want, machine)
         if objection is not None:
@@ -95,6 +98,23 @@ def _redis(place: Place, want: str | None, machine: Machine) -> Objection | None
     if server.maxmemory_policy not in (None, "noeviction"):
         then = f"it would throw away {size(server.used_memory_bytes - most)} at once ({server.maxmemory_policy})"
     return Objection(f"it holds {held}, and {then}", f"more than it holds: {-(-server.used_memory_bytes // MIB)}mb")
+
+
+def _zram(want: str | None, machine: Machine) -> Objection | None:
+    """More than twice the memory: Documentation/admin-guide/blockdev/zram.rst expects a ratio of 2:1, as measured.
+
+    What is swapped to it stays in memory; full at that ratio, twice the memory would fill all of it.
+    """
+    wanted, ram = None if want is None else parse_size(want), dict(machine.meminfo).get("MemTotal")
+    if machine.cgroup_private:
+        return Objection("this is a container: it would be swap of the whole machine's", "do it on the host")
+    if wanted is None or ram is None or wanted <= ram * _RATIO_ZRAM:
+        return None
+    return Objection(
+        f"what is swapped to zram stays in memory, at half its size or so: {size(wanted)} would take more than the "
+        f"{size(ram)} there are",
+        f"half of the memory is usual, twice is the most: --size {ram // 2 // MIB}M, a swap file beside it for more",
+    )
 
 
 def _container(place: Place, want: str | None, machine: Machine) -> Objection | None:

@@ -34,6 +34,7 @@ _AT_BOOT = ("fstab", "redis.conf")  # what holds from then on
 _MORTAL = {  # what ends before that, and who lasts
     "process": "reprieve fix protect UNIT holds for whoever runs in it",
     "cgroup": "tell who makes it",
+    "zram": "zram-generator, or a unit of yours, makes it at each boot",
 }
 
 

@@ -12,7 +12,8 @@ from reprieve.model.change import Step
 from reprieve.model.finding import Failure, Place
 
 _OWNED = "somebody else sets it as well: change it there"
-_TWO_HALVES = ("unit",)  # kinds whose file may be back while the one who reads it holds the other value
+# Kinds of which half may be back: a unit's file, while systemd holds the other value; zram is swapped off, and there.
+_TWO_HALVES = ("unit", "zram")
 
 
 class Places(Protocol):

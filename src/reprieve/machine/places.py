@@ -11,6 +11,7 @@ from reprieve.machine.score import ProcessScore
 from reprieve.machine.swapfile import FstabLine, SwapFile, Swapping
 from reprieve.machine.sysctl import Sysctl, SysctlFile
 from reprieve.machine.workload import WorkloadLimit
+from reprieve.machine.zram import ZramSwap
 from reprieve.model.finding import Failure, Place
 
 
@@ -50,6 +51,7 @@ class MachinePlaces:
             "swapfile": SwapFile(host),
             "swap": Swapping(host),
             "fstab": FstabLine(host),
+            "zram": ZramSwap(host),
             "unit": UnitSetting(host),
             "redis": RedisSetting(host),
             "redis.conf": RedisLine(host),

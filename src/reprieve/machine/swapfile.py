@@ -7,6 +7,7 @@ import re
 import stat
 import struct
 import uuid
+from typing import NamedTuple
 
 from reprieve.machine.host import Host, available_bytes, may
 from reprieve.machine.source import shown
@@ -20,7 +21,8 @@ _FILE_SYSTEMS = ("ext2", "ext3", "ext4", "xfs", "f2fs")
 _KEEP_FREE = 0.05  # of the file system: a full disk stops more than a full memory does
 _FITS = 0.9  # of what is available: so much of swap can be taken back
 _SYS_ADMIN = 21  # capabilities(7)
-_SIGNATURE = b"SWAPSPACE2"
+_BOOT_BYTES, _INFO, _SIGNATURE = 1024, "=III16s16s", b"SWAPSPACE2"  # of swap_header; the last in its first page
+_PREFER = 0x8000  # SWAP_FLAG_PREFER
 _FSTAB = "/etc/fstab"
 
 
@@ -116,16 +118,10 @@ class Swapping:
     def put(self, place: Place, want: str | None) -> None:
         """Swap to it, or no longer if what is in it fits into memory."""
         path = _at(self._host, place)
-        if want is None:
-            used, left = _used(self._host, place), available_bytes()
-            if used is None:
-                return
-            if left is None or used > left * _FITS:
-                free = "" if left is None else f", of which {size(left)} can be had"
-                raise Failure(
-                    f"{size(used)} in {shown(path)} do not fit into memory{free}", hint="end what holds it, then again"
-                )
-        _switch(path, on=want is not None)
+        if want is not None:
+            swap_on(path)
+        elif (used := _used(self._host, place)) is not None:
+            swap_off(path, used)
 
     def canonical(self, place: Place, want: str | None) -> str | None:
         """`on`, whatever is wanted."""
@@ -134,9 +130,7 @@ class Swapping:
     def obstacle(self, place: Place, want: str | None) -> Failure | None:
         """Only CAP_SYS_ADMIN may."""
         _path(place)
-        if not may(_SYS_ADMIN):
-            return Failure("CAP_SYS_ADMIN is missing, without which nobody swaps", hint="run it as root, on the host")
-        return None
+        return refused_to_swap()
 
 
 class FstabLine:
@@ -194,16 +188,33 @@ def _at(host: Host, place: Place) -> str:
 
 def _used(host: Host, place: Place) -> int | None:
     """How many bytes are in it; None: it is not swapped to. The kernel tells its path with links resolved."""
-    path = _path(place)
+    areas, path = swap_areas(host), _path(place)
+    area = areas.get(path) or areas.get(os.path.realpath(path))
+    return None if area is None else area.used_bytes
+
+
+class Area(NamedTuple):
+    """What is swapped to, as a line of /proc/swaps tells."""
+
+    used_bytes: int
+    priority: int
+
+
+def swap_areas(host: Host) -> dict[str, Area]:
+    """What is swapped to, by path. Raises Failure."""
     try:
         lines = host.read("/proc/swaps").decode(errors="backslashreplace").splitlines()[1:]
     except OSError as error:
         raise Failure(f"/proc/swaps: {error.strerror}") from error
-    for line in lines:
-        words = line.split()
-        if len(words) >= 4 and words[0] in (path, os.path.realpath(path)):
-            return int(words[3]) * 1024
-    return None
+    areas = (words for words in map(str.split, lines) if len(words) == 5)
+    return {path: Area(int(used) * 1024, int(priority)) for path, _type, _size, used, priority in areas}
+
+
+def refused_to_swap() -> Failure | None:
+    """Only CAP_SYS_ADMIN may."""
+    if may(_SYS_ADMIN):
+        return None
+    return Failure("CAP_SYS_ADMIN is missing, without which nobody swaps", hint="run it as root, on the host")
 
 
 def _file_system(host: Host, folder: str) -> str | None:
@@ -226,7 +237,7 @@ def _file_system(host: Host, folder: str) -> str | None:
 def _fill(path: str, size_bytes: int) -> None:
     """A head for swap, then zeros; on disk after each 64 MiB: dirty pages are memory, which may be what is short."""
     zeros, piece = bytes(MIB), 64
-    head = _head(size_bytes)
+    head = swap_head(size_bytes)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         for written in range(0, size_bytes, MIB):
@@ -241,23 +252,49 @@ def _fill(path: str, size_bytes: int) -> None:
         os.close(descriptor)
 
 
-def _head(size_bytes: int) -> bytes:
+def swap_head(size_bytes: int, label: str = "") -> bytes:
     """What makes a file one for swap, as mkswap(8) writes it: union swap_header in include/linux/swap.h, version 1.
 
     Written here: where swap is needed most, there may be no memory left to start a program.
     """
     page = os.sysconf("SC_PAGE_SIZE")
-    info = struct.pack("=III16s16s", 1, size_bytes // page - 1, 0, uuid.uuid4().bytes, b"")
-    return (bytes(1024) + info).ljust(page - len(_SIGNATURE), b"\0") + _SIGNATURE
+    info = struct.pack(_INFO, 1, size_bytes // page - 1, 0, uuid.uuid4().bytes, label.encode())
+    return (bytes(_BOOT_BYTES) + info).ljust(page - len(_SIGNATURE), b"\0") + _SIGNATURE
 
 
-def _switch(path: str, *, on: bool) -> None:
-    """swapon(2) or swapoff(2). Raises Failure."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if (libc.swapon(os.fsencode(path), 0) if on else libc.swapoff(os.fsencode(path))) != 0:
+def swap_label(head: bytes) -> str | None:
+    """The label in the first page of swap; None: it is no swap."""
+    if not head.endswith(_SIGNATURE):
+        return None
+    label: bytes = struct.unpack_from(_INFO, head, _BOOT_BYTES)[-1]
+    return label.rstrip(b"\0").decode(errors="backslashreplace")
+
+
+def swap_on(path: str, *, priority: int | None = None) -> None:
+    """swapon(2); without a priority the kernel gives one, below those given. Raises Failure."""
+    _switched("swapon", path, _libc().swapon(os.fsencode(path), 0 if priority is None else _PREFER | priority))
+
+
+def swap_off(path: str, used_bytes: int) -> None:
+    """swapoff(2), if so much fits into memory. Raises Failure."""
+    left = available_bytes()
+    if left is None or used_bytes > left * _FITS:
+        free = "" if left is None else f", of which {size(left)} can be had"
+        raise Failure(
+            f"{size(used_bytes)} in {shown(path)} do not fit into memory{free}", hint="end what holds it, then again"
+        )
+    _switched("swapoff", path, _libc().swapoff(os.fsencode(path)))
+
+
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _switched(call: str, path: str, status: int) -> None:
+    if status != 0:
         error = ctypes.get_errno()
-        hint = _HOLES if on and error == errno.EINVAL else "dmesg may say more"
-        raise Failure(f"{shown(path)}: swap{'on' if on else 'off'}: {os.strerror(error)}", hint=hint)
+        hint = _HOLES if call == "swapon" and error == errno.EINVAL else "dmesg may say more"
+        raise Failure(f"{shown(path)}: {call}: {os.strerror(error)}", hint=hint)
 
 
 _HOLES = "its file system holds no swap files"

@@ -16,6 +16,7 @@ _WHEN = {
     "process": "until it ends",
     "cgroup": "until it is removed",
     "redis": "now",
+    "zram": "until the next boot",
     "redis.conf": "at its next start",
 }
 
@@ -73,7 +74,9 @@ def _value(place: Place, value: str | None) -> str:
         return _limits(value)
     if place.key == "maxmemory" and value == "0":
         return "no bound"
-    sizes = place.kind == "swapfile" or (place.key.lower().startswith(_SIZES) and place.key != "memory.oom.group")
+    sizes = place.kind in ("swapfile", "zram") or (
+        place.key.lower().startswith(_SIZES) and place.key != "memory.oom.group"
+    )
     return size(int(value)) if sizes and value.isdecimal() else value
 
 
@@ -114,6 +117,8 @@ def where(place: Place, called: str | None = None) -> str:
             return f"file {place.of}"
         case "swap":
             return f"swapping to {place.of}"
+        case "zram":
+            return f"swap on {place.of or 'zram'}"
         case "fstab":
             return f"/etc/fstab: {place.of}"
         case _:

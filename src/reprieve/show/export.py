@@ -66,6 +66,8 @@ def _commands(place: Place, want: str | None, called: str | None = None) -> list
             return [("redis-cli", *at, "CONFIG", "SET", place.key, want or "")]
         case "redis.conf":
             return _line(place, want)
+        case "zram":
+            return _zram(place, want)
         case _:
             return _swap(place, want)
 
@@ -123,7 +125,7 @@ def _update(place: Place, want: str, called: str | None) -> tuple[str, ...]:
 _LISTENS = {"docker": "--host", "podman": "--url"}
 _BEYOND_BYTES, _BOTH_BEYOND_BYTES = 1 << 61, (1 << 63) - 4096  # the latter counts swap too, which is beyond it as well
 _SWAP = ("swapfile", "swap", "fstab")
-BY_COMMAND = (*_SWAP, "unit", "container", "process", "cgroup", "redis", "redis.conf")  # no module of its own
+BY_COMMAND = (*_SWAP, "zram", "unit", "container", "process", "cgroup", "redis", "redis.conf")  # no module of its own
 
 
 def _swap(place: Place, want: str | None) -> list[tuple[str, ...]]:
@@ -143,6 +145,24 @@ def _swap(place: Place, want: str | None) -> list[tuple[str, ...]]:
         '&& mv "$1.new" "$1"; }'
     )
     return [("sh", "-c", make, "sh", file, str(int(want) // MIB))]
+
+
+def _zram(place: Place, want: str | None) -> list[tuple[str, ...]]:
+    if want is None:
+        device, number = f"/dev/{place.of}", place.of.removeprefix("zram")
+        return [("swapoff", device), ("sh", "-c", 'echo "$1" > "$0"', f"{_ZRAM_CONTROL}/hot_remove", number)]
+    return [("sh", "-c", _ZRAM, _ZRAM_CONTROL, want)]
+
+
+_ZRAM_CONTROL = "/sys/class/zram-control"
+# The number is the kernel's to give. Of the algorithms the last that it takes counts.
+_ZRAM = (
+    'for a in $(sed -n "s,^/dev/\\(zram[0-9]*\\)[[:space:]].*,\\1,p" /proc/swaps); do '
+    '[ "$(cat "/sys/block/$a/disksize")" = "$1" ] && exit 0; echo "$a is swapped to already" >&2; exit 1; done; '
+    '[ -e "$0" ] || modprobe zram && n=$(cat "$0/hot_add") && cd "/sys/block/zram$n" && '
+    "for a in lz4 zstd; do { echo $a > comp_algorithm; } 2> /dev/null || :; done && "
+    'echo "$1" > disksize && mkswap -L reprieve "/dev/zram$n" && swapon -p 100 "/dev/zram$n"'
+)
 
 
 def ansible(steps: Sequence[Step]) -> Iterator[str]:

@@ -1,0 +1,220 @@
+"""Swap that is compressed and stays in memory: a zram device of our own, made, swapped to, and gone after.
+
+Documentation/admin-guide/blockdev/zram.rst; drivers/block/zram/zram_drv.c.
+"""
+
+import errno
+import os
+import re
+import shutil
+import subprocess
+import time
+from dataclasses import replace
+
+from reprieve.machine.host import Host, may
+from reprieve.machine.source import shown
+from reprieve.machine.swapfile import refused_to_swap, swap_areas, swap_head, swap_label, swap_off, swap_on
+from reprieve.machine.writer import failure_of, hand, may_write, write_setting
+from reprieve.model.finding import Failure, Place
+from reprieve.units import MIB, size
+
+_CONTROL = "/sys/class/zram-control"  # since 4.2; before, the devices were made when the module was loaded
+_OF = r"zram(0|[1-9][0-9]{0,5})"
+_LABEL = "reprieve"  # in the head of the swap: a device without it is somebody else's
+# zstd makes pages smallest, and a page that is smaller is a kill that comes later; lz4 is faster. What a kernel offers
+# of them is its configuration's choice.
+_ALGORITHMS = ("zstd", "lz4")
+_PRIORITY = 100  # as others set it: far above the disks, which the kernel numbers from -2 down
+_PRIORITY_MAX = 32767  # SWAP_FLAG_PRIO_MASK
+_PATIENCE_S = 10  # udev looks into a device that was written to, and the kernel removes none that is open
+_SYS_MODULE = 16  # capabilities(7)
+_INSTEAD = "a swap file does without: reprieve fix swap --size …"
+
+
+class ZramSwap:
+    """`zram:zram1/disksize`: a device made for it is swapped to; its value its size in bytes. It goes with the boot.
+
+    All is made before swapon(2) switches it in, and the device is always a new one: so what is undone is gone, and
+    nobody's device is touched.
+    """
+
+    lasts = False
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    def identify(self, place: Place) -> Place:
+        """Without a name, the zram that is swapped to; if there is none, the device that will be made.
+
+        hot_add gives the lowest number that is free. The module makes zram0 when it is loaded, which is left alone.
+        """
+        if place.of:
+            return place
+        there = [name for path in swap_areas(self._host) if re.fullmatch(_OF, name := path.removeprefix("/dev/"))]
+        number = 0 if self._has(_CONTROL) else 1
+        while self._has(f"/sys/block/zram{number}"):
+            number += 1
+        return replace(place, of=there[0] if there else f"zram{number}")
+
+    def get(self, place: Place) -> str | None:
+        """Its size, as long as it is swapped to."""
+        name = _name(place)
+        if f"/dev/{name}" not in swap_areas(self._host):
+            return None
+        try:
+            return self._read(name, "disksize").strip()
+        except OSError as error:
+            raise failure_of(f"/sys/block/{name}/disksize", error) from error
+
+    def put(self, place: Place, want: str | None) -> None:
+        """Make a device and swap to it; or swap to it no longer, if what is in it fits into memory, and remove it."""
+        name = _name(place)
+        if want is None:
+            if (area := swap_areas(self._host).get(f"/dev/{name}")) is not None:
+                swap_off(f"{self._host.root}/dev/{name}", area.used_bytes)
+            self._remove(name)
+            return
+        if not self._has(_CONTROL):
+            _load()
+        self._add(name)
+        self._choose_algorithm(name)
+        try:
+            hand(f"{self._host.root}/sys/block/{name}/disksize", want)
+            _write_head(f"{self._host.root}/dev/{name}", swap_head(int(want), _LABEL))
+        except OSError as error:
+            raise Failure(f"{name}: {error.strerror}", hint=f"a smaller one may do; {_INSTEAD}") from error
+        swap_on(f"{self._host.root}/dev/{name}", priority=self._priority())
+
+    def canonical(self, place: Place, want: str | None) -> str | None:
+        """Whole MiB."""
+        if want is None:
+            return None
+        if not (want.isascii() and want.isdecimal() and int(want) >= MIB):
+            raise Failure(f"{want!r} is no size of swap", hint="at least 1M")
+        return str(int(want) // MIB * MIB)
+
+    def obstacle(self, place: Place, want: str | None) -> Failure | None:
+        """One is swapped to already; no zram in this kernel; no right to it."""
+        name = _name(place)
+        if want is not None and (area := swap_areas(self._host).get(f"/dev/{name}")) is not None:
+            return Failure(
+                f"{name} is swapped to already: {size(int(self.get(place) or 0))}, with {size(area.used_bytes)} in it",
+                hint=f"two would share the same memory; undo that one first, or: swapoff /dev/{name}",
+            )
+        if self._has(_CONTROL):
+            return refused_to_swap() or may_write(f"{self._host.root}{_CONTROL}/hot_remove")
+        return self._not_loadable() or refused_to_swap()
+
+    def _add(self, name: str) -> None:
+        """Raises Failure: it has another number than was planned."""
+        path = f"{_CONTROL}/hot_add"  # zram_hot_add in zram_drv.c: to read it makes a device, and tells its number
+        try:
+            number = self._host.read(path, 64).decode().strip()
+        except OSError as error:
+            raise failure_of(path, error) from error
+        if f"zram{number}" != name:
+            write_setting(f"{self._host.root}{_CONTROL}/hot_remove", number)
+            raise Failure(f"the kernel made zram{number}, not {name}", hint="somebody makes devices too: plan again")
+
+    def _choose_algorithm(self, name: str) -> None:
+        """The first the kernel offers and takes: what it offers may be a module it has not got. Else its own choice."""
+        offered = self._read(name, "comp_algorithm").replace("[", "").replace("]", "").split()
+        for algorithm in _ALGORITHMS:
+            if algorithm in offered:
+                try:
+                    hand(f"{self._host.root}/sys/block/{name}/comp_algorithm", algorithm)
+                except OSError:
+                    continue
+                return
+
+    def _priority(self) -> int:
+        """Above all that is swapped to: what is in memory is faster."""
+        highest = max((area.priority for area in swap_areas(self._host).values()), default=0)
+        return min(max(_PRIORITY, highest + 1), _PRIORITY_MAX)
+
+    def _remove(self, name: str) -> None:
+        """The device, unless somebody else has taken it for theirs."""
+        if not self._has(f"/sys/block/{name}"):
+            return
+        try:
+            if not self._is_ours(name):
+                return
+            self._hot_remove(name.removeprefix("zram"))
+        except OSError as error:
+            raise Failure(f"{name} cannot be removed: {error.strerror}", hint=f"lsof /dev/{name}") from error
+
+    def _is_ours(self, name: str) -> bool:
+        """Its head says so, or nothing was ever written to it: killed between the two, it has no head yet.
+
+        Raises OSError.
+        """
+        if self._read(name, "disksize").strip() == "0" or self._read(name, "mm_stat").split()[:1] == ["0"]:
+            return True
+        with open(f"{self._host.root}/dev/{name}", "rb") as device:
+            return swap_label(device.read(os.sysconf("SC_PAGE_SIZE"))) == _LABEL
+
+    def _hot_remove(self, number: str) -> None:
+        """Raises OSError."""
+        until = time.monotonic() + _PATIENCE_S
+        while True:
+            try:
+                return hand(f"{self._host.root}{_CONTROL}/hot_remove", number)
+            except OSError as error:
+                if error.errno != errno.EBUSY or time.monotonic() > until:
+                    raise
+            time.sleep(0.05)
+
+    def _not_loadable(self) -> Failure | None:
+        """Why the module cannot be loaded; None: it can."""
+        release = os.uname().release
+        try:
+            modules = self._host.read(f"/lib/modules/{release}/modules.dep", 16 * MIB)
+        except OSError:
+            modules = b""
+        if b"/zram.ko" not in modules:
+            return Failure(f"the kernel has no zram, and no module of it is there for {release}", hint=_INSTEAD)
+        if shutil.which("modprobe", path=_PATH) is None:
+            return Failure("the module zram is not loaded, and there is no modprobe here", hint="load it: insmod")
+        if not may(_SYS_MODULE):
+            return Failure("CAP_SYS_MODULE is missing, to load the module zram", hint="on the host: modprobe zram")
+        return None
+
+    def _read(self, name: str, file: str) -> str:
+        """Raises OSError."""
+        return self._host.read(f"/sys/block/{name}/{file}", 4096).decode(errors="backslashreplace")
+
+    def _has(self, path: str) -> bool:
+        return os.path.exists(self._host.root + path)
+
+
+def _name(place: Place) -> str:
+    if re.fullmatch(_OF, place.of) is None or place.key != "disksize":
+        raise Failure(f"{place} is no swap on zram", hint="zram:zram1/disksize is one")
+    return place.of
+
+
+def _load() -> None:
+    """Raises Failure. Whoever undoes it leaves the module: it costs nothing, and others may use it by then."""
+    modprobe = shutil.which("modprobe", path=_PATH)
+    if modprobe is None:
+        raise Failure("the module zram is not loaded, and there is no modprobe here", hint="load it: insmod")
+    try:
+        ended = subprocess.run((modprobe, "zram"), stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise Failure(f"modprobe zram: {error}", hint=_INSTEAD) from error
+    if ended.returncode != 0:
+        said = ended.stderr.decode(errors="backslashreplace").strip()
+        raise Failure(f"modprobe zram: {shown(said) or f'status {ended.returncode}'}", hint=_INSTEAD)
+
+
+def _write_head(path: str, head: bytes) -> None:
+    """Raises OSError: a /dev that is not the kernel's has no such device."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, head)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"

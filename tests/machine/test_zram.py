@@ -1,0 +1,84 @@
+"""What can be told of swap on zram without making any; the rest is tried in a guest: tests/lab/test_fix_zram.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from reprieve.machine.host import Host
+from reprieve.machine.swapfile import swap_head, swap_label, swap_off
+from reprieve.machine.zram import ZramSwap
+from reprieve.model.finding import Failure, parse_place
+from reprieve.units import GIB, MIB
+
+ANY = parse_place("zram:/disksize")
+SWAPS = "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n"
+
+
+def machine(root: Path, *devices: str, swaps: str = "", loaded: bool = True) -> ZramSwap:
+    """A tree with such devices, of which none is swapped to but what `swaps` says."""
+    (root / "proc").mkdir()
+    (root / "proc/swaps").write_text(SWAPS + swaps)
+    for name in devices:
+        (root / "sys/block" / name).mkdir(parents=True)
+        (root / "sys/block" / name / "disksize").write_text(f"{64 * MIB}\n")
+    if loaded:
+        (root / "sys/class/zram-control").mkdir(parents=True)
+    return ZramSwap(Host(str(root)))
+
+
+def test_the_device_is_a_new_one_with_the_lowest_number_that_is_free(tmp_path: Path) -> None:
+    for number, (devices, loaded) in enumerate(
+        [((), True), (("zram0",), True), (("zram0", "zram2"), True), ((), False)]
+    ):
+        (root := tmp_path / str(number)).mkdir()
+        told = str(machine(root, *devices, loaded=loaded).identify(ANY))
+        assert told == f"zram:zram{[0, 1, 1, 1][number]}/disksize"
+
+
+def test_the_zram_that_is_swapped_to_is_the_one_that_is_meant(tmp_path: Path) -> None:
+    swap = machine(tmp_path, "zram0", "zram3", swaps="/dev/zram3 partition\t65532\t\t1024\t\t-2\n")
+    place = swap.identify(ANY)
+    assert str(place) == "zram:zram3/disksize"
+    assert swap.get(place) == str(64 * MIB)
+    refused = swap.obstacle(place, str(GIB))
+    assert refused is not None
+    assert refused.message == "zram3 is swapped to already: 64 MiB, with 1 MiB in it"
+    assert swap.get(parse_place("zram:zram0/disksize")) is None
+
+
+def test_a_kernel_without_zram_is_told_so(tmp_path: Path) -> None:
+    refused = machine(tmp_path, loaded=False).obstacle(parse_place("zram:zram1/disksize"), str(GIB))
+    assert refused is not None
+    assert "the kernel has no zram" in refused.message
+    assert refused.hint == "a swap file does without: reprieve fix swap --size …"
+
+
+def test_a_size_is_of_whole_mib(tmp_path: Path) -> None:
+    swap = machine(tmp_path)
+    assert swap.canonical(ANY, str(GIB + 5)) == str(GIB)
+    assert swap.canonical(ANY, None) is None
+    for no_size in ("0", "5", "", "-1", "1G", "٣"):
+        with pytest.raises(Failure, match="is no size of swap"):
+            swap.canonical(ANY, no_size)
+
+
+@pytest.mark.parametrize(
+    "told", ["zram:zram01/disksize", "zram:zram1/reset", "zram:sda/disksize", "zram:../x/disksize"]
+)
+def test_what_is_no_zram_device_is_refused(told: str, tmp_path: Path) -> None:
+    with pytest.raises(Failure, match="is no swap on zram"):
+        machine(tmp_path).get(parse_place(told))
+
+
+def test_the_label_of_swap_tells_whose_it_is() -> None:
+    assert swap_label(swap_head(GIB, "reprieve")) == "reprieve"
+    assert swap_label(swap_head(GIB)) == ""
+    assert swap_label(bytes(4096)) is None
+    assert swap_label(b"") is None
+
+
+def test_what_does_not_fit_into_memory_is_not_swapped_off() -> None:
+    with pytest.raises(Failure, match=r"1 EiB in /dev/zram1 do not fit into memory, of which \d"):
+        swap_off("/dev/zram1", 1 << 60)
