@@ -77,8 +77,8 @@ class ZramSwap:
         if not self._has(_CONTROL):
             _load()
         self._add(name)
-        self._choose_algorithm(name)
         try:
+            self._choose_algorithm(name)
             hand(f"{self._host.root}/sys/block/{name}/disksize", want)
             _write_head(f"{self._host.root}/dev/{name}", swap_head(int(want), _LABEL))
         except OSError as error:
@@ -117,7 +117,10 @@ class ZramSwap:
             raise Failure(f"the kernel made zram{number}, not {name}", hint="somebody makes devices too: plan again")
 
     def _choose_algorithm(self, name: str) -> None:
-        """The first the kernel offers and takes: what it offers may be a module it has not got. Else its own choice."""
+        """The first the kernel offers and takes: what it offers may be a module it has not got. Else its own choice.
+
+        Raises OSError.
+        """
         offered = self._read(name, "comp_algorithm").replace("[", "").replace("]", "").split()
         for algorithm in _ALGORITHMS:
             if algorithm in offered:

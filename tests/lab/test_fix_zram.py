@@ -1,0 +1,127 @@
+"""Swap on zram in a guest: the load that was killed lives, what is refused says what would work, all is gone after."""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lab import kernels, states
+from lab.guest import Guest
+from tests.lab.conftest import here_or_skipped
+from tests.lab.parcel import parcel
+from tests.lab.test_fix import REPRIEVE, flat, told
+
+HERE = Path(__file__).parent
+THERE = "cat /proc/swaps; cd /sys/block; echo zram*; cd /dev; echo zram*"
+# 44 MiB of pages that differ and repeat, as heaps often do, in a group that may hold 40. What zram holds of them is
+# charged to nobody. Python has run before, so that its files are charged elsewhere: a group full of them stands still.
+LOAD = """
+cat > /run/load.py <<'END'
+held = [(b"%08d some words that repeat; " % at * 128)[:4096] for at in range(11 * 1024)]
+END
+python3 -c pass
+mkdir -p /sys/fs/cgroup/app; echo 40M > /sys/fs/cgroup/app/memory.max
+(sh -c 'echo $$ > /sys/fs/cgroup/app/cgroup.procs; exec python3 /run/load.py')
+"""
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def guest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guest]:
+    """The systemd guest, with the tool, and zram as a module on its disk besides the one that is loaded."""
+    with here_or_skipped():
+        saved = states.saved(kernels.DEFAULT, states.SYSTEMD)
+    kernel = kernels.find(kernels.DEFAULT)
+    disk = parcel(tmp_path_factory.mktemp("guest") / "parcel.tar")
+    with tarfile.open(disk, "a") as archive:
+        archive.add(HERE / "die_at_a_line.py", "die_at_a_line.py")
+        for module in kernel.modules(("zram",)):
+            archive.add(module, f"modules/{module.name}")
+    with saved.restore(spare=disk) as guest:
+        assert guest.run("mkdir /opt/reprieve; tar -C /opt/reprieve -xf /dev/vda").status == 0
+        yield guest
+
+
+def test_the_load_that_is_killed_without_lives_with_it(guest: Guest) -> None:
+    before = guest.run(THERE).output
+    assert guest.run(f"echo +memory > /sys/fs/cgroup/cgroup.subtree_control; {LOAD}", timeout_s=200).status == 137
+    assert "swap on zram1  not set → 100 MiB, until the next boot" in told(guest, "fix zram --size 100M --yes")
+    assert "nothing to change" in told(guest, "fix zram --size 100M --yes")
+    assert guest.run(LOAD, timeout_s=200).status == 0
+    assert int(guest.run("awk '/^pswpout/ {print $2}' /proc/vmstat").output) > 1000  # pages
+    assert "Undone: change 1" in told(guest, "undo")
+    assert guest.run(THERE).output == before
+
+
+def test_it_is_used_before_all_other_swap_and_leaves_the_device_of_others(guest: Guest) -> None:
+    disk = "dd if=/dev/zero of=/swap bs=1M count=16 2> /dev/null; chmod 600 /swap; mkswap -q /swap; swapon -p 200 /swap"
+    theirs = "echo 8M > /sys/block/zram0/disksize; echo mine > /dev/zram0"
+    assert guest.run(f"{disk}; {theirs}").status == 0
+    told(guest, "fix zram --size 32M --yes")
+    swaps = {line.split()[0]: line.split()[-1] for line in guest.run("cat /proc/swaps").output.splitlines()}
+    assert (swaps["/swap"], swaps["/dev/zram1"]) == ("200", "201")
+    told(guest, "undo")
+    assert (
+        guest.run("head -c 5 /dev/zram0; swapoff /swap; rm /swap; echo 1 > /sys/block/zram0/reset").output == "mine\n"
+    )
+
+
+def test_what_others_swap_to_is_told_and_stays(guest: Guest) -> None:
+    theirs = "echo 64M > /sys/block/zram0/disksize; mkswap -q /dev/zram0; swapon /dev/zram0"
+    assert guest.run(theirs).status == 0
+    said = flat(told(guest, "fix zram --size 100M --yes", status=4))
+    assert "zram0 is swapped to already: 64 MiB, with 0 B in it → two would share the same memory" in said
+    assert "nothing to change" in told(guest, "fix zram --size 64M --yes")
+    assert guest.run("swapoff /dev/zram0 && echo 1 > /sys/block/zram0/reset").status == 0
+
+
+def test_a_size_beyond_twice_the_memory_is_refused(guest: Guest) -> None:
+    said = flat(told(guest, "fix zram --size 1G --yes", status=4))
+    assert "1 GiB would take more than the 469 MiB there are → half of the memory is usual" in said
+    assert "--force disksize" in said
+
+
+def test_without_the_right_nothing_is_changed(guest: Guest) -> None:
+    before = guest.run(THERE).output
+    drop = "setpriv --bounding-set=-sys_admin --inh-caps=-sys_admin"
+    ended = guest.run(f"cd /; {drop} env {REPRIEVE.partition('; ')[2]} fix zram --size 64M --yes 2>&1")
+    assert ended.status == 4, ended.output
+    assert "CAP_SYS_ADMIN is missing" in ended.output
+    assert guest.run(THERE).output == before
+
+
+def test_the_script_does_the_same_twice_no_more_than_once(guest: Guest) -> None:
+    before = guest.run(THERE).output
+    for _ in range(2):
+        ended = guest.run(f"{REPRIEVE} fix zram --size 100M --as sh > /run/fix.sh && sh /run/fix.sh")
+        assert ended.status == 0, ended.output
+        assert guest.run("cat /sys/block/zram1/disksize; ls -d /sys/block/zram2").output.startswith(f"{100 << 20}\n")
+        assert guest.run("ls -d /sys/block/zram2").status != 0
+    assert guest.run("swapoff /dev/zram1; echo 1 > /sys/class/zram-control/hot_remove").status == 0
+    assert guest.run(THERE).output == before
+
+
+def test_killed_before_any_line_it_holds_or_is_gone(guest: Guest) -> None:
+    before = guest.run(THERE).output
+    ended = guest.run("python3 /opt/reprieve/die_at_a_line.py /opt/reprieve 2>&1", timeout_s=500)
+    assert ended.status == 0, ended.output
+    making, unmaking = map(int, ended.output.split())
+    assert making > 30
+    assert unmaking > 15
+    assert guest.run("swapoff /dev/zram1; echo 1 > /sys/class/zram-control/hot_remove").status == 0
+    assert guest.run(THERE).output == before
+
+
+def test_the_module_is_loaded_where_it_is_there_and_missed_where_it_is_not(guest: Guest) -> None:
+    assert guest.run("rmmod zram").status == 0
+    assert "the kernel has no zram" in flat(told(guest, "fix zram --size 64M --yes", status=4))
+    placed = "d=/lib/modules/$(uname -r); mkdir -p $d/kernel; cp /opt/reprieve/modules/* $d/kernel; depmod"
+    assert guest.run(placed).status == 0
+    told(guest, "fix zram --size 64M --yes")
+    assert "/dev/zram1" in guest.run("cat /proc/swaps").output
+    told(guest, "undo")
+    assert guest.run("cat /proc/swaps; ls -d /sys/block/zram*").output.endswith("\n/sys/block/zram0\n")
