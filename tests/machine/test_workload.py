@@ -20,7 +20,10 @@ from tests.machine.clusters import VIEWER, Kube, kube, real
 APPS = "/apis/apps/v1/namespaces/shop"
 
 
-@pytest.fixture(scope="module", params=["recorded", pytest.param("real", marks=pytest.mark.matrix)])
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param("recorded", marks=pytest.mark.slow), pytest.param("real", marks=pytest.mark.matrix)],
+)
 def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster | None]:
     if request.param == "recorded":
         yield None
