@@ -96,3 +96,39 @@ def test_a_log_in_the_place_of_a_verb_is_answered_with_the_verb(reprieve: Run, t
     done = reprieve("kern log")
     assert done.returncode == 2
     assert "Did you mean: reprieve why 'kern log'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("fix", "limit", "nginx", "--max", "64"), "64 B is less than any program needs: try 64M"),
+        (("fix", "limit", "nginx", "--high", "1K"), "1 KiB is less than any program needs: try 512M"),
+        (
+            ("fix", "limit", "nginx.timer", "--max", "64M"),
+            "nginx.timer holds no memory: name what it starts, as nginx.",
+        ),
+        (("fix", "limit", "", "--max", "64M"), "'' is no unit"),
+        (("fix", "limit", "pod:shop/web", "--max", "64M"), "'pod:shop/web' is no unit"),
+        (("fix", "limit", "pid:12", "--max", "64M"), "'pid:12' is no unit"),
+        (("fix", "protect", "pid:0"), "'pid:0' is no unit"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_before_anything_is_looked_at(
+    arguments: tuple[str, ...], says: str, reprieve: Run
+) -> None:
+    said = reprieve(*arguments, "--dry-run")
+    assert said.returncode == 2
+    assert says in " ".join(said.stderr.split())
+    assert said.stdout == ""
+
+
+def test_a_process_is_named_to_all_verbs_alike(reprieve: Run) -> None:
+    with subprocess.Popen(["sleep", "600"]) as process:
+        try:
+            for word in (f"pid:{process.pid}", f"{process.pid}"):
+                said = reprieve("fix", "protect", word, "--adj", "300", "--dry-run")
+                assert (said.returncode, f"process {process.pid} oom_score_adj" in said.stdout) == (3, True), (
+                    said.stdout
+                )
+        finally:
+            process.kill()

@@ -190,9 +190,18 @@ print(await_end(held.pid, None, lambda: [], lambda: None).status)
 """
 
 
-@pytest.mark.parametrize("limit", ["4K", "64K", "128K"])
-def test_a_limit_below_what_waiting_for_it_takes_kills_before_it_runs(limit: str, reprieve: Run) -> None:
-    said = reprieve("run", "--max", limit, "--", "true")
+_RUNS_TRUE = """
+import sys
+from reprieve.model.run import Bounds
+from reprieve.run import Request, perform
+sys.exit(perform(Request(argv=("true",), bounds=Bounds(max_bytes=int(sys.argv[1])))))
+"""
+
+
+@pytest.mark.parametrize("kib", [4, 64, 128])
+def test_a_limit_below_what_waiting_for_it_takes_kills_before_it_runs(kib: int) -> None:
+    argv = [sys.executable, "-c", _RUNS_TRUE, str(kib << 10)]
+    said = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     assert said.returncode == 137
     assert "killed by signal 9" in said.stderr
     assert "Killed " in said.stderr
@@ -519,7 +528,22 @@ def test_what_was_to_be_ignored_does_not_end_the_search() -> None:
 def test_a_search_that_can_find_nothing_does_not_end_well(reprieve: Run) -> None:
     said = reprieve("run", "--smallest", "--time", "0.5", "sh", "-c", _TRAPS.format(end="exit 0"))
     assert said.returncode == 125
-    assert "there is nothing to be found" in said.stderr
+    assert "there is nothing to be found: its --time is over before it ends" in said.stderr
+
+
+def test_a_report_of_what_could_not_be_run_has_an_end(reprieve: Run, tmp_path: Path) -> None:
+    said = reprieve("run", "--report", tmp_path / "facts", "no-such-program")
+    assert said.returncode == 127
+    (end,) = map(json.loads, (tmp_path / "facts").read_text().splitlines())
+    assert (end["kind"], end["exit_status"]) == ("end", 127)
+
+
+@pytest.mark.parametrize("size", ["64", "1K", "0"])
+def test_a_limit_under_which_nothing_could_live_is_refused(size: str, reprieve: Run, tmp_path: Path) -> None:
+    said = reprieve("run", "--max", size, "touch", tmp_path / "made")
+    assert said.returncode == 125
+    assert "is less than any program needs" in said.stderr
+    assert not (tmp_path / "made").exists()
 
 
 def _nobodys() -> tuple[list[str], dict[str, str]]:

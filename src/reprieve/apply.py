@@ -36,7 +36,7 @@ class Request(NamedTuple):
 
     settings: tuple[Wanted, ...] | None = None  # None: what the findings ask for
     only: tuple[str, ...] = ()
-    app: bool = False  # what is to be changed is an application, and not the limit that it lives under
+    app: str | None = None  # what is to be changed is such an application, and not the limit that it lives under
     span: Span = Span()
     force: tuple[str, ...] = ()
     yes: bool = False
@@ -52,6 +52,9 @@ def perform(request: Request) -> int:
     gaps: list[Gap] = []
     machine = look(request.origin, gaps)
     places = MachinePlaces()
+    if request.app is not None and not _running(machine, request.app):
+        hint = "processes of others are seen as root, those of a container on the host"
+        raise Failure(f"no {_APPS[request.app]} is seen here", hint=hint)
     told = _plan(request, machine, places)
     if request.export is not None:
         return _export(request, told, machine)
@@ -67,12 +70,20 @@ def perform(request: Request) -> int:
     return _apply(request, told, places)
 
 
+_APPS = {"redis": "Redis server", "postgresql": "PostgreSQL", "jvm": "JVM", "node": "Node.js"}
+
+
+def _running(machine: Machine, app: str) -> bool:
+    found = {"redis": machine.redis, "postgresql": machine.postgres, "jvm": machine.jvms, "node": machine.nodes_js}
+    return bool(found[app])
+
+
 def _plan(request: Request, machine: Machine, places: MachinePlaces) -> Plan:
     elsewhere = request.export is not None
     if request.settings is not None:
         return plan(request.settings, places, machine, span=request.span, forced=request.force, elsewhere=elsewhere)
     found = [one for one in check(Snapshot(machine=machine)) if not request.only or one.code in request.only]
-    wanted, by_hand = wanted_by(found, places.kinds, first=request.app)
+    wanted, by_hand = wanted_by(found, places.kinds, first=request.app is not None)
     made = plan(wanted, places, machine, span=request.span, forced=request.force, elsewhere=elsewhere)
     return Plan(steps=made.steps, refused=made.refused, by_hand=tuple(one for one in by_hand if one.remedies))
 

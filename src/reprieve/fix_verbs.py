@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from reprieve.living_verbs import checks_option, complete_checks, size_option
+from reprieve.run_verb import limit_option
 
 
 def _within(_context: click.Context, _option: click.Parameter, seconds: int | None) -> int | None:
@@ -152,17 +153,25 @@ _ZRAM_COST = (
 )
 
 
-def _named_unit(name: str) -> str:
-    return name if name.rpartition(".")[2] in _KINDS else f"{name}.service"
+def _named_unit(word: str) -> str:
+    """What `nginx`, `nginx.service` or `unit:nginx` calls; without a kind it is a service."""
+    name = word.removeprefix("unit:")
+    kind = name.rpartition(".")[2]
+    if not name or name.startswith(("pid:", "pod:")):
+        raise click.BadParameter(f"{word!r} is no unit: nginx, or nginx.service, is one")
+    if "." in name and kind in _WITHOUT_MEMORY:
+        raise click.BadParameter(f"{name} holds no memory: name what it starts, as {name.rpartition('.')[0]}.service")
+    return name if kind in _KINDS else f"{name}.service"
 
 
 _KINDS = ("service", "slice", "scope", "socket", "mount", "swap")
+_WITHOUT_MEMORY = ("timer", "target", "path", "device", "automount")
 
 
 @fix.command("limit")
 @click.argument("target", metavar="UNIT|docker:NAME|podman:NAME|deploy/NAME|/CGROUP")
-@click.option("--max", "most", callback=size_option, metavar="SIZE", help="At which somebody in it is killed.")
-@click.option("--high", callback=size_option, metavar="SIZE", help="Above which it is slowed down, and reclaimed.")
+@click.option("--max", "most", callback=limit_option, metavar="SIZE", help="At which somebody in it is killed.")
+@click.option("--high", callback=limit_option, metavar="SIZE", help="Above which it is slowed down, and reclaimed.")
 @click.option("--swap-max", callback=size_option, metavar="SIZE", help="How much swap it may use.")
 @_how_to_fix
 def fix_limit(target: str, most: int | None, high: int | None, swap_max: int | None, **options: object) -> None:
@@ -215,8 +224,9 @@ def _limits_of(target: str, most: int | None, high: int | None, swap_max: int | 
 
 def _score_of(target: str) -> str:
     """The place of a score: a number is a process, a word a unit."""
-    if target.isascii() and target.isdecimal():
-        return f"process:{target}/oom_score_adj"
+    pid = target.removeprefix("pid:")
+    if pid.isascii() and pid.isdecimal() and int(pid):
+        return f"process:{int(pid)}/oom_score_adj"
     return f"unit:{_named_unit(target)}/OOMScoreAdjust"
 
 
@@ -255,7 +265,7 @@ def fix_app(name: str, **options: object) -> None:
     from reprieve.rules.living import LIVING, code_of
 
     only = tuple(code for code in map(code_of, LIVING) if code.startswith(_APPS[name]))
-    _fix(None, {"only": only, "app": True, **options})
+    _fix(None, {"only": only, "app": name, **options})
 
 
 @fix.command("oom-policy")

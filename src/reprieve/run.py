@@ -120,6 +120,10 @@ class Report:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if isinstance(error, Failure) and self._path is not None:  # else what reads it waits for the end of it
+            from reprieve.show import jsonl
+
+            self.write([jsonl.end(events=0, exit_status=error.status)])
         try:
             self._file.close()
         except OSError as late:  # some servers of files tell then that their disk is full

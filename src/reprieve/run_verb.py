@@ -39,6 +39,17 @@ def _size(_context: click.Context, _option: click.Parameter, text: str | None) -
     return told
 
 
+def limit_option(_context: click.Context, _option: click.Parameter, text: str | None) -> int | None:
+    if text is None:
+        return None
+    from reprieve.units import parse_limit
+
+    try:
+        return parse_limit(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
 def _duration(_context: click.Context, _option: click.Parameter, text: str | None) -> float | None:
     if text is None:
         return None
@@ -53,12 +64,12 @@ def _duration(_context: click.Context, _option: click.Parameter, text: str | Non
 @click.option(
     "--max",
     "max_bytes",
-    callback=_size,
+    callback=limit_option,
     metavar="SIZE",
     help="Of all its processes: above it one is killed; on Windows it gets no more.",
 )
 @click.option(
-    "--high", "high_bytes", callback=_size, metavar="SIZE", help="Above it they are slowed and reclaimed from."
+    "--high", "high_bytes", callback=limit_option, metavar="SIZE", help="Above it they are slowed and reclaimed from."
 )
 @click.option("--swap-max", "swap_max_bytes", callback=_size, metavar="SIZE", help="How much swap they may use.")
 @click.option("--adj", type=click.IntRange(-1000, 1000), metavar="ADJ", help="Its oom_score_adj: -1000 to 1000.")

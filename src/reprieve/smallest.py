@@ -22,6 +22,14 @@ class _Interrupted(Exception):
         self.number = number
 
 
+def _why_not(first: Run) -> str:
+    if first.out_of_time:
+        return "its --time is over before it ends"
+    if first.status == 137 and first.bounds.max_bytes is not None:
+        return f"it is killed at --max {size(first.bounds.max_bytes)}; without one it is looked for from above"
+    return "it does not end well as it is"
+
+
 def search(request: Request) -> int:
     """Run it until the limit is known; 0, or the status with which it ends where the limit is not the reason.
 
@@ -55,7 +63,7 @@ def _search(request: Request, order: Order, report: Report) -> int:
 
     first = run(request.bounds.max_bytes, request.time_s)
     if not _is_well(first):
-        say(["reprieve: there is nothing to be found: it does not end well as it is"])
+        say([f"reprieve: there is nothing to be found: {_why_not(first)}"])
         return first.status or OURS
     peak_bytes = None if first.use is None else first.use.peak_bytes
     if peak_bytes is None:

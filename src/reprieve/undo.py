@@ -48,11 +48,21 @@ def perform(request: Request) -> int:
         if not entries:
             print_lines((f"Change {number}: {state(journal, journal.find(number))}, nothing to undo.",))
             return 0
-        by_hand = list(export.undoing(entries))
         left = undo(number, places, journal, leave=request.leave)
-        left += _still(entries, places)
-    print_lines((f"Undone: change {number}. In a shell it is:", *(f"  {line}" for line in by_hand), *left))
+        back = [entry for entry in entries if _is_back(entry, places)]
+        left += _still(back, places)
+    by_hand = [f"  {line}" for line in export.undoing(back)]
+    said = f"Undone: change {number}. In a shell it is:" if back else f"Change {number} is over; nothing was put back:"
+    print_lines((said, *by_hand, *left))
     return 0
+
+
+def _is_back(entry: Entry, places: MachinePlaces) -> bool:
+    """Does its place read as it did before the change?"""
+    try:
+        return not places.gone(entry.place) and places.get(entry.place) == entry.before
+    except Failure:  # told already
+        return False
 
 
 def _still(entries: list[Entry], places: MachinePlaces) -> list[str]:

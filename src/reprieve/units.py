@@ -74,11 +74,30 @@ def parse_size(text: str) -> int | None:
     """
     import re
 
-    match = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,6})?) ?(?:([KMGT])(?:i?B)?|B)?", text.strip(), re.IGNORECASE)
+    match = re.fullmatch(r"([0-9]{1,19})(\.[0-9]{1,6})? ?(?:([KMGT])(?:i?B)?|B)?", text.strip(), re.IGNORECASE)
     if match is None:
         return None
-    unit = KIB ** " KMGT".index((match[2] or " ").upper())
-    return int(float(match[1]) * unit)
+    unit = KIB ** " KMGT".index((match[3] or " ").upper())
+    told = int(match[1]) * unit + int(float(match[2] or 0) * unit)
+    return told if told < 1 << 63 else None
+
+
+def parse_limit(text: str) -> int:
+    """A size under which a program could live. Raises ValueError, in words: it is none.
+
+    >>> parse_limit("64M")
+    67108864
+    >>> parse_limit("64")
+    Traceback (most recent call last):
+    ValueError: 64 B is less than any program needs: try 64M
+    """
+    told = parse_size(text)
+    if told is None:
+        raise ValueError(f"{text!r} is no size: try 512M or 1.5G")
+    if told < MIB:
+        meant = f"{text}M" if text.isdecimal() and told else "512M"
+        raise ValueError(f"{size(told)} is less than any program needs: try {meant}")
+    return told
 
 
 def parse_duration(text: str) -> float | None:

@@ -210,6 +210,29 @@ def test_what_belongs_to_what_would_not_go_back_stays_with_it() -> None:
     assert there.values == {file: None, used: None}
 
 
+def test_while_one_waits_to_be_confirmed_no_other_is_begun() -> None:
+    there = world()
+    first = apply([step("a", "1", "10")], DictionaryPlaces(there), journal(there), kept=False)
+    with pytest.raises(Failure, match=f"change {first} waits to be confirmed"):
+        apply([step("a", "10", "20")], DictionaryPlaces(there), journal(there))
+    assert there.values == BEFORE | {place("a"): "10"}
+    undo(first, DictionaryPlaces(there), journal(there))
+    assert apply([step("a", "1", "20")], DictionaryPlaces(there), journal(there)) == first + 1
+
+
+def test_an_undo_that_finds_all_of_it_changed_by_others_leaves_it_in_force_and_blocks_nothing() -> None:
+    there = world()
+    number = apply([step("a", "1", "10")], DictionaryPlaces(there), journal(there))
+    there.values[place("a")] = "7"
+    with pytest.raises(Failure, match=f"reprieve undo {number} --leave|reads '7'"):
+        undo(number, DictionaryPlaces(there), journal(there))
+    assert journal(there).unfinished() == []
+    assert journal(there).newest() == number
+    apply([step("b", None, "20")], DictionaryPlaces(there), journal(there))
+    assert undo(number, DictionaryPlaces(there), journal(there), leave=True) == ["sysctl:/a stays '7'"]
+    assert there.values[place("a")] == "7"
+
+
 def test_one_that_cannot_be_watched_changes_nothing() -> None:
     def nobody(number: int) -> None:
         raise Failure("who would undo it could not be started")

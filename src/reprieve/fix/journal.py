@@ -108,9 +108,13 @@ class Journal:
         return found
 
     def begin(self, *, kept: bool = True) -> int:
-        """Begin a transaction; its number. Raises Failure: an earlier one was not finished."""
+        """Begin a transaction; its number. Raises Failure: an earlier one was not finished, or waits."""
         if unfinished := self.unfinished():
-            raise Failure(f"change {unfinished[0]} was begun and not finished", hint=_RECOVER)
+            hint = f"{_RECOVER}, reprieve undo {unfinished[0]} --leave leaves it as it is"
+            raise Failure(f"change {unfinished[0]} was begun and not finished", hint=hint)
+        if waiting := self.waiting():  # who undoes it would find the newer one above it
+            hint = f"reprieve changes --keep {waiting[0]} keeps it, reprieve undo {waiting[0]} undoes it now"
+            raise Failure(f"change {waiting[0]} waits to be confirmed", hint=hint)
         number = max(self._transactions, default=0) + 1
         self._write(
             Record(
@@ -182,13 +186,13 @@ class Journal:
         """Those that were begun and not ended, the newest first."""
         return [number for number, found in reversed(self._transactions.items()) if not found.ended]
 
+    def waiting(self) -> list[int]:
+        """Those in force that nobody has confirmed."""
+        return [number for number, found in self._transactions.items() if not found.kept and self.in_force(number)]
+
     def unconfirmed(self) -> list[int]:
         """Those of another boot that nobody has confirmed: who would have undone them went with it."""
-        return [
-            number
-            for number, found in self._transactions.items()
-            if not found.kept and found.boot_id != self._boot_id and self.in_force(number)
-        ]
+        return [number for number in self.waiting() if self.find(number).boot_id != self._boot_id]
 
     def newest(self) -> int | None:
         """The newest of which something is in force."""

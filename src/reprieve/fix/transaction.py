@@ -88,6 +88,7 @@ def undo(number: int, places: Places, journal: Journal, *, leave: bool = False) 
     for entry in entries:
         if (holder := journal.holder(entry.place)) != number:
             raise Failure(f"change {holder} has changed {entry.place} since", hint=f"reprieve undo {holder} first")
+    touched = not journal.find(number).ended
     journal.reopen(number)
     stuck, left, waits = [], [], set[str]()
     for entry in reversed(entries):
@@ -101,6 +102,7 @@ def undo(number: int, places: Places, journal: Journal, *, leave: bool = False) 
                 if found == entry.want or (
                     found == entry.before and entry.place.kind in _TWO_HALVES
                 ):  # else it is back, or somebody's: theirs is newer, and stays
+                    touched = True
                     places.put(entry.place, entry.before)
                 elif found == entry.before and entry.state == "begun":
                     with suppress(Failure):  # nothing was switched in; what was half made beside it goes, if it can
@@ -109,6 +111,7 @@ def undo(number: int, places: Places, journal: Journal, *, leave: bool = False) 
                     if not leave:
                         raise Failure(f"reads {found!r}, not the {entry.want!r} that was put there")
                     left.append(f"{entry.place} stays {found!r}")
+            touched = True
             journal.undone(number, entry)
         except Failure as failure:
             if leave:
@@ -118,6 +121,8 @@ def undo(number: int, places: Places, journal: Journal, *, leave: bool = False) 
             waits.add(entry.place.of)
             stuck.append(f"{entry.place} {failure.message}, was {entry.before!r}")
     if stuck:
+        if not touched:  # it is as it was: all of it is somebody else's by now
+            journal.end(number)
         hint = f"see to it, then again; or `reprieve undo {number} --leave` ends the change and leaves it so"
         raise Failure(f"not put back: {'; '.join(stuck)}", hint=hint, status=4)
     journal.end(number)
