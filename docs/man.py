@@ -105,7 +105,7 @@ def _options(command: click.Command) -> Iterator[str]:
     for option in command.params:
         if isinstance(option, click.Option):
             spelled = ", ".join(sorted((*option.opts, *option.secondary_opts), key=len))
-            value = "" if option.is_flag else f" {option.metavar}"
+            value = "" if option.is_flag else f" {option.metavar or option.make_metavar(click.Context(command))}"
             yield from _terms(((spelled + value, option.help or ""),))
 
 

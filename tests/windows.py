@@ -34,6 +34,7 @@ _MARKERS = {  # of what is installed there
     "sys_platform": "win32",
 }
 _PATIENCE_S = 120.0
+_MAKING_S = 600.0
 
 
 class Windows(NamedTuple):
@@ -77,7 +78,7 @@ def windows(root: Path) -> Iterator[Windows]:
 
     def call(*argv: str) -> None:
         null = subprocess.DEVNULL
-        subprocess.run(argv, env=environ, check=True, stdin=null, stdout=null, stderr=null, timeout=_PATIENCE_S)
+        subprocess.run(argv, env=environ, check=True, stdin=null, stdout=null, stderr=null, timeout=_MAKING_S)
 
     call("wineserver", "--persistent")
     try:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from reprieve.machine import mm
 from reprieve.machine.demo import small_cgroup
 from reprieve.machine.host import Host
 from reprieve.machine.mm import note_shared_memory
@@ -76,12 +77,20 @@ def _family(folder: Path, into: Path | None = None) -> Iterator[_Family]:
             parent.kill()
 
 
+def _may_compare() -> None:
+    """A sandbox may forbid kcmp(2)."""
+    compare = mm._kcmp()
+    if compare is None or compare(os.getpid(), os.getpid()) != 0:
+        missing("a machine that compares memories by kcmp(2)")
+
+
 def _memories(pids: set[int]) -> dict[int, int | None]:
     processes = note_shared_memory(Host(), read_processes(Host(), []))
     return {one.pid: one.mm for one in processes if one.pid in pids}
 
 
 def test_who_shares_a_memory_is_told_and_a_fork_does_not(tmp_path: Path) -> None:
+    _may_compare()
     with _family(tmp_path) as family:
         parent = family.parent.pid
         told = _memories({parent, family.spawned, family.forked})
@@ -89,6 +98,7 @@ def test_who_shares_a_memory_is_told_and_a_fork_does_not(tmp_path: Path) -> None
 
 
 def test_all_who_share_the_memory_of_the_victim_die_as_foretold(tmp_path: Path) -> None:
+    _may_compare()
     try:
         with (
             small_cgroup("reprieve-mm", 64 << 20) as group,

@@ -60,7 +60,10 @@ def _parse(manager: str, body: bytes) -> list[Container]:
             raise ValueError("no container")
         name = next((name for name in names if isinstance(name, str)), None)
         image, labels = one.get("Image"), one.get("Labels")
-        service = labels.get("com.docker.compose.service") if isinstance(labels, dict) else None
+        service, project = (
+            labels.get(f"com.docker.compose.{key}") if isinstance(labels, dict) else None
+            for key in ("service", "project")
+        )
         found.append(
             Container(
                 manager=manager,
@@ -68,6 +71,7 @@ def _parse(manager: str, body: bytes) -> list[Container]:
                 name=None if name is None else text(name.removeprefix("/")),
                 image=text(image) if isinstance(image, str) else None,
                 service=text(service) if isinstance(service, str) else None,
+                project=text(project) if isinstance(project, str) else None,
             )
         )
     return found

@@ -10,9 +10,9 @@ from reprieve.model.finding import Gap
 from reprieve.model.process import Process
 
 _MOST_ASKED = 512  # those that hold most, at some 10 µs each
-_LINE_BYTES = 64  # the kernel counts the pages of one more mapping for each line that it has room for
+_LINE_BYTES = 80  # the kernel counts the pages of one more mapping for each line that it has room for
 _QUICKLY_BYTES = 64 << 20  # a mapping whose pages are counted in no time; a heap of 20 GiB may be the first, too
-_BOUND = rb"[0-9a-f]{1,16} bind[a-z=]{0,16}:([0-9,-]{1,40}) "
+_BOUND = rb"[0-9a-f]{1,16} bind[a-z=|]{0,24}:([0-9,-]{1,40}) "
 
 
 def note_policies(host: Host, processes: Sequence[Process], gaps: list[Gap]) -> list[Process]:

@@ -116,6 +116,7 @@ class Container:
     image: str | None = None
     pod: str | None = None  # of Kubernetes: "namespace/name"
     service: str | None = None  # of Compose: what its file calls it
+    project: str | None = None  # of Compose: whose file that is
 
 
 @noun

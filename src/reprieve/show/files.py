@@ -1,9 +1,10 @@
 """Steps of a plan → files that say the same where it is kept: of systemd, of Compose, of Kubernetes."""
 
 from collections.abc import Iterator, Sequence
+from math import inf
 
 from reprieve.model.change import Refusal, Step
-from reprieve.model.machine import Machine
+from reprieve.model.machine import Container, Machine
 from reprieve.oom import paths
 from reprieve.show import escape
 from reprieve.show.changes import SYSCTL_FILE, workload
@@ -37,25 +38,36 @@ def systemd(steps: Sequence[Step]) -> Iterator[str]:
 
 
 def compose(steps: Sequence[Step], machine: Machine) -> Iterator[str]:
-    """A file that `docker compose` reads beside the one that is there; JSON strings are YAML."""
+    """A file that `docker compose` reads beside the one that is there, for each project; JSON strings are YAML."""
     import json
 
-    services: dict[str, dict[str, tuple[int, str]]] = {}
+    projects: dict[str, dict[str, dict[str, Step]]] = {}
     for step in steps:
-        service = _service(step, machine)
-        for key, value in _of_compose(step):
-            said = services.setdefault(service or "", {})
-            said[key] = max(said.get(key, (value, step.why)), (value, step.why))  # what is enough for each of it
-    yield "# compose.override.yaml"
-    yield "services:"
-    for name, settings in services.items():
-        yield f"  {json.dumps(name)}:"
-        told = ""
-        for key, (value, why) in settings.items():
-            if why and why != told:
-                told = why
-                yield f"    # {escape.visible(escape.plain(why))}"
-            yield f"    {key}: {value}"
+        if (made := _made_by_compose(step, machine)) is not None:
+            said = projects.setdefault(made.project or "", {}).setdefault(made.service or "", {})
+            said[step.place.kind] = max(said.get(step.place.kind, step), step, key=_amount)  # enough for each of it
+    for number, (project, services) in enumerate(projects.items()):
+        if number:
+            yield ""
+        yield escape.visible(f"# compose.override.yaml of {project}")
+        yield "services:"
+        for name, said in services.items():
+            yield f"  {json.dumps(name)}:"
+            for step in said.values():
+                yield from _of_service(step)
+
+
+def _of_service(step: Step) -> Iterator[str]:
+    if step.why:
+        yield f"    # {escape.visible(escape.plain(step.why))}"
+    if step.place.kind == "container":
+        yield "    # of one with deploy.resources.limits Compose takes no mem_limit: then this is its memory there"
+    yield from (f"    {key}: {value}" for key, value in _of_compose(step))
+
+
+def _amount(step: Step) -> tuple[float, ...]:
+    """By which of two for one service the larger is known: without a limit is the largest there is."""
+    return tuple(inf if value == -1 and key == "memswap_limit" else value for key, value in _of_compose(step))
 
 
 def _of_compose(step: Step) -> Iterator[tuple[str, int]]:
@@ -69,7 +81,7 @@ def _of_compose(step: Step) -> Iterator[tuple[str, int]]:
             yield "memswap_limit", -1 if swap == "max" else int(memory) + int(swap)
 
 
-def _service(step: Step, machine: Machine) -> str | None:
+def _made_by_compose(step: Step, machine: Machine) -> Container | None:
     """Whose container it is about, or a process in it."""
     if step.place.kind == "container":
         container_id: str | None = step.place.of.rpartition("/")[2]
@@ -79,7 +91,7 @@ def _service(step: Step, machine: Machine) -> str | None:
         container_id = paths.workload(process.cgroup or "/").container_id if process is not None else None
     else:
         return None
-    return next((one.service for one in machine.containers if one.container_id == container_id), None)
+    return next((one for one in machine.containers if one.container_id == container_id and one.service), None)
 
 
 _WORKLOADS = {"deploy": "Deployment", "sts": "StatefulSet", "ds": "DaemonSet"}
@@ -131,7 +143,7 @@ def not_said(steps: Sequence[Step], form: str, machine: Machine) -> Iterator[Ref
             reason = f"no {_FILES[form]} says that"
         elif form == "compose" and not any(_of_compose(step)):
             reason = "there no limit is no line: take mem_limit out of the file"
-        elif form == "compose" and _service(step, machine) is None:
+        elif form == "compose" and _made_by_compose(step, machine) is None:
             reason = "Compose did not make it, as far as it could be seen"
         if reason is not None:
             yield Refusal(

@@ -95,7 +95,7 @@ def foretold_who(prediction: Prediction) -> tuple[str, ...]:
     sharing = len(prediction.sharing)
     others = len(prediction.killed) - 1 - sharing
     said = answer.process(victim.comm, victim.pid) + (f" and {others} more of its group" if others else "")
-    said += f" and {sharing} that share{'s' * (sharing == 1)} its memory" if sharing and not others else ""
+    said += f" and {sharing} that share{'s' * (sharing == 1)} {'their' if others else 'its'} memory" if sharing else ""
     return (said, answer.of_workload(owner(victim.cgroup or "/", prediction.containers)))
 
 
