@@ -112,6 +112,8 @@ def fix_overcommit(mode: str, ratio: int | None, **options: object) -> None:
 
     What could be had (guess), anything (always), or CommitLimit and no more (strict).
     """
+    if ratio is not None and mode != "strict":
+        raise click.UsageError("--ratio counts in the strict mode alone")
     first = [] if ratio is None else [("sysctl:/vm.overcommit_ratio", str(ratio))]
     _fix([*first, ("sysctl:/vm.overcommit_memory", _MODES[mode])], options)
 
@@ -184,6 +186,8 @@ def fix_limit(target: str, most: int | None, high: int | None, swap_max: int | N
     """
     if most is None and high is None and swap_max is None:
         raise click.UsageError("--max, --high or --swap-max says to what it is to be limited")
+    if high is not None and most is not None and high > most:
+        raise click.UsageError("--high is above --max: it would never be reached")
     if target.startswith(_WORKLOADS):
         return _limit_workload(target, most, options, other=high if swap_max is None else swap_max)
     if not target.startswith(_ENGINES):
