@@ -43,7 +43,7 @@ LACKS = {
     "segments": ("segments-forgotten",),
 }
 SPEAK = {
-    *("swap-absent", "swap-nearly-full", "swappiness-zero", "commit-limit-near", "overcommit-unbounded"),
+    *("swap-absent", "swap-small", "swap-nearly-full", "swappiness-zero", "commit-limit-near", "overcommit-unbounded"),
     *("panic-set", "allocating-task-set", "huge-pages-reserved", "slab-holds", "unevictable-holds"),
     *("unit-setting-ignored", "unit-adj-differs"),
 }

@@ -21,6 +21,8 @@ class Play:
 
 _SWAP = "dd if=/dev/zero of=/swap bs=1M count=96 2> /dev/null; chmod 600 /swap; mkswap -q /swap; swapon /swap\n"
 
+_LITTLE_SWAP = _SWAP.replace("count=96", "count=16")
+
 
 def _group(name: str, *settings: str) -> str:
     """A group of version 2 below the root."""
@@ -146,6 +148,14 @@ PLAYS = {
             (_holding("hog --mib 20 --name app --hold -1"), "little would go there"),
         ),
         load="hog --mib 235 --name late --adj -900 && pgrep -x app",
+    ),
+    "swap-small": Play(
+        speaks=_LITTLE_SWAP + _holding("hog --mib 200 --name app --hold -1"),
+        silent=(
+            (_SWAP + _holding("hog --mib 200 --name app --hold -1"), "there is enough of it"),
+            (_LITTLE_SWAP + _holding("hog --mib 20 --name app --hold -1"), "little would go there"),
+        ),
+        load="hog --mib 255 --name late --adj -900 && pgrep -x app",
     ),
     "swap-nearly-full": Play(
         speaks=_SWAP + _holding("hog --mib 480 --name app --hold -1"),

@@ -23,7 +23,7 @@ from reprieve.rules.living.order import exempt_holds, exemption_inherited, small
 from reprieve.rules.living.settings import panic_set
 from reprieve.rules.living.shares import group_near_limit, process_holds
 from reprieve.rules.living.since import exempt_grows, remember, slab_grows
-from reprieve.rules.living.swap import swap_absent, swap_forbidden, swap_nearly_full, swappiness_zero
+from reprieve.rules.living.swap import swap_absent, swap_forbidden, swap_nearly_full, swap_small, swappiness_zero
 from tests.rules.living.made import MIB, captured, crowded, with_group, with_meminfo, with_sysctls
 
 Rule = Callable[[Snapshot], Iterator[Finding]]
@@ -102,6 +102,16 @@ def test_no_swap_is_told_where_a_quarter_of_ram_would_go_there() -> None:
     more = with_meminfo(none, Shmem=20 * MIB)
     assert found(swap_absent, more)[0].remedies
     assert found(swap_absent, replace(more, cgroup_private=True))[0].remedies == ()  # a container cannot add any
+
+
+def test_little_swap_is_told_where_it_could_take_less_than_a_tenth_and_is_not_nearly_full() -> None:
+    little = with_meminfo(V2, SwapTotal=8 * MIB, SwapFree=8 * MIB, AnonPages=100 * MIB, Shmem=0)
+    (told,) = found(swap_small, little)
+    assert "There is little swap: 8 MiB for 100 MiB" in told.claim
+    assert found(swap_small, with_meminfo(little, SwapTotal=10 * MIB, SwapFree=10 * MIB)) == []
+    assert found(swap_small, with_meminfo(little, AnonPages=30 * MIB)) == []  # of little, little would go there
+    assert found(swap_small, with_meminfo(little, SwapFree=0)) == []  # swap-nearly-full tells of that
+    assert found(swap_small, with_meminfo(little, SwapTotal=0, SwapFree=0)) == []
 
 
 def test_full_swap_is_a_warning_only_while_ram_is_scarce() -> None:

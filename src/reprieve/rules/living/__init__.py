@@ -30,7 +30,7 @@ from reprieve.rules.living.runtimes import (
 from reprieve.rules.living.settings import allocating_task_set, panic_set
 from reprieve.rules.living.shares import WARN_SHARE, group_near_limit, process_holds
 from reprieve.rules.living.since import exempt_grows, slab_grows
-from reprieve.rules.living.swap import swap_absent, swap_forbidden, swap_nearly_full, swappiness_zero
+from reprieve.rules.living.swap import swap_absent, swap_forbidden, swap_nearly_full, swap_small, swappiness_zero
 from reprieve.rules.living.together import applications_exceed_memory
 from reprieve.rules.living.units import unit_adj_differs, unit_setting_ignored
 
@@ -69,6 +69,7 @@ CHECKS = (
     unit_adj_differs,
     swap_forbidden,
     swap_absent,
+    swap_small,
     swappiness_zero,
     overcommit_unbounded,
     panic_set,

@@ -1,4 +1,4 @@
-"""Swap of a living machine: there is none, it is nearly full, or somebody may not use it."""
+"""Swap of a living machine: there is none, or little, it is nearly full, or somebody may not use it."""
 
 from collections.abc import Iterator
 
@@ -23,6 +23,7 @@ from reprieve.rules.swap import KUBELET, add_swap, allow_swap
 from reprieve.units import MIB, percent, size
 
 _ENOUGH = 0.25  # of RAM: less than that in heaps and tmpfs, and swap would not matter
+_LITTLE = 0.1  # of what swap could take
 _SCARCE = 0.25  # of RAM: what can still be had, from which on full swap is a warning
 _FULL = 0.1  # of swap: free, from which on it is nearly full
 _MOST = 0.6  # of its limit: what a group holds that only swap could take
@@ -51,6 +52,34 @@ def swap_absent(snapshot: Snapshot) -> Iterator[Finding]:
         claim=f"There is no swap: {size(held)} ({percent(held, ram)} of RAM) of heaps and tmpfs have to stay in RAM",
         subject="swap",
         evidence=meminfo_lines(machine, "MemTotal", "SwapTotal", "AnonPages", "Shmem", "MemAvailable"),
+        remedies=_add(machine, swap_size(held)),
+    )
+
+
+def swap_small(snapshot: Snapshot) -> Iterator[Finding]:
+    """There is swap, but so little that it could take next to nothing of what has to stay in RAM.
+
+    A few MiB beside gigabytes of heaps and tmpfs are full at the first shortage, and from then on it is as if there
+    were none. How much of these lies idle no file tells; less than a tenth would leave no room for it.
+
+    Source: get_scan_count() in mm/vmscan.c.
+    """
+    machine = snapshot.machine
+    if machine is None:
+        return
+    ram, total, free, anon = (figure(machine, name) for name in ("MemTotal", "SwapTotal", "SwapFree", "AnonPages"))
+    if not total or free is None or ram is None or anon is None or free <= total * _FULL:
+        return
+    held = anon + (figure(machine, "Shmem") or 0) + total - free
+    if held < ram * _ENOUGH or total >= held * _LITTLE:
+        return
+    yield Finding(
+        code="swap-small",
+        severity="notice",
+        confidence="certain",
+        claim=f"There is little swap: {size(total)} for {size(held)} ({percent(held, ram)} of RAM) of heaps and tmpfs",
+        subject="swap",
+        evidence=meminfo_lines(machine, "MemTotal", "SwapTotal", "SwapFree", "AnonPages", "Shmem"),
         remedies=_add(machine, swap_size(held)),
     )
 
