@@ -1,6 +1,7 @@
 """In a guest: swap on zram is made, and undone, by processes of which each is killed before another line of ours.
 
-Argument: the folder of the package. Prints how often it was killed while making, and while undoing.
+Argument: the folder of the package. Prints how often it was killed while making, how often of those a device stayed
+behind, and how often it was killed while undoing.
 """
 
 import os
@@ -24,6 +25,7 @@ FILE = "zram.py"  # of the rest a test dies on a dictionary: tests/fix
 PLACE = parse_place("zram:zram1/disksize")
 SIZE = str(4 << 20)
 LEDGER = "/run/changes.jsonl"
+DEVICE, MARKER = Path("/sys/block/zram1"), Path("/run/reprieve/zram1")
 
 
 def journal(ledger: LedgerFile, boot: str = "boot-1") -> Journal:
@@ -51,7 +53,21 @@ def in_force(boot: str = "boot-1") -> bool:
 
 def there() -> tuple[bool, bool]:
     """Is it swapped to, and is the device there?"""
-    return "/dev/zram1" in Path("/proc/swaps").read_text(), Path("/sys/block/zram1").exists()
+    return "/dev/zram1" in Path("/proc/swaps").read_text(), DEVICE.exists()
+
+
+def devices() -> set[str]:
+    return {path.name for path in Path("/sys/block").glob("zram*")}
+
+
+def stayed_behind() -> bool:
+    """Killed before it was marked, a device may: untouched, and no other with it. What is left of it is removed."""
+    if not DEVICE.exists():
+        return False
+    assert (DEVICE / "disksize").read_text() == "0\n"
+    assert not MARKER.exists()
+    Path("/sys/class/zram-control/hot_remove").write_text("1")
+    return True
 
 
 def killed(act: Callable[[], None], which: int) -> bool:
@@ -85,18 +101,20 @@ def forget() -> None:
     Path(LEDGER).unlink()
 
 
-def made_at_each_line() -> int:
-    which = 1
+def made_at_each_line() -> tuple[int, int]:
+    before, which, left = devices(), 1, 0
     while killed(make, which):
-        holds = in_force()
-        assert there() == (holds, holds), f"made to line {which}"
-        if holds:
+        if in_force():
+            assert there() == (True, True), f"made to line {which}"
             unmake()
-            assert there() == (False, False)
+        else:
+            assert not there()[0], f"made to line {which}"
+            left += stayed_behind()
+        assert devices() == before, f"made to line {which}"
         forget()
         which += 1
     assert there() == (True, True)
-    return which - 1
+    return which - 1, left
 
 
 def unmade_at_each_line() -> int:
@@ -112,9 +130,9 @@ def unmade_at_each_line() -> int:
     return which - 1
 
 
-making, unmaking = made_at_each_line(), unmade_at_each_line()
+(making, left), unmaking = made_at_each_line(), unmade_at_each_line()
 forget()
 make()
 assert not in_force("boot-2")  # gone with the boot, for all the journal knows: nothing is touched
 assert there() == (True, True)
-print(making, unmaking)
+print(making, left, unmaking)

@@ -16,6 +16,28 @@ from tests.lab.test_fix import REPRIEVE, flat, told
 
 HERE = Path(__file__).parent
 THERE = "cat /proc/swaps; cd /sys/block; echo zram*; cd /dev; echo zram*"
+DISK = "dd if=/dev/zero of=/swap bs=1M count=16 2> /dev/null; chmod 600 /swap; mkswap -q /swap; swapon -p 200 /swap"
+CONTROL = "/sys/class/zram-control"
+# Another's device, still untouched, comes after the plan.
+BETWEEN = f"""
+cat > /run/between.py <<'END'
+from reprieve.fix.journal import Journal
+from reprieve.fix.transaction import apply
+from reprieve.machine.ledger import LedgerFile
+from reprieve.machine.places import MachinePlaces
+from reprieve.model.change import Step
+from reprieve.model.finding import Failure, parse_place
+with LedgerFile("/run/between.jsonl") as ledger:
+    place = MachinePlaces().identify(parse_place("zram:/disksize"))
+    assert open("{CONTROL}/hot_add").read() == "1\\n"
+    try:
+        told = Journal(ledger, boot_id="boot-1", wall_s=1.0, user="root")
+        apply([Step(place=place, before=None, want=str(64 << 20))], MachinePlaces(), told)
+    except Failure as failure:
+        print(failure.message)
+END
+PYTHONPATH=/opt/reprieve python3 /run/between.py 2>&1
+"""
 # 44 MiB of pages that differ and repeat, as heaps often do, in a group that may hold 40. What zram holds of them is
 # charged to nobody. Python has run before, so that its files are charged elsewhere: a group full of them stands still.
 LOAD = """
@@ -58,9 +80,8 @@ def test_the_load_that_is_killed_without_lives_with_it(guest: Guest) -> None:
 
 
 def test_it_is_used_before_all_other_swap_and_leaves_the_device_of_others(guest: Guest) -> None:
-    disk = "dd if=/dev/zero of=/swap bs=1M count=16 2> /dev/null; chmod 600 /swap; mkswap -q /swap; swapon -p 200 /swap"
     theirs = "echo 8M > /sys/block/zram0/disksize; echo mine > /dev/zram0"
-    assert guest.run(f"{disk}; {theirs}").status == 0
+    assert guest.run(f"{DISK}; {theirs}").status == 0
     told(guest, "fix zram --size 32M --yes")
     swaps = {line.split()[0]: line.split()[-1] for line in guest.run("cat /proc/swaps").output.splitlines()}
     assert (swaps["/swap"], swaps["/dev/zram1"]) == ("200", "201")
@@ -75,8 +96,35 @@ def test_what_others_swap_to_is_told_and_stays(guest: Guest) -> None:
     assert guest.run(theirs).status == 0
     said = flat(told(guest, "fix zram --size 100M --yes", status=4))
     assert "zram0 is swapped to already: 64 MiB, with 0 B in it → two would share the same memory" in said
-    assert "nothing to change" in told(guest, "fix zram --size 64M --yes")
+    told(guest, "fix zram --size 64M --yes", status=4)
     assert guest.run("swapoff /dev/zram0 && echo 1 > /sys/block/zram0/reset").status == 0
+
+
+def test_what_others_have_made_and_swapped_to_since_ours_was_removed_stays(guest: Guest) -> None:
+    told(guest, "fix zram --size 64M --yes")
+    by_hand = f"swapoff /dev/zram1 && echo 1 > {CONTROL}/hot_remove"
+    theirs = f"cat {CONTROL}/hot_add; echo 64M > /sys/block/zram1/disksize; mkswap -q /dev/zram1; swapon /dev/zram1"
+    assert guest.run(f"{by_hand} && {theirs}").output == "1\n"
+    before = guest.run(THERE).output
+    assert "zram:zram1/disksize reads 'other'" in flat(told(guest, "undo", status=4))
+    assert guest.run(THERE).output == before
+    assert guest.run(by_hand).status == 0
+
+
+def test_what_others_make_between_plan_and_change_stays(guest: Guest) -> None:
+    before = guest.run(THERE).output
+    ended = guest.run(f"{BETWEEN}; cat /sys/block/zram1/disksize; ls -d /sys/block/zram*")
+    assert ended.output == "the kernel made zram2, not zram1\n0\n/sys/block/zram0\n/sys/block/zram1\n"
+    assert guest.run(f"echo 1 > {CONTROL}/hot_remove").status == 0
+    assert guest.run(THERE).output == before
+
+
+def test_a_later_device_of_the_name_is_not_the_one_that_was_marked(guest: Guest) -> None:
+    told(guest, "fix zram --size 64M --yes")
+    by_hand = f"swapoff /dev/zram1 && echo 1 > {CONTROL}/hot_remove && cat {CONTROL}/hot_add"
+    assert guest.run(f"{by_hand}; stat -c %a /run/reprieve").output == "1\n700\n"
+    told(guest, "undo")
+    assert guest.run(f"ls /run/reprieve; cat /sys/block/zram1/disksize; echo 1 > {CONTROL}/hot_remove").output == "0\n"
 
 
 def test_a_size_beyond_twice_the_memory_is_refused(guest: Guest) -> None:
@@ -96,12 +144,15 @@ def test_without_the_right_nothing_is_changed(guest: Guest) -> None:
 
 def test_the_script_does_the_same_twice_no_more_than_once(guest: Guest) -> None:
     before = guest.run(THERE).output
+    assert guest.run(DISK).status == 0
     for _ in range(2):
         ended = guest.run(f"{REPRIEVE} fix zram --size 100M --as sh > /run/fix.sh && sh /run/fix.sh")
         assert ended.status == 0, ended.output
         assert guest.run("cat /sys/block/zram1/disksize; ls -d /sys/block/zram2").output.startswith(f"{100 << 20}\n")
         assert guest.run("ls -d /sys/block/zram2").status != 0
-    assert guest.run("swapoff /dev/zram1; echo 1 > /sys/class/zram-control/hot_remove").status == 0
+        assert guest.run("awk '/zram1/ {print $5}' /proc/swaps").output == "201\n"
+    assert guest.run("swapoff /swap; rm /swap").status == 0
+    assert guest.run(f"swapoff /dev/zram1; echo 1 > {CONTROL}/hot_remove").status == 0
     assert guest.run(THERE).output == before
 
 
@@ -109,10 +160,11 @@ def test_killed_before_any_line_it_holds_or_is_gone(guest: Guest) -> None:
     before = guest.run(THERE).output
     ended = guest.run("python3 /opt/reprieve/die_at_a_line.py /opt/reprieve 2>&1", timeout_s=500)
     assert ended.status == 0, ended.output
-    making, unmaking = map(int, ended.output.split())
+    making, left, unmaking = map(int, ended.output.split())
     assert making > 30
+    assert left < 15  # lines from hot_add to the marker
     assert unmaking > 15
-    assert guest.run("swapoff /dev/zram1; echo 1 > /sys/class/zram-control/hot_remove").status == 0
+    assert guest.run(f"swapoff /dev/zram1; echo 1 > {CONTROL}/hot_remove").status == 0
     assert guest.run(THERE).output == before
 
 
@@ -125,3 +177,11 @@ def test_the_module_is_loaded_where_it_is_there_and_missed_where_it_is_not(guest
     assert "/dev/zram1" in guest.run("cat /proc/swaps").output
     told(guest, "undo")
     assert guest.run("cat /proc/swaps; ls -d /sys/block/zram*").output.endswith("\n/sys/block/zram0\n")
+    assert guest.run("rmmod zram; echo options zram num_devices=4 > /etc/modprobe.d/zram.conf").status == 0
+    said = flat(told(guest, "fix zram --size 64M --yes", status=4))
+    assert "loaded, the module zram made zram4 the next, not zram1 → plan again" in said
+    assert guest.run("echo /sys/block/zram*").output.count("zram") == 4
+    told(guest, "fix zram --size 64M --yes")
+    assert "/dev/zram4" in guest.run("cat /proc/swaps").output
+    told(guest, "undo")
+    assert guest.run("rm /etc/modprobe.d/zram.conf; echo /sys/block/zram*").output.count("zram") == 4

@@ -14,13 +14,16 @@ from dataclasses import replace
 from reprieve.machine.host import Host, may
 from reprieve.machine.source import shown
 from reprieve.machine.swapfile import refused_to_swap, swap_areas, swap_head, swap_label, swap_off, swap_on
-from reprieve.machine.writer import failure_of, hand, may_write, write_setting
+from reprieve.machine.writer import failure_of, hand, may_write, remove_file, replace_file
 from reprieve.model.finding import Failure, Place
 from reprieve.units import MIB, size
 
 _CONTROL = "/sys/class/zram-control"  # since 4.2; before, the devices were made when the module was loaded
 _OF = r"zram(0|[1-9][0-9]{0,5})"
 _LABEL = "reprieve"  # in the head of the swap: a device without it is somebody else's
+# Until it has a head, a device is ours by a file of its name, which says which of that name. It goes with the boot too.
+_MARKERS = "/run/reprieve"
+_OTHER = "other"
 # zstd makes pages smallest, and a page that is smaller is a kill that comes later; lz4 is faster. What a kernel offers
 # of them is its configuration's choice.
 _ALGORITHMS = ("zstd", "lz4")
@@ -51,31 +54,32 @@ class ZramSwap:
         if place.of:
             return place
         there = [name for path in swap_areas(self._host) if re.fullmatch(_OF, name := path.removeprefix("/dev/"))]
-        number = 0 if self._has(_CONTROL) else 1
-        while self._has(f"/sys/block/zram{number}"):
-            number += 1
-        return replace(place, of=there[0] if there else f"zram{number}")
+        return replace(place, of=there[0] if there else self._next(0 if self._has(_CONTROL) else 1))
 
     def get(self, place: Place) -> str | None:
-        """Its size, as long as it is swapped to."""
+        """Its size, as long as it is swapped to; `other` where that is somebody else's doing."""
         name = _name(place)
         if f"/dev/{name}" not in swap_areas(self._host):
             return None
         try:
-            return self._read(name, "disksize").strip()
+            return self._read(name, "disksize").strip() if self._label(name) == _LABEL else _OTHER
         except OSError as error:
-            raise failure_of(f"/sys/block/{name}/disksize", error) from error
+            raise failure_of(f"/dev/{name}", error) from error
 
     def put(self, place: Place, want: str | None) -> None:
         """Make a device and swap to it; or swap to it no longer, if what is in it fits into memory, and remove it."""
         name = _name(place)
         if want is None:
             if (area := swap_areas(self._host).get(f"/dev/{name}")) is not None:
+                if self.get(place) == _OTHER:
+                    raise Failure(f"{name} is swapped to by somebody else", hint="it stays")
                 swap_off(f"{self._host.root}/dev/{name}", area.used_bytes)
             self._remove(name)
             return
         if not self._has(_CONTROL):
             _load()
+            if (following := self._next(0)) != name:  # options zram num_devices=4, in modprobe.d(5)
+                raise Failure(f"loaded, the module zram made {following} the next, not {name}", hint="plan again")
         self._add(name)
         try:
             self._choose_algorithm(name)
@@ -98,23 +102,64 @@ class ZramSwap:
         name = _name(place)
         if want is not None and (area := swap_areas(self._host).get(f"/dev/{name}")) is not None:
             return Failure(
-                f"{name} is swapped to already: {size(int(self.get(place) or 0))}, with {size(area.used_bytes)} in it",
+                f"{name} is swapped to already: {self._size(name)}, with {size(area.used_bytes)} in it",
                 hint=f"two would share the same memory; undo that one first, or: swapoff /dev/{name}",
             )
         if self._has(_CONTROL):
             return refused_to_swap() or may_write(f"{self._host.root}{_CONTROL}/hot_remove")
         return self._not_loadable() or refused_to_swap()
 
+    def _next(self, number: int) -> str:
+        """The lowest that is free from a number on, as zram_add() in zram_drv.c takes it."""
+        while self._has(f"/sys/block/zram{number}"):
+            number += 1
+        return f"zram{number}"
+
     def _add(self, name: str) -> None:
-        """Raises Failure: it has another number than was planned."""
+        """A device, and the marker that it is ours. Raises Failure: it has another number than was planned.
+
+        Killed between the two, it stays behind, empty: nobody else's is taken for ours.
+        """
         path = f"{_CONTROL}/hot_add"  # zram_hot_add in zram_drv.c: to read it makes a device, and tells its number
         try:
             number = self._host.read(path, 64).decode().strip()
+            try:
+                if f"zram{number}" != name:
+                    hint = "somebody makes devices too: plan again"
+                    raise Failure(f"the kernel made zram{number}, not {name}", hint=hint)
+                self._mark(name)
+            except BaseException:
+                self._hot_remove(number)
+                raise
         except OSError as error:
             raise failure_of(path, error) from error
-        if f"zram{number}" != name:
-            write_setting(f"{self._host.root}{_CONTROL}/hot_remove", number)
-            raise Failure(f"the kernel made zram{number}, not {name}", hint="somebody makes devices too: plan again")
+
+    def _mark(self, name: str) -> None:
+        """Raises Failure, OSError."""
+        os.makedirs(self._host.root + _MARKERS, mode=0o700, exist_ok=True)
+        replace_file(f"{self._host.root}{_MARKERS}/{name}", self._which(name))
+
+    def _unmark(self, name: str) -> None:
+        """Raises Failure."""
+        if self._has(_MARKERS):
+            remove_file(f"{self._host.root}{_MARKERS}/{name}")
+
+    def _is_marked(self, name: str) -> bool:
+        """Is it this device that was marked, not a later one of its name? Raises OSError."""
+        try:
+            return self._host.read(f"{_MARKERS}/{name}", 64) == self._which(name)
+        except FileNotFoundError:
+            return False
+
+    def _which(self, name: str) -> bytes:
+        """What no later device of that name has. Raises OSError.
+
+        The kernel's count of disks, since 5.15; else the inode of its folder, which kernfs gives in turn.
+        """
+        try:
+            return f"diskseq {self._read(name, 'diskseq').strip()}\n".encode()
+        except FileNotFoundError:
+            return f"inode {os.stat(f'{self._host.root}/sys/block/{name}').st_ino}\n".encode()
 
     def _choose_algorithm(self, name: str) -> None:
         """The first the kernel offers and takes: what it offers may be a module it has not got. Else its own choice.
@@ -136,25 +181,23 @@ class ZramSwap:
         return min(max(_PRIORITY, highest + 1), _PRIORITY_MAX)
 
     def _remove(self, name: str) -> None:
-        """The device, unless somebody else has taken it for theirs."""
-        if not self._has(f"/sys/block/{name}"):
-            return
+        """The device, if it is ours, then its marker."""
         try:
-            if not self._is_ours(name):
-                return
-            self._hot_remove(name.removeprefix("zram"))
+            if self._has(f"/sys/block/{name}") and self._is_ours(name):
+                self._hot_remove(name.removeprefix("zram"))
         except OSError as error:
             raise Failure(f"{name} cannot be removed: {error.strerror}", hint=f"lsof /dev/{name}") from error
+        self._unmark(name)
 
     def _is_ours(self, name: str) -> bool:
-        """Its head says so, or nothing was ever written to it: killed between the two, it has no head yet.
-
-        Raises OSError.
-        """
-        if self._read(name, "disksize").strip() == "0" or self._read(name, "mm_stat").split()[:1] == ["0"]:
+        """Its marker says so, and nothing was ever written to it; or its head does. Raises OSError."""
+        if self._is_marked(name) and self._read(name, "mm_stat").split()[:1] == ["0"]:
             return True
-        with open(f"{self._host.root}/dev/{name}", "rb") as device:
-            return swap_label(device.read(os.sysconf("SC_PAGE_SIZE"))) == _LABEL
+        return self._label(name) == _LABEL
+
+    def _label(self, name: str) -> str | None:
+        """Raises OSError."""
+        return swap_label(self._host.read(f"/dev/{name}", os.sysconf("SC_PAGE_SIZE")))
 
     def _hot_remove(self, number: str) -> None:
         """Raises OSError."""
@@ -185,6 +228,13 @@ class ZramSwap:
     def _read(self, name: str, file: str) -> str:
         """Raises OSError."""
         return self._host.read(f"/sys/block/{name}/{file}", 4096).decode(errors="backslashreplace")
+
+    def _size(self, name: str) -> str:
+        """Raises Failure."""
+        try:
+            return size(int(self._read(name, "disksize")))
+        except OSError as error:
+            raise failure_of(f"/sys/block/{name}/disksize", error) from error
 
     def _has(self, path: str) -> bool:
         return os.path.exists(self._host.root + path)
