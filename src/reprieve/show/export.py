@@ -155,13 +155,15 @@ def _zram(place: Place, want: str | None) -> list[tuple[str, ...]]:
 
 
 _ZRAM_CONTROL = "/sys/class/zram-control"
-# The number is the kernel's to give. Of the algorithms the last that it takes counts.
+# The number is the kernel's to give. Of the algorithms the last that it takes counts. It is used before all other swap.
 _ZRAM = (
     'for a in $(sed -n "s,^/dev/\\(zram[0-9]*\\)[[:space:]].*,\\1,p" /proc/swaps); do '
     '[ "$(cat "/sys/block/$a/disksize")" = "$1" ] && exit 0; echo "$a is swapped to already" >&2; exit 1; done; '
     '[ -e "$0" ] || modprobe zram && n=$(cat "$0/hot_add") && cd "/sys/block/zram$n" && '
     "for a in lz4 zstd; do { echo $a > comp_algorithm; } 2> /dev/null || :; done && "
-    'echo "$1" > disksize && mkswap -L reprieve "/dev/zram$n" && swapon -p 100 "/dev/zram$n"'
+    'echo "$1" > disksize && mkswap -L reprieve "/dev/zram$n" && '
+    "p=$(awk 'BEGIN { p = 100 } NR > 1 && $5 >= p { p = $5 + 1 } END { print p < 32767 ? p : 32767 }' /proc/swaps) && "
+    'swapon -p "$p" "/dev/zram$n"'
 )
 
 
