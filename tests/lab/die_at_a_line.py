@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -66,7 +67,9 @@ def stayed_behind() -> bool:
         return False
     assert (DEVICE / "disksize").read_text() == "0\n"
     assert not MARKER.exists()
-    Path("/sys/class/zram-control/hot_remove").write_text("1")
+    while DEVICE.exists():  # udev may look into it, and the kernel removes none that is open
+        with suppress(OSError):
+            Path("/sys/class/zram-control/hot_remove").write_text("1")
     return True
 
 
