@@ -18,6 +18,7 @@ import pytest
 from lab.kubernetes import Cluster
 from reprieve.machine.asked import status_of
 from reprieve.machine.host import Identity
+from reprieve.machine.kubeplugin import Plugin, Server, token_of
 from reprieve.machine.kubernetes import own_cluster
 from reprieve.model.finding import Failure
 from tests.conftest import Run
@@ -216,21 +217,73 @@ def test_what_is_no_api_server_is_told(answer: Answer, tmp_path: Path) -> None:
         own_cluster(led_to(tmp_path, kubeconfig(at, ADMIN))).read_pod("web")
 
 
-def test_a_plugin_is_asked_for_a_token_in_either_form(tmp_path: Path) -> None:
+def with_plugin(at: str, script: str, version: str = "v1", **more: object) -> str:
+    """A kubeconfig that names a script as what logs in."""
+    plugin = {"apiVersion": f"client.authentication.k8s.io/{version}", "command": "sh", "args": ["-c", script], **more}
+    return kubeconfig(at, "TOKEN").replace("token: TOKEN", f"exec: {json.dumps(plugin)}")
+
+
+def test_a_plugin_is_told_the_cluster_and_asked_for_a_token_in_either_form(tmp_path: Path) -> None:
     asked: list[str] = []
 
     def answer(_asked: str, who: str, _sent: bytes, _kind: str) -> Answer:
         asked.append(who)
         return Answer(401, b'{"kind": "Status", "code": 401, "message": "Unauthorized"}')
 
-    told = json.dumps({"status": {"token": "of-the-plugin"}})
+    token = json.dumps({"status": {"token": "of-the-plugin"}})
+    script = f"printf %s \"$KUBERNETES_EXEC_INFO\" > {tmp_path}/told-$OF; cat > {tmp_path}/read; echo '{token}'"
     for version in ("v1", "v1beta1"):
-        plugin = {"apiVersion": f"client.authentication.k8s.io/{version}", "command": "echo", "args": [told]}
         with serving(answer) as at:
-            text = kubeconfig(at, "TOKEN").replace("token: TOKEN", f"exec: {json.dumps(plugin)}")
+            config = with_plugin(at, script, version, env=[{"name": "OF", "value": version}])
             with pytest.raises(Failure, match="Kubernetes refuses: Unauthorized"):
-                own_cluster(led_to(tmp_path, text)).read_pod("web")
+                own_cluster(led_to(tmp_path, config)).read_pod("web")
+        told = json.loads((tmp_path / f"told-{version}").read_text())
+        assert (told["apiVersion"], told["kind"]) == (f"client.authentication.k8s.io/{version}", "ExecCredential")
+        said = {"server": at, "insecure-skip-tls-verify": False}
+        assert told["spec"] == {"cluster": said, "interactive": False}
+        assert (tmp_path / "read").read_bytes() == b""  # what we are sent is not for it
     assert asked == ["of-the-plugin"] * 2
+
+
+def test_a_plugin_is_told_by_whom_the_server_is_certified(tmp_path: Path) -> None:
+    script = 'printf %s "$KUBERNETES_EXEC_INFO" > told; echo "{\\"status\\": {\\"token\\": \\"of-the-plugin\\"}}"'
+    argv = ("sh", "-c", f"cd {tmp_path}; {script}")
+    plugin = Plugin(argv=argv, version="client.authentication.k8s.io/v1", environ={}, install=None)
+    assert token_of(plugin, Server("https://h", "UEVN", insecure=False), 60) == "of-the-plugin"
+    told = json.loads((tmp_path / "told").read_text())
+    assert told["spec"]["cluster"]["certificate-authority-data"] == "UEVN"
+
+
+@pytest.mark.parametrize(
+    ("script", "said", "hint"),
+    [
+        ("echo 'no such profile' >&2; echo more >&2; exit 3", "ended with status 3: no such profile$", "log in again"),
+        ("exit 3", "ended with status 3: and says nothing$", "log in again"),
+        ('echo \'{"status": {"clientCertificateData": "PEM"}}\'', "gives a certificate; only tokens", "client-key"),
+        ("echo '{\"status\": {}}'", "gives no token$", "log in again"),
+        ("echo '[]'", "gives no token$", "log in again"),
+        ("echo hello", "gives no token$", "log in again"),
+        ('echo \'{"status": {"token": 7}}\'', "gives no token$", "log in again"),
+    ],
+)
+def test_a_plugin_that_gives_no_token_is_named(script: str, said: str, hint: str, tmp_path: Path) -> None:
+    with pytest.raises(Failure, match=f"^sh, which the kubeconfig names to log in, {said}") as caught:
+        own_cluster(led_to(tmp_path, with_plugin("http://127.0.0.1:1", script))).read_pod("web")
+    assert hint in str(caught.value.hint)
+
+
+def test_a_plugin_that_hangs_is_ended_at_the_deadline(tmp_path: Path) -> None:
+    script = f"echo $$ > {tmp_path}/pid; exec sleep 600"
+    with pytest.raises(Failure, match="sh, which the kubeconfig names to log in, did not end within 2 s"):
+        own_cluster(led_to(tmp_path, with_plugin("http://127.0.0.1:1", script))).read_pod("web", deadline_s=2)
+    assert not Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}").exists()
+
+
+def test_a_plugin_that_is_not_there_is_told_with_how_to_get_it(tmp_path: Path) -> None:
+    text = with_plugin("http://127.0.0.1:1", "", command="/nowhere/login", installHint="apt-get install login")
+    with pytest.raises(Failure, match=r"^/nowhere/login, which the kubeconfig names to log in: no such file") as caught:
+        own_cluster(led_to(tmp_path, text)).read_pod("web")
+    assert caught.value.hint == "apt-get install login"
 
 
 @pytest.mark.parametrize("word", ["pod:", "pod:A", "pod:a/b/c", "pod:a b", "pod:../x", "pod:-a"])

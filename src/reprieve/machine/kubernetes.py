@@ -3,12 +3,15 @@
 lightkube is an extra: nothing else imports it, and what it raises ends here.
 """
 
+import base64
 import os
 import re
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from reprieve.machine.engine import text
+from reprieve.machine.kubeplugin import Plugin, Server, token_of
 from reprieve.machine.source import shown
 from reprieve.model.finding import Failure
 
@@ -24,8 +27,6 @@ _BESIDE = (  # in which entries of a kubeconfig there are paths, which begin in 
     ("clusters", "cluster", ("certificate-authority",)),
     ("users", "user", ("client-certificate", "client-key", "tokenFile")),
 )
-# A plugin is asked for a token in either form; v1 only adds whether it may ask back, and lightkube does not know it.
-_PLUGIN_V1, _PLUGIN = "client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1"
 
 _Told = TypeVar("_Told")
 
@@ -118,9 +119,10 @@ def _ask(
     from lightkube import ApiError, AsyncClient, ConfigError
 
     place = f"Kubernetes, at {shown(config.cluster.server)}"
+    ends_s = time.monotonic() + deadline_s
 
-    async def within() -> _Told:
-        async with asyncio.timeout(deadline_s):
+    async def within(config: "SingleConfig") -> _Told:
+        async with asyncio.timeout(ends_s - time.monotonic()):
             client = AsyncClient(config, timeout=httpx2.Timeout(deadline_s))
             try:
                 return await work(client)
@@ -128,7 +130,7 @@ def _ask(
                 await client.close()
 
     try:
-        return asyncio.run(within())
+        return asyncio.run(within(_logged_in(config, deadline_s)))
     except (TimeoutError, httpx2.TimeoutException):
         hint = f"is it reached from here? kubectl --context={config.context_name} version"
         raise Failure(f"{place}: no whole answer within {deadline_s:g} s", hint=hint) from None
@@ -141,12 +143,33 @@ def _ask(
         raise Failure(
             f"{place}: {text(str(error))}", hint="does kubectl get in? Then lightkube does not know this way"
         ) from error
-    except OSError as error:  # a certificate that is not there, a plugin that is not there
+    except OSError as error:  # a certificate that is not there
         raise Failure(f"{place}: {text(str(error))}", hint="what the kubeconfig names is to be there") from error
     # KeyError: lightkube looks for the type of what refuses, and a proxy may give none
     except (httpx2.HTTPError, httpx2.InvalidURL, msgspec.MsgspecError, KeyError, ValueError) as error:
         said = f"{place}: its answer is none of an API server ({text(str(error))})"
         raise Failure(said, hint="which program listens there?") from error
+
+
+def _logged_in(config: "SingleConfig", deadline_s: float) -> "SingleConfig":
+    """With a token in the place of a plugin that gives one."""
+    from msgspec.structs import replace
+
+    user, cluster = config.user, config.cluster
+    if user is None or user.exec is None or user.token is not None or user.token_file is not None:
+        return config
+    authority = cluster.certificate_auth_data
+    if authority is None and cluster.certificate_auth is not None:
+        with open(cluster.certificate_auth, "rb") as file:
+            authority = base64.b64encode(file.read()).decode()
+    plugin = Plugin(
+        argv=(user.exec.command, *(user.exec.args or ())),
+        version=user.exec.apiVersion,
+        environ={one.name: one.value for one in user.exec.env or ()},
+        install=user.exec.installHint,
+    )
+    token = token_of(plugin, Server(cluster.server, authority, cluster.insecure), deadline_s)
+    return config._replace(user=replace(user, token=token, exec=None))
 
 
 def refusal(error: "ApiError") -> Failure:
@@ -155,6 +178,7 @@ def refusal(error: "ApiError") -> Failure:
     hints = {
         401: "log in again, as for kubectl",
         403: "kubectl auth can-i --list tells what is allowed; who rules the cluster allows more",
+        409: "something changes it all the while: kubectl rollout status tells when that ends",
     }
     return Failure(f"Kubernetes refuses: {said}", hint=hints.get(error.status.code or 0))
 
@@ -235,10 +259,6 @@ def _merge(merged: dict[str, Any], told: dict[str, Any], folder: str) -> None:
             for key in keys:
                 if entry[inside].get(key):
                     entry[inside][key] = os.path.join(folder, entry[inside][key])
-    for user in told.get("users") or ():
-        plugin = user["user"].get("exec")
-        if plugin and plugin.get("apiVersion") == _PLUGIN_V1:
-            plugin["apiVersion"] = _PLUGIN
     for entries in ("clusters", "contexts", "users"):
         known = merged.setdefault(entries, [])
         names = {entry["name"] for entry in known}
