@@ -185,3 +185,10 @@ def test_zram_is_not_made_from_within_a_container_nor_for_later() -> None:
     ]
     later = plan([wants((ZRAM, str(GIB)))], there, Machine(), span=Span(now=False))
     assert [refusal.reason for refusal in later.refused] == ["a zram does not outlive the boot"]
+
+
+def test_what_no_boot_ends_is_not_set_until_the_next() -> None:
+    limit = Place(kind="k8s", of="https://h/shop/deploy/web@1/app", key="memory")
+    told = plan([wants((limit, "1Gi"))], DictionaryPlaces(World()), Machine(), span=Span(later=False))
+    assert told.steps == ()
+    assert [refusal.hint for refusal in told.refused] == ["without --runtime it holds until it is undone"]

@@ -36,6 +36,7 @@ _MORTAL = {  # what ends before that, and who lasts
     "cgroup": "tell who makes it",
     "zram": "zram-generator, or a unit of yours, makes it at each boot",
 }
+_UNENDING = {"k8s": "without --runtime it holds until it is undone"}  # what is of no machine, so no boot ends it
 
 
 def wanted_by(
@@ -100,6 +101,9 @@ def _together(
         if (lasting := _MORTAL.get(change.place.kind)) is not None and not span.now:
             ended = Failure(f"a {change.place.kind} does not outlive the boot", hint=lasting)
             return [], [_refusal(change.place, change.want, one, ended)]
+        if (holds := _UNENDING.get(change.place.kind)) is not None and not span.later:
+            unended = Failure(f"no boot ends what {change.place.kind} is told", hint=holds)
+            return [], [_refusal(change.place, change.want, one, unended)]
         try:
             meant = places.identify(change.place)
         except Failure as failure:
