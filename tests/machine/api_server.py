@@ -41,8 +41,11 @@ class Answer(NamedTuple):
 
 
 @contextmanager
-def replaying(name: str) -> Iterator[str]:
-    """A server that tells again what was recorded under this name, until the block ends; its address."""
+def replaying(name: str, told: list[Exchange]) -> Iterator[str]:
+    """A server that tells again what was recorded under this name, until the block ends; its address.
+
+    What was asked is added to `told`.
+    """
     left = [Exchange(*one) for one in json.loads((RECORDED / f"{name}.json").read_text())]
     one_at_a_time = threading.Lock()
 
@@ -56,6 +59,7 @@ def replaying(name: str) -> Iterator[str]:
                 )
             if len(known) > 1:
                 left.remove(known[0])
+            told.append(known[0])
         return Answer(known[0].status, json.dumps(known[0].told).encode())
 
     with serving(answer) as address:
@@ -63,16 +67,24 @@ def replaying(name: str) -> Iterator[str]:
 
 
 @contextmanager
-def recording(cluster: Cluster, tokens: dict[str, str], name: str | None) -> Iterator[str]:
+def recording(
+    cluster: Cluster,
+    tokens: dict[str, str],
+    name: str | None,
+    told: list[Exchange],
+    meanwhile: list[Callable[[], object]],
+) -> Iterator[str]:
     """One that hands on what it is asked, and at the end writes down what was told, under a name; its address.
 
-    `tokens` by their names, by which who asks is known here: what is written down holds none.
+    `tokens` by their names, by which who asks is known here: what is written down holds none. `meanwhile`: what others
+    do just before the next patches, one before each.
     """
-    told: list[Exchange] = []
     trusted = ssl.create_default_context(cafile=cluster.folder / "apiserver.crt")
 
     def answer(asked: str, who: str, sent: bytes, kind: str) -> Answer:
         method, path = asked.split(" ", 1)
+        if method == "PATCH" and meanwhile:
+            meanwhile.pop(0)()
         headers = {"Authorization": f"Bearer {tokens.get(who, who)}", "Content-Type": kind}
         request = urllib.request.Request(f"{cluster.url}{path}", method=method, headers=headers, data=sent or None)
         try:

@@ -8,15 +8,15 @@ import ssl
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lab.host import LabError
 from lab.kubernetes import Cluster, control_plane
-from tests.machine.api_server import recording, replaying
+from tests.machine.api_server import Exchange, recording, replaying
 from tests.machine.real import missing
 
 ADMIN, VIEWER, NOBODY = "admin", "viewer", "nobody-here"  # bearers, by their names: a recording holds no token
@@ -31,6 +31,8 @@ class Kube:
     address: str
     folder: Path
     cluster: Cluster | None  # None: what one answered is told again
+    told: list[Exchange] = field(default_factory=list)  # what it was asked through that address
+    meanwhile: list[Callable[[], object]] = field(default_factory=list)  # what others do before the next patches
 
     def make(self, path: str, *objects: dict[str, Any]) -> None:
         """Have objects there."""
@@ -47,6 +49,11 @@ class Kube:
         trusted = ssl.create_default_context(cafile=self.cluster.folder / "apiserver.crt")
         with urllib.request.urlopen(request, context=trusted, timeout=60) as response:
             return json.loads(response.read())
+
+    def patches(self) -> list[Any]:
+        """Those that were made, not only tried, through that address."""
+        made = (one for one in self.told if one.asked.startswith("PATCH ") and "dryRun=" not in one.asked)
+        return [one.sent for one in made if one.status == 200]
 
     def kubeconfig(self, who: str = ADMIN) -> str:
         """A file of one user of it."""
@@ -105,11 +112,12 @@ def real() -> Iterator[Cluster]:
 @contextmanager
 def kube(cluster: Cluster | None, name: str, folder: Path) -> Iterator[Kube]:
     """For one test, by its name; what a real server answers is recorded where REPRIEVE_RECORD is set."""
+    told: list[Exchange] = []
+    meanwhile: list[Callable[[], object]] = []
     if cluster is None:
-        with replaying(name) as address:
-            yield Kube(address=address, folder=folder, cluster=None)
+        with replaying(name, told) as address:
+            yield Kube(address=address, folder=folder, cluster=None, told=told)
         return
-    with recording(
-        cluster, _TOKENS | {ADMIN: cluster.token}, name if os.environ.get("REPRIEVE_RECORD") else None
-    ) as address:
-        yield Kube(address=address, folder=folder, cluster=cluster)
+    tokens, kept = _TOKENS | {ADMIN: cluster.token}, name if os.environ.get("REPRIEVE_RECORD") else None
+    with recording(cluster, tokens, kept, told, meanwhile) as address:
+        yield Kube(address=address, folder=folder, cluster=cluster, told=told, meanwhile=meanwhile)

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,11 @@ import yaml
 
 from lab.kubernetes import Cluster
 from reprieve.machine.workload import WorkloadLimit, find_workload, quantity
+from reprieve.model.change import Step
 from reprieve.model.finding import Failure, Place
+from reprieve.show import export
 from tests.machine.clusters import VIEWER, Kube, kube, real
+from tests.machine.real import program
 
 APPS = "/apis/apps/v1/namespaces/shop"
 
@@ -61,10 +66,32 @@ def by(manager: str, kind: str = "deployments") -> str:
     return f"{APPS}/{kind}?fieldManager={manager}"
 
 
-def resources(shop: Kube, name: str, kind: str = "deployments") -> Any:
-    """What the server holds for its first container; None where one is told again."""
+def holds(shop: Kube, name: str, *containers: dict[str, Any], kind: str = "deployments") -> None:
+    """What its containers have there: a real server is asked, past us; what one was asked is told by `put`."""
     told = shop.call("GET", f"{APPS}/{kind}/{name}")
-    return told and told["spec"]["template"]["spec"]["containers"][0]["resources"]
+    if told is not None:
+        found = told["spec"]["template"]["spec"]["containers"]
+        assert [(one["name"], one["resources"]) for one in found] == [
+            (one["name"], one["resources"]) for one in containers
+        ]
+
+
+def put(shop: Kube) -> list[tuple[str, str | None]]:
+    """What was asked to be changed there, in order: a container and its limit, or where one is taken away."""
+    return [_put(sent) for sent in shop.patches()]
+
+
+def _put(sent: Any) -> tuple[str, str | None]:
+    if isinstance(sent, list):
+        return sent[-1]["path"], None
+    (container,) = sent["spec"]["template"]["spec"]["containers"]
+    assert container.keys() == {"name", "resources"}
+    assert container["resources"].keys() == {"limits"}
+    assert container["resources"]["limits"].keys() == {"memory"}
+    return container["name"], container["resources"]["limits"]["memory"]
+
+
+FIRST = "/spec/template/spec/containers/0/resources/limits/memory"
 
 
 def test_a_limit_is_tried_applied_read_back_and_undone(shop: Kube) -> None:
@@ -75,9 +102,10 @@ def test_a_limit_is_tried_applied_read_back_and_undone(shop: Kube) -> None:
     assert "QoS class Burstable stays" in said
     assert "evicts first who uses more than it requests, app above 32 MiB, of those by priority" in said
     assert "kubectl top pod tells" in said
-    assert resources(shop, "web") in (None, {"limits": {"memory": "2Gi"}, "requests": {"memory": "32Mi"}})
+    holds(shop, "web", app(limit="2Gi", request="32Mi"))
     shop.run("undo")
-    assert resources(shop, "web") in (None, {"limits": {"memory": "64Mi"}, "requests": {"memory": "32Mi"}})
+    holds(shop, "web", app(limit="64Mi", request="32Mi"))
+    assert put(shop) == [("app", "2Gi"), ("app", "64Mi")]
 
 
 def test_one_that_had_none_has_none_again(shop: Kube) -> None:
@@ -86,9 +114,10 @@ def test_one_that_had_none_has_none_again(shop: Kube) -> None:
     assert "sts/shop/db:app memory limit not set → 1Gi" in said
     assert "QoS class BestEffort becomes Burstable" in said
     assert "its request, as none is written, is as large as the limit" in said
-    assert resources(shop, "db", "statefulsets") in (None, {"limits": {"memory": "1Gi"}})
+    holds(shop, "db", app(limit="1Gi"), kind="statefulsets")
     shop.run("undo")
-    assert resources(shop, "db", "statefulsets") in (None, {})
+    holds(shop, "db", app(limit=None), kind="statefulsets")
+    assert put(shop) == [("app", "1Gi"), (FIRST, None)]
 
 
 def test_the_second_time_changes_nothing(shop: Kube) -> None:
@@ -96,7 +125,125 @@ def test_the_second_time_changes_nothing(shop: Kube) -> None:
     shop.run("fix", "limit", "ds/log", "--max", "96M", "--yes")
     assert "nothing to change" in shop.run("fix", "limit", "ds/log:app", "--max", "96M", "--yes").stdout
     assert shop.run("changes").stdout.count("in force") == 1
-    assert resources(shop, "log", "daemonsets") in (None, {"limits": {"memory": "96Mi"}})
+    holds(shop, "log", app(limit="96Mi"), kind="daemonsets")
+    assert put(shop) == [("app", "96Mi")]
+
+
+THREE = (app("app", limit="64Mi"), app("proxy", limit="64Mi"), {"name": "log", "resources": {"limits": {"cpu": "1"}}})
+
+
+def with_limits(*limits: str) -> list[dict[str, Any]]:
+    """The three, the last of which has a limit of processors."""
+    both = {"cpu": "1"} | ({"memory": limits[2]} if len(limits) > 2 else {})
+    return [app("app", limit=limits[0]), app("proxy", limit=limits[1]), {"name": "log", "resources": {"limits": both}}]
+
+
+def test_what_one_container_has_is_not_touched_by_another(shop: Kube) -> None:
+    done = [("log", "1Gi"), ("app", "2Gi"), ("app", "3Gi")]
+    orders: dict[str, list[tuple[str, str | None]]] = {  # in which it is undone
+        "one": [("app", "2Gi"), ("log", None), ("app", "64Mi")],
+        "two": [("app", "2Gi"), ("app", "64Mi"), ("log", None)],
+    }
+    environ = {"KUBECONFIG": shop.kubeconfig()}
+    limits = WorkloadLimit(environ)
+    for name, undone in orders.items():
+        shop.make(by("kubectl-create"), workload(name, *THREE))
+        has: dict[str, str | None] = {"app": "64Mi", "proxy": "64Mi", "log": None}
+        for container, want in (*done, *undone):
+            limits.put(find_workload(f"deploy/{name}:{container}", 1 << 30, environ).place, want)
+            has[container] = want
+            holds(shop, name, *with_limits(*filter(None, has.values())))
+        holds(shop, name, *THREE)
+    log = FIRST.replace("0", "2")
+    made = [*done, ("app", "2Gi")]
+    assert put(shop) == [*made, (log, None), ("app", "64Mi"), *made, ("app", "64Mi"), (log, None)]
+
+
+def test_while_it_rolls_out_it_is_tried_again(shop: Kube) -> None:
+    shop.make(by("kubectl-create"), workload("rolls", app(limit=None)))
+    place = find_workload("deploy/rolls", 1 << 30, {"KUBECONFIG": shop.kubeconfig()}).place
+    limits = WorkloadLimit({"KUBECONFIG": shop.kubeconfig()})
+    for want in ("1Gi", None):
+        shop.meanwhile[:] = [lambda: rolled(shop, "rolls", 1), lambda: None, lambda: rolled(shop, "rolls", 2)]
+        limits.put(place, want)  # tried, tried again; applied, applied again
+        assert limits.get(place) == want
+        holds(shop, "rolls", app(limit=want))
+    assert put(shop) == [("app", "1Gi"), (FIRST, None)]
+    assert [one.status for one in shop.told if one.asked.startswith("PATCH ")] == [409, 200, 409, 200] * 2
+
+
+def rolled(shop: Kube, name: str, replicas: int) -> None:
+    """What a controller does as a rollout goes on."""
+    now = shop.call("GET", f"{APPS}/deployments/{name}")
+    status = now["status"] | {"replicas": replicas, "observedGeneration": now["metadata"]["generation"]}
+    shop.call("PUT", f"{APPS}/deployments/{name}/status", now | {"status": status})
+
+
+def test_who_changes_the_limit_meanwhile_comes_first(shop: Kube) -> None:
+    shop.make(by("kubectl-create"), workload("edited", app(limit="64Mi")))
+    environ = {"KUBECONFIG": shop.kubeconfig()}
+    place = find_workload("deploy/edited", 1 << 30, environ).place
+    theirs = {"spec": {"template": {"spec": {"containers": [app(limit="3Gi")]}}}}
+    kind = "application/strategic-merge-patch+json"
+    shop.meanwhile.append(
+        lambda: shop.call("PATCH", f"{APPS}/deployments/edited?fieldManager=kubectl-edit", theirs, kind=kind)
+    )
+    with pytest.raises(Failure, match="its limit became '3Gi' meanwhile, from '64Mi'"):
+        WorkloadLimit(environ).put(place, "1Gi")
+    assert put(shop) == []
+    holds(shop, "edited", app(limit="3Gi"))
+
+
+def test_what_changes_all_the_while_is_told(shop: Kube) -> None:
+    shop.make(by("kubectl-create"), workload("busy", app(limit="64Mi")))
+    environ = {"KUBECONFIG": shop.kubeconfig()}
+    place = find_workload("deploy/busy", 1 << 30, environ).place
+    shop.meanwhile[:] = [lambda: rolled(shop, "busy", 1)]
+    with pytest.raises(Failure, match="the object has been modified") as caught:
+        WorkloadLimit(environ, patience_s=0.0).put(place, "1Gi")
+    assert "kubectl rollout status" in str(caught.value.hint)
+    assert put(shop) == []
+
+
+def test_the_same_number_of_bytes_is_the_same_limit(shop: Kube) -> None:
+    shop.make(by("kubectl-create"), workload("bytes", app(limit="2147483648")))
+    assert "nothing to change" in shop.run("fix", "limit", "deploy/bytes", "--max", "2G", "--yes").stdout
+    shop.run("fix", "limit", "deploy/bytes", "--max", "1G", "--yes")
+    shop.run("undo")
+    assert put(shop) == [("app", "1Gi"), ("app", "2147483648")]
+    holds(shop, "bytes", app(limit="2147483648"))
+
+
+def test_until_the_next_boot_is_nothing_it_can_hold(shop: Kube) -> None:
+    shop.make(by("kubectl-create"), workload("brief", app(limit="64Mi")))
+    said = " ".join(
+        shop.run("fix", "limit", "deploy/brief", "--max", "1G", "--runtime", "--yes", status=4).stdout.split()
+    )
+    assert "no boot ends what k8s is told → without --runtime it holds until it is undone" in said
+    assert put(shop) == []
+
+
+@pytest.mark.matrix
+def test_what_is_printed_does_it_in_a_shell(tmp_path: Path) -> None:
+    """By a kubectl, again and again, and of the server it names alone."""
+    program("kubectl")
+    with real() as cluster:
+        shop = Kube(address=cluster.url, folder=tmp_path, cluster=cluster)
+        shop.make(by("kubectl-create"), workload("hand", *THREE))
+        environ = os.environ | {"KUBECONFIG": shop.kubeconfig()}
+        places = [find_workload(f"deploy/hand:{name}", 1 << 30, environ).place for name in ("app", "log")]
+        before = dict.fromkeys(places, "64Mi") | {places[1]: None}
+        for limits, want in ((("1Gi", "64Mi", "1Gi"), dict.fromkeys(places, "1Gi")), (("64Mi", "64Mi"), before)):
+            script = "\n".join(export.shell([step(place, want[place]) for place in places]))
+            for _ in range(2):
+                subprocess.run(["sh"], input=script, text=True, env=environ, check=True, capture_output=True)
+                holds(shop, "hand", *with_limits(*limits))
+        elsewhere = script.replace(cluster.url, "https://127.0.0.1:1")
+        assert subprocess.run(["sh"], input=elsewhere, text=True, env=environ, capture_output=True).returncode != 0
+
+
+def step(place: Place, want: str | None) -> Step:
+    return Step(place=place, before="?", want=want)
 
 
 def test_of_several_containers_one_is_named(shop: Kube) -> None:
@@ -123,7 +270,8 @@ def test_a_limit_below_the_request_is_refused_with_the_figure(shop: Kube) -> Non
     shop.make(by("kubectl-create"), workload("asks", app(limit="1Gi", request="512Mi")))
     said = " ".join(shop.run("fix", "limit", "deploy/asks", "--max", "256M", "--yes", status=4).stdout.split())
     assert "app requests 512 MiB, and a limit is not below that → --max 512M or more" in said
-    assert resources(shop, "asks") in (None, {"limits": {"memory": "1Gi"}, "requests": {"memory": "512Mi"}})
+    holds(shop, "asks", app(limit="1Gi", request="512Mi"))
+    assert put(shop) == []
 
 
 OWNED: dict[str, tuple[dict[str, Any], str, str]] = {
@@ -154,7 +302,8 @@ def test_what_another_writes_again_is_left_to_him(shop: Kube) -> None:
         assert str(refused.hint).endswith("--as k8s prints what to commit")
         with pytest.raises(Failure, match=said):
             WorkloadLimit(environ).put(place, "1Gi")
-        assert resources(shop, name) in (None, {"limits": {"memory": "64Mi"}})
+        holds(shop, name, app(limit="64Mi"))
+    assert put(shop) == []
 
 
 def test_what_helm_keeps_is_refused_and_exported(shop: Kube) -> None:
@@ -171,9 +320,12 @@ def test_what_helm_keeps_is_refused_and_exported(shop: Kube) -> None:
     }
     kind = "application/strategic-merge-patch+json"  # what kustomize does with it
     shop.call("PATCH", f"{APPS}/deployments/chart", yaml.safe_load(patch), kind=kind)
-    assert resources(shop, "chart") in (None, {"limits": {"memory": "1536Mi"}})
+    holds(shop, "chart", app(limit="1536Mi"))
+    assert put(shop) == []
     script = shop.run("fix", "limit", "deploy/chart", "--max", "2G", "--as", "sh").stdout
-    assert "kubectl set resources deploy/chart --namespace=shop --containers=app --limits=memory=2Gi" in script
+    command = "kubectl set resources deploy/chart --namespace=shop --server=http://127.0.0.1:"
+    assert command in script
+    assert " --containers=app --limits=memory=2Gi" in script
 
 
 def test_what_the_namespace_does_not_allow_is_told_in_its_words(shop: Kube) -> None:
@@ -183,7 +335,8 @@ def test_what_the_namespace_does_not_allow_is_told_in_its_words(shop: Kube) -> N
     said = " ".join(shop.run("fix", "limit", "deploy/big", "--max", "1G", "--yes", status=4).stdout.split())
     assert "its pods would not be let in" in said
     assert "maximum memory usage per Container is 512Mi, but limit is 1Gi" in said
-    assert resources(shop, "big") in (None, {"limits": {"memory": "64Mi"}})
+    holds(shop, "big", app(limit="64Mi"))
+    assert put(shop) == []
     shop.call("DELETE", "/api/v1/namespaces/shop/limitranges/most")
 
 
@@ -198,7 +351,8 @@ def test_a_quota_that_would_be_exceeded_is_told_with_its_figures(shop: Kube) -> 
     assert (
         "exceeded quota: all, requested: limits.memory=1Gi, used: limits.memory=0, limited: limits.memory=512Mi" in said
     )
-    assert resources(shop, "much") in (None, {"limits": {"memory": "64Mi"}})
+    holds(shop, "much", app(limit="64Mi"))
+    assert put(shop) == []
     shop.call("DELETE", "/api/v1/namespaces/shop/resourcequotas/all")
 
 
@@ -210,8 +364,9 @@ def test_what_somebody_has_changed_since_stays_theirs(shop: Kube) -> None:
     shop.call("PATCH", f"{APPS}/deployments/ours?fieldManager=kubectl-edit", theirs, kind=kind)
     said = shop.run("undo", status=4).stderr
     assert "reads '3Gi', not the '1Gi' that was put there" in said
-    assert resources(shop, "ours") in (None, {"limits": {"memory": "3Gi"}})
+    holds(shop, "ours", app(limit="3Gi"))
     assert "stays '3Gi'" in shop.run("undo", "--leave").stdout
+    assert put(shop) == [("app", "1Gi")]
 
 
 def test_one_that_was_made_anew_is_another(shop: Kube) -> None:
@@ -220,7 +375,8 @@ def test_one_that_was_made_anew_is_another(shop: Kube) -> None:
     shop.call("DELETE", f"{APPS}/deployments/anew")
     shop.make(by("kubectl-create"), workload("anew", app(limit="1Gi")))
     assert "is no more" in shop.run("undo").stdout
-    assert resources(shop, "anew") in (None, {"limits": {"memory": "1Gi"}})
+    holds(shop, "anew", app(limit="1Gi"))
+    assert put(shop) == [("app", "1Gi")]
 
 
 def test_who_may_only_look_is_told_before_anything_is_changed(shop: Kube) -> None:

@@ -1,17 +1,19 @@
 """The memory limit that a Deployment, StatefulSet or DaemonSet gives a container of its pods.
 
-It is set by server-side apply as the field manager `reprieve`, tried before with dry-run, and read back. A value is
-the quantity as the API server writes it (`2Gi`); None: no limit.
+It is set by server-side apply as the field manager `reprieve-CONTAINER`, tried before with dry-run, and read back. What
+a manager applied before and now leaves out is taken away: so there is one for each container, of this one field.
+A value is the quantity as the API server writes it (`2Gi`); None: no limit.
 """
 
-import json
 import os
 import re
+import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from reprieve.machine.engine import text
 from reprieve.machine.kubernetes import NAME, Cluster, cluster_at, own_cluster
+from reprieve.machine.workload_owner import owner_of
 from reprieve.model.finding import Failure, Place, quote
 from reprieve.oom import fields
 from reprieve.units import parse_size, size
@@ -22,21 +24,13 @@ if TYPE_CHECKING:
 KINDS = {"deploy": "Deployment", "sts": "StatefulSet", "ds": "DaemonSet"}
 _KEY = "memory"
 _MANAGER = "reprieve"
+_PATIENCE_S, _PAUSE_S = 10.0, 0.2  # with what is changed while it is changed: a rollout, which changes its status
 _WORD = rf"(?P<kind>{'|'.join(KINDS)})/(?:(?P<namespace>{NAME})/)?(?P<name>{NAME})(?::(?P<container>{NAME}))?"
 _OF = (
     rf"(?P<server>.+)/(?P<namespace>{NAME})/(?P<kind>{'|'.join(KINDS)})/(?P<name>{NAME})@(?P<uid>[0-9a-f-]{{1,64}})"
     rf"/(?P<container>{NAME})"
 )
 _UNITS = (("Ti", 1 << 40), ("Gi", 1 << 30), ("Mi", 1 << 20), ("Ki", 1 << 10))
-# Those by whose hand people change things: what else sets a field sets it again.
-_BY_HAND = ("kubectl", _MANAGER, "before-first-apply")
-_MARKS = {  # labels and annotations of who writes all of it again: what he is called, and where the change belongs
-    "argocd.argoproj.io/tracking-id": ("Argo CD", "in the repository that it deploys"),
-    "argocd.argoproj.io/instance": ("Argo CD", "in the repository that it deploys"),
-    "kustomize.toolkit.fluxcd.io/name": ("Flux", "in the repository that it deploys"),
-    "helm.toolkit.fluxcd.io/name": ("Flux", "in the values of its HelmRelease"),
-    "meta.helm.sh/release-name": ("Helm", "in the values of its release: helm upgrade"),
-}
 
 
 class Target(NamedTuple):
@@ -62,8 +56,8 @@ class WorkloadLimit:
 
     lasts = True
 
-    def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
-        self._environ = environ
+    def __init__(self, environ: Mapping[str, str] = os.environ, *, patience_s: float = _PATIENCE_S) -> None:
+        self._environ, self._patience_s = environ, patience_s
 
     def get(self, place: Place) -> str | None:
         """The limit that is written there."""
@@ -71,30 +65,33 @@ class WorkloadLimit:
         return _limit(_container(_same(_read(cluster, parts), parts, place), parts.container))
 
     def put(self, place: Place, want: str | None) -> None:
-        """Try it, then apply it to what was looked at: who has changed it in between comes first."""
+        """Try it, then apply it to what was looked at: who has changed the limit in between comes first."""
         parts, cluster = self._of(place)
         told = _same(_read(cluster, parts), parts, place)
-        if (owner := _owner(told, parts.container)) is not None:
+        if (owner := owner_of(told, parts.container)) is not None:
             raise owner
         for dry_run in (True, False):
-            _apply(cluster, parts, told, want, dry_run=dry_run)
+            self._apply(cluster, parts, told, want, dry_run=dry_run)
 
     def canonical(self, place: Place, want: str | None) -> str | None:
-        """In whole pages, as the server writes it."""
-        self._of(place)
+        """In whole pages, as the server writes it, or as it is written already."""
+        parts, cluster = self._of(place)
         if want is None:
             return None
         wanted = fields.quantity(want)
         size_bytes = wanted if isinstance(wanted, int) else parse_size(want)
         if size_bytes is None or quantity(size_bytes) == "0":
             raise Failure(f"{want!r} is no limit that a process could live in", hint="512M, 2G")
-        return quantity(size_bytes)
+        there = _limit(_container(_same(_read(cluster, parts), parts, place), parts.container))
+        there_bytes = fields.quantity(there)
+        same = isinstance(there_bytes, int) and quantity(there_bytes) == quantity(size_bytes)
+        return there if same else quantity(size_bytes)
 
     def obstacle(self, place: Place, want: str | None) -> Failure | None:
         """Who would write it again, what it requests, and what the server says of it, and of a pod like that."""
         parts, cluster = self._of(place)
         told = _same(_read(cluster, parts), parts, place)
-        if (owner := _owner(told, parts.container)) is not None:
+        if (owner := owner_of(told, parts.container)) is not None:
             return owner
         container = _container(told, parts.container)
         asked, limit = _amount(container, "requests"), fields.quantity(want)
@@ -102,7 +99,7 @@ class WorkloadLimit:
             reason = f"{parts.container} requests {size(asked)}, and a limit is not below that"
             return Failure(reason, hint=f"--max {-(-asked // (1 << 20))}M or more, or less of a request first")
         try:
-            made = _apply(cluster, parts, told, want, dry_run=True)
+            made = self._apply(cluster, parts, told, want, dry_run=True)
         except Failure as failure:
             return failure
         return _refused_pod(cluster, parts, made)
@@ -112,6 +109,38 @@ class WorkloadLimit:
         parts, cluster = self._of(place)
         told = _read(cluster, parts)
         return told is None or told["metadata"]["uid"] != parts.uid
+
+    def _apply(
+        self, cluster: Cluster, parts: _Parts, told: dict[str, Any], want: str | None, *, dry_run: bool
+    ) -> dict[str, Any]:
+        """What it is then, if its limit still is what was told of it. Raises Failure: another's limit would change.
+
+        Every change of the object has a version, that of its status by a rollout too: then it is looked at again.
+        """
+        ends_s, container = time.monotonic() + self._patience_s, _container(told, parts.container)
+        while True:
+            try:
+                made = _patch(cluster, parts, told, want, dry_run=dry_run)
+                break
+            except _Conflict as conflict:
+                now = _read(cluster, parts)
+                if now is None or now["metadata"]["uid"] != parts.uid:
+                    raise Failure(f"{parts.kind}/{parts.name} was deleted meanwhile") from conflict
+                if (owner := owner_of(now, parts.container)) is not None:
+                    raise owner from conflict
+                found, was = _limit(_container(now, parts.container)), _limit(container)
+                if found != was:
+                    raise Failure(
+                        f"its limit became {found!r} meanwhile, from {was!r}", hint="plan again"
+                    ) from conflict
+                if time.monotonic() > ends_s:
+                    raise
+                time.sleep(_PAUSE_S)
+                told = now
+        if also := _beside(told, parts.container) ^ _beside(made, parts.container):
+            names = ", ".join(sorted({text(name) for name, *_ in also}))
+            raise Failure(f"with it the server would change what {names} may have")
+        return made
 
     def _of(self, place: Place) -> tuple[_Parts, Cluster]:
         match = re.fullmatch(_OF, place.of)
@@ -183,8 +212,12 @@ def _read(cluster: Cluster, parts: _Parts) -> dict[str, Any] | None:
     return cluster.ask(work)
 
 
-def _apply(cluster: Cluster, parts: _Parts, told: dict[str, Any], want: str | None, *, dry_run: bool) -> dict[str, Any]:
-    """What it is then, if it still is what was told of it.
+class _Conflict(Failure):
+    """It has another version than what was looked at."""
+
+
+def _patch(cluster: Cluster, parts: _Parts, told: dict[str, Any], want: str | None, *, dry_run: bool) -> dict[str, Any]:
+    """What it is then, if it still is of the version that was told.
 
     To let go of the field is not to remove it: who held its parent as an empty one holds it then (tried on 1.20). So it
     is removed by name, where it stands.
@@ -194,32 +227,43 @@ def _apply(cluster: Cluster, parts: _Parts, told: dict[str, Any], want: str | No
     if want is None:
         at = [one["name"] for one in _containers(told)].index(parts.container)
         path = f"/spec/template/spec/containers/{at}/resources/limits/{_KEY}"
-        wanted = [{"op": "test", "path": "/metadata/resourceVersion", "value": version}, {"op": "remove", "path": path}]
+        # Of a version that is replaced by another the server says that it conflicts; of one that is tested, nothing.
+        wanted = [{"op": "replace", "path": "/metadata/resourceVersion", "value": version}]
+        wanted.append({"op": "remove", "path": path})
     else:
-        wanted = _patch(parts, want)
+        wanted = _limited(parts, want)
         wanted["metadata"]["resourceVersion"] = version
 
     async def work(client: "AsyncClient") -> dict[str, Any]:
+        from lightkube import ApiError
         from lightkube.resources import apps_v1
         from lightkube.types import PatchType
 
-        applied = await client.patch(
-            getattr(apps_v1, KINDS[parts.kind]),
-            parts.name,
-            wanted,
-            namespace=parts.namespace,
-            patch_type=PatchType.JSON if want is None else PatchType.APPLY,
-            field_manager=_MANAGER,
-            force=want is not None,  # from the hand of a person: whoever else holds it was an obstacle
-            dry_run=dry_run,
-        )
+        from reprieve.machine.kubernetes import refusal
+
+        try:
+            applied = await client.patch(
+                getattr(apps_v1, KINDS[parts.kind]),
+                parts.name,
+                wanted,
+                namespace=parts.namespace,
+                patch_type=PatchType.JSON if want is None else PatchType.APPLY,
+                field_manager=f"{_MANAGER}-{parts.container}",  # a container's name has at most 63 characters
+                force=want is not None,  # from the hand of a person: whoever else holds it was an obstacle
+                dry_run=dry_run,
+            )
+        except ApiError as error:
+            if error.status.code != 409:
+                raise
+            said = refusal(error)
+            raise _Conflict(said.message, hint=said.hint) from None
         made: dict[str, Any] = applied.to_dict()
         return made
 
     return cluster.ask(work)
 
 
-def _patch(parts: _Parts, want: str) -> dict[str, Any]:
+def _limited(parts: _Parts, want: str) -> dict[str, Any]:
     """All that is said of it, as an object of the API."""
     limited = {"name": parts.container, "resources": {"limits": {_KEY: want}}}
     return {
@@ -281,38 +325,20 @@ def _limit(container: dict[str, Any]) -> str | None:
     return None if told is None else text(str(told))
 
 
+def _beside(told: dict[str, Any], container: str) -> set[tuple[str, str, str, str]]:
+    """What all its containers request and are limited to, but for the limit that is meant."""
+    spec = told["spec"]["template"]["spec"]
+    return {
+        (one["name"], of, key, str(amount))
+        for one in (*fields.tables(spec, "initContainers"), *fields.tables(spec, "containers"))
+        for of in ("limits", "requests")
+        for key, amount in fields.table(fields.table(one, "resources"), of).items()
+        if (one["name"], of, key) != (container, "limits", _KEY)
+    }
+
+
 def _amount(container: dict[str, Any], of: str) -> fields.Limit:
     return fields.quantity(fields.table(fields.table(container, "resources"), of).get(_KEY))
-
-
-def _owner(told: dict[str, Any], container: str) -> Failure | None:
-    """Who would write the limit again: told by marks, by who made the object, and by who manages the field."""
-    about = told["metadata"]
-    marks = {**(about.get("labels") or {}), **(about.get("annotations") or {})}
-    found = next((owner for mark, owner in _MARKS.items() if mark in marks), None)
-    if found is None and marks.get("app.kubernetes.io/managed-by") == "Helm":
-        found = _MARKS["meta.helm.sh/release-name"]
-    if found is None:
-        by = next((one for one in about.get("ownerReferences") or () if one.get("controller")), None)
-        if by is not None:
-            found = (f"{by['kind']} {by['name']}", "in what its operator reads")
-    if found is None:
-        manager = next((one for one in _managers(about, container) if not one.startswith(_BY_HAND)), None)
-        found = None if manager is None else (manager, "where that reads it")
-    if found is None:
-        return None
-    return Failure(f"{text(found[0])} sets it again", hint=f"{found[1]}; --as k8s prints what to commit")
-
-
-def _managers(about: dict[str, Any], container: str) -> Iterator[str]:
-    """Who holds the field: managedFields of the API server."""
-    for entry in about.get("managedFields") or ():
-        held = entry.get("fieldsV1") or {}
-        for step in ("f:spec", "f:template", "f:spec", "f:containers"):
-            held = held.get(step) or {}
-        key = next((one for one in held if one.startswith("k:") and json.loads(one[2:]) == {"name": container}), None)
-        if key is not None and f"f:{_KEY}" in ((held[key].get("f:resources") or {}).get("f:limits") or {}):
-            yield str(entry.get("manager"))
 
 
 def _costs(told: dict[str, Any], parts: _Parts, want: str) -> Iterator[str]:

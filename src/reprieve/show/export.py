@@ -49,10 +49,11 @@ def _commands(place: Place, want: str | None, called: str | None = None) -> list
         case "container":
             return [_update(place, want or "max+max", called)]
         case "k8s":
-            _, namespace, kind, name, container = workload(place)
-            limits = f"--limits=memory={0 if want is None else want}"  # 0 takes it away
-            argv = ("kubectl", "set", "resources", f"{kind}/{name}", f"--namespace={namespace}")
-            return [(*argv, f"--containers={container}", limits)]
+            server, namespace, kind, name, container = workload(place)
+            of = (f"{kind}/{name}", f"--namespace={namespace}", f"--server={server}")
+            if want is None:
+                return [("sh", "-c", _UNLIMITED, *of, _LIMITED % container, container)]
+            return [("kubectl", "set", "resources", *of, f"--containers={container}", f"--limits=memory={want}")]
         case "process":
             pid, _, start = place.of.partition("@")
             return [("sh", "-c", _SCORE, "sh", pid, start, str(want))]
@@ -76,6 +77,20 @@ def _commands(place: Place, want: str | None, called: str | None = None) -> list
 _SCORE = (
     '[ "$(sed "s/.*) //" "/proc/$1/stat" | cut -d" " -f20)" = "$2" ] || { echo "process $1 has ended" >&2; exit 1; }; '
     'echo "$3" > "/proc/$1/oom_score_adj"'
+)
+
+
+# At which place of the list it stands, if it has a limit: `set resources` writes 0 for none, and so does a patch by
+# name where there is none already (tried on 1.20).
+_LIMITED = (
+    '{{range $at, $one := .spec.template.spec.containers}}{{if eq $one.name "%s"}}'
+    "{{with $one.resources}}{{with .limits}}{{if .memory}}{{$at}}{{end}}{{end}}{{end}}{{end}}{{end}}"
+)
+_UNLIMITED = (
+    'at=$(kubectl get "$0" "$1" "$2" -o go-template="$3") || exit; [ -z "$at" ] || { '
+    'at="/spec/template/spec/containers/$at"; kubectl patch "$0" "$1" "$2" --type=json --patch "['
+    '{\\"op\\": \\"test\\", \\"path\\": \\"$at/name\\", \\"value\\": \\"$4\\"}, '
+    '{\\"op\\": \\"remove\\", \\"path\\": \\"$at/resources/limits/memory\\"}]"; }'
 )
 
 
