@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -100,6 +101,16 @@ def test_who_runs_under_it_keeps_its_score_until_its_next_start(web: Manager) ->
     said = told(web, "fix protect web --adj -700 --yes")
     assert "web.service OOMScoreAdjust  not set → -700, from its next start" in said
     assert held(web, "OOMScoreAdjust") == "-700"
+
+
+def test_killed_before_any_line_the_file_and_the_manager_agree_once_it_is_recovered(web: Manager) -> None:
+    for script in ("dying.py", "die_at_a_unit.py"):
+        (web.root / "run" / script).write_text((Path(__file__).parent / script).read_text())
+    ended = web.run("python3 /run/die_at_a_unit.py /mnt/0 2>&1", timeout_s=500)
+    assert ended.status == 0, ended.output
+    setting, undoing = map(int, ended.output.split())
+    assert min(setting, undoing) > 5
+    assert web.run(f"test -e {_UNITS}/web.service.d").status != 0
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,8 @@ def guest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guest]:
     kernel = kernels.find(kernels.DEFAULT)
     disk = parcel(tmp_path_factory.mktemp("guest") / "parcel.tar")
     with tarfile.open(disk, "a") as archive:
-        archive.add(HERE / "die_at_a_line.py", "die_at_a_line.py")
+        for script in ("dying.py", "die_at_a_line.py"):
+            archive.add(HERE / script, script)
         for module in kernel.modules(("zram",)):
             archive.add(module, f"modules/{module.name}")
     with saved.restore(spare=disk) as guest:
