@@ -213,7 +213,8 @@ CGROUPS = (
         script="dmesg -n 1\n"  # the console would slow it all down
         + _group("nok", "memory.max=32M")
         + _inside("hog --mib 40 --step-mib 1 --name unkillable --adj -1000")
-        + " &\nsleep 1\necho max > memory.max\nwait\ncat memory.events\n",
+        + " &\nuntil grep -q '^oom [1-9]' memory.events; do sleep 1; done\n"
+        + "echo max > memory.max\nwait\ncat memory.events\n",
         reports=(_limit("/nok", victim=None),),
         more_reports=True,
         prints=("oom_kill 0\n",),

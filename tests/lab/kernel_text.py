@@ -48,3 +48,9 @@ def unsaid(text: str, report: Report) -> list[str]:
 def _killed(text: str) -> list[str]:
     """Names of the processes that were killed. The victim of a group kill is printed twice."""
     return sorted(dict(re.findall(r"Killed process (\d+) \((.*)\) total-vm:", text)).values())
+
+
+def is_free_again(text: str) -> bool:
+    """Has every zone that is no reserve of others as much as it wants? Who was killed before has just let go."""
+    zones = re.findall(r"Node \d+ (?:DMA32|Normal) free:(\d+)kB .*?\blow:(\d+)kB", text)
+    return bool(zones) and all(int(free) > int(low) for free, low in zones)
