@@ -124,6 +124,12 @@ def test_what_cannot_be_meant_is_refused_before_anything_is_looked_at(
     assert said.stdout == ""
 
 
+def test_what_is_refused_for_now_and_for_later_alike_is_told_once(reprieve: Run) -> None:
+    said = reprieve("fix", "swappiness", "1", "--as", "k8s")
+    assert (said.returncode, said.stdout) == (4, "")
+    assert said.stderr.count("no object of Kubernetes says that") == 1
+
+
 def test_a_process_is_named_to_all_verbs_alike(reprieve: Run) -> None:
     with subprocess.Popen(["sleep", "600"]) as process:
         try:

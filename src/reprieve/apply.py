@@ -101,8 +101,8 @@ def _export(request: Request, told: Plan, machine: Machine) -> int:
     """The plan for use elsewhere; what it lacks is told beside it. The exit status."""
     lost = tuple(files.not_said(told.steps, request.export or "sh", machine))
     refused = (*told.refused, *lost)
-    for refusal in refused:
-        print("\n".join(changes.refused(_page(), refusal)), file=sys.stderr)
+    for said in dict.fromkeys("\n".join(changes.refused(_page(), refusal)) for refusal in refused):  # live, and lasting
+        print(said, file=sys.stderr)
     told_there = request.export == "sh" and told.by_hand
     if told.by_hand and not told_there:
         print("\n".join(changes.left(_page(), told.by_hand)), file=sys.stderr)

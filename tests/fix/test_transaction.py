@@ -224,8 +224,9 @@ def test_an_undo_that_finds_all_of_it_changed_by_others_leaves_it_in_force_and_b
     there = world()
     number = apply([step("a", "1", "10")], DictionaryPlaces(there), journal(there))
     there.values[place("a")] = "7"
-    with pytest.raises(Failure, match=f"reprieve undo {number} --leave|reads '7'"):
+    with pytest.raises(Failure, match="reads '7'") as refused:
         undo(number, DictionaryPlaces(there), journal(there))
+    assert f"reprieve undo {number} --leave" in (refused.value.hint or "")
     assert journal(there).unfinished() == []
     assert journal(there).newest() == number
     apply([step("b", None, "20")], DictionaryPlaces(there), journal(there))

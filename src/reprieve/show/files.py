@@ -101,7 +101,7 @@ def kubernetes(steps: Sequence[Step]) -> Iterator[str]:
     """Patches of objects, for kustomize or to be committed where they are kept; JSON strings are YAML."""
     import json
 
-    for number, step in enumerate(one for one in steps if one.place.kind == "k8s"):
+    for number, step in enumerate(steps):
         server, namespace, kind, name, container = workload(step.place)
         if number:
             yield "---"
