@@ -440,6 +440,19 @@ CASES = {
         ),
         lives=("cgroup-swap",),
     ),
+    "cgroup-swap-unused": Cases(
+        speaks=(
+            _LAB + "memcg.txt",
+            _LAB + "memcg-swap-max.txt",
+        ),
+        silent=(
+            ("captures/6.1-memcg-swap-max.txt", "it used all that it may"),
+            ("captures/6.1-memcg-swap-none.txt", "it may use none"),
+            ("009-memcg-v2-dd-mglru-wrapped-6.8.log", "it held file cache"),
+            (_LAB + "global.txt", "no limit of a group"),
+        ),
+        lives=("cgroup-swappiness", "cgroup-no-swap"),
+    ),
     "no-swap": Cases(
         speaks=(
             _LAB + "global.txt",

@@ -76,7 +76,8 @@ def _jobs(finding: Finding) -> str:
 
 def _swap_disk(finding: Finding) -> str:
     """The swap of the advice, on a disk: the root of the mini guest is RAM, where a swap file is of no use."""
-    commands = [shlex.join(command) for command in _advised(finding).commands]
+    making = next(one for one in finding.remedies if one.commands and one.commands[0][0] == "dd")
+    commands = [shlex.join(command) for command in making.commands]
     assert commands[2:] == ["mkswap /swapfile.reprieve", "swapon /swapfile.reprieve"]
     return "\n".join(commands[2:]).replace("/swapfile.reprieve", "/dev/vda")
 
@@ -201,6 +202,18 @@ LOADS = {
         code="cgroup-swap-limit",
         dies=_SWAP + _CGROUP + "echo 0 > app/memory.swap.max\n" + _in("app", "hog --mib 60 --name app"),
         advice=_first_command,
+        lives="ADVICE\n" + _in("app", "hog --mib 60 --name app"),
+    ),
+    "cgroup-swappiness": Load(
+        code="cgroup-swap-unused",
+        dies=_SWAP + "sysctl -q -w vm.swappiness=0\n" + _CGROUP + _in("app", "hog --mib 60 --name app"),
+        advice=_first_command,
+        lives="ADVICE\n" + _in("app", "hog --mib 60 --name app"),
+    ),
+    "cgroup-no-swap": Load(
+        code="cgroup-swap-unused",
+        dies=_CGROUP + _in("app", "hog --mib 60 --name app"),
+        advice=_swap_disk,
         lives="ADVICE\n" + _in("app", "hog --mib 60 --name app"),
     ),
     "allocating-task": Load(

@@ -1,6 +1,7 @@
-"""Swap: there is none, it is full, or the group may not use it."""
+"""Swap: there is none, it is full, or the group may not use it, or did not."""
 
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 
 from reprieve.model.finding import Change, Finding, Place, Remedy, quote
 from reprieve.model.oom import Memcg, Workload
@@ -104,6 +105,41 @@ def cgroup_swap_limit(snapshot: Snapshot) -> Iterator[Finding]:
             about=oom.limit_of,
             evidence=lines(oom, line),
             remedies=() if no_more else allow_swap(oom.limit_of, old_cgroups=old),
+            oom=number,
+        )
+
+
+def cgroup_swap_unused(snapshot: Snapshot) -> Iterator[Finding]:
+    """The group may use swap, and at its limit none of its memory was there.
+
+    A report of a limit does not say whether the machine has swap. If it has, the usual reason is vm.swappiness 0: of
+    a group no anonymous page is swapped out then, however much swap is free, so the limit is the end for all that is
+    no file cache. 1 is as little as possible. Swap does not cure a leak: it buys time, and room for what lies idle.
+
+    Source: get_scan_count() in mm/vmscan.c.
+    """
+    for number, oom in enumerate(snapshot.ooms):
+        swap = None if oom.memcg is None else oom.memcg.usage("swap")  # version 2: in 1 each group has a swappiness
+        if swap is None or oom.limit_of is None or not of_cgroup(oom) or swap.usage_bytes != 0 or swap.limit_bytes == 0:
+            continue
+        usage, held = total_bytes(oom), part(oom, *_SWAPPABLE)
+        if not usage or held is None or held < usage * _ENOUGH:
+            continue
+        swappiness = Remedy(
+            title="If the machine has swap (swapon --show), let what is idle go there: vm.swappiness is 0 perhaps",
+            cost="what is swapped out is slow to use again",
+            commands=(("sysctl", "-w", "vm.swappiness=1"),),
+        )
+        added = add_swap(swap_size(held), kubelet=oom.limit_of.manager == "kubernetes")
+        yield Finding(
+            code="cgroup-swap-unused",
+            severity="info",
+            confidence="certain",
+            claim=f"{quote(oom.limit_of.name)} may use swap, and none of its {size(held)} of heaps and tmpfs was there",
+            detail=("The machine has no swap, or is not to use it for a group (vm.swappiness 0).",),
+            about=oom.limit_of,
+            evidence=lines(oom, swap.line),
+            remedies=(swappiness, *(replace(one, title=f"If it has none: {one.title}") for one in added)),
             oom=number,
         )
 
