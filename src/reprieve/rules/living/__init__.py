@@ -30,7 +30,14 @@ from reprieve.rules.living.runtimes import (
 from reprieve.rules.living.settings import allocating_task_set, panic_set
 from reprieve.rules.living.shares import WARN_SHARE, group_near_limit, process_holds
 from reprieve.rules.living.since import exempt_grows, slab_grows
-from reprieve.rules.living.swap import swap_absent, swap_forbidden, swap_nearly_full, swap_small, swappiness_zero
+from reprieve.rules.living.swap import (
+    swap_absent,
+    swap_forbidden,
+    swap_nearly_full,
+    swap_small,
+    swappiness_zero,
+    zram_swappiness,
+)
 from reprieve.rules.living.together import applications_exceed_memory
 from reprieve.rules.living.units import unit_adj_differs, unit_setting_ignored
 
@@ -71,6 +78,7 @@ CHECKS = (
     swap_absent,
     swap_small,
     swappiness_zero,
+    zram_swappiness,
     overcommit_unbounded,
     panic_set,
     allocating_task_set,

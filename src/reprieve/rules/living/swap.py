@@ -1,4 +1,4 @@
-"""Swap of a living machine: there is none, or little, it is nearly full, or somebody may not use it."""
+"""Swap of a living machine: none, or little, nearly full, one that somebody may not use, or used late."""
 
 from collections.abc import Iterator
 
@@ -27,6 +27,10 @@ _LITTLE = 0.1  # of what swap could take
 _SCARCE = 0.25  # of RAM: what can still be had, from which on full swap is a warning
 _FULL = 0.1  # of swap: free, from which on it is nearly full
 _MOST = 0.6  # of its limit: what a group holds that only swap could take
+_EVEN = 100  # a swappiness at which swap and the files of a disk count as equally dear
+_COMPRESSED = 180  # at which swap counts as nine times cheaper
+_KEPT = "a file in /etc/sysctl.d keeps it after a reboot"
+_OWN = "; groups that are there keep their own (memory.swappiness)"
 
 
 def swap_absent(snapshot: Snapshot) -> Iterator[Finding]:
@@ -174,9 +178,8 @@ def swappiness_zero(snapshot: Snapshot) -> Iterator[Finding]:
         of_no_use = "are used only when hardly any page cache is left"
     place = Place(kind="sysctl", key="vm.swappiness")
     remedy = Remedy(
-        title="Let it swap as little as possible, but not never (a file in /etc/sysctl.d keeps it after a reboot)",
-        cost="idle memory may be moved to swap before the page cache is gone"
-        + ("; groups that are there keep their own (memory.swappiness)" if own else ""),
+        title=f"Let it swap as little as possible, but not never ({_KEPT})",
+        cost="idle memory may be moved to swap before the page cache is gone" + (_OWN if own else ""),
         settings=(Change(place=place, want="1"),),
         commands=(("sysctl", "-w", "vm.swappiness=1"),),
     )
@@ -188,6 +191,45 @@ def swappiness_zero(snapshot: Snapshot) -> Iterator[Finding]:
         subject="vm.swappiness",
         evidence=(*sysctl_lines(machine, "vm.swappiness"), *meminfo_lines(machine, "SwapTotal")),
         remedies=(remedy,),
+    )
+
+
+def zram_swappiness(snapshot: Snapshot) -> Iterator[Finding]:
+    """All swap is on zram, in use, and the kernel takes it to be as slow as a disk.
+
+    vm.swappiness weighs what it costs to read a page of a heap back from swap against a page of a file from its disk:
+    up to 100 the first counts as dearer or as dear. zram lies in RAM, so the files that programs run from and work on
+    are thrown out, and read back from the disk again and again, while idle heaps stay uncompressed. Since 5.8 it may
+    be up to 200; at 180 swap counts as nine times cheaper.
+
+    Source: Documentation/admin-guide/sysctl/vm.rst, swappiness; get_scan_count() in mm/vmscan.c.
+    """
+    machine = snapshot.machine
+    swappiness = None if machine is None else setting(machine, "vm.swappiness")
+    if machine is None or not swappiness or swappiness > _EVEN:
+        return
+    used = sum(area.used_bytes for area in machine.swaps)
+    if not used or not all(area.name.startswith("/dev/zram") for area in machine.swaps):
+        return
+    own = any(group.swappiness is not None for group in machine.cgroups if group.path != "/")
+    yield Finding(
+        code="zram-swappiness",
+        severity="info",
+        confidence="certain",
+        claim=f"All swap is on zram, {size(used)} of it used, and vm.swappiness is {swappiness}: files are dropped "
+        "before idle heaps are compressed",
+        subject="vm.swappiness",
+        evidence=(*sysctl_lines(machine, "vm.swappiness"), *meminfo_lines(machine, "SwapTotal", "SwapFree")),
+        remedies=(
+            Remedy(
+                title=f"Let it compress heaps first ({_KEPT})",
+                cost="time to compress and to unpack; if a disk is swapped to later, it is swapped to as readily"
+                + (_OWN if own else ""),
+                amount=f"swap nine times cheaper than a file: 200 x 9 / (9 + 1) = {_COMPRESSED}",
+                settings=(Change(place=Place(kind="sysctl", key="vm.swappiness"), want=str(_COMPRESSED)),),
+                commands=(("sysctl", "-w", f"vm.swappiness={_COMPRESSED}"),),
+            ),
+        ),
     )
 
 
