@@ -64,9 +64,8 @@ sleep 1; pkill -STOP -x app
 """
 _GROWN = "pkill -CONT -x app; for n in $(seq 60); do grep -q has /run/hog.out && break; sleep 0.5; done\n"
 _ZRAM = "echo 256M > /sys/block/zram0/disksize; mkswap -q /dev/zram0; swapon /dev/zram0\n"
-_IN_SWAP = _group("app", "memory.max=40M") + _holding(_in("app", "hog --mib 60 --name app --hold -1"))
-# Heaps that repeat, as they often do, and lie idle beside a file that is worked on: three times through it, less of it
-# is read again from the disk than there is of it.
+# Heaps that repeat, as they often do, and lie idle beside a file that is worked on; and whether, three times through,
+# less of it is read again than there is of it.
 _IDLE_HEAPS = """
 cat > /run/idle.py <<'END'
 import time
@@ -76,13 +75,14 @@ time.sleep(900)
 END
 """
 _AGAIN = "awk '/^workingset_refault_file/ {print $2}' /proc/vmstat"
-_WORKED_ON = (
-    "dd if=/dev/urandom of=/big bs=1M count=280 2> /dev/null; sync; echo 3 > /proc/sys/vm/drop_caches\n"
+_BESIDE_IDLE = (
+    "sync; echo 3 > /proc/sys/vm/drop_caches\n"
     + _IDLE_HEAPS
     + _holding("python3 /run/idle.py")
-    + f"before=$({_AGAIN}); for n in 1 2 3; do cat /big > /dev/null; done\n"
-    + f"[ $(($({_AGAIN}) - before)) -lt $((280 * 256)) ]"
+    + "for n in 1 2 3; do cat /big > /dev/null; done\n"
 )
+_WORKED_ON = "dd if=/dev/urandom of=/big bs=1M count=280 2> /dev/null\n" + _BESIDE_IDLE
+_IS_KEPT = f"pkill -f idle.py\nbefore=$({_AGAIN})\n{_BESIDE_IDLE}[ $(($({_AGAIN}) - before)) -lt $((280 * 256)) ]"
 _SYSRQ = "sleep 1; echo f > /proc/sysrq-trigger; sleep 2\n"
 _SEGMENT = """
 cat > /run/segment.py <<'END'
@@ -211,13 +211,13 @@ PLAYS = {
         load=_in("app", "hog --mib 60 --name app"),
     ),
     "zram-swappiness": Play(
-        speaks=_ZRAM + _IN_SWAP,
+        speaks=_ZRAM + _WORKED_ON,
         silent=(
-            (_ZRAM, "nothing was swapped out yet"),
-            (_ZRAM + "sysctl -q -w vm.swappiness=150\n" + _IN_SWAP, "swap counts as cheaper"),
-            (_ZRAM + _SWAP + _IN_SWAP, "a disk is swapped to as well"),
+            (_ZRAM + _group("app", "memory.max=40M") + _holding(_in("app", "hog --mib 60 --hold -1")), "no file is"),
+            (_ZRAM + "sysctl -q -w vm.swappiness=150\n" + _WORKED_ON, "swap counts as cheaper"),
+            (_ZRAM + _SWAP + _WORKED_ON, "a disk is swapped to as well"),
         ),
-        load=_WORKED_ON,
+        load=_IS_KEPT,
     ),
     "group-near-limit": Play(
         speaks=_group("app", "memory.max=64M") + _holding(_in("app", "hog --mib 56 --name app --hold -1")),

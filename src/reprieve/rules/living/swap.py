@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from reprieve.model.cgroup import Cgroup
-from reprieve.model.finding import Change, Finding, Place, Remedy, quote
+from reprieve.model.finding import Change, Evidence, Finding, Place, Remedy, quote
 from reprieve.model.machine import Machine
 from reprieve.model.snapshot import Snapshot
 from reprieve.oom.groups import owner, swap_room
@@ -29,6 +29,8 @@ _FULL = 0.1  # of swap: free, from which on it is nearly full
 _MOST = 0.6  # of its limit: what a group holds that only swap could take
 _EVEN = 100  # a swappiness at which swap and the files of a disk count as equally dear
 _COMPRESSED = 180  # at which swap counts as nine times cheaper
+_AGAIN = "workingset_refault_file"  # pages of files, dropped and needed again; since 5.9
+_WORN = 0.25  # of RAM: what was read again, from which on that is no accident
 _KEPT = "a file in /etc/sysctl.d keeps it after a reboot"
 _OWN = "; groups that are there keep their own (memory.swappiness)"
 
@@ -195,12 +197,13 @@ def swappiness_zero(snapshot: Snapshot) -> Iterator[Finding]:
 
 
 def zram_swappiness(snapshot: Snapshot) -> Iterator[Finding]:
-    """All swap is on zram, in use, and the kernel takes it to be as slow as a disk.
+    """All swap is on zram, the kernel takes it to be as slow as a disk, and files are read again and again.
 
     vm.swappiness weighs what it costs to read a page of a heap back from swap against a page of a file from its disk:
     up to 100 the first counts as dearer or as dear. zram lies in RAM, so the files that programs run from and work on
-    are thrown out, and read back from the disk again and again, while idle heaps stay uncompressed. Since 5.8 it may
-    be up to 200; at 180 swap counts as nine times cheaper.
+    are thrown out, and read back from the disk, while idle heaps stay uncompressed. It speaks where as much as a
+    quarter of RAM was read back since boot. Since 5.8 vm.swappiness may be up to 200; at 180 swap counts as nine times
+    cheaper.
 
     Source: Documentation/admin-guide/sysctl/vm.rst, swappiness; get_scan_count() in mm/vmscan.c.
     """
@@ -208,18 +211,24 @@ def zram_swappiness(snapshot: Snapshot) -> Iterator[Finding]:
     swappiness = None if machine is None else setting(machine, "vm.swappiness")
     if machine is None or not swappiness or swappiness > _EVEN:
         return
-    used = sum(area.used_bytes for area in machine.swaps)
-    if not used or not all(area.name.startswith("/dev/zram") for area in machine.swaps):
+    ram, again, page = figure(machine, "MemTotal"), dict(machine.vmstat).get(_AGAIN), machine.page_bytes
+    if not ram or not again or not page or again * page < ram * _WORN:
+        return
+    if not machine.swaps or not all(area.name.startswith("/dev/zram") for area in machine.swaps):
         return
     own = any(group.swappiness is not None for group in machine.cgroups if group.path != "/")
     yield Finding(
         code="zram-swappiness",
         severity="info",
         confidence="certain",
-        claim=f"All swap is on zram, {size(used)} of it used, and vm.swappiness is {swappiness}: files are dropped "
-        "before idle heaps are compressed",
+        claim=f"All swap is on zram, and vm.swappiness is {swappiness}: files are dropped before idle heaps are "
+        f"compressed, and {size(again * page)} of them were read again since boot",
         subject="vm.swappiness",
-        evidence=(*sysctl_lines(machine, "vm.swappiness"), *meminfo_lines(machine, "SwapTotal", "SwapFree")),
+        evidence=(
+            *sysctl_lines(machine, "vm.swappiness"),
+            Evidence(text=f"{_AGAIN} {again}", source="/proc/vmstat"),
+            *meminfo_lines(machine, "SwapTotal", "SwapFree"),
+        ),
         remedies=(
             Remedy(
                 title=f"Let it compress heaps first ({_KEPT})",
