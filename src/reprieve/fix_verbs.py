@@ -179,10 +179,10 @@ _WITHOUT_MEMORY = ("timer", "target", "path", "device", "automount")
 def fix_limit(target: str, most: int | None, high: int | None, swap_max: int | None, **options: object) -> None:
     """Limit the memory of a unit, a container, a workload of Kubernetes, or a cgroup.
 
-    A unit of systemd by a drop-in of ours, which its manager takes over at once; a container (docker:web, podman:web)
-    by its engine, which sets --max and --swap-max together and keeps what is not said; deploy/NAME, sts/NAMESPACE/NAME,
-    ds/NAME:CONTAINER in the cluster that the kubeconfig names, whose pods are made anew with it; a cgroup that nobody
-    looks after by its path, until it is removed.
+    A unit of systemd by a drop-in of ours, which its manager takes over at once, a slice also before it is there; a
+    container (docker:web, podman:web) by its engine, which sets --max and --swap-max together and keeps what is not
+    said; deploy/NAME, sts/NAMESPACE/NAME, ds/NAME:CONTAINER in the cluster that the kubeconfig names, whose pods are
+    made anew with it; a cgroup that nobody looks after by its path, until it is removed.
     """
     if most is None and high is None and swap_max is None:
         raise click.UsageError("--max, --high or --swap-max says to what it is to be limited")

@@ -184,6 +184,19 @@ def test_a_cgroup_may_hold_more_after_fix_and_as_before_after_undo(guest: Guest)
     assert guest.run(held).output == before
 
 
+def test_a_slice_that_is_not_there_is_made_with_its_limit_for_whoever_is_put_into_it(guest: Guest) -> None:
+    def within(mib: int) -> int:
+        return guest.run(f"systemd-run -q --wait --slice=batch hog --mib {mib} --name app --hold 1").status
+
+    told(guest, "fix limit batch.slice --max 32M --yes")
+    assert within(8) == 0
+    assert within(60) != 0
+    assert "oom_memcg=/batch.slice," in guest.kernel_log()
+    told(guest, "undo")
+    assert within(60) == 0
+    assert guest.run("systemctl show -P DropInPaths batch.slice").output.strip() == ""
+
+
 def test_what_systemd_sets_at_boot_is_what_was_written(guest: Guest) -> None:
     told(guest, "fix swappiness 11 --persistent --yes")
     assert value(guest, "vm.swappiness") != "11"

@@ -124,7 +124,8 @@ class GroupLimit:
                 self._host.root + tree.folder + below, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
             )
         except (FileNotFoundError, NotADirectoryError) as error:
-            raise _Ended(f"there is no cgroup {path}", hint=f"its folder would be {tree.folder}{below}") from error
+            hint = f"its folder would be {tree.folder}{below}; reprieve run makes one for a command"
+            raise _Ended(f"there is no cgroup {path}", hint=hint) from error
         except OSError as error:
             raise failure_of(tree.folder + below, error) from error
         try:
