@@ -5,7 +5,6 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
-from reprieve.machine.source import Block
 from reprieve.model.finding import Gap
 from reprieve.units import MIB
 
@@ -27,7 +26,7 @@ class _Unpacker(Protocol):
     def decompress(self, data: bytes, max_length: int = -1, /) -> bytes: ...
 
 
-def unpacked(chunks: Iterable[Block], packing: str, name: str, gaps: list[Gap]) -> Iterator[bytes]:
+def unpacked(chunks: Iterable[bytes | bytearray], packing: str, name: str, gaps: list[Gap]) -> Iterator[bytes]:
     """The plain text of "gzip", "xz", "zstd" or "bzip2", in blocks of 256 KiB.
 
     Members that follow one another are read as one text, as `zcat` does; zeros after them are padding. What is cut or

@@ -14,8 +14,8 @@ from reprieve.oom.groups import ancestors, file_cache_bytes
 from reprieve.rules.survey import Charged, Held, Survey
 from reprieve.rules.trend import Trend
 from reprieve.show import answer, escape
-from reprieve.show.prediction import foretold_who, where
-from reprieve.show.remaining import time_left
+from reprieve.show.prediction import foretold_who
+from reprieve.show.remaining import time_left, where
 from reprieve.show.text import Page, Paint, colours, plain_paint, wrap
 from reprieve.units import duration, percent, size
 

@@ -3,7 +3,6 @@
 from collections.abc import Collection, Iterator, Sequence
 from itertools import accumulate, islice
 from math import inf
-from typing import TYPE_CHECKING
 
 from reprieve.model.finding import Gap, quote
 from reprieve.model.killer import Killer
@@ -12,12 +11,11 @@ from reprieve.model.process import Process
 from reprieve.oom.choose import Candidate
 from reprieve.oom.groups import Room, owner, rooms
 from reprieve.oom.living import Prediction, freed_bytes, spared
+from reprieve.rules.survey import Survey
 from reprieve.show import answer, escape
+from reprieve.show.remaining import full_in, time_left, where
 from reprieve.show.text import Page, colours, plain_paint
 from reprieve.units import percent, size
-
-if TYPE_CHECKING:
-    from reprieve.rules.survey import Survey
 
 _INSTEAD = {
     "panic": "nobody: the kernel would stop the whole machine (vm.panic_on_oom)",
@@ -34,7 +32,7 @@ def foretell(
     *,
     asked: Collection[Process] = (),
     need_bytes: int | None = None,
-    survey: "Survey | None" = None,
+    survey: Survey | None = None,
     gaps: Sequence[Gap] = (),
     width: int = 80,
     colour: bool = False,
@@ -48,8 +46,6 @@ def foretell(
     first = steps[0]
     yield page.headline("Next", foretold_who(first), "strong")
     if survey is not None:
-        from reprieve.show.remaining import time_left
-
         yield from page.say("Time left", time_left(survey), "critical" if survey.ends_first else "")
     yield from page.say("Where", _where(first))
     victim = first.victim
@@ -210,22 +206,13 @@ def _nearest(machine: Machine) -> str:
     return "; ".join(said) or "how much is left was not told"
 
 
-def _watched(survey: "Survey") -> str:
+def _watched(survey: Survey) -> str:
     """The same, first those that are sure to be full, in the order in which they will be."""
-    from reprieve.show.remaining import full_in
-
     said = [
         f"{size(place.room.left_bytes)} left in {_room(survey.machine, place.room)}{full_in(place)}"
         for place in sorted(survey.places, key=lambda place: place.left.seconds or inf)[:_NEAREST]
     ]
     return "; ".join(said) or "how much is left was not told"
-
-
-def where(machine: Machine, room: Room) -> str:
-    """A place where memory runs out; the name in it is quoted."""
-    if room.path is None:
-        return "the machine and its swap" if dict(machine.meminfo).get("SwapTotal") else "the machine"
-    return quote(owner(room.path, machine.containers).name)
 
 
 def _room(machine: Machine, room: Room) -> str:

@@ -1,9 +1,18 @@
-"""How long what is left lasts, in words."""
+"""Where memory runs out, and how long what is left there lasts, in words."""
 
+from reprieve.model.finding import quote
+from reprieve.model.machine import Machine
+from reprieve.oom.groups import Room, owner
 from reprieve.rules.survey import Place, Survey
 from reprieve.rules.trend import LEAST, TimeLeft
-from reprieve.show.prediction import where
 from reprieve.units import duration, size
+
+
+def where(machine: Machine, room: Room) -> str:
+    """A place where memory runs out; the name in it is quoted."""
+    if room.path is None:
+        return "the machine and its swap" if dict(machine.meminfo).get("SwapTotal") else "the machine"
+    return quote(owner(room.path, machine.containers).name)
 
 
 def time_left(survey: Survey) -> str:
