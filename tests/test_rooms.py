@@ -30,6 +30,7 @@ DOORS = {
     "check",
     "cli",
     "why",
+    "output",
     "next",
     "demo",
     "snapshot",

@@ -23,12 +23,10 @@ from reprieve.model.finding import Failure, Gap
 from reprieve.model.machine import Machine
 from reprieve.model.snapshot import Snapshot
 from reprieve.next import look
+from reprieve.output import FOUND, INCOMPLETE, REFUSED, colour, print_lines, width
 from reprieve.rules.living import check
 from reprieve.show import changes, escape, export, files
 from reprieve.show.text import Page, colours, plain_paint
-from reprieve.why import FOUND, INCOMPLETE, colour, print_lines, width
-
-REFUSED = 4  # a change was refused, or rolled back
 
 
 class Request(NamedTuple):

@@ -13,12 +13,12 @@ from reprieve.model.machine import Machine
 from reprieve.model.snapshot import Snapshot
 from reprieve.next import look, whereabouts
 from reprieve.oom.groups import ancestors
+from reprieve.output import FOUND, INCOMPLETE, colour, print_lines, width, write
 from reprieve.rules import SEVERITIES
 from reprieve.rules.living import check
 from reprieve.rules.living.accepted import sift
 from reprieve.rules.living.shares import WARN_SHARE
 from reprieve.rules.living.since import remember
-from reprieve.why import FOUND, INCOMPLETE, colour, print_lines, width, write
 
 UNIQUE_S = 0.1  # to measure what is of single processes alone
 

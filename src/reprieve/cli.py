@@ -148,7 +148,8 @@ def why(context: click.Context, /, sources: tuple[str, ...], code: str | None, *
     in; at a terminal, and with /dev/null for input, this machine's kernel buffer, journal and /var/log.
     """
     _refuse_contradictions(options)
-    from reprieve.why import Request, explain_code, perform, print_lines
+    from reprieve.output import print_lines
+    from reprieve.why import Request, explain_code, perform
 
     if options["origin"] and sources:
         raise click.UsageError("a SOURCE and --from exclude each other")
@@ -197,7 +198,7 @@ def completion(shell: str) -> None:
     """
     from click.shell_completion import get_completion_class
 
-    from reprieve.why import print_lines
+    from reprieve.output import print_lines
 
     scripts = get_completion_class(shell)
     assert scripts is not None  # click knows these three

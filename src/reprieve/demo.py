@@ -9,10 +9,10 @@ from reprieve.model.finding import Failure
 from reprieve.model.oom import OomReport
 from reprieve.model.snapshot import Snapshot
 from reprieve.oom.report import read_reports
+from reprieve.output import colour, print_lines, width
 from reprieve.rules import diagnose
 from reprieve.show import text
 from reprieve.units import size
-from reprieve.why import colour, print_lines, width
 
 _RECORDED = os.path.join(os.path.dirname(__file__), "recorded.log")
 

@@ -14,8 +14,8 @@ from reprieve.model.process import Process
 from reprieve.oom.choose import parse_nodes
 from reprieve.oom.groups import ancestors
 from reprieve.oom.living import Domain, one_cgroup, predict, sequence, some_nodes, whole_machine
+from reprieve.output import INCOMPLETE, colour, print_lines, width
 from reprieve.rules import whatif
-from reprieve.why import INCOMPLETE, colour, print_lines, width
 
 if TYPE_CHECKING:
     from reprieve.rules.survey import Survey

@@ -14,10 +14,10 @@ from reprieve.machine.source import Source, shown
 from reprieve.model.finding import Failure, Gap
 from reprieve.model.oom import OomReport
 from reprieve.model.snapshot import Snapshot
+from reprieve.output import INCOMPLETE
 from reprieve.rules.whatif import without
 from reprieve.show.escape import visible
 from reprieve.units import size
-from reprieve.why import INCOMPLETE
 
 REPORTS = 16  # the newest events that are told whole, with their lines; of the others a summary
 LINES = 50_000  # in them together, but for the newest: a report has one for each process of its machine

@@ -23,9 +23,9 @@ from reprieve.model.oom import OomReport
 from reprieve.model.snapshot import Snapshot
 from reprieve.next import look
 from reprieve.oom.groups import ancestors
+from reprieve.output import INCOMPLETE, colour, print_lines, width
 from reprieve.rules import diagnose
 from reprieve.rules.survey import Survey, Surveyor
-from reprieve.why import INCOMPLETE, colour, print_lines, width
 
 _ROWS = 20
 _LINES = 24

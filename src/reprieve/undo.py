@@ -14,9 +14,9 @@ from reprieve.machine.places import MachinePlaces
 from reprieve.machine.watcher import say_ready, tell_kernel_log
 from reprieve.model.change import Entry, Transaction
 from reprieve.model.finding import Failure, Place
+from reprieve.output import colour, print_lines, width
 from reprieve.show import changes, export
 from reprieve.show.text import Page, colours, plain_paint
-from reprieve.why import colour, print_lines, width
 
 
 class Request(NamedTuple):

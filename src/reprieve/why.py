@@ -16,9 +16,8 @@ from reprieve.model.finding import Failure, Gap, quote
 from reprieve.model.oom import AllocationFailure, OomReport, OomSummary
 from reprieve.model.snapshot import Snapshot
 from reprieve.oom.same import NODE_AGENTS
+from reprieve.output import FOUND, INCOMPLETE, colour, columns, print_lines, width, write
 from reprieve.rules import diagnose
-
-FOUND, INCOMPLETE = 3, 5
 
 
 class Request(NamedTuple):
@@ -617,7 +616,7 @@ def _listing(request: Request, snapshot: Snapshot) -> Iterator[str]:
     else:
         from reprieve.show import text
 
-        room = max(60, _columns()) if sys.stdout.isatty() else None  # what reads a pipe wants it whole
+        room = max(60, columns()) if sys.stdout.isatty() else None  # what reads a pipe wants it whole
         yield from text.listing(snapshot.history, width=room, colour=colour())
     yield from _explanation(request, Snapshot(endings=snapshot.endings, gaps=snapshot.gaps if request.as_json else ()))
     if snapshot.gaps and not request.as_json:  # a list is for pipes: nothing but events in it
@@ -639,58 +638,6 @@ def _print(request: Request, lines: Iterable[str]) -> bool:
         click.echo_via_pager((f"{line}\n" for line in lines), color=colour())
         return True
     return print_lines(lines)
-
-
-def print_lines(lines: Iterable[str]) -> bool:
-    """To standard output; False if the reader has left. Raises Failure: there is no room for them."""
-    try:
-        sys.stdout.writelines(f"{line}\n" for line in lines)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still in the buffer goes there at the end
-        return False
-    except OSError as error:
-        raise Failure(
-            f"the answer could not be written: {error.strerror}", hint="write it where there is room"
-        ) from error
-    return True
-
-
-def write(path: str, text: str) -> str:
-    """A page, to a file; what to say of it: of `-`, standard output, the page itself. Raises Failure."""
-    from reprieve.show.escape import visible
-
-    if path == "-":
-        return text.rstrip("\n")
-
-    try:
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        raise Failure(f"{shown(path)}: {error.strerror}", hint="name a file that can be written") from error
-    return f"written: {visible(shown(path))}"
-
-
-def width() -> int:
-    """Columns for text: those of the terminal, between 60 and 120; 80 without one."""
-    return max(60, min(_columns(), 120))  # below that figures do not fit beside their names
-
-
-def _columns() -> int:
-    told = os.environ.get("COLUMNS", "")  # as shutil.get_terminal_size() has it, whose module loads three decompressors
-    if told.isdecimal() and int(told):
-        return int(told)
-    try:
-        return os.get_terminal_size(1).columns or 80
-    except OSError:
-        return 80
-
-
-def colour() -> bool:
-    """Are colours welcome? See https://no-color.org. A console of Windows may show their codes."""
-    if sys.platform == "win32":
-        return False
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def _is_kill(event: Event | OomSummary) -> bool:

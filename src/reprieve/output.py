@@ -1,0 +1,64 @@
+"""How every verb answers: lines on standard output or a page, as wide and as coloured as is welcome; exit statuses."""
+
+import os
+import sys
+from collections.abc import Iterable
+
+from reprieve.machine.source import shown
+from reprieve.model.finding import Failure
+
+# Beside 0, 1 (failed) and 2 (usage): something was found, a change was refused, not everything could be read.
+FOUND, REFUSED, INCOMPLETE = 3, 4, 5
+
+
+def print_lines(lines: Iterable[str]) -> bool:
+    """To standard output; False if the reader has left. Raises Failure: there is no room for them."""
+    try:
+        sys.stdout.writelines(f"{line}\n" for line in lines)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still in the buffer goes there at the end
+        return False
+    except OSError as error:
+        raise Failure(
+            f"the answer could not be written: {error.strerror}", hint="write it where there is room"
+        ) from error
+    return True
+
+
+def write(path: str, text: str) -> str:
+    """A page, to a file; what to say of it: of `-`, standard output, the page itself. Raises Failure."""
+    from reprieve.show.escape import visible
+
+    if path == "-":
+        return text.rstrip("\n")
+
+    try:
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise Failure(f"{shown(path)}: {error.strerror}", hint="name a file that can be written") from error
+    return f"written: {visible(shown(path))}"
+
+
+def width() -> int:
+    """Columns for text: those of the terminal, between 60 and 120; 80 without one."""
+    return max(60, min(columns(), 120))  # below that figures do not fit beside their names
+
+
+def columns() -> int:
+    """Of the terminal, as COLUMNS or it tells; 80 without one."""
+    told = os.environ.get("COLUMNS", "")  # as shutil.get_terminal_size() has it, whose module loads three decompressors
+    if told.isdecimal() and int(told):
+        return int(told)
+    try:
+        return os.get_terminal_size(1).columns or 80
+    except OSError:
+        return 80
+
+
+def colour() -> bool:
+    """Are colours welcome? See https://no-color.org. A console of Windows may show their codes."""
+    if sys.platform == "win32":
+        return False
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
