@@ -134,7 +134,7 @@ def decode(line: bytes) -> Line:
 def schema() -> dict[str, Any]:
     """JSON Schema (2020-12) of a line."""
     named = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "One line of --json"}
-    return named | msgspec.json.schema(Line)
+    return named | _schema(Line)
 
 
 class Document(msgspec.Struct, frozen=True, kw_only=True, tag="snapshot", tag_field="kind"):
@@ -210,4 +210,15 @@ _HOW = "reprieve snapshot -o FILE makes one"
 def snapshot_schema() -> dict[str, Any]:
     """JSON Schema (2020-12) of the document."""
     named = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "What reprieve snapshot writes"}
-    return named | msgspec.json.schema(Document)
+    return named | _schema(Document)
+
+
+def _schema(shape: Any) -> dict[str, Any]:
+    """As msgspec has it, with docstrings as Python 3.13 keeps them: before, their lines stand as far in as the code."""
+    from inspect import cleandoc
+
+    told = msgspec.json.schema(shape)
+    for one in told["$defs"].values():
+        if "description" in one:
+            one["description"] = cleandoc(one["description"])
+    return told

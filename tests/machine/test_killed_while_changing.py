@@ -168,7 +168,7 @@ def a_container(_folder: Path) -> Iterator[Living]:
     [
         *((a_process, call) for call in ("openat", "write", "close")),
         *((a_cgroup, call) for call in ("openat", "write", "close")),
-        *((a_server, call) for call in ("connect", "sendto", "recvfrom")),
+        *(pytest.param(a_server, call, marks=pytest.mark.slow) for call in ("connect", "sendto", "recvfrom")),
         *(
             pytest.param(what, call, marks=(pytest.mark.slow, pytest.mark.alone))
             for what in (a_container, a_container_of_podman)

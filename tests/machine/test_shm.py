@@ -146,8 +146,8 @@ held.write(b"x" * 5_000_000)
 held.flush()
 __import__("os").unlink(f"{folder}/gone")
 mounted = {mount.path for mount in read_mounts(Host(), gaps)}
-told = find_largest(Host(), gaps, read_tmpfs(Host(), gaps), mounted)
-(own,) = [tmpfs for tmpfs in told if tmpfs.path == folder]
+alone = tuple(tmpfs for tmpfs in read_tmpfs(Host(), gaps) if tmpfs.path == folder)  # /tmp may be one, with many files
+(own,) = find_largest(Host(), gaps, alone, mounted)
 print(own.size_bytes, own.used_bytes, own.found_bytes, own.largest[0].path, gaps)
 """
     mount = f"mount -t tmpfs -o size=16m made '{tmp_path}' && exec \"$0\" -c \"$1\" '{tmp_path}'"
