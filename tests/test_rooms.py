@@ -35,6 +35,7 @@ DOORS = {
     "demo",
     "snapshot",
     "top",
+    "looked",
     "tui",
     "__init__",
     "__main__",

@@ -4,28 +4,24 @@ import gc
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
+from reprieve.looked import clock, explained
 from reprieve.machine.cgroup import read_cgroups, read_hierarchy
-from reprieve.machine.events import summarise
 from reprieve.machine.follow import turns
 from reprieve.machine.host import Host, become_expendable, identify
 from reprieve.machine.kills import Kills
 from reprieve.machine.memory import read_meminfo
 from reprieve.machine.proc import measure_unique, read_processes
 from reprieve.machine.sampler import Sampler
-from reprieve.machine.source import shown
 from reprieve.model.finding import Failure, Gap
 from reprieve.model.machine import Machine
-from reprieve.model.oom import OomReport
-from reprieve.model.snapshot import Snapshot
 from reprieve.next import look
 from reprieve.oom.groups import ancestors
 from reprieve.output import INCOMPLETE, colour, print_lines, width
-from reprieve.rules import diagnose
-from reprieve.rules.survey import Survey, Surveyor
+from reprieve.rules.survey import Surveyor
 
 _ROWS = 20
 _LINES = 24
@@ -57,46 +53,10 @@ def perform(request: Request) -> int:
     return _live(request)
 
 
-def export(path: str, survey: Survey, kills: Sequence[OomReport]) -> None:
-    """Write what is seen to a new file of the user's own alone: as text, JSON or CSV by the end of its name, else a
-    snapshot, which `why`, `next` and `top` take by --from. Raises Failure.
-    """
-    from reprieve.codec import pack
-    from reprieve.show import live, looks
-
-    rows = max(len(survey.processes), len(survey.groups))
-    if path.endswith(".txt"):
-        data = _text(live.screenful(survey, height=3 * rows + 11, clock=clock(survey.machine)))
-    elif path.endswith((".json", ".jsonl")):
-        data = _text((looks.look(survey, rows), *_explained(kills, ())))
-    elif path.endswith(".csv"):
-        killed = looks.csv_kills(survey.machine.taken_wall_s, kills)
-        data = _text((looks.csv_head(), *looks.csv_look(survey, rows), *killed))
-    else:
-        data = pack(Snapshot(machine=survey.machine, ooms=tuple(kills), history=tuple(map(summarise, kills))))
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with open(descriptor, "wb") as file:
-            file.write(data)
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        said = error.strerror if isinstance(error, OSError) else str(error)
-        raise Failure(f"{shown(path)}: {said}", hint="name a file that is not there yet") from error
-
-
-def _text(lines: Iterable[str]) -> bytes:
-    return "".join(f"{line}\n" for line in lines).encode()
-
-
 def _live_long() -> None:
     """Take garbage away as it comes: who answers once lets it lie (`__main__`), and we stay for hours."""
     gc.freeze()
     gc.set_threshold(2_000, 10, 10)
-
-
-def clock(machine: Machine) -> str:
-    """When the machine was looked at, in the time of this one."""
-    taken = machine.taken_wall_s
-    return "" if taken is None else time.strftime("%H:%M:%S", time.localtime(taken))
 
 
 def _live(request: Request) -> int:
@@ -161,7 +121,7 @@ def _batch(request: Request) -> int:
                 lines = iter((*looks.csv_look(survey, rows), *looks.csv_kills(survey.machine.taken_wall_s, new)))
                 _complain(unseen)
             else:
-                lines = iter((looks.look(survey, rows), *_explained(new, unseen)))
+                lines = iter((looks.look(survey, rows), *explained(new, unseen)))
             seen += 1
             if not open_to_reader or not print_lines(lines):
                 return 0
@@ -169,13 +129,6 @@ def _batch(request: Request) -> int:
     if not request.csv:
         print_lines([jsonl.end(events=seen, exit_status=status)])
     return status
-
-
-def _explained(kills: Iterable[OomReport], gaps: Iterable[Gap]) -> Iterator[str]:
-    from reprieve.show import jsonl
-
-    snapshot = Snapshot(ooms=tuple(kills), gaps=tuple(gaps))
-    yield from jsonl.render(snapshot, diagnose(snapshot))
 
 
 def _one_process(request: Request, pid: int) -> int:
@@ -207,7 +160,7 @@ def _one_process(request: Request, pid: int) -> int:
             return 0
     status = INCOMPLETE if gaps else 0
     if not request.csv:
-        print_lines(_explained((), gaps))
+        print_lines(explained((), gaps))
         print_lines([jsonl.end(events=seen, exit_status=status)])
     return status
 

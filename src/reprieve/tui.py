@@ -24,6 +24,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 from textual.widgets import Input, Static
 
+from reprieve.looked import clock, export
 from reprieve.machine.events import summarise
 from reprieve.machine.handle import Handle
 from reprieve.machine.host import Host, identify
@@ -38,7 +39,6 @@ from reprieve.rules import diagnose
 from reprieve.rules.survey import Charged, Held, Survey, Surveyor
 from reprieve.show import answer, escape, live
 from reprieve.show.text import explain, wrap
-from reprieve.top import clock, export
 from reprieve.units import size
 
 _KILLS = 100  # that are kept
