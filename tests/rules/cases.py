@@ -340,7 +340,7 @@ CASES = {
             ("074-rhel6-sshd-victim-java-2.6.32-431.log", "the largest holds less than half"),
             ("128-memcg-k8s-selected-differs-from-killed-3.10.log", "no other process to compare it with is told"),
         ),
-        lives=("contained", "jvm-heap", "node-heap"),
+        lives=("contained", "contained-by-what-it-held", "jvm-heap", "node-heap"),
     ),
     "small-victim": Cases(
         speaks=(

@@ -76,6 +76,79 @@ def test_a_limit_is_set_as_its_maker_wants_it(path: str, command: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("path", "there", "gone"),
+    [
+        (
+            "/user.slice/user-1000.slice/user@1000.service/app.slice/run-u640.service",
+            "systemctl --user set-property -- run-u640.service MemoryMax=96M",
+            "systemd-run --user --property MemoryMax=96M -- PROGRAM",
+        ),
+        (
+            "/user.slice/user-1000.slice/user@1000.service/app.slice/run-p9-i10.scope",
+            "systemctl --user set-property -- run-p9-i10.scope MemoryMax=96M",
+            "systemd-run --user --scope --property MemoryMax=96M -- PROGRAM",
+        ),
+        (
+            f"/system.slice/run-r{'0a' * 16}.service",
+            f"systemctl set-property --runtime -- run-r{'0a' * 16}.service MemoryMax=96M",
+            "systemd-run --property MemoryMax=96M -- PROGRAM",
+        ),
+        (
+            "/system.slice/run-docker.service",  # somebody's own
+            "systemctl set-property -- run-docker.service MemoryMax=96M",
+            "systemctl set-property -- run-docker.service MemoryMax=96M",
+        ),
+    ],
+)
+def test_what_systemd_run_started_has_its_limit_from_its_next_start(path: str, there: str, gone: str) -> None:
+    group = workload(path)
+    assert shlex.join(set_limit(group, 96 * MIB)[1][-1]) == there
+    assert shlex.join(set_limit(group, 96 * MIB, gone=True)[1][-1]) == gone
+
+
+def _told_of_no_limit(path: str) -> list[str]:
+    text = f"oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=/,mems_allowed=0,oom_memcg={path},task_memcg="
+    text += f"{path},task=app,pid=7,uid=0\nMemory cgroup out of memory: Killed process 7 (app) total-vm:9kB\n"
+    ooms = tuple(event for event in read_reports(text) if isinstance(event, OomReport))
+    (finding,) = cgroup_limit(Snapshot(ooms=ooms))
+    return [shlex.join(command) for remedy in finding.remedies for command in remedy.commands]
+
+
+@pytest.mark.parametrize(
+    ("path", "command"),
+    [
+        ("/app", "grep -s . /sys/fs/cgroup/app/memory.max /sys/fs/cgroup/memory/app/memory.limit_in_bytes"),
+        ("/system.slice/nginx.service", "systemctl show --property MemoryMax,MemoryPeak -- nginx.service"),
+        ("/user.slice/user-7.slice", "systemctl show --property MemoryMax,MemoryPeak -- user-7.slice"),
+        (
+            "/user.slice/user-7.slice/user@7.service/app.slice/sync.service",
+            "systemctl --user show --property MemoryMax,MemoryPeak -- sync.service",
+        ),
+        (f"/docker/{ID}", f"docker inspect --format '{{{{.HostConfig.Memory}}}}' {ID}"),
+        (f"/kubepods/burstable/pod{UID}/{ID}", "kubectl describe pod NAME --namespace NAMESPACE"),
+        ("/kubepods.slice", "kubectl describe node NODE"),
+    ],
+)
+def test_a_limit_that_the_text_does_not_tell_is_looked_at(path: str, command: str) -> None:
+    assert _told_of_no_limit(path)[-1] == command
+
+
+@pytest.mark.parametrize("path", ["/system.slice/run-u7.service", "/system.slice/app.scope", "/../app", "/lxc/101"])
+def test_where_the_limit_cannot_be_seen_any_more_no_look_is_advised(path: str) -> None:
+    assert _told_of_no_limit(path) == []
+
+
+def test_the_look_names_the_file_that_is_there(tmp_path: Path) -> None:
+    (look,) = _told_of_no_limit("/app")
+    (tmp_path / "memory.max").write_text("98304\n")
+    here = look.replace("/sys/fs/cgroup/memory/app", str(tmp_path / "none")).replace(
+        "/sys/fs/cgroup/app", str(tmp_path)
+    )
+    seen = subprocess.run(shlex.split(here), capture_output=True, text=True, timeout=20, check=False)
+    assert (seen.stdout, seen.stderr) == (f"{tmp_path}/memory.max:98304\n", "")
+
+
+@pytest.mark.parametrize(
     ("path", "swap", "settings"),
     [
         (f"/docker/{ID}", 0, [(f"container:docker/{ID}/memory", f"{96 * MIB}+0")]),

@@ -51,6 +51,15 @@ def own_limit(ram_bytes: int, others_bytes: int) -> Amount | None:
     return Amount(count_bytes=proposed, formula=formula)
 
 
+def less_than_took_all(held_bytes: int) -> Amount:
+    """A limit for one program that took all there was, where the text does not tell of the rest: a tenth less."""
+    proposed = held_bytes * 9 // 10 // MIB * MIB
+    return Amount(
+        count_bytes=proposed,
+        formula=f"{size(held_bytes)}, with which memory ran out, less a tenth = {size(proposed)}",
+    )
+
+
 def heap_limit(limit_bytes: int) -> Amount:
     """A heap that leaves a quarter of the limit, at least 96 MiB, to stacks, code, buffers and the runtime itself.
 

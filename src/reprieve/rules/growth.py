@@ -20,7 +20,7 @@ from reprieve.rules.account import (
     task_pages,
     total_bytes,
 )
-from reprieve.rules.amounts import heap_limit, own_limit
+from reprieve.rules.amounts import Amount, heap_limit, less_than_took_all, own_limit
 from reprieve.rules.evidence import lines
 from reprieve.rules.limits import set_limit, whole
 from reprieve.rules.workers import SEVERAL, fewer_at_a_time
@@ -173,16 +173,19 @@ def _swapped(oom: OomReport, pid: int) -> str:
 def _contain(oom: OomReport, comm: str, held: int) -> tuple[Remedy, ...]:
     """A limit of its own for a process that took the whole machine: then it dies alone, and before all is slow."""
     ram, free = ram_bytes(oom), part(oom, FREE)
-    if not of_machine(oom) or ram is None or free is None:
+    if not of_machine(oom):
         return ()
-    amount = own_limit(ram, max(ram - free - held, 0))
-    if amount is None:
+    if ram is None or free is None:
+        amount: Amount | None = less_than_took_all(held)
+    else:
+        amount = own_limit(ram, max(ram - free - held, 0))
+    if amount is None or amount.count_bytes < MIB:
         return ()
     group = oom.workload if any(kill.comm == comm for kill in oom.kills) else None
     if group is not None and group.kind not in ("unit", "container", "pod"):
         group = None  # a login session, or all of a user: it holds more than this program
     settings, commands, note = set_limit(whole(group), amount.count_bytes) if group is not None else ((), (), "")
-    has_swap = oom.memory is not None and bool(oom.memory.swap_total_bytes)
+    has_swap = oom.memory is None or oom.memory.swap_total_bytes != 0  # it may have some, where that is not told
     if group is not None and commands:  # who else lives in it is not in the report
         whom, cost = (
             f"all of {quote(group.name)}",

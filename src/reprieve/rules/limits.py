@@ -1,5 +1,6 @@
 """A memory cgroup reached its limit: its own, or one above it."""
 
+import re
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 from typing import Literal
@@ -12,6 +13,8 @@ from reprieve.rules.account import UNACCOUNTED, of_cgroup, total_bytes, where
 from reprieve.rules.amounts import raised_limit
 from reprieve.rules.evidence import lines
 from reprieve.units import MIB, percent, size
+
+_Commands = tuple[tuple[str, ...], ...]
 
 _LEAK = "where it leaks, a higher limit only delays the next kill"
 
@@ -128,10 +131,10 @@ def _filled_by(oom: OomReport) -> tuple[str, ...]:
 
 
 def _raise(oom: OomReport, group: Workload, full: Usage | None, no_more: Collection[str]) -> tuple[Remedy, ...]:
-    if full is None or not isinstance(full.limit_bytes, int) or oom.memcg is None:
-        return ()
     if is_of_kubelet(group):
-        return ()
+        return (_SHARES_OF_NODE,)
+    if full is None or not isinstance(full.limit_bytes, int) or oom.memcg is None:
+        return _look_at_limit(group) if oom.memcg is None or not oom.memcg.usages else ()
     used = max(full.limit_bytes, full.usage_bytes or 0)
     swapped = 0 if full.name == "memory+swap" else _swapped_bytes(oom)
     amount = raised_limit(used, swapped)
@@ -142,7 +145,7 @@ def _raise(oom: OomReport, group: Workload, full: Usage | None, no_more: Collect
             f"Give it a limit of {limit}{kind} where it is made, if it needs more than {need}: its cgroup is no more"
         )
         return (Remedy(title=title, cost=_LEAK, amount=amount.formula),)
-    memory, gone = oom.memcg.usage("memory"), is_empty(oom) and group.kind in _ENDS_WITH_ITS_PROCESSES
+    memory, gone = oom.memcg.usage("memory"), is_empty(oom) and _ends_with_its_processes(group)
     if full.name == "memory+swap":
         kept = memory.limit_bytes if memory is not None else None
         commands, note = _set_both(group, kept if isinstance(kept, int) else None, amount.count_bytes, gone=gone)
@@ -166,6 +169,51 @@ def _raise(oom: OomReport, group: Workload, full: Usage | None, no_more: Collect
     return (higher,)
 
 
+# The kubelet computes that limit from the node's capacity and writes it again: what fits under it is to be bounded.
+_SHARES_OF_NODE = Remedy(
+    title="See which pods take most of the node, and give each a memory limit, so that its own containers die for it",
+    cost="nothing to look; a pod with a limit is killed at it. The node keeps a part for itself: Allocatable",
+    commands=(
+        ("kubectl", "top", "pods", "--all-namespaces", "--sort-by=memory"),
+        ("kubectl", "describe", "node", "NODE"),
+    ),
+)
+
+
+def _look_at_limit(group: Workload) -> tuple[Remedy, ...]:
+    """Where to read a limit that the text does not tell: it has to be known before it can be raised."""
+    commands, note = _reading(group), ""
+    if group.uid is not None and commands:
+        note = f", as user {group.uid}"
+    title = (
+        f"See how high the limit of {named(group)} is (this text does not tell), and raise it if it needs more{note}"
+    )
+    return (Remedy(title=title, cost="nothing", commands=commands),) if commands else ()
+
+
+def _reading(group: Workload) -> _Commands:
+    """The commands that show the limit of a workload; () where none is known, or what it was is gone."""
+    if leads_upwards(group):
+        return ()
+    if group.kind == "cgroup" or (is_inside(group) and group.path.startswith("/")):
+        files = (f"/sys/fs/cgroup{group.path}/memory.max", f"{_folder(_MEMORY_1)}{group.path}/{_MEMORY_1}")
+        return (("grep", "-s", ".", *files),)  # of both versions: it names the file that is there
+    if group.pod_uid is not None:
+        return (_find_pod(group.pod_uid), ("kubectl", "describe", "pod", "NAME", "--namespace", "NAMESPACE"))
+    if group.kind == "container" and group.container_id is not None and group.manager in ("docker", "podman"):
+        return ((group.manager, "inspect", "--format", "{{.HostConfig.Memory}}", group.container_id),)
+    unit = group.unit
+    if group.container_id is not None or group.manager != "systemd" or unit is None or is_transient(unit):
+        return ()
+    whose = () if group.uid is None or unit.startswith(_OF_THE_SYSTEM) else ("--user",)
+    return (("systemctl", *whose, "show", "--property", "MemoryMax,MemoryPeak", "--", unit),)
+
+
+def is_transient(unit: str) -> bool:
+    """Is it a scope, or a service that systemd-run named? Both are gone once their processes are."""
+    return unit.endswith(".scope") or re.fullmatch(r"run-(?:[up]\d[\d-]*|r[0-9a-f]{32})\.service", unit) is not None
+
+
 def is_no_more(group: Workload, no_more: Collection[str]) -> bool:
     """Is nothing left that could be told, neither files nor a manager who knows it?"""
     return group.path in no_more and group.kind in ("cgroup", "scope")
@@ -184,7 +232,10 @@ def _swapped_bytes(oom: OomReport) -> int:
     return sum(task.swap_pages or 0 for task in oom.tasks or ()) * (oom.page_size_bytes or 0)
 
 
-_ENDS_WITH_ITS_PROCESSES = ("container", "scope", "cgroup", "run")  # whoever ran one thing in it removes it then
+def _ends_with_its_processes(group: Workload) -> bool:
+    """Is it removed then, by whoever ran one thing in it?"""
+    transient = group.kind == "unit" and group.unit is not None and is_transient(group.unit)
+    return transient or group.kind in ("container", "scope", "cgroup", "run")
 
 
 def is_empty(oom: OomReport) -> bool:
@@ -197,9 +248,6 @@ def _title(what: str, need: str, gone: bool) -> str:
     return (
         f"Raise {what} when it runs again, if it needs more" if gone else f"Raise {what}, if it needs more than {need}"
     )
-
-
-_Commands = tuple[tuple[str, ...], ...]
 
 
 def swap_limit(memcg: Memcg) -> int | Literal["max"] | None:
@@ -238,11 +286,9 @@ def set_limit(
     if is_inside(group):
         return (), commands, _made_anew(gone)
     if group.pod_uid is not None:
-        ask = f'{{range .items[?(@.metadata.uid=="{group.pod_uid}")]}}{{.metadata.namespace}} {{.metadata.name}}{{end}}'
-        find = ("kubectl", "get", "pods", "--all-namespaces", "-o", f"jsonpath={ask}")
         limits = ("--containers", "CONTAINER", "--limits", f"memory={mib}Mi")
         update = ("kubectl", "set", "resources", "deployment/NAME", "--namespace", "NAMESPACE", *limits)
-        return (), (find, update), ""
+        return (), (_find_pod(group.pod_uid), update), ""
     if group.kind == "container" and group.container_id is not None:
         if group.manager not in ("docker", "podman"):
             return (), (), ""
@@ -260,6 +306,11 @@ def set_limit(
         settings = () if gone or group.manager else tuple(of_group(group, file, value) for file, value in files)
         return settings, commands, _made_anew(gone)
     return (), (), ""
+
+
+def _find_pod(uid: str) -> tuple[str, ...]:
+    ask = f'{{range .items[?(@.metadata.uid=="{uid}")]}}{{.metadata.namespace}} {{.metadata.name}}{{end}}'
+    return ("kubectl", "get", "pods", "--all-namespaces", "-o", f"jsonpath={ask}")
 
 
 def _in_the_mark(group: Workload, limit_bytes: int) -> tuple[tuple[Change, ...], _Commands, str] | None:
@@ -363,8 +414,8 @@ def named(group: Workload) -> str:
 
 
 def set_property(unit: str, setting: str) -> tuple[str, ...]:
-    """The command that sets a property of a unit of the system; of a scope, whose name may come again, for its life."""
-    runtime = ("--runtime",) if unit.endswith(".scope") else ()
+    """The command that sets a property of a unit of the system; of one that is made for its processes, for its life."""
+    runtime = ("--runtime",) if is_transient(unit) else ()
     return ("systemctl", "set-property", *runtime, "--", unit, setting)
 
 
@@ -395,14 +446,21 @@ def written(value: int, file: str) -> tuple[str, ...]:
     return ("sh", "-c", f'echo {value} > "$0"', file)
 
 
+_OF_THE_SYSTEM = ("user-", "user@", "session-")  # units of users that the manager of the machine looks after
+
+
 def _set_unit_limit(group: Workload, unit: str, mib: int, *, gone: bool) -> tuple[tuple[Change, ...], _Commands, str]:
     want = f"{mib}M"
-    if group.uid is not None and not unit.startswith(("user-", "user@", "session-")):
+    of_user = group.uid is not None and not unit.startswith(_OF_THE_SYSTEM)
+    user, whose = (("--user",), f", as user {group.uid}") if of_user else ((), "")
+    if gone and is_transient(unit):  # its name does not come again
+        scope = ("--scope",) if unit.endswith(".scope") else ()
+        return (), (("systemd-run", *user, *scope, "--property", f"MemoryMax={want}", "--", "PROGRAM"),), whose
+    note = " (for its lifetime only)" if is_transient(unit) else ""
+    if of_user:
         command = ("systemctl", "--user", "set-property", "--", unit, f"MemoryMax={want}")
-        return (), (command,), f", as user {group.uid}"
-    if unit.endswith(".scope"):  # made by a program, gone with its processes
-        if gone:
-            return (), (("systemd-run", "--scope", "--property", f"MemoryMax={want}", "--", "PROGRAM"),), ""
-        return (), (set_property(unit, f"MemoryMax={want}"),), " while it lives"
+        return (), (command,), note + whose
+    if note:
+        return (), (set_property(unit, f"MemoryMax={want}"),), note
     setting = Change(place=Place(kind="unit", of=unit, key="MemoryMax"), want=want)
     return (setting,), (set_property(unit, f"MemoryMax={want}"),), ""

@@ -186,7 +186,7 @@ def _half_a_screen(page: Page, oom: OomReport, findings: Sequence[Finding], room
     memory = list(_memory(page, oom, most=4))
     processes = _processes(page, oom)
     largest, smaller = processes[:1], processes[1:]
-    missing = [] if remedies else list(page.say("", ", ".join(oom.missing), most=4))
+    missing = list(page.say("", ", ".join(oom.missing), most=4))
     evidence = [_evidence_line(page, evidence) for evidence in answer.evidence(findings)[:2]]
     others = [list(page.say("", remedy.title)) for remedy in remedies[1:3]]
     proof, more = evidence[:1], evidence[1:]
