@@ -35,6 +35,9 @@ _NEEDED = (("inactive_anon", "inactive"), ("slab_unreclaimable", "slab"), ("page
 _DRIFT = 0.02
 
 
+_DIRTY = ("file_dirty", "file_writeback", "total_dirty", "total_writeback")  # of v2; of v1, with its children
+
+
 class Holder(NamedTuple):
     """All processes of one name, and what they held. Shared pages count in each process that maps them."""
 
@@ -229,3 +232,10 @@ def _of_memcg(memcg: Memcg) -> list[tuple[str, int]]:
         (FILE, max(0, summed("cache") - summed("shmem"))),
         (KERNEL, (kmem.usage_bytes or 0) if kmem is not None else 0),
     ]
+
+
+def dirty_bytes(oom: OomReport) -> int | None:
+    """File pages of the group that are dirty or being written; None where memory.stat was not printed."""
+    stats = oom.memcg.stats if oom.memcg is not None else ()
+    told = [held for name, held in stats[0].figures if name in _DIRTY] if stats else []
+    return sum(told) if told else None

@@ -15,6 +15,7 @@ from reprieve.rules.account import (
     UNACCOUNTED,
     VMALLOC,
     ZSPAGES,
+    dirty_bytes,
     of_cgroup,
     of_machine,
     part,
@@ -25,8 +26,6 @@ from reprieve.rules.amounts import tmpfs_size
 from reprieve.rules.evidence import lines, memory_lines
 from reprieve.rules.limits import written
 from reprieve.units import MIB, percent, size
-
-_DIRTY = ("file_dirty", "file_writeback", "total_dirty", "total_writeback")  # of v2; of v1, with its children
 
 
 def shmem_holds(snapshot: Snapshot) -> Iterator[Finding]:
@@ -95,7 +94,7 @@ def dirty_cache(snapshot: Snapshot) -> Iterator[Finding]:
     Source: shrink_folio_list() in mm/vmscan.c; Documentation/admin-guide/cgroup-v2.rst, "Writeback".
     """
     for number, oom in enumerate(snapshot.ooms):
-        total, dirty = total_bytes(oom), _dirty_bytes(oom)
+        total, dirty = total_bytes(oom), dirty_bytes(oom)
         if not of_cgroup(oom) or not total or dirty is None or dirty < total / 2:
             continue
         yield Finding(
@@ -111,13 +110,6 @@ def dirty_cache(snapshot: Snapshot) -> Iterator[Finding]:
             evidence=(*_stat_line(oom), *lines(oom, *(line for line, text in oom.lines if "dirty " in text))),
             oom=number,
         )
-
-
-def _dirty_bytes(oom: OomReport) -> int | None:
-    """File pages of the group that are dirty or being written; None where memory.stat was not printed."""
-    stats = oom.memcg.stats if oom.memcg is not None else ()
-    told = [held for name, held in stats[0].figures if name in _DIRTY] if stats else []
-    return sum(told) if told else None
 
 
 def kernel_memory(snapshot: Snapshot) -> Iterator[Finding]:
@@ -145,6 +137,8 @@ def kernel_memory(snapshot: Snapshot) -> Iterator[Finding]:
         if unseen:
             claim = f"No counter of the report covers {share}: the kernel or a driver holds it"
         caches = _largest_caches(oom)
+        if not unseen:
+            claim += _of_what(oom, caches, slab)
         yield Finding(
             code="kernel-memory",
             severity="critical" if of_cgroup(oom) and slab * 2 >= total else "warning",  # before a limit that is raised
@@ -248,9 +242,17 @@ def _in_words(oom: OomReport, caches: tuple[Slab, ...], slab: int) -> tuple[str,
             said.append(f"The largest caches: {named}.")
         else:  # kmalloc() of more than two pages takes them from the page allocator and counts them as slab
             said.append(f"All caches listed hold {size(listed)}: the rest are single large buffers, as of sockets.")
-    if any("skb" in frame or frame.startswith("sock_") for frame in oom.stack):
-        said.append("The request that found no memory was for a socket's buffer.")
     return tuple(said)
+
+
+def _of_what(oom: OomReport, caches: tuple[Slab, ...], slab: int) -> str:
+    """The largest cache if most of it is listed, else that a socket's buffer was asked for: for the end of a claim."""
+    listed = sum(cache.total_bytes or 0 for cache in oom.memory.slabs) if oom.memory is not None else 0
+    if caches and listed * 2 >= slab:
+        return f"; the largest cache is {quote(caches[0].name)}, {size(caches[0].total_bytes or 0)}"
+    if any("skb" in frame or frame.startswith("sock_") for frame in oom.stack):
+        return ", and a socket's buffer was asked for"
+    return ""
 
 
 def _suspects(oom: OomReport) -> tuple[str, ...]:
@@ -365,10 +367,31 @@ def _bound_tmpfs(held: int) -> tuple[Remedy, ...]:
     )
 
 
+# Unreclaimable caches by a part of their names, and what they are made for. Extent maps have a shrinker since Linux
+# 956a17d9d050 ("btrfs: add a shrinker for extent maps", v6.10).
+_MADE_BY = (
+    ("btrfs_extent_map", "where the data of open btrfs files lie; since 6.10 it is given back under pressure"),
+    ("kmalloc", "any driver; slab_debug=U at boot has the kernel note who"),
+    ("skbuff", "buffers of sockets and packets"),
+    ("sock", "open sockets"),
+    ("TCP", "TCP connections"),
+    ("nf_conntrack", "connections that the firewall tracks"),
+    ("filp", "open files"),
+    ("eventpoll", "watched files (epoll)"),
+    ("vm_area_struct", "mappings of processes"),
+    ("task_struct", "threads"),
+    ("bio", "writes and reads under way"),
+)
+
+
 def _look_at_slab(oom: OomReport) -> tuple[Remedy, ...]:
     if not of_cgroup(oom):
-        title, commands = "See which caches grow, from one day to the next", (("slabtop", "--once", "--sort=c"),)
-        return (Remedy(title=title, cost="no memory", commands=commands),)
+        caches = _largest_caches(oom)[:1]
+        known = [f"{quote(one.name)} grow ({words})" for one in caches for name, words in _MADE_BY if name in one.name]
+        title = "See which caches grow, from one day to the next"
+        if known:
+            title = f"Find what makes {known[0]}; slabtop shows whether it still does"
+        return (Remedy(title=title, cost="no memory", commands=(("slabtop", "--once", "--sort=c"),)),)
     title = "Find what its processes make the kernel hold: open files, pipes, sockets, mappings, BPF maps"
     return (Remedy(title=f"{title}; a higher limit only delays the next kill"),)
 

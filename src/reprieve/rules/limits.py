@@ -9,7 +9,7 @@ from reprieve.model.finding import Change, Evidence, Finding, Place, Remedy, quo
 from reprieve.model.oom import Memcg, OomReport, Usage, Workload
 from reprieve.model.snapshot import Snapshot
 from reprieve.oom.limit import COUNTERS, reached
-from reprieve.rules.account import UNACCOUNTED, of_cgroup, total_bytes, where
+from reprieve.rules.account import UNACCOUNTED, dirty_bytes, of_cgroup, total_bytes, where
 from reprieve.rules.amounts import raised_limit
 from reprieve.rules.evidence import lines
 from reprieve.units import MIB, percent, size
@@ -17,6 +17,7 @@ from reprieve.units import MIB, percent, size
 _Commands = tuple[tuple[str, ...], ...]
 
 _LEAK = "where it leaks, a higher limit only delays the next kill"
+_WRITTEN = "a writer faster than the disk fills that too: better have it write out as it goes (fsync), or more slowly"
 
 
 def cgroup_limit(snapshot: Snapshot) -> Iterator[Finding]:
@@ -161,7 +162,8 @@ def _raise(oom: OomReport, group: Workload, full: Usage | None, no_more: Collect
         title = f"Raise the container's limit to {limit}, if the pod needs more than {need} (command 1 finds it)"
     elif _is_above(oom):
         title = f"Raise the limit of {named(group)} to {limit}, if all in it need more than {need}{note}"
-    higher = Remedy(title=title, cost=_LEAK, amount=amount.formula, settings=settings, commands=commands)
+    cost = _WRITTEN if (dirty_bytes(oom) or 0) * 2 >= used else _LEAK
+    higher = Remedy(title=title, cost=cost, amount=amount.formula, settings=settings, commands=commands)
     if swapped and used + swapped > _FAR * full.limit_bytes:
         held = f"{need} is {(used + swapped) // full.limit_bytes:,} times the limit of {size(full.limit_bytes)}"
         wrong = f"Find out what is wrong, the limit or what its processes hold (a leak?): {held}"

@@ -27,14 +27,10 @@ def zone_short(snapshot: Snapshot) -> Iterator[Finding]:
     Source: gfp_zone() in include/linux/gfp.h; Documentation/mm/highmem.rst.
     """
     for number, oom in enumerate(snapshot.ooms):
-        zones, free, kept = usable_zones(oom), free_bytes(oom), kept_bytes(oom)
-        if not of_machine(oom) or not zones or free is None or kept is None or oom.memory is None:
+        zones, others = usable_zones(oom), _out_of_reach(oom)
+        if others is None:
             continue
-        within = sum(zone.free_bytes or 0 for zone in zones)
-        others = [zone for zone in oom.memory.zones if zone not in zones]
-        beyond = sum(zone.free_bytes or 0 for zone in others)
-        if within > 2 * kept or beyond <= 4 * within:
-            continue
+        within, beyond = (sum(zone.free_bytes or 0 for zone in these) for these in (zones, others))
         names, far = (", ".join(dict.fromkeys(quote(zone.name) for zone in these)) for these in (zones, others))
         yield Finding(
             code="zone-short",
@@ -49,6 +45,17 @@ def zone_short(snapshot: Snapshot) -> Iterator[Finding]:
         )
 
 
+def _out_of_reach(oom: OomReport) -> tuple[Zone, ...] | None:
+    """The zones with free memory out of the reach of a request whose own were full; None where it was not so."""
+    zones, free, kept = usable_zones(oom), free_bytes(oom), kept_bytes(oom)
+    if not of_machine(oom) or not zones or free is None or kept is None or oom.memory is None:
+        return None
+    within = sum(zone.free_bytes or 0 for zone in zones)
+    others = tuple(zone for zone in oom.memory.zones if zone not in zones)
+    beyond = sum(zone.free_bytes or 0 for zone in others)
+    return None if within > 2 * kept or beyond <= 4 * within else others
+
+
 def fragmented(snapshot: Snapshot) -> Iterator[Finding]:
     """The kernel wanted pages in a row and found none, though single pages were free.
 
@@ -59,21 +66,10 @@ def fragmented(snapshot: Snapshot) -> Iterator[Finding]:
     Source: __zone_watermark_ok() and __alloc_pages_may_oom() in mm/page_alloc.c.
     """
     for number, oom in enumerate(snapshot.ooms):
-        zones, order = usable_zones(oom), oom.trigger.order if oom.trigger is not None else None
-        if (
-            not of_machine(oom)
-            or not zones
-            or order is None
-            or not 1 <= order <= _HIGHEST_ORDER
-            or oom.page_size_bytes is None
-        ):
+        seen = _wanted_whole(oom)
+        if seen is None:
             continue
-        if any(not zone.blocks or zone.min_bytes is None for zone in zones):
-            continue
-        wanted = oom.page_size_bytes << order
-        free = sum((zone.free_bytes or 0) - (figure(zone.figures, "free_cma") or 0) for zone in zones)
-        if free <= sum(zone.min_bytes or 0 for zone in zones) or any(_has_block(zone, wanted) for zone in zones):
-            continue
+        zones, order, wanted, free = seen
         yield Finding(
             code="fragmented",
             severity="critical",
@@ -83,6 +79,20 @@ def fragmented(snapshot: Snapshot) -> Iterator[Finding]:
             evidence=lines(oom, oom.trigger.line if oom.trigger is not None else None, *_block_lines(oom, zones)),
             oom=number,
         )
+
+
+def _wanted_whole(oom: OomReport) -> tuple[tuple[Zone, ...], int, int, int] | None:
+    """Zones, order, bytes wanted in a row and bytes free in smaller pieces; None where that was not the reason."""
+    zones, order = usable_zones(oom), oom.trigger.order if oom.trigger is not None else None
+    if not of_machine(oom) or not zones or order is None or oom.page_size_bytes is None:
+        return None
+    if not 1 <= order <= _HIGHEST_ORDER or any(not zone.blocks or zone.min_bytes is None for zone in zones):
+        return None
+    wanted = oom.page_size_bytes << order
+    free = sum((zone.free_bytes or 0) - (figure(zone.figures, "free_cma") or 0) for zone in zones)
+    if free <= sum(zone.min_bytes or 0 for zone in zones) or any(_has_block(zone, wanted) for zone in zones):
+        return None
+    return zones, order, wanted, free
 
 
 def not_short(snapshot: Snapshot) -> Iterator[Finding]:
@@ -141,6 +151,57 @@ def _mostly_free(oom: OomReport) -> tuple[str, tuple[Zone, ...]] | None:
     if oom.trigger is None and all((zone.free_bytes or 0) > 10 * (zone.high_bytes or whole) for zone in zones):
         return f"{said}; what was asked for in vain is not in this text", zones
     return None
+
+
+def where_to_look(oom: OomReport) -> str | None:
+    """What to look at where memory was free and of no use, with what else would help and its cost; None: it was of use.
+
+    It is no remedy: no report proves that it would have saved the load.
+    """
+    if not of_machine(oom):
+        return None
+    if (seen := _mostly_free(oom)) is not None:
+        if oom.trigger is None:
+            return (
+                "Look for what was asked for in vain, in the lines before these (“invoked oom-killer”: order, gfp_mask)"
+            )
+        names = ", ".join(quote(zone.name) for zone in seen[1])
+        return (
+            f"Look for a balloon (virtio, VMware, Hyper-V) that took memory from zone {names}: its count stays wrong "
+            "until that is given back, or a restart"
+        )
+    zones, said = usable_zones(oom), []
+    if (far := _out_of_reach(oom)) is not None:
+        names = ", ".join(dict.fromkeys(quote(zone.name) for zone in zones))
+        filled = _filled_by(zones)
+        wall = "less Movable (movablecore=, kernelcore= at boot) leaves it more"
+        if any(zone.name == "HighMem" for zone in far):
+            wall = "a 64-bit kernel has no such wall"
+        said.append(f"Look at what fills {names}{f': {filled}' if filled else ''}; {wall}")
+    if _wanted_whole(oom) is not None:
+        try_it = "ry to join free pages, for some seconds of CPU: echo 1 > /proc/sys/vm/compact_memory"
+        said.append(f"{'t' if said else 'T'}{try_it}")
+    return "; ".join(said) or None
+
+
+def _filled_by(zones: tuple[Zone, ...]) -> str | None:
+    """What most of the memory of these zones is, as far as their lines tell."""
+    whole = sum(zone.managed_bytes or 0 for zone in zones)
+    held = {
+        kind: sum(figure(zone.figures, name) or 0 for zone in zones for name in names) for kind, names in _KINDS.items()
+    }
+    if not whole or not any(held.values()):
+        return None
+    rest = whole - sum(held.values()) - sum(zone.free_bytes or 0 for zone in zones)
+    most, most_bytes = max((*held.items(), ("the kernel itself", rest)), key=lambda kind: kind[1])
+    return f"{most} {size(most_bytes)} of {size(whole)}"
+
+
+_KINDS = {
+    "page cache": ("active_file", "inactive_file"),
+    "heaps and tmpfs": ("active_anon", "inactive_anon"),
+    "unevictable": ("unevictable",),
+}
 
 
 def _look_at_limit(snapshot: Snapshot, oom: OomReport) -> Remedy:

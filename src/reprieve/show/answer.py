@@ -21,8 +21,9 @@ from reprieve.oom.choose import recompute
 from reprieve.oom.incident import Incident, incident
 from reprieve.oom.limit import reached
 from reprieve.oom.moments import elapsed_s
-from reprieve.rules.account import Holder, holders, of_cgroup, ram_bytes, task_pages, total_bytes
+from reprieve.rules.account import Holder, holders, largest_task, of_cgroup, ram_bytes, task_pages, total_bytes
 from reprieve.rules.limits import is_lifted, named
+from reprieve.rules.zones import where_to_look
 from reprieve.units import MIB, duration, size, utc
 
 
@@ -179,17 +180,32 @@ def now(oom: OomReport, findings: Sequence[Finding]) -> str:
     if first is not None:
         return first.title
     if oom.sysrq:
-        return "Find out who asked for it and why: nothing here says that memory is short"
+        return f"Find out who asked for it and why: {_when_asked(oom)}"
     if is_lifted(oom):
         return "Nothing for now: its limit was lifted; set one that fits before it takes the machine"
+    if (look := where_to_look(oom)) is not None:
+        return look
     if oom.missing:
-        return "Find the whole report, from “invoked oom-killer” on (journalctl -k, dmesg): parts of it are not here"
-    if any(finding.code in ("zone-short", "fragmented") for finding in findings):
-        return "No remedy is proven by this report alone; memory was free, but not where it was wanted"
+        where = _AFTER_PANIC if oom.panic is not None else "journalctl -k, dmesg"
+        return f"Find the whole report, from “invoked oom-killer” on ({where}): parts of it are not here"
     total, groups = total_bytes(oom), holders(oom)
     if total and groups and _bytes(groups[0]) >= total / 4:
         return f"No remedy is proven by this report alone; watch who holds most: {holding(groups[0], total)}"
     return "No remedy is proven by this report alone; watch which process grows"
+
+
+_AFTER_PANIC = (
+    "its console, /var/crash, /var/lib/systemd/pstore; after the restart journalctl -k -b -1, if it got there"
+)
+
+
+def _when_asked(oom: OomReport) -> str:
+    """How memory stood when a person asked for a kill: a machine that hardly answers is why people do."""
+    total, hog = total_bytes(oom), largest_task(oom)
+    held = (task_pages(hog) if hog is not None else 0) * (oom.page_size_bytes or 0)
+    if hog is None or not total or held < total / 2:
+        return "nothing here says that memory is short"
+    return f"the kernel still had memory, but {process(hog.comm, hog.pid)} held {size(held)} of {size(total)}"
 
 
 def claim(finding: Finding) -> str:
