@@ -96,3 +96,29 @@ def test_a_limit_that_is_full_of_unwritten_files_is_not_said_to_leak() -> None:
         (finding,) = (found for found in diagnose(snapshot(log)) if found.code == "cgroup-limit")
         assert ("write out as it goes" in (finding.remedies[0].cost or "")) is written
         assert ("leaks" in (finding.remedies[0].cost or "")) is not written
+
+
+@pytest.mark.parametrize(
+    ("log", "little"),
+    [
+        (_LAB + "global-sock-slab.txt", True),
+        ("004-i386-highmem-mkfs-wrapped-5.7rc3.log", True),
+        (_LAB + "memcg-tmpfs.txt", False),
+        (_LAB + "global.txt", False),
+        ("captures/6.1-page-tables.txt", False),
+        ("108-ubuntu2110-sysrq-order-minus1.log", False),
+    ],
+)
+def test_where_processes_hold_little_the_choice_says_so(log: str, little: bool) -> None:
+    claims = [escape.plain(found.claim) for found in diagnose(snapshot(log)) if found.code == "why-this-one"]
+    assert claims
+    assert ("all processes together held no more than" in claims[0]) is little
+
+
+def test_how_many_workers_is_said_in_the_servers_own_word() -> None:
+    assert _now("077-centos7-rackspace-mysqld-two-events-3.10.log", -1).endswith("at a time (MaxRequestWorkers)")
+
+
+def test_page_tables_and_many_of_a_name_are_looked_at() -> None:
+    assert _now("041-selftest-huge-vm-1100mib-nots.log", 0).startswith("Find out who maps so much")
+    assert "fewer of what holds most" in _now("088-arch-teamviewerd-chrome-journal-6.0.log", 0)

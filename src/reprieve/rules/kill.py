@@ -9,7 +9,7 @@ from reprieve.model.snapshot import Snapshot
 from reprieve.oom.choose import Row, recompute
 from reprieve.oom.incident import SOON_S, identity
 from reprieve.oom.moments import elapsed_s
-from reprieve.rules.account import largest_task, task_pages, total_bytes
+from reprieve.rules.account import largest_task, of_machine, task_pages, total_bytes
 from reprieve.rules.evidence import lines
 from reprieve.rules.incident import is_started_anew
 from reprieve.units import duration, size
@@ -63,7 +63,8 @@ def why_this_one(snapshot: Snapshot) -> Iterator[Finding]:
     Points are pages of RAM, swap and page tables, plus oom_score_adj thousandths of the memory there is to share: all
     RAM and swap, or the limit. They are recomputed from the task dump, and told only where they bear out the choice.
     Neither age, nor CPU time, nor the number of children counts since 2.6.36; the task that called the OOM killer is
-    seldom the culprit.
+    seldom the culprit. Where all processes of a full machine together hold less than a quarter, the rest is files in
+    tmpfs, or the kernel's own, and a kill frees of it only what the killed one had the kernel hold.
 
     Source: oom_badness() and select_bad_process() in mm/oom_kill.c.
     """
@@ -83,12 +84,22 @@ def why_this_one(snapshot: Snapshot) -> Iterator[Finding]:
             code="why-this-one",
             severity="info",
             confidence="certain",
-            claim=f"{_named(victim)} had the highest score: {held}",
+            claim=f"{_named(victim)} had the highest score: {held}{_all_hold_little(oom)}",
             detail=(_next(other, seen.page_size_bytes),),
             about=oom.workload,
             evidence=lines(oom, chosen.task.line, other.task.line if other is not None else None, victim.line),
             oom=number,
         )
+
+
+def _all_hold_little(oom: OomReport) -> str:
+    """That most of the memory was not theirs, where it is so: for the end of a claim."""
+    total, page = total_bytes(oom), oom.page_size_bytes
+    if not of_machine(oom) or not total or page is None:
+        return ""
+    tasks = oom.tasks or ()
+    held = sum((task.rss_pages or 0) * page + (task.pgtables_bytes or 0) for task in tasks)  # what several map: in each
+    return "" if held * 4 > total else f"; all processes together held no more than {size(held)} of RAM"
 
 
 def _in_its_place(number: int, oom: OomReport, victim: Kill) -> Finding:

@@ -9,6 +9,16 @@ SEVERAL = 3
 _COMPILERS = ("cc1", "cc1plus", "cc1obj", "f951", "lto1", "lto1-wpa", "lto1-ltrans", "clang", "clang++", "rustc", "ld")
 _BUILDS = (*_COMPILERS, "ld.lld", "ld.gold", "mold", "ghc", "javac", "swift-frontend")
 
+_SETTINGS = {  # by the name of a server whose workers are processes: its own word for how many
+    "httpd": "MaxRequestWorkers",
+    "apache2": "MaxRequestWorkers",
+    "php-fpm": "pm.max_children",
+    "gunicorn": "--workers",
+    "uwsgi": "processes",
+    "celery": "--concurrency",
+    "postgres": "max_connections",
+}
+
 
 def alike(group: Holder) -> Holder:
     """Those of the group that do its work: of a third of the size of the largest, at least."""
@@ -34,7 +44,7 @@ def fewer_at_a_time(oom: OomReport, group: Holder, total_bytes: int) -> tuple[Re
     if anonymous is None or resident > 1.1 * anonymous or fit is None:
         return ()
     count, formula = fit
-    where = "make -j, ninja -j" if group.comm in _BUILDS else "in its own settings"
+    where = "make -j, ninja -j" if group.comm in _BUILDS else _SETTINGS.get(group.comm, "in its own settings")
     return (
         Remedy(
             title=f"Run no more than {count} {quote(group.comm)} processes at a time ({where})",

@@ -23,6 +23,7 @@ from reprieve.oom.limit import reached
 from reprieve.oom.moments import elapsed_s
 from reprieve.rules.account import Holder, holders, largest_task, of_cgroup, ram_bytes, task_pages, total_bytes
 from reprieve.rules.limits import is_lifted, named
+from reprieve.rules.workers import SEVERAL
 from reprieve.rules.zones import where_to_look
 from reprieve.units import MIB, duration, size, utc
 
@@ -185,11 +186,17 @@ def now(oom: OomReport, findings: Sequence[Finding]) -> str:
         return "Nothing for now: its limit was lifted; set one that fits before it takes the machine"
     if (look := where_to_look(oom)) is not None:
         return look
+    if any(finding.code == "page-tables" for finding in findings):
+        return "Find out who maps so much, and why: fewer processes that map it, or huge pages, need fewer page tables"
     if oom.missing:
         where = _AFTER_PANIC if oom.panic is not None else "journalctl -k, dmesg"
         return f"Find the whole report, from “invoked oom-killer” on ({where}): parts of it are not here"
     total, groups = total_bytes(oom), holders(oom)
     if total and groups and _bytes(groups[0]) >= total / 4:
+        if len(groups[0].tasks) >= SEVERAL:
+            return (
+                f"Have fewer of what holds most; how many fit, this report does not tell: {holding(groups[0], total)}"
+            )
         return f"No remedy is proven by this report alone; watch who holds most: {holding(groups[0], total)}"
     return "No remedy is proven by this report alone; watch which process grows"
 
