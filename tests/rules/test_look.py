@@ -73,6 +73,13 @@ def test_after_a_panic_the_rest_of_the_report_is_not_in_dmesg() -> None:
     assert "journalctl -k -b -1" in said
 
 
+def test_where_the_group_is_not_named_the_report_is_said_to_name_it() -> None:
+    said = _now("031-memcg-rockpi4-trimmed-wrapped-6.14.log", 0)
+    assert said.startswith("Find the whole report")
+    assert "journalctl -k, with -b -1 of the boot before" in said  # -k alone is this boot's
+    assert said.endswith("it tells whose limit it was, and how high")
+
+
 def test_who_asked_for_a_kill_may_have_had_a_reason() -> None:
     said = _now("089-debian8-sysrq-manual-oom-3.16.log", 0)
     assert said.endswith("the kernel still had memory, but crash (pid 5802) held 3.3 GiB of 3.8 GiB")

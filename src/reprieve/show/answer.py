@@ -189,8 +189,10 @@ def now(oom: OomReport, findings: Sequence[Finding]) -> str:
     if any(finding.code == "page-tables" for finding in findings):
         return "Find out who maps so much, and why: fewer processes that map it, or huge pages, need fewer page tables"
     if oom.missing:
-        where = _AFTER_PANIC if oom.panic is not None else "journalctl -k, dmesg"
-        return f"Find the whole report, from “invoked oom-killer” on ({where}): parts of it are not here"
+        where = _AFTER_PANIC if oom.panic is not None else "dmesg; journalctl -k, with -b -1 of the boot before"
+        unnamed = of_cgroup(oom) and oom.limit_of is None
+        why = "it tells whose limit it was, and how high" if unnamed else "parts of it are not here"
+        return f"Find the whole report, from “invoked oom-killer” on ({where}): {why}"
     total, groups = total_bytes(oom), holders(oom)
     if total and groups and _bytes(groups[0]) >= total / 4:
         if len(groups[0].tasks) >= SEVERAL:
