@@ -101,7 +101,7 @@ def test_what_the_kernel_holds_is_named_where_the_report_lists_it(log: str, clai
 def test_a_limit_that_is_full_of_unwritten_files_is_not_said_to_leak() -> None:
     for log, written in (("009-memcg-v2-dd-mglru-wrapped-6.8.log", True), (_LAB + "memcg.txt", False)):
         (finding,) = (found for found in diagnose(snapshot(log)) if found.code == "cgroup-limit")
-        assert ("write out as it goes" in (finding.remedies[0].cost or "")) is written
+        assert ("if its writer cannot write out as it goes" in finding.remedies[0].title) is written
         assert ("leaks" in (finding.remedies[0].cost or "")) is not written
 
 

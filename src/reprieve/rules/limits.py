@@ -17,7 +17,7 @@ from reprieve.units import MIB, percent, size
 _Commands = tuple[tuple[str, ...], ...]
 
 _LEAK = "where it leaks, a higher limit only delays the next kill"
-_WRITTEN = "a writer faster than the disk fills that too: better have it write out as it goes (fsync), or more slowly"
+_WRITTEN = "a writer faster than the disk fills a higher limit too"
 
 
 def cgroup_limit(snapshot: Snapshot) -> Iterator[Finding]:
@@ -157,13 +157,17 @@ def _raise(oom: OomReport, group: Workload, full: Usage | None, no_more: Collect
     old = oom.memcg.usage("memory+swap") is not None
     swap = swap_limit(oom.memcg)
     settings, commands, note = set_limit(group, amount.count_bytes, swap=swap, old_cgroups=old, gone=gone)
-    title = _title(f"the limit to {limit}", need, gone) + note
+    unwritten = (dirty_bytes(oom) or 0) * 2 >= used
+    title = f"Raise the limit to {limit}, if its writer cannot write out as it goes (fsync), or more slowly{note}"
+    if not unwritten:
+        title = _title(f"the limit to {limit}", need, gone) + note
     if group.pod_uid is not None and not is_inside(group):
         title = f"Raise the container's limit to {limit}, if the pod needs more than {need} (command 1 finds it)"
     elif _is_above(oom):
         title = f"Raise the limit of {named(group)} to {limit}, if all in it need more than {need}{note}"
-    cost = _WRITTEN if (dirty_bytes(oom) or 0) * 2 >= used else _LEAK
-    higher = Remedy(title=title, cost=cost, amount=amount.formula, settings=settings, commands=commands)
+    higher = Remedy(
+        title=title, cost=_WRITTEN if unwritten else _LEAK, amount=amount.formula, settings=settings, commands=commands
+    )
     if swapped and used + swapped > _FAR * full.limit_bytes:
         held = f"{need} is {(used + swapped) // full.limit_bytes:,} times the limit of {size(full.limit_bytes)}"
         wrong = f"Find out what is wrong, the limit or what its processes hold (a leak?): {held}"
