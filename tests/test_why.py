@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -444,7 +445,7 @@ def test_the_end_of_a_container_is_told_with_its_time(reprieve: Run) -> None:
     assert "That was at 2026-11-23T13:39:03Z." in told
     events = reprieve("why", CAPTURES / "docker-events-oom.jsonl").stdout
     assert "That was at 2026-11-23 13:39:03 UTC." in events
-    assert "lost a process for memory 4 times" in " ".join(events.split())
+    assert "ran out of memory 4 times" in " ".join(events.split())
     assert "The last was at 2026-11-23 13:39:08 UTC." in events
     assert "That was at Mon, 23 Nov 2026 14:14:42 +0000." in reprieve("why", CAPTURES / "k8s-describe-loop.txt").stdout
 
@@ -957,10 +958,17 @@ def test_long_output_goes_through_the_pager_unless_told_otherwise() -> None:
 class Following:
     """`reprieve why --follow` while it runs."""
 
-    def __init__(self, *arguments: str | Path) -> None:
-        argv = [sys.executable, "-u", "-m", "reprieve", "why", "--follow", *map(str, arguments)]
+    def __init__(
+        self, *arguments: str | Path, under: tuple[str, ...] = (), env: Mapping[str, str] | None = None
+    ) -> None:
+        argv = [*under, sys.executable, "-u", "-m", "reprieve", "why", "--follow", *map(str, arguments)]
         self.process = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+            env=os.environ | dict(env or {}),
         )
 
     def until(self, word: str, repeat: object = None) -> str:

@@ -126,7 +126,12 @@ def _codes(_context: click.Context, _option: click.Parameter, begun: str) -> lis
 @click.option(
     "--from", "origin", type=click.Path(readable=False), metavar="FILE", help="The kills a snapshot tells of."
 )
-@click.option("--follow", "-f", is_flag=True, help="Wait, and explain each kill as it happens.")
+@click.option(
+    "--follow",
+    "-f",
+    is_flag=True,
+    help="Wait, and explain each kill as it happens; of this machine engines are heard too.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON document a line, for scripts.")
 @click.option("--markdown", is_flag=True, help="For a ticket.")
 @click.option("--html", type=click.Path(readable=False), metavar="FILE", help="One self-contained page.")

@@ -19,6 +19,10 @@ from reprieve.oom.same import NODE_AGENTS
 from reprieve.output import FOUND, INCOMPLETE, colour, columns, print_lines, width, write
 from reprieve.rules import diagnose
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from reprieve.machine.engine import Ear
+
 
 class Request(NamedTuple):
     """What was asked for, as on the command line."""
@@ -519,7 +523,7 @@ def _tell_all(
 
     def lines() -> Iterator[str]:
         nonlocal events, undated, told, proven
-        for event, history in stream(sources, wanted, gaps):
+        for event, history, _ in stream(sources, wanted, gaps):
             undated += _count_undated(request, (event,), identity)
             events += isinstance(event, OomReport)
             told = told or isinstance(event, OomReport) or (isinstance(event, Ending) and event.oom_killed is True)
@@ -546,15 +550,16 @@ def _explained(
     history: Iterable[OomSummary],
     identity: Identity,
     hide: Callable[[Snapshot], Snapshot],
+    endings: tuple[Ending, ...] = (),
 ) -> Iterator[str]:
-    """One event of a stream, explained, and a blank line where people read it."""
+    """One event of a stream, and what engines say of it, explained, and a blank line where people read it."""
     ooms = (event,) if isinstance(event, OomReport) else ()
     snapshot = Snapshot(
         ooms=ooms,
         gone_groups=gone_groups(ooms, identity.boot_id),
         history=tuple(history),
         allocation_failures=(event,) if isinstance(event, AllocationFailure) else (),
-        endings=(event,) if isinstance(event, Ending) else (),
+        endings=(event,) if isinstance(event, Ending) else endings,
     )
     yield from _explanation(request, hide(snapshot))
     if not request.as_json:
@@ -576,22 +581,27 @@ def _follow(
     kernel = path in (None, "/dev/kmsg")
     name = "kernel log" if path is None else "stdin" if path == "-" else shown(path)  # its buffer, else the journal
     gaps: list[Gap] = []
+    ears: list[Ear] = []
+    if path is None:
+        from reprieve.machine.engine import listen
+
+        ears = listen(gaps)
     if os.isatty(2):
         print("Waiting for kills; Ctrl-C ends it.", file=sys.stderr)
     events = undated = shown_gaps = 0
     killed = False
     # A pipe is read from its start; of what grows, lines are counted from those that are new.
     source = name if path == "-" else f"{name} (new lines)"
-    arriving = watch(follow(path, gaps), source, wanted, gaps, identity.boot_id if kernel else None)
+    arriving = watch(follow(path, gaps, ears), source, wanted, gaps, identity.boot_id if kernel else None)
     for happened in arriving:
         lines: Iterable[str] = ()
         if happened is not None:
-            event, history = happened
+            event, history, endings = happened
             events += isinstance(event, OomReport)
             killed = killed or _is_kill(event)
             undated += _count_undated(request, (event,), identity)
             event = _dated(request, event, identity) if isinstance(event, OomReport) else event
-            lines = _explained(request, event, history, identity, hide)
+            lines = _explained(request, event, history, identity, hide, endings)
         unseen, shown_gaps = gaps[shown_gaps:], len(gaps)
         if unseen:
             lines = chain(lines, _explanation(request, hide(Snapshot(gaps=tuple(unseen)))))

@@ -204,12 +204,12 @@ def test_what_two_sources_tell_of_a_kill_is_asked_for_together() -> None:
         return isinstance(summary, OomSummary) and summary.boot_id == "b" and summary.stamp.wall_s is not None
 
     assert pids(tell([log, journal], both, 2).ooms) == [7]
-    assert [len(history) for _, history in stream([log, journal], both, [])] == [1]
+    assert [len(seen.history) for seen in stream([log, journal], both, [])] == [1]
 
 
 def test_a_stream_gives_each_with_those_before_it() -> None:
     many = range(1, HISTORY + 50)
-    lengths = [len(history) for _, history in stream([source(kills(*many))], everything, [])]
+    lengths = [len(seen.history) for seen in stream([source(kills(*many))], everything, [])]
     assert lengths == [min(count, HISTORY) for count in many]
 
 
@@ -237,13 +237,13 @@ def test_an_event_is_told_at_the_silence_behind_it() -> None:
     told = watch(lines(), "log", everything, [], "boot")
     first = next(told)
     assert first is not None
-    assert isinstance(first[0], OomReport)
-    assert (first[0].kills[0].pid, first[0].boot_id, given[-1]) == (7, "boot", None)
+    assert isinstance(first.event, OomReport)
+    assert (first.event.kills[0].pid, first.event.boot_id, given[-1]) == (7, "boot", None)
     assert next(told) is None
     last = next(told)
     assert last is not None
-    assert isinstance(last[0], OomReport)
-    assert (last[0].line, len(last[1])) == (2, 2)  # silence is no line
+    assert isinstance(last.event, OomReport)
+    assert (last.event.line, len(last.history)) == (2, 2)  # silence is no line
 
 
 def test_an_event_is_told_though_the_log_is_never_quiet() -> None:
@@ -256,7 +256,7 @@ def test_an_event_is_told_though_the_log_is_never_quiet() -> None:
 
     told = next(watch(lines(), "log", everything, []))
     assert told is not None
-    assert isinstance(told[0], OomReport)
+    assert isinstance(told.event, OomReport)
 
 
 def test_a_report_that_comes_line_by_line_is_the_report_of_the_file() -> None:
@@ -264,7 +264,7 @@ def test_a_report_that_comes_line_by_line_is_the_report_of_the_file() -> None:
     (whole,) = (event for event in read_source(source(text.encode(), "log"), []) if isinstance(event, OomReport))
     (told,) = watch(iter(text.splitlines()), "log", everything, [])
     assert told is not None
-    assert told[0] == whole
+    assert told.event == whole
 
 
 def test_what_a_program_wrote_is_no_kill_and_is_told_of() -> None:

@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from reprieve.machine.follow import follow
+from reprieve.machine.follow import Said, follow
 from reprieve.model.finding import Failure, Gap
 from tests.machine.real import missing
 
 
 @pytest.fixture
-def following() -> Iterator[Callable[[str | None, list[Gap]], Iterator[str | None]]]:
+def following() -> Iterator[Callable[[str | None, list[Gap]], Iterator[str | Said | None]]]:
     """`follow`, ended after the test: its signal handlers must not outlive it."""
     begun = []
 
-    def begin(path: str | None, gaps: list[Gap]) -> Iterator[str | None]:
+    def begin(path: str | None, gaps: list[Gap]) -> Iterator[str | Said | None]:
         begun.append(follow(path, gaps))
         return begun[-1]
 
@@ -27,7 +27,7 @@ def following() -> Iterator[Callable[[str | None, list[Gap]], Iterator[str | Non
         lines.close()  # type: ignore[attr-defined]  # it is a generator
 
 
-Following = Callable[[str | None, list[Gap]], Iterator[str | None]]
+Following = Callable[[str | None, list[Gap]], Iterator[str | Said | None]]
 
 
 def test_there_is_nothing_to_follow_in_a_folder_a_device_or_nowhere(tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_the_kernels_own_log_is_followed_from_its_end(following: Following) -> N
     next(lines)  # it is at the end, and waits
     Path("/dev/kmsg").write_text(f"<12>{words}\n")
     for line in lines:
-        if line is not None and words in line:
+        if isinstance(line, str) and words in line:
             assert line.startswith("12,")
             break
     assert gaps == []

@@ -9,7 +9,7 @@ from time import monotonic
 from typing import Any, NamedTuple
 
 from reprieve.machine.source import shown
-from reprieve.model.finding import Failure
+from reprieve.model.finding import Failure, Gap
 
 SOCKETS = {"docker": "/run/docker.sock", "podman": "/run/podman/podman.sock"}  # by the manager a cgroup's path tells
 VARIABLES = {"docker": "DOCKER_HOST", "podman": "CONTAINER_HOST"}  # where the user's own engine listens
@@ -17,6 +17,8 @@ TITLES = {"docker": "Docker", "podman": "Podman"}
 _START = {"docker": "systemctl start docker", "podman": "systemctl start podman.socket"}
 _ANSWER_BYTES = 16 * 1024 * 1024  # a few KiB for each container
 _DEADLINE_S = 30.0  # an update waits for the kernel, which may have to take memory back first
+# Of what is run in a container (a health check, each few seconds) nothing is heard. "died" is Podman's word.
+_HEARD = "%7B%22type%22:%5B%22container%22%5D,%22event%22:%5B%22oom%22,%22kill%22,%22die%22,%22died%22%5D%7D"
 _NAMES = 5  # of containers that are told where one is not there
 _NAME_LENGTH = 255
 
@@ -133,6 +135,93 @@ class Engine(NamedTuple):
         listed = _parsed(self.ask("GET /containers/json?all=1").body)
         names = [one.get("Names") for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
         return [text(own[0].removeprefix("/")) for own in names if isinstance(own, list) and own and _is_text(own[0])]
+
+
+class Ear:
+    """What one tells of its containers from now on, as it happens; `descriptor` is None where it has ended.
+
+    Why it cannot be heard, or no longer, is added to `gaps`; the kernel's log hides nothing for it.
+    """
+
+    __slots__ = ("_answered", "_gaps", "_place", "_rest", "_said", "_socket", "descriptor", "manager")
+
+    def __init__(self, manager: str, path: str, gaps: list[Gap]) -> None:
+        self.manager = manager
+        self.descriptor: int | None = None
+        self._gaps, self._place = gaps, f"events of {TITLES[manager]}, at {shown(path)}"
+        self._answered = False
+        self._rest = b""
+        self._said: list[str] | None = None
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.setblocking(False)  # one that hangs has taken the question, and says nothing
+        try:
+            self._socket.connect(path)
+            self._socket.sendall(f"GET /events?filters={_HEARD} HTTP/1.0\r\nHost: engine\r\n\r\n".encode())
+        except FileNotFoundError:
+            self._socket.close()
+        except OSError as error:
+            self._end((error.strerror or str(error)).lower(), "run it as root: containers are told by their names then")
+        else:
+            self.descriptor = self._socket.fileno()
+
+    def hear(self) -> None:
+        """Read what has come."""
+        try:
+            block = self._socket.recv(65536)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._end((error.strerror or str(error)).lower())
+            return
+        *lines, self._rest = (self._rest + block).split(b"\n")
+        if lines and not self._answered:
+            self._answered = re.match(rb"HTTP/1\.[01] 200[ \r]", lines[0]) is not None
+            if not self._answered:
+                self._end(f"it answers {shown(lines[0][:60].decode(errors='backslashreplace'))}")
+                return
+        self._said = (self._said or []) + [line.decode(errors="backslashreplace") for line in lines]
+        if not block:
+            self._end("it has ended them")
+        elif len(self._rest) > _ANSWER_BYTES:
+            self._end("one of them has no end")
+
+    def take(self) -> list[str] | None:
+        """The lines since it was asked before; None: it has not spoken."""
+        said, self._said = self._said, None
+        return said
+
+    def close(self) -> None:
+        """Hear no more of it."""
+        self._socket.close()
+        self.descriptor = None
+
+    def _end(self, reason: str, hint: str | None = None) -> None:
+        self.close()
+        self._gaps.append(Gap(place=self._place, reason=reason, hint=hint, hides=False))
+
+
+def listen(gaps: list[Gap], environ: Mapping[str, str] = os.environ) -> list[Ear]:
+    """To those engines that run on this machine: where systemd listens for one, to ask would start it."""
+    running = _running()
+    places = [(manager, own_socket(environ.get(VARIABLES[manager], "")) or SOCKETS[manager]) for manager in running]
+    return [ear for ear in (Ear(*place, gaps) for place in places) if ear.descriptor is not None]
+
+
+def _running() -> set[str]:
+    """The managers whose daemon is among the processes."""
+    found = set()
+    for pid in filter(str.isdecimal, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb", buffering=0) as file:
+                words = file.read(4096).split(b"\0")
+        except OSError:  # it has ended, or is not to be seen
+            continue
+        name = words[0].rpartition(b"/")[2]
+        if name == b"dockerd":
+            found.add("docker")
+        elif name == b"podman" and b"service" in words:
+            found.add("podman")
+    return found
 
 
 def local_engine(manager: str, environ: Mapping[str, str] = os.environ) -> Engine:

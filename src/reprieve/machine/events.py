@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain, islice
 from time import monotonic
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from reprieve.machine.reader import Event, Passage, forgery, is_forged, read_briefly, read_source, read_statuses
 from reprieve.machine.source import Block, Source
-from reprieve.model.ending import Ending
+from reprieve.model.ending import KILL, Ending
 from reprieve.model.finding import Gap
 from reprieve.model.oom import AllocationFailure, Kill, OomReport, OomSummary, Stamp
 from reprieve.model.snapshot import Snapshot
@@ -18,12 +18,18 @@ from reprieve.oom.limit import reached
 from reprieve.oom.lines import host, read_lines, stamp
 from reprieve.oom.moments import elapsed_s
 from reprieve.oom.report import EventReader
-from reprieve.oom.same import Statuses
+from reprieve.oom.same import Statuses, is_about
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from reprieve.machine.follow import Said
+    from reprieve.oom.containers import Ends
 
 HISTORY = 256  # how many events before one are looked at to say how often it happens: a bound, so time stays linear
 REMEMBERED = 20_000  # events of one source: a log that is nothing but kill lines must not fill the memory
 _ALIKE = 64  # events of other sources that an event is compared with: a pid and all its sizes hardly come again
 _CHATTER_S = 2.0  # other lines have come so long: the event is over, though the log is never quiet
+_LATE_S = 30.0  # so long after the kernel's report an engine's word may be about the same kill: memory is short
 _TAIL_BYTES = 4096  # the last line with a stamp is in them
 _SAME_MOMENT_S = 2.0  # two clocks of one kernel line: printk's own stamp and the journal's
 
@@ -33,7 +39,14 @@ _When = tuple[float, int]  # a moment; where sources tell none, the place of the
 _Rank = tuple[bool, float, int]  # is it of a workload whose status was given too; then its moment
 _Told = TypeVar("_Told", OomReport, AllocationFailure)
 Wanted = Callable[[OomSummary | AllocationFailure | Ending], bool]
-Seen = tuple[Event, deque[OomSummary]]  # an event, and those before it with itself, at most `HISTORY`
+
+
+class Seen(NamedTuple):
+    """An event, those before it with itself, at most `HISTORY`, and what engines said of it meanwhile."""
+
+    event: Event
+    history: Sequence[OomSummary] | deque[OomSummary] = ()
+    endings: tuple[Ending, ...] = ()
 
 
 def tell(
@@ -252,33 +265,39 @@ def stream(sources: Sequence[Source], wanted: Wanted, gaps: list[Gap]) -> Iterat
         for event in read_source(source, gaps):
             if not isinstance(event, OomReport):
                 if wanted(event):
-                    yield event, history
+                    yield Seen(event, history)
                 continue
             asked_for = seen.add(event, at, (0.0, 0), wanted)
             if seen.newest is not None:
                 history.append(seen.newest)
             if asked_for:
-                yield event, history
+                yield Seen(event, history)
 
 
 def watch(
-    lines: Iterable[str | None], name: str, wanted: Wanted, gaps: list[Gap], boot_id: str | None = None
+    lines: "Iterable[str | Said | None]", name: str, wanted: Wanted, gaps: list[Gap], boot_id: str | None = None
 ) -> Iterator[Seen | None]:
     """Every event that is wanted, once silence, or the next ones, show that it is over; None at each silence.
 
-    Of lines that programs wrote to look like a kill the first is told of: there may be any number.
+    Of lines that programs wrote to look like a kill the first is told of: there may be any number. What an engine says
+    of a kill is told with the kernel's report of it, or by itself where there is none.
     """
     reader = EventReader(name)
     history: deque[OomSummary] = deque(maxlen=HISTORY)
+    engines = _Engines()
 
     def events() -> Iterator[OomReport | AllocationFailure | None]:
         number = 0
         warned = False
         claimed, since_s = 0, 0.0  # the newest line of an event, and when it came
         for text in lines:
-            if text is None:
+            if text is None or engines.overdue():
                 yield from reader.flush()
                 yield None
+            if text is None:
+                continue
+            if not isinstance(text, str):
+                engines.add(text)
                 continue
             number += 1
             arrived = list(read_lines(f"{text}\n", number))
@@ -296,15 +315,71 @@ def watch(
 
     for event in events():
         if event is None:
+            yield from (Seen(ending) for ending in engines.unexplained() if wanted(ending))
             yield None
         elif isinstance(event, AllocationFailure):
             if wanted(event):
-                yield event, history
+                yield Seen(event, history)
         else:
             event = event if event.boot_id is not None else replace(event, boot_id=boot_id)
             history.append(summarise(event))
+            said = engines.of(history[-1])
             if wanted(history[-1]):
-                yield event, history
+                yield Seen(event, history, said)
+    yield from (Seen(ending) for ending in engines.unexplained() if wanted(ending))
+
+
+class _Engines:
+    """What engines say of containers, until the kernel's report of the same kill has had time to come."""
+
+    def __init__(self) -> None:
+        self._ends: Ends | None = None
+        self._waiting: list[Ending] = []
+        self._since_s: float | None = None  # when the first of what waits came
+        self._told: deque[tuple[float, OomSummary]] = deque(maxlen=HISTORY)  # when a report was given out
+        self._lines = 0
+
+    def add(self, said: "Said") -> None:
+        """A line of one; what is no event is nothing."""
+        from json import loads
+
+        from reprieve.oom.containers import Ends
+
+        try:
+            event = loads(said.text)
+        except (ValueError, RecursionError):  # the head of its answer
+            return
+        if isinstance(event, dict) and event.get("Type") == "container":
+            self._ends = self._ends or Ends()
+            self._since_s = self._since_s or monotonic()
+            self._lines += 1
+            ending = self._ends.add(event, self._lines, said.manager)
+            self._waiting += [] if ending is None else [ending]
+
+    def overdue(self) -> bool:
+        """Has one waited as long as it may, though the logs are never quiet?"""
+        return self._since_s is not None and monotonic() - self._since_s > _CHATTER_S
+
+    def of(self, event: OomSummary) -> tuple[Ending, ...]:
+        """Those that are about this kill; they are not told again."""
+        waiting = self._all()
+        self._told.append((monotonic(), event))
+        self._waiting = [ending for ending in waiting if not is_about(ending, event)]
+        return tuple(ending for ending in waiting if is_about(ending, event))
+
+    def unexplained(self) -> list[Ending]:
+        """Those of a kill that no report is about, or of one that was asked for; of the others nothing is known."""
+        recent = [event for moment, event in self._told if monotonic() - moment < _LATE_S]
+        waiting, self._waiting, self._since_s = self._all(), [], None
+        return [
+            ending
+            for ending in waiting
+            if ending.reason == KILL or (ending.oom_killed and not any(is_about(ending, event) for event in recent))
+        ]
+
+    def _all(self) -> list[Ending]:
+        self._waiting += self._ends.left() if self._ends is not None else []
+        return [replace(ending, source=f"{ending.manager} events") for ending in self._waiting]
 
 
 def gone_groups(ooms: Iterable[OomReport], boot_id: str | None) -> tuple[str, ...]:

@@ -6,14 +6,19 @@ import signal
 import stat
 import subprocess
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from io import FileIO
+from typing import NamedTuple
 
 from reprieve.machine.host import room_for_a_process
 from reprieve.machine.source import open_quietly, shown, unreadable
 from reprieve.model.finding import Failure, Gap
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from reprieve.machine.engine import Ear
 
 QUIET_S = 1.0
 _NO_LOG = "is no log that grows"
@@ -26,20 +31,44 @@ _READ_BYTES = 64 * 1024
 Wait = Callable[[int | None, float], bool | None]
 
 
-def follow(path: str | None, gaps: list[Gap]) -> Iterator[str | None]:
+class Said(NamedTuple):
+    """A line of what an engine tells of its containers."""
+
+    manager: str
+    text: str
+
+
+def follow(path: str | None, gaps: list[Gap], ears: "Sequence[Ear]" = ()) -> Iterator[str | Said | None]:
     """The lines written from now on: to a file through its rotations, a pipe, or `-`; None: by this machine's kernel.
+
+    What the engines say is told as it comes, beside the kernel's lines; alone, where those cannot be read. Their ears
+    are closed in the end.
 
     Between them None, once, when a second has passed without a line: what has come so far is complete.
     Ends when a pipe does, and at SIGINT or SIGTERM, which raise nothing meanwhile; a second one acts as ever.
     What cannot be read, or was lost, is added to `gaps`. Raises Failure if there is nothing to follow.
     """
-    with told_to_end() as wait:
-        yield from _lines(_arriving(path, wait, gaps))
+    with ExitStack() as opened, told_to_end(ears) as wait:
+        for ear in ears:
+            opened.callback(ear.close)
+        chunks = _engines_at_least(wait, gaps, ears) if ears and path is None else _arriving(path, wait, gaps)
+        yield from _lines(chunks, ears)
 
 
-def follow_kernel(told: int, gaps: list[Gap]) -> Iterator[str | None]:
+def follow_kernel(told: int, gaps: list[Gap]) -> Iterator[str | Said | None]:
     """As `follow` of this machine's kernel, in a thread: it ends when SIGTERM, as a byte, is written to `told`."""
-    yield from _lines(_arriving(None, partial(_wait, told), gaps))
+    yield from _lines(_arriving(None, partial(_wait, told, ()), gaps))
+
+
+def _engines_at_least(wait: Wait, gaps: list[Gap], ears: "Sequence[Ear]") -> Iterator[bytes | None]:
+    """What this machine's kernel writes; silence, while an engine may speak, where that cannot be read or has ended."""
+    try:
+        if not (yield from _kernel(wait, gaps, or_journal=True)):
+            return
+    except Failure:  # a gap tells it
+        pass
+    while any(ear.descriptor is not None for ear in ears) and wait(None, QUIET_S) is not None:
+        yield None
 
 
 def _arriving(path: str | None, wait: Wait, gaps: list[Gap]) -> Iterator[bytes | None]:
@@ -61,14 +90,14 @@ def _arriving(path: str | None, wait: Wait, gaps: list[Gap]) -> Iterator[bytes |
     raise Failure(f"{shown(path)}: {_NO_LOG}", hint=_ANOTHER)
 
 
-def _kernel(wait: Wait, gaps: list[Gap], *, or_journal: bool) -> Iterator[bytes | None]:
+def _kernel(wait: Wait, gaps: list[Gap], *, or_journal: bool) -> Generator[bytes | None, None, bool]:
+    """Returns whether it has ended, as a journal may; else we are to."""
     from reprieve.machine.kmsg import Records, open_kmsg
 
     descriptor = open_kmsg(gaps)
     if descriptor is None:
         if or_journal:
-            yield from _journal(wait, gaps)
-            return
+            return (yield from _journal(wait, gaps))
         raise Failure(f"{gaps[-1].place}: {gaps[-1].reason}", hint=gaps[-1].hint)
     try:
         os.lseek(descriptor, 0, os.SEEK_END)
@@ -84,11 +113,12 @@ def _kernel(wait: Wait, gaps: list[Gap], *, or_journal: bool) -> Iterator[bytes 
                 gaps.append(records.gap())
         if records.lost > told:
             gaps.append(records.gap())
+        return False
     finally:
         os.close(descriptor)
 
 
-def _journal(wait: Wait, gaps: list[Gap]) -> Iterator[bytes | None]:
+def _journal(wait: Wait, gaps: list[Gap]) -> Generator[bytes | None, None, bool]:
     from reprieve.machine.journal import environment, follow_argv
 
     if not room_for_a_process():
@@ -108,10 +138,11 @@ def _journal(wait: Wait, gaps: list[Gap]) -> Iterator[bytes | None]:
         raise Failure(f"{unseen}; journalctl: {error.strerror}", hint=gaps[-1].hint) from error
     assert process.stdout is not None
     try:
-        if (yield from _pipe(os.dup(process.stdout.fileno()), wait)):
+        if ended := (yield from _pipe(os.dup(process.stdout.fileno()), wait)):
             words = os.pread(said, _LINE_BYTES, 0).decode(errors="backslashreplace").split("\n")
             last = next((line for line in reversed(words) if line), None)
             gaps.append(Gap(place="journal", reason=f"journalctl ended: {last}" if last else "journalctl ended"))
+        return ended
     finally:
         process.kill()
         process.wait()
@@ -188,10 +219,16 @@ def _successor(path: str, status: os.stat_result, gaps: list[Gap]) -> FileIO | N
     return None
 
 
-def _lines(chunks: Iterable[bytes | None]) -> Iterator[str | None]:
+def _lines(chunks: Iterable[bytes | None], ears: "Sequence[Ear]" = ()) -> Iterator[str | Said | None]:
     rest = b""
     said = False  # that it is quiet: the first silence tells that there is somebody who waits
     for chunk in chunks:
+        told = [(ear.manager, words) for ear in ears if (words := ear.take()) is not None]
+        for manager, words in told:
+            said = False
+            yield from (Said(manager, text) for text in words)
+        if chunk is None and told:  # they have ended the waiting
+            continue
         if chunk is None:
             if not said:
                 yield None
@@ -209,8 +246,11 @@ def _lines(chunks: Iterable[bytes | None]) -> Iterator[str | None]:
 
 
 @contextmanager
-def told_to_end() -> Iterator[Wait]:
-    """SIGINT and SIGTERM end the waiting instead of raising, so no line is lost half explained."""
+def told_to_end(ears: "Sequence[Ear]" = ()) -> Iterator[Wait]:
+    """SIGINT and SIGTERM end the waiting instead of raising, so no line is lost half explained.
+
+    What engines say meanwhile is heard, and ends the waiting too.
+    """
     told, teller = os.pipe()
     os.set_blocking(told, False)
     os.set_blocking(teller, False)
@@ -223,7 +263,7 @@ def told_to_end() -> Iterator[Wait]:
     for number in earlier:
         signal.signal(number, let_the_next_act)
     try:
-        yield partial(_wait, told)
+        yield partial(_wait, told, ears)
     finally:
         for number, handler in earlier.items():
             signal.signal(number, handler)
@@ -249,12 +289,18 @@ def turns(every_s: float, count: int | None) -> Iterator[int]:
                 return
 
 
-def _wait(told: int, descriptor: int | None, seconds: float) -> bool | None:
+def _wait(told: int, ears: "Sequence[Ear]", descriptor: int | None, seconds: float) -> bool | None:
+    heard = {ear.descriptor: ear for ear in ears if ear.descriptor is not None}
     ready = select.poll()
+    for number in heard:
+        ready.register(number, select.POLLIN)
     ready.register(told, select.POLLIN)
     if descriptor is not None:
         ready.register(descriptor, select.POLLIN)
     events = ready.poll(seconds * 1000)
     if any(number == told for number, _ in events) and {signal.SIGINT, signal.SIGTERM} & set(os.read(told, 4096)):
         return None
+    for number, _ in events:
+        if number in heard:
+            heard[number].hear()
     return any(number == descriptor for number, _ in events)

@@ -50,7 +50,7 @@ class Kills:
         try:
             lines = follow_kernel(self._told, self.gaps)
             for seen in watch(lines, "kernel log", lambda _: True, self.gaps, self._boot_id):
-                if seen is not None and isinstance(seen[0], OomReport):
-                    self._new.append(seen[0])
+                if seen is not None and isinstance(seen.event, OomReport):
+                    self._new.append(seen.event)
         except Failure as failure:  # nobody waits for this thread: what it meets is told where all else is
             self.gaps.append(Gap(place="kernel log", reason=failure.message, hint=failure.hint))

@@ -5,6 +5,8 @@ from typing import Literal
 from reprieve.model.noun import noun
 from reprieve.model.oom import Stamp
 
+OOM, KILL = "oom", "kill"  # events of an engine
+
 
 @noun
 class Ending:
@@ -28,8 +30,8 @@ class Ending:
     qos: str | None = None
     state: str | None = None  # now, in the manager's word: "exited", "running", "Waiting", "failed"
     state_reason: str | None = None  # "CrashLoopBackOff"; words of the kubelet (eviction), of the kernel (OOMKilling)
-    # Of the end: "OOMKilled", "Error", "oom-kill", "signal", "SystemOOM"; a daemon's words; "kill" where its engine had
-    # just been asked for it.
+    # Of the end: "OOMKilled", "Error", "oom-kill", "signal", "SystemOOM"; a daemon's words; of an engine's events
+    # "oom", and "kill" where it had just been asked for it.
     reason: str | None = None
     exit_code: int | None = None  # 137 is 128 + SIGKILL, whoever sent it
     signal: int | None = None  # where the manager tells it apart from an exit

@@ -11,7 +11,6 @@ from dataclasses import replace
 from typing import Any
 
 from reprieve.model.ending import Ending
-from reprieve.model.oom import Stamp
 from reprieve.oom import fields
 from reprieve.oom.lines import Line, read_lines, stamp
 
@@ -25,8 +24,6 @@ _OF_SYSTEMD = r"(?P<unit>\S+): A process of this unit has been killed by the OOM
 _OF_OOMD = r"Killed (?P<path>/.*?) due to (?P<reason>memory (?:pressure|used) .*)"
 _OF_EARLYOOM = r'sending SIG(?P<signal>TERM|KILL) to process \d{1,10} uid \d{1,10} "(?P<comm>.*)": (?P<reason>.*)'
 _SIGNALS = {"HUP": 1, "INT": 2, "QUIT": 3, "ILL": 4, "ABRT": 6, "BUS": 7, "FPE": 8, "KILL": 9, "SEGV": 11, "TERM": 15}
-_SIGKILL = 9
-_AT_ONCE_S = 2.0  # a process is gone that soon, and dates of events are of whole seconds
 _FAILED_BYTES = 8 * 2**20  # what opens a bracket and is no JSON is read again from the next one: so much in all
 
 
@@ -160,44 +157,14 @@ def _from_inspect(item: dict[str, Any], line: int) -> Ending:
     )
 
 
-def _is_at_once(asked: Stamp | None, ended: Stamp | None) -> bool:
-    if asked is None or ended is None or asked.wall_s is None or ended.wall_s is None:
-        return False
-    return 0 <= ended.wall_s - asked.wall_s <= _AT_ONCE_S
-
-
 def _from_events(events: list[tuple[int, dict[str, Any]]]) -> Iterator[Ending]:
-    """Docker tells of kills ("oom") before the end ("die"); Podman of the end alone ("died").
+    from reprieve.oom.containers import Ends
 
-    Both tell of signals they were asked to send ("kill"): `docker stop` of SIGTERM and, ten seconds later, SIGKILL.
-    """
-    killed: dict[str | None, Ending] = {}
-    asked: dict[str | None, tuple[int, Stamp | None]] = {}  # who was to get which signal, and when
+    ends = Ends()
     for line, event in events:
-        podman = "Action" not in event
-        action = fields.text(event.get("Status" if podman else "Action"))
-        actor = fields.table(event, "Actor")
-        about = fields.table(actor, "Attributes")
-        container_id = fields.text(event.get("ID") if podman else actor.get("ID"))
-        at = fields.moment(event.get("Time")) if podman else fields.unix_moment(event.get("time"))
-        ending = Ending(
-            manager="podman" if podman else "docker",
-            line=line,
-            name=fields.text(event.get("Name") if podman else about.get("name")),
-            container_id=container_id,
-        )
-        if action == "oom":
-            killed.setdefault(container_id, replace(ending, oom_killed=True))
-        elif action == "kill":
-            asked[container_id] = (fields.number(about.get("signal")) or _SIGKILL, at)  # Podman tells none
-        elif action in ("die", "died"):
-            code = event.get("ContainerExitCode") if podman else about.get("exitCode")
-            oom_killed = True if killed.pop(container_id, None) else None
-            signal, when = asked.pop(container_id, (None, None))
-            by_request = signal == _SIGKILL and oom_killed is None and _is_at_once(when, at)
-            ending = replace(ending, state=action, exit_code=fields.number(code), oom_killed=oom_killed, finished=at)
-            yield replace(ending, reason="kill") if by_request else ending
-    yield from killed.values()  # it lives on, or the text ends before it does
+        if (ending := ends.add(event, line)) is not None:
+            yield ending
+    yield from ends.left()  # it lives on, or the text ends before it does
 
 
 def _from_ctr_events(text: str) -> Iterator[Ending]:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from reprieve.model.ending import Ending
+from reprieve.model.ending import KILL, OOM, Ending
 from reprieve.model.finding import Evidence, Finding, Remedy, quote
 from reprieve.model.oom import OomReport, OomSummary
 from reprieve.model.snapshot import Snapshot
@@ -59,12 +59,12 @@ def ended_by_oom(snapshot: Snapshot) -> Iterator[Finding]:
         if not last.oom_killed or last.manager in (*DAEMONS, *NODE_AGENTS) or _is_in_the_kernels_words(last, snapshot):
             continue
         often = _often(endings)
-        said = "OOMKilled" if last.manager != "systemd" else _JOURNAL if last.reason == _JOURNAL else "Result=oom-kill"
+        what = "lost a process for memory" if last.reason != OOM else "ran out of memory"
         yield Finding(
             code="ended-by-oom",
             severity="critical",
             confidence="certain",
-            claim=f"{_manager(last)} says that {_workload(last)} lost a process for memory{often} ({said})",
+            claim=f"{_manager(last)} says that {_workload(last)} {what}{often} ({_flag(last)})",
             detail=(*_when(endings), *_about_kill(last), *_in_the_logs(last, snapshot)),
             evidence=tuple(map(_evidence, endings)),
             remedies=(_look("Ask the kernel log of its host which process it was, and what held the memory", last),),
@@ -148,6 +148,13 @@ def _why_false(ending: Ending) -> str:
     return _FALSE.get(ending.manager, "Its flag is false.")
 
 
+def _flag(ending: Ending) -> str:
+    """The word by which it says so."""
+    if ending.manager == "systemd":
+        return _JOURNAL if ending.reason == _JOURNAL else "Result=oom-kill"
+    return "event oom" if ending.reason == OOM else "OOMKilled"
+
+
 def _joined(snapshot: Snapshot) -> Iterator[tuple[int, OomReport, Ending]]:
     """Each event with the last status that is about it."""
     for index, oom in enumerate(snapshot.ooms):
@@ -172,7 +179,7 @@ def _status(ending: Ending) -> str:
         return f"{ending.reason}{of_node}"
     said = [_workload(ending)]
     if ending.oom_killed is not None:
-        said.append("OOMKilled" if ending.oom_killed else "OOMKilled is false")
+        said.append(_flag(ending) if ending.oom_killed else "OOMKilled is false")
     if ending.exit_code is not None:
         said.append(f"exit status {ending.exit_code}")
     if ending.restarts:
@@ -247,7 +254,7 @@ def killed_without_proof(snapshot: Snapshot) -> Iterator[Finding]:
         if last.manager == "systemd" and last.reason not in (None, "signal"):
             continue  # systemd says who it was: timeout, watchdog
         how = "signal 9" if last.signal == SIGKILL else "exit status 137 = 128 + 9"
-        if last.reason == "kill":
+        if last.reason == KILL:
             yield _on_request(endings, how)
             continue
         not_told = f"No flag is in this text; it can have been the OOM killer, {_OTHERS[last.manager]}."
@@ -320,6 +327,11 @@ def _when(endings: list[Ending]) -> Iterator[str]:
 
 
 def _about_kill(ending: Ending) -> Iterator[str]:
+    if ending.reason == OOM:
+        yield (
+            "The event is no count of kills: on cgroup v1 it says that a limit was reached, its own or one above; on "
+            "v2 that one or several processes in it were killed."
+        )
     limit = ending.memory_limit_bytes
     if limit == "max":
         yield "It has no memory limit of its own: a parent's was reached, or the machine was full."
