@@ -195,7 +195,7 @@ def test_what_is_no_log_in_a_folder_is_no_matter(reprieve: Run, tmp_path: Path) 
 
 
 def test_what_was_asked_for_and_is_not_there_is_said(reprieve: Run, three: Path) -> None:
-    done = reprieve("why", three, "--pid", "99")
+    done = reprieve("why", three, "--name", "delta")
     assert done.returncode == 0
     assert done.stdout == "None of the 3 events found is what was asked for; --list alone shows them.\n"
 
@@ -232,6 +232,15 @@ def test_the_kills_that_are_asked_for(
     done = reprieve("why", three, *options)
     assert done.returncode == 0
     assert list(dict.fromkeys(names(done))) == expected
+
+
+def test_a_pid_that_no_kill_bears_may_be_one_of_a_container(reprieve: Run, three: Path) -> None:
+    for options in ((), ("--all",), ("--list",)):
+        none = reprieve("why", three, "--pid", "7", *options)
+        assert "nothing tells which was whose once it has ended" in " ".join((none.stdout + none.stderr).split())
+        assert none.returncode == 0
+        found = reprieve("why", three, "--pid", "71", *options)
+        assert "the host's numbers" not in found.stdout + found.stderr
 
 
 def test_a_date_without_a_year_is_taken_for_the_latest_and_told_so(reprieve: Run, three: Path) -> None:

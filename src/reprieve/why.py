@@ -85,7 +85,7 @@ def perform(request: Request) -> int:
         )
     snapshot = hide(answered)
     undated = _count_undated(request, chain(found, told.allocation_failures, told.endings), identity)
-    snapshot = replace(snapshot, gaps=(*snapshot.gaps, *_undated(request, undated)))
+    snapshot = replace(snapshot, gaps=(*snapshot.gaps, *_undated(request, undated), *_unmapped(request, bool(found))))
     proven = any(ending.oom_killed for ending in snapshot.endings)
     status = _status(request, any(map(_is_kill, found)) or proven, told.gaps)
     if request.listed:
@@ -232,6 +232,10 @@ def _sources(request: Request, identity: Identity) -> tuple[list[Source], list[G
     else:
         sources, gaps = of_this_machine(identity)
         gaps += away
+        if request.boot not in (None, "0"):
+            from reprieve.machine.journal import lacks_boot
+
+            gaps += lacks_boot(request.boot)
     sources = [status.source for status in statuses] + sources
     gaps += [told for word in asked if (told := meaning(word)) is not None]
     if os.isatty(2) and sys.platform != "win32":
@@ -414,6 +418,18 @@ def _undated(request: Request, count: int) -> tuple[Gap, ...]:
     return (Gap(place=asked, reason=f"{events} no date, or none with a year: of another time perhaps", hides=False),)
 
 
+def _unmapped(request: Request, found: bool) -> tuple[Gap, ...]:
+    """What a number that no kill bears may mean. The kernel prints those of the first namespace: task_pid_nr()."""
+    if request.pid is None or found:
+        return ()
+    reason = (
+        "the kernel logs the host's numbers: in a container a process has another, and nothing tells which was whose "
+        "once it has ended"
+    )
+    hint = "docker:NAME, podman:NAME or pod:NS/NAME asks for kills in it, --name for those of a program"
+    return (Gap(place=f"pid:{request.pid}", reason=reason, hint=hint, hides=False),)
+
+
 def _hiding(request: Request) -> Callable[[Snapshot], Snapshot]:
     """What takes the owner's names out of a snapshot, the same pseudonym for the same name throughout."""
     if not request.redact:
@@ -537,7 +553,8 @@ def _tell_all(
             else:
                 yield "No OOM kill by the kernel in what could be read, or none that was asked for."
         last = hide(Snapshot(gaps=tuple(gaps)))
-        yield from _explanation(request, replace(last, gaps=(*last.gaps, *_undated(request, undated))))
+        more = (*_undated(request, undated), *_unmapped(request, events > 0))
+        yield from _explanation(request, replace(last, gaps=(*last.gaps, *more)))
         yield from _end(request, events, _status(request, proven, gaps))
 
     _print(request, lines())

@@ -95,6 +95,32 @@ print(*gaps)
     ]
 
 
+def test_a_boot_of_which_nothing_is_kept_is_a_gap_and_one_without_a_kill_is_none(logs: Path) -> None:
+    code = """
+from reprieve.machine.journal import lacks_boot
+for boot in ("-1", "-2", "-3", "-12", "aaaa", "b", "d", "x"):
+    print(boot, *(gap.reason for gap in lacks_boot(boot) if gap.hides))
+"""
+    said = run(code, (logs, "/var/log")).splitlines()
+    lacking = ("-3", "-12", "d", "x")
+    assert said == [
+        f"{boot} holds nothing of boot {boot}" if boot in lacking else boot
+        for boot in ("-1", "-2", "-3", "-12", "aaaa", "b", "d", "x")
+    ]
+
+
+def test_why_of_such_a_boot_is_incomplete(logs: Path) -> None:
+    code = """
+import subprocess, sys
+for boot in ("-1", "-7"):
+    done = subprocess.run([sys.executable, "-m", "reprieve", "why", "--boot", boot, "--json"], capture_output=True)
+    print(boot, done.returncode, b"holds nothing of boot" in done.stdout)
+"""
+    said = run(code, (logs, "/var/log")).splitlines()
+    assert said[1] == "-7 5 True"
+    assert said[0].endswith("False")
+
+
 def test_without_the_group_of_the_journal_it_is_a_gap_that_names_the_group(logs: Path) -> None:
     for path in (logs.parent, logs, logs / "journal"):
         path.chmod(0o755)

@@ -143,6 +143,23 @@ def _boot_numbers() -> dict[str, int]:
     return {boot_id: int(number) for number, boot_id in re.findall(r"(?m)^\s*(-?\d+) ([0-9a-f]{32}) ", text)}
 
 
+def lacks_boot(boot: str) -> list[Gap]:
+    """That nothing is kept of a boot, by its number or the begin of its id: silence about it must not look like health.
+
+    Nothing but the journal tells boots apart.
+    """
+    try:
+        numbers = _boot_numbers().items()
+    except FileNotFoundError:  # a gap tells it
+        return []
+    by_id = not boot.startswith("-")
+    kept = (boot_id.startswith(boot.replace("-", "")) if by_id else str(number) == boot for boot_id, number in numbers)
+    if any(kept):
+        return []
+    hint = "journalctl --list-boots names those that are kept; in other logs --since tells times apart"
+    return [Gap(place=_PLACE, reason=f"holds nothing of boot {shown(boot)}", hint=hint)]
+
+
 def _read(argv: list[str], name: str, until: str | None, gaps: list[Gap]) -> Iterator[bytes]:
     """What the command prints, to a little beyond the entry with the cursor `until`, or to the end."""
     sought = b"" if until is None else until.encode()
