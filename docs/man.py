@@ -29,7 +29,8 @@ STATUSES = (
 )
 STATUS_OF_RUN = (
     "reprieve run ends with the status of its command, 128 and the signal if one ended it, or: 125 it failed itself, "
-    "126 the command cannot be run, 127 there is none."
+    "by a wrong option too, 126 the command cannot be run, 127 there is none: as env(1) has it, since 1 to 5 may be "
+    "the command's."
 )
 EXAMPLES = (
     ("reprieve why", "The newest kill in the kernel log, the journal and /var/log of this machine."),

@@ -540,6 +540,26 @@ def test_a_report_of_what_could_not_be_run_has_an_end(reprieve: Run, tmp_path: P
     assert (end["kind"], end["exit_status"]) == ("end", 127)
 
 
+def test_json_of_what_could_not_be_run_has_an_end(reprieve: Run, tmp_path: Path) -> None:
+    for status, *asked in ((127, "no-such-program"), (125, "--user", "no-such-user", "true")):
+        said = reprieve("run", "--json", *asked)
+        assert said.returncode == status
+        (end,) = (json.loads(line) for line in said.stderr.splitlines() if line.startswith("{"))
+        assert (end["kind"], end["exit_status"]) == ("end", status)
+    said = reprieve("run", "--json", "--report", tmp_path, "true")
+    assert (said.returncode, '"kind":"end"' in said.stderr) == (125, True)
+
+
+def test_of_two_runs_one_in_the_other_it_is_told_whose_limit_it_was(reprieve: Run) -> None:
+    within = ("run", "-q", "--max", "300M", "--", *_RUN, "--max", "40M", "--", sys.executable, "-c", _LEAK)
+    told = " ".join(reprieve(*within).stderr.split())
+    assert re.search(r"Limit 40 MiB for “a command under reprieve run \d+, within another”; all of it used", told)
+    within = ("run", "--max", "60M", "--", *_RUN, "-q", "--max", "300M", "--", sys.executable, "-c", _LEAK)
+    told = " ".join(reprieve(*within).stderr.split())
+    assert "Limit 60 MiB for “a command under reprieve run”, its parent; all of it used" in told
+    assert re.search(r"which holds “a command under reprieve run \d+, within another”", told)
+
+
 @pytest.mark.parametrize("size", ["64", "1K", "0"])
 def test_a_limit_under_which_nothing_could_live_is_refused(size: str, reprieve: Run, tmp_path: Path) -> None:
     said = reprieve("run", "--max", size, "touch", tmp_path / "made")

@@ -42,7 +42,7 @@ class Request(NamedTuple):
 
 def perform(request: Request) -> int:
     """Run the command; the exit status, which is its own. Raises Failure with one of ours."""
-    with Report(request.report) as report:
+    with Report(request.report, as_json=request.as_json) as report:
         log = end_of_log()
         run, pid = attempt(request, order_of(request))
         tell(request, run, kills_of(log, run, pid), report)
@@ -91,14 +91,18 @@ def _user(name: str | None) -> User | None:
 class Report:
     """Where the facts go, opened first: that it cannot be is told before anything runs. A context manager.
 
-    What cannot be written later is no reason to lose the command's status. Raises Failure.
+    What cannot be written later is no reason to lose the command's status. Whoever reads it, or with `as_json` standard
+    error, waits for the last line, and gets it where nothing could be run. Raises Failure.
     """
 
-    def __init__(self, path: str | None) -> None:
+    def __init__(self, path: str | None, *, as_json: bool = False) -> None:
         self._path = path
+        self._as_json = as_json
         try:
             self._file = FileIO(os.devnull if path is None else path, "w")
         except OSError as error:
+            if as_json:
+                say([_end(OURS)])
             hint = "name a file that can be written"
             raise Failure(f"--report {path}: {error.strerror}", hint=hint, status=OURS) from error
 
@@ -120,14 +124,22 @@ class Report:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if isinstance(error, Failure) and self._path is not None:  # else what reads it waits for the end of it
-            from reprieve.show import jsonl
-
-            self.write([jsonl.end(events=0, exit_status=error.status)])
+        if isinstance(error, Failure):
+            if self._path is not None:
+                self.write([_end(error.status)])
+            if self._as_json:
+                say([_end(error.status)])
         try:
             self._file.close()
         except OSError as late:  # some servers of files tell then that their disk is full
             self._lament(late)
+
+
+def _end(status: int) -> str:
+    """The last line, where nothing could be run."""
+    from reprieve.show import jsonl
+
+    return jsonl.end(events=0, exit_status=status)
 
 
 def _await(

@@ -14,7 +14,7 @@ if sys.platform == "win32":
 
     def perform(request: Request) -> int:
         """Run the command; the exit status, which is its own. Raises Failure with one of ours."""
-        with Report(request.report) as report:
+        with Report(request.report, as_json=request.as_json) as report:
             run = _attempt(request)
             tell(request, run, ((), ()), report)
         return run.status if run.status < _OF_32_BITS // 2 else run.status - _OF_32_BITS  # os._exit() takes a C int

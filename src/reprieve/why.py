@@ -88,12 +88,15 @@ def perform(request: Request) -> int:
     snapshot = replace(snapshot, gaps=(*snapshot.gaps, *_undated(request, undated), *_unmapped(request, bool(found))))
     proven = any(ending.oom_killed for ending in snapshot.endings)
     status = _status(request, any(map(_is_kill, found)) or proven, told.gaps)
+    doubt: Iterable[str] = ()
+    if snapshot.ooms and not (request.listed or request.as_json or request.markdown or request.html):
+        doubt, snapshot = _doubt(snapshot)
     if request.listed:
         lines = _listing(request, snapshot)
         if told.history and not found and not request.as_json:
             print(f"reprieve: {_none_of(told.history)}", file=sys.stderr)
     elif snapshot.ooms or proven:
-        lines = _explanation(request, snapshot)
+        lines = chain(doubt, _explanation(request, snapshot))
     else:
         lines = chain(_nothing(request, told, places), _explanation(request, snapshot))
     _print(request, chain(lines, _end(request, len(found), status)))
@@ -111,8 +114,17 @@ def _refuse_living(request: Request) -> None:
 
 def _named(request: Request) -> Request:
     """The same; what a SOURCE as `pid:1234` or `unit:nginx` asks for is asked for. Raises Failure."""
-    from reprieve.machine.asked import KILLED, is_asked_for, is_container, living_name, pid_of, unit_of
+    from reprieve.machine.asked import (
+        KILLED,
+        is_asked_for,
+        is_container,
+        living_name,
+        pid_of,
+        refuse_other_statuses,
+        unit_of,
+    )
 
+    refuse_other_statuses(request.sources)
     words = [word for word in request.sources if is_asked_for(word)]
     if not words:
         return request
@@ -492,6 +504,19 @@ def _no_kill(request: Request, told: Snapshot, places: Sequence[str]) -> str:
     if told.endings:  # a manager's words are no log, and its flag may be false though the kernel killed
         return f"Nothing in {_names(request, looked)} proves an OOM kill; the kernel log of its host would tell."
     return f"No OOM kill by the kernel in {_names(request, looked)}."
+
+
+def _doubt(snapshot: Snapshot) -> tuple[Iterator[str], Snapshot]:
+    """What is to be known before a kill is read that may be another than the one meant; and the rest."""
+    from reprieve.machine.asked import KILLED
+    from reprieve.show.text import wrap
+
+    told = [gap for gap in snapshot.gaps if gap.place == f"exit status {KILLED}"]
+    said = [
+        f"Nothing ties that {KILLED} to this kill, the newest here: {gap.hint}. It is {gap.reason}." for gap in told
+    ]
+    lines = chain.from_iterable((*wrap(one, width()), "") for one in said)
+    return lines, replace(snapshot, gaps=tuple(gap for gap in snapshot.gaps if gap not in told))
 
 
 def _none_of(history: Sequence[OomSummary]) -> str:

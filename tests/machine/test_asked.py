@@ -47,11 +47,32 @@ def test_what_cannot_be_asked_for_is_told(arguments: tuple[str, ...], said: str,
     assert said in ended.stderr
 
 
-def test_of_137_it_is_told_who_may_have_sent_it(reprieve: Run) -> None:
+def test_of_137_it_is_told_first_that_the_newest_kill_may_be_another(reprieve: Run, real_kill: str) -> None:
     ended = reprieve("why", "137")
     said = " ".join(ended.stdout.split())
-    assert "Note “exit status 137”: 128 + 9: SIGKILL, whoever sent it: the kernel for memory, `docker stop`" in said
+    assert said.startswith(
+        "Nothing ties that 137 to this kill, the newest here: docker:NAME, pod:NS/NAME, unit:NAME or"
+    )
+    assert "128 + 9: SIGKILL, whoever sent it: the kernel for memory, `docker stop`" in said
+    assert said.count("SIGKILL, whoever") == 1
     assert ended.returncode in (0, 5)
+    lines = reprieve("why", "137", "--json").stdout.splitlines()
+    assert any('"place":"exit status 137"' in line for line in lines)
+
+
+def test_of_137_without_a_kill_it_is_told_who_may_have_sent_it(reprieve: Run) -> None:
+    said = " ".join(reprieve("why", "137", "--until", "1990-01-01").stdout.split())
+    assert said.startswith(("None of the ", "The one event found ", "No OOM kill "))
+    assert "Note “exit status 137”: 128 + 9: SIGKILL, whoever sent it: the kernel for memory, `docker stop`" in said
+
+
+def test_a_status_that_is_no_sigkill_is_told_for_what_it_is(reprieve: Run, tmp_path: Path) -> None:
+    for status, said in (("139", "is 128 + 11: SIGSEGV, "), ("143", "is 128 + 15: SIGTERM, ")):
+        ended = reprieve("why", status)
+        assert (ended.returncode, ended.stdout) == (1, "")
+        assert f"exit status {status} {said}" in ended.stderr
+    shutil.copy(LOGS / "084-ubuntu1404-mysqld-python-3.13.log", tmp_path / "139")
+    assert reprieve("why", "139").stdout.startswith("Killed ")
 
 
 def test_who_lives_was_not_killed_and_that_is_said(reprieve: Run) -> None:

@@ -43,6 +43,11 @@ NAMED = [
     (f"/kubepods/burstable/pod{UID}", "pod", f"pod {UID}"),
     ("/user.slice/reprieve-run-7-2079803-4026531836-1", "run", "a command under reprieve run"),
     ("/system.slice/reprieve-run-7-2079803-4026531836-1.scope/command", "run", "a command under reprieve run"),
+    (
+        "/reprieve-run-7-2079803-4026531836-1/command/reprieve-run-99-2079804-4026531836-1",
+        "run",
+        "a command under reprieve run 99, within another",
+    ),
     ("/system.slice/reprieve-run-x.scope", "scope", "reprieve-run-x.scope"),
     (f"/kubepods/burstable/pod{UID}/{ID}", "container", f"container 178ec18073cc of pod {UID}"),
     (f"/kubepods/pod{UID}/{ID}", "container", f"container 178ec18073cc of pod {UID}"),

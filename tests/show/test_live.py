@@ -42,6 +42,21 @@ def test_one_look_fills_a_screen_of_80_by_24(host: str) -> None:
     golden(f"top-{host}.txt", lines)
 
 
+def test_who_would_be_killed_next_is_in_the_table_though_it_is_small() -> None:
+    def held(pid: int, rss: int, adj: int) -> Process:
+        return Process(pid=pid, start_ticks=pid, comm=f"p{pid}", rss_bytes=rss * MIB, oom_score_adj=adj, cgroup="/")
+
+    facts = (("MemTotal", 9000 * MIB), ("MemAvailable", 500 * MIB))
+    exempt = tuple(held(pid, 100 + pid, -1000) for pid in range(1, 41))
+    machine = Machine(page_bytes=4096, meminfo=facts, processes=(*exempt, held(99, 10, 0)))
+    survey = Surveyor().survey(machine)
+    rows = [line for line in live.screenful(survey, height=24) if line[2:].strip().endswith(("-", " -"))]
+    (victim,) = (line for line in live.screenful(survey, height=24) if line.startswith(live.NEXT))
+    assert " 99 " in victim
+    assert rows[-1] == victim
+    assert len(list(live.screenful(survey, height=24))) <= 24
+
+
 def heads(survey: Survey, width: int = 80) -> dict[str, str]:
     return {line.label: line.text for line in live.head(survey, width=width)}
 

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from reprieve.machine.host import Identity
@@ -14,6 +14,16 @@ if TYPE_CHECKING:
 
 _KINDS = ("docker:", "podman:", "pod:", "unit:", "pid:")
 KILLED = "137"
+_OTHERS = {
+    "139": (
+        "SIGSEGV, the program touched memory that it has not; killed for memory by the kernel it ends with 137",
+        "coredumpctl tells where it crashed; of kills reprieve why docker:NAME, pod:NS/NAME, unit:NAME or a kernel log",
+    ),
+    "143": (
+        "SIGTERM, it was asked to end; killed for memory by the kernel it ends with 137",
+        "who asked: reprieve why docker:NAME, pod:NS/NAME, unit:NAME; of earlyoom: journalctl -u earlyoom | reprieve why",
+    ),
+}
 
 
 def is_asked_for(argument: str) -> bool:
@@ -35,6 +45,14 @@ def meaning(word: str) -> Gap | None:
 
     hint = "docker:NAME, pod:NS/NAME, unit:NAME or pid:N asks for the kill of that one"
     return Gap(place=f"exit status {KILLED}", reason=f"128 + 9: {SIGKILL_TELLS}", hint=hint, hides=False)
+
+
+def refuse_other_statuses(words: Iterable[str]) -> None:
+    """Of an exit status by which the kernel ends nobody for memory: what it is. Raises Failure."""
+    for word in words:
+        if word in _OTHERS and not os.path.exists(word):
+            said, hint = _OTHERS[word]
+            raise Failure(f"exit status {word} is 128 + {int(word) - 128}: {said}", hint=hint)
 
 
 class Status(NamedTuple):

@@ -22,7 +22,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from reprieve.model.oom import Workload
-from reprieve.model.run import TEST, is_own
+from reprieve.model.run import COMMAND, TEST, is_own
 
 _ID = r"[0-9a-f]{64}"
 _POD = r"pod(?P<uid>[0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12}|[0-9a-f]{32})"
@@ -74,7 +74,10 @@ def _run(outer: Workload, part: str) -> Workload | None:
         return None
     if part.startswith(TEST):
         return replace(outer, kind="run", manager="pytest", name="a test under its memory_limit", unit=None)
-    return replace(outer, kind="run", name="a command under reprieve run", unit=None)
+    name = "a command under reprieve run"
+    if outer.kind == "run":  # each has a limit: by the pid of its reprieve they are told apart
+        name += f" {part.removeprefix(COMMAND).partition('-')[0]}, within another"
+    return replace(outer, kind="run", name=name, unit=None)
 
 
 def _container(outer: Workload, parent: str, part: str) -> Workload | None:

@@ -344,14 +344,22 @@ def screenful(
     room = height - 7 - 2 - 2  # heads, blank lines
     below = min(len(survey.groups), room // 3)
     yield ""
-    yield from _rows(
-        paint, process_titles(width), [process_row(one, survey, width) for one in survey.processes], room - below
-    )
+    shown = [process_row(one, survey, width) for one in _with_victim(survey, max(room - below, 0))]
+    yield from _rows(paint, process_titles(width), shown, len(shown))
     if below:
         yield ""
         yield from _rows(paint, group_titles(width), [group_row(one, width) for one in (*limited, *others)], below)
     for gap in gaps:
         yield from page.say("Not seen", answer.unseen(gap), "warning")
+
+
+def _with_victim(survey: Survey, most: int) -> Sequence[Held]:
+    """The largest; in the last row who would be killed next, where no row above is one of those."""
+    largest = survey.processes[:most]
+    if not largest or any(dies_next(one, survey) for one in largest):
+        return largest
+    victim = next((one for one in survey.processes[most:] if dies_next(one, survey)), None)
+    return largest if victim is None else (*largest[:-1], victim)
 
 
 def _once(lines: list[Said]) -> list[Said]:
