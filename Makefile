@@ -23,9 +23,9 @@ INSTALL := $(APT) install -y --no-install-recommends
 # journalctl and what fills a journal; a bus; what makes and opens packed logs; a user without rights; what kills a
 # process at the call we name
 TEST_PACKAGES := systemd dbus-daemon systemd-journal-remote util-linux groff gzip xz-utils zstd bzip2 grep strace
-# the browser; a systemd of our own, in a container; runtimes and servers that live on with what they are told; container
-# engines, and what runs in one; a Windows, as far as Wine is one (100 MB, a minute)
-SLOW_PACKAGES := systemd-container chromium fonts-dejavu-core default-jdk-headless nodejs postgresql redis-server \
+# shells that complete; the browser; a systemd of our own, in a container; runtimes and servers that live on with what
+# they are told; container engines, and what runs in one; a Windows, as far as Wine is one (100 MB, a minute)
+SLOW_PACKAGES := zsh fish systemd-container chromium fonts-dejavu-core default-jdk-headless nodejs postgresql redis-server \
 	iproute2 docker.io docker-compose podman busybox-static sosreport wine wine64
 
 .build/python:

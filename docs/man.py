@@ -80,6 +80,7 @@ def _page() -> Iterator[str]:
         yield from _options(command)
     yield ".SH EXIT STATUS"
     yield from _terms(STATUSES)
+    yield ".PP"
     yield from _paragraphs(STATUS_OF_RUN)
     yield ".SH ENVIRONMENT"
     yield from _terms((("NO_COLOR", "No colours, whatever its value."), ("PAGER", "What long output goes through.")))
@@ -92,8 +93,9 @@ def _page() -> Iterator[str]:
 
 
 def _paragraphs(text: str) -> Iterator[str]:
-    for paragraph in text.split("\n\n"):
-        yield ".PP"
+    for at, paragraph in enumerate(text.split("\n\n")):
+        if at:
+            yield ".PP"
         if "\b" in paragraph:  # click's mark for lines to be kept
             yield ".nf"
             yield from (_roff(line.strip()) for line in paragraph.split("\n") if line != "\b")

@@ -1,8 +1,10 @@
 """The command itself: version, help, completion, the man page, the demo."""
 
 import os
+import pty
 import re
 import runpy
+import select
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +45,44 @@ def test_each_shell_is_given_a_script_that_it_can_read(reprieve: Run, tmp_path: 
     assert "_REPRIEVE_COMPLETE" in script.read_text()
     if shell == "bash":
         assert subprocess.run([program("bash"), "-n", script], capture_output=True, check=True).stderr == b""
+
+
+@pytest.mark.slow
+def test_zsh_completes_again_and_again(reprieve: Run, tmp_path: Path) -> None:
+    (tmp_path / "_reprieve").write_text(reprieve("completion", "zsh").stdout)
+    begin = f"fpath=({tmp_path} $fpath); autoload -U compinit; compinit -u -d {tmp_path}/dump"
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        os.execv(program("zsh"), ["zsh", "-f", "-i"])
+    try:
+        os.write(terminal, f"{begin}\n".encode())
+        for begun, whole in (("why --explain no-s", "no-swap"), ("why --foll", "--follow"), ("why --pag", "--pager")):
+            os.write(terminal, f"reprieve {begun}\t".encode())
+            until_shown(terminal, whole)
+            os.write(terminal, b"\x15")  # Ctrl-U: the next line
+    finally:
+        os.close(terminal)
+        os.waitpid(pid, 0)
+
+
+def until_shown(terminal: int, word: str) -> None:
+    """Read until it is on the terminal; that it does not come in a minute fails the test."""
+    shown = b""
+    while word.encode() not in shown:
+        assert select.select([terminal], [], [], 60)[0], shown
+        shown += os.read(terminal, 65536)
+
+
+@pytest.mark.slow
+def test_fish_completes_and_tells_what_an_option_does(reprieve: Run, tmp_path: Path) -> None:
+    script = tmp_path / "reprieve.fish"
+    script.write_text(reprieve("completion", "fish").stdout)
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    for begun, whole in (("why --foll", "--follow\tWait, and explain"), ("why --explain no-s", "no-swap\n")):
+        argv = [program("fish"), "--no-config", "--command", f"source {script}; complete -C 'reprieve {begun}'"]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=60, env=os.environ | {"PATH": path})
+        assert done.stdout.startswith(whole), done.stderr
 
 
 def test_options_and_codes_are_completed(reprieve: Run) -> None:

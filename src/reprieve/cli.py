@@ -207,4 +207,8 @@ def completion(shell: str) -> None:
 
     scripts = get_completion_class(shell)
     assert scripts is not None  # click knows these three
-    print_lines([scripts(cli, {}, "reprieve", "_REPRIEVE_COMPLETE").source()])
+    script = scripts(cli, {}, "reprieve", "_REPRIEVE_COMPLETE").source()
+    # Click 8.5: zsh completes nothing at the second try, as the file is a function by then; fish is told of what an
+    # option does up to a comma.
+    script = script.replace("$zsh_eval_context[-1] == loadautofunc", "$funcstack[1] == _reprieve")
+    print_lines([script.replace('string split ","', 'string split --max 1 ","')])

@@ -21,7 +21,7 @@ _OTHERS = {
     ),
     "143": (
         "SIGTERM, it was asked to end; killed for memory by the kernel it ends with 137",
-        "who asked: reprieve why docker:NAME, pod:NS/NAME, unit:NAME; of earlyoom: journalctl -u earlyoom | reprieve why",
+        "who asked: reprieve why docker:NAME, pod:NS/NAME, unit:NAME; earlyoom: journalctl -u earlyoom | reprieve why",
     ),
 }
 
