@@ -449,6 +449,30 @@ def test_a_list_of_several_logs_and_hosts_says_which(reprieve: Run, tmp_path: Pa
     assert "a.log" not in redacted
 
 
+def test_crictl_inspect_is_joined_to_the_report_of_its_container(reprieve: Run) -> None:
+    log = CAPTURES / "dmesg-cri-oom.txt"
+    told = " ".join(reprieve("why", CAPTURES / "crictl-inspect-oom.json", log).stdout.split())
+    assert told.startswith("Killed busybox (pid 8436) of container 9b094a104aa1 of pod 5b0e1a52-")
+    assert "The container runtime says so too: container hog of pod web in namespace shop, OOMKilled" in told
+    other = " ".join(reprieve("why", CAPTURES / "crictl-inspect-137-not-oom.json", log).stdout.split())
+    assert other.startswith("The one event found is not what was asked for")
+    assert "SIGKILL ended container stays of pod web in namespace shop" in other
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("status:\n  containerStatuses:\n  - state:\n      reason: OOMKilled\n", "`kubectl get pod POD -o json`"),
+        ("CONTAINER      IMAGE   CREATED   STATE    NAME  ATTEMPT  POD ID   POD\n", "`crictl inspect CONTAINER`"),
+        ('{"containers": [{"podSandboxId": "e3", "state": "CONTAINER_EXITED"}]}', "`crictl inspect CONTAINER`"),
+    ],
+)
+def test_of_a_status_that_tells_too_little_it_is_said_what_to_give(reprieve: Run, text: str, said: str) -> None:
+    done = reprieve("why", "-", stdin=text)
+    assert done.returncode == 5
+    assert said in " ".join(done.stdout.split())
+
+
 def test_the_end_of_a_container_is_told_with_its_time(reprieve: Run) -> None:
     told = reprieve("why", CAPTURES / "docker-inspect-oom-pid1.json").stdout
     assert "That was at 2026-11-23T13:39:03Z." in told

@@ -104,6 +104,30 @@ def test_podman_events_tell_the_end_alone() -> None:
     assert [(end.name, end.exit_code) for end in told[:2]] == [("oom-runc", 137), ("oomc-runc", None)]
 
 
+def test_crictl_inspect_tells_pod_limit_and_end() -> None:
+    told = ending("crictl-inspect-oom.json")
+    assert (told.manager, told.pod, told.namespace, told.name) == ("cri", "web", "shop", "hog")
+    assert told.container_id == "9b094a104aa1ec1fd3423a979679afdbfec57178bbb88e5cdc58b0d0a1d026bf"
+    assert (told.state, told.reason, told.exit_code, told.oom_killed) == ("exited", "OOMKilled", 137, True)
+    assert told.memory_limit_bytes == 64 * MIB
+    assert told.finished is not None
+    assert told.finished.text == "2026-11-29T05:54:58.483044054Z"
+    other = ending("crictl-inspect-137-not-oom.json")
+    assert (other.reason, other.exit_code, other.oom_killed) == ("Error", 137, False)
+
+
+def test_of_a_container_that_runs_crictl_tells_no_end() -> None:
+    text = (CAPTURES / "crictl-inspect-oom.json").read_text().replace("CONTAINER_EXITED", "CONTAINER_RUNNING")
+    [told] = read_endings(text)
+    assert (told.state, told.exit_code, told.reason, told.oom_killed, told.finished) == ("running", *[None] * 4)
+
+
+@pytest.mark.parametrize("status", ["{}", "7", '{"state": 7}', '{"state": "CONTAINER_EXITED", "labels": 7}'])
+def test_what_is_no_status_of_a_runtime_is_no_crash(status: str) -> None:
+    told = read_endings(f'{{"status": {status}, "info": ["CONTAINER_EXITED", "OOMKilled"]}}')
+    assert [end.oom_killed for end in told] == [None] * ("EXITED" in status)
+
+
 def test_containerd_events_tell_kill_and_exit() -> None:
     told = ending("ctr-events.txt")
     assert (told.container_id, told.namespace, told.exit_code, told.oom_killed) == ("c1", "default", 137, True)

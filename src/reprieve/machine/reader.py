@@ -30,10 +30,24 @@ _WHAT_TO_GIVE = (
 _STATUS_WORDS = (
     *(b"OOMKilled", b"containerStatuses", b"/tasks/", b"Container ID:", b"Active: ", b"Result=", b'"Type"'),
     *(b"killed by the OOM killer", b" due to memory ", b"sending SIG", b"Exited (137)"),
-    *(b"SystemOOM", b"System OOM encountered", b"OOMKilling", b"Evicted"),
+    *(b"SystemOOM", b"System OOM encountered", b"OOMKilling", b"Evicted", b'"CONTAINER_', b"POD ID"),
 )
 # A row of `kubectl get pods`, of `docker ps --all`: somebody was killed; whose limit it was, and when, is not in it.
 _TABLE_ROW = rb"(?m)^\S+(?: +\S+)? +\d+/\d+ +(?:Init:)?OOMKilled\b|\bExited \(137\) "
+# Statuses that are not read, or tell too little: by what they are known, what they are, and what to give instead.
+_UNREAD = (
+    (
+        _TABLE_ROW,
+        "names a kill, but not whose limit it was, nor when",
+        "give `kubectl describe pod POD`, `docker inspect CONTAINER`, or the kernel log of its host",
+    ),
+    (rb"(?m)^ +containerStatuses: *$", "is YAML, which is not read", "give it as JSON: `kubectl get pod POD -o json`"),
+    (
+        rb'(?m)^CONTAINER +IMAGE +CREATED +STATE |"podSandboxId"',
+        "lists containers, and not how they ended",
+        "give `crictl inspect CONTAINER`, or the kernel log of its host",
+    ),
+)
 _PROOFS = ("kmsg", "journal")  # kinds whose records only the kernel can mark as its own
 _PIECES = 36  # of 256 KiB: the longest task table that is read, 8 MiB, with all around it
 
@@ -222,9 +236,10 @@ class _Paste:
         for ending in read_endings(self.text.decode(errors="backslashreplace")):
             told = True
             yield replace(ending, source=source.name)
-        if not told and re.search(_TABLE_ROW, self.text):
-            hint = "give `kubectl describe pod POD`, `docker inspect CONTAINER`, or the kernel log of its host"
-            gaps.append(Gap(place=source.name, reason="names a kill, but not whose limit it was, nor when", hint=hint))
+        for shape, reason, hint in () if told else _UNREAD:
+            if re.search(shape, self.text):
+                gaps.append(Gap(place=source.name, reason=reason, hint=hint))
+                return
 
     def _judge(self, source: Source, gaps: list[Gap]) -> None:
         """That nothing was found means nothing where no line is the kernel's."""
@@ -264,7 +279,8 @@ def read_statuses(source: Source) -> Iterator[Ending]:
     """What a small source tells of ends, if it looks like a status: beforehand, as it is read again for all else."""
     blocks = source.blocks([])
     start = next(blocks, b"")
-    words = (b"OOMKilled", b"containerStatuses", b"SystemOOM", b"OOMKilling")  # a pod may live on, and not know of it
+    # A pod or container may live on, and not know of it.
+    words = (b"OOMKilled", b"containerStatuses", b"SystemOOM", b"OOMKilling", b'"CONTAINER_')
     if any(word in start for word in words) and next(blocks, None) is None:
         from reprieve.oom.ending import read_endings
 

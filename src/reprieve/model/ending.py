@@ -15,8 +15,8 @@ class Ending:
     All text is chosen by strangers. None is "not said".
     """
 
-    # "docker", "podman", "containerd", "kubernetes", "systemd"; who killed by itself: "systemd-oomd", "earlyoom"; who
-    # read it in the kernel log of a node: "kubelet", "node-problem-detector"
+    # "docker", "podman", "containerd", "cri", "kubernetes", "systemd"; who killed by itself: "systemd-oomd",
+    # "earlyoom"; who read it in the kernel log of a node: "kubelet", "node-problem-detector"
     manager: str
     line: int  # where in its source it is told, counted from 1
     source: str = "-"

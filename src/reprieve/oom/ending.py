@@ -1,8 +1,8 @@
 """Pasted words of container and service managers → how their workloads ended.
 
-Read by shape: `docker inspect`, `podman inspect`, `docker events`, `podman events` (JSON), `ctr events`, what kubectl
-prints of pods and events (`kubernetes.py`), `systemctl status`, `systemctl show`; and lines of a journal in which
-systemd, systemd-oomd or earlyoom tell of a kill.
+Read by shape: `docker inspect`, `podman inspect`, `docker events`, `podman events`, `crictl inspect` (JSON), `ctr
+events`, what kubectl prints of pods and events (`kubernetes.py`), `systemctl status`, `systemctl show`; and lines of a
+journal in which systemd, systemd-oomd or earlyoom tell of a kill.
 """
 
 import re
@@ -15,7 +15,17 @@ from reprieve.oom import fields
 from reprieve.oom.lines import Line, read_lines, stamp
 
 # Without one of these words nothing here reads the text: most texts are searched once and left.
-_JSON_WORDS = ('"OOMKilled"', '"containerStatuses"', '"Action"', '"Type"', '"SystemOOM"', '"OOMKilling"', '"Evicted"')
+_JSON_WORDS = (
+    '"OOMKilled"',
+    '"CONTAINER_EXITED"',
+    '"CONTAINER_RUNNING"',
+    '"containerStatuses"',
+    '"Action"',
+    '"Type"',
+    '"SystemOOM"',
+    '"OOMKilling"',
+    '"Evicted"',
+)
 _KUBECTL_WORDS = ("Container ID:", "System OOM encountered", "OOMKilling", "Evicted")
 _JOURNAL_WORDS = ("killed by the OOM killer", " due to memory ", "sending SIG")
 # unit_log_oom() in systemd's src/core/unit.c (since 244; "process(es)" of systemd-oomd since 248); monitor_*_contexts_
@@ -123,6 +133,8 @@ def _from_object(item: dict[str, Any], line: int) -> Iterator[Ending]:
     if isinstance(item.get("items"), list):  # `kubectl get pods -o json`, and events
         for one in fields.tables(item, "items"):
             yield from _from_kubernetes(one, line)
+    elif str(fields.table(item, "status").get("state")).startswith("CONTAINER_"):  # crictl inspect
+        yield _from_cri(item, line)
     elif "metadata" in item or "containerStatuses" in fields.table(item, "status"):
         yield from _from_kubernetes(item, line)
     elif "OOMKilled" in item:  # docker inspect --format '{{json .State}}'
@@ -154,6 +166,34 @@ def _from_inspect(item: dict[str, Any], line: int) -> Ending:
         restarts=fields.number(item.get("RestartCount")),
         started=fields.moment(state.get("StartedAt")),
         finished=fields.moment(state.get("FinishedAt")) if ended else None,
+    )
+
+
+def _from_cri(item: dict[str, Any], line: int) -> Ending:
+    """ContainerStatus of the Container Runtime Interface, as crictl prints it; what is started again has another id.
+
+    Source: api.proto of k8s.io/cri-api, and ContainerStatus.Reason in containerd and CRI-O: "OOMKilled", "Error", …
+    """
+    status = item["status"]
+    labels, ended = fields.table(status, "labels"), status["state"] == "CONTAINER_EXITED"
+    linux = fields.table(fields.table(status, "resources"), "linux")
+    limit = linux.get("memoryLimitInBytes", linux.get("memory_limit_in_bytes"))
+    reason = fields.text(status.get("reason")) if ended else None
+    return Ending(
+        manager="cri",
+        line=line,
+        name=fields.text(fields.table(status, "metadata").get("name")),
+        container_id=fields.text(status.get("id")),
+        pod=fields.text(labels.get("io.kubernetes.pod.name")),
+        namespace=fields.text(labels.get("io.kubernetes.pod.namespace")),
+        pod_uid=fields.text(labels.get("io.kubernetes.pod.uid")),
+        state=str(status["state"]).removeprefix("CONTAINER_").lower(),
+        reason=reason,
+        exit_code=fields.number(status.get("exitCode")) if ended else None,
+        oom_killed=None if reason is None else reason == "OOMKilled",
+        memory_limit_bytes=fields.limit(limit),
+        started=fields.moment(status.get("startedAt")),
+        finished=fields.moment(status.get("finishedAt")) if ended else None,
     )
 
 

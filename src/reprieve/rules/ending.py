@@ -17,6 +17,7 @@ _MANAGERS = {
     "podman": "Podman",
     "kubernetes": "Kubernetes",
     "kubelet": "The kubelet",
+    "cri": "The container runtime",
 }  # the others write themselves small
 _ENDS_WITHIN_S = 60.0  # of the kill; where only a child was killed the container may live on for days
 _CLOCKS_DIFFER_S = 2.0  # dates of logs are of whole seconds
@@ -33,12 +34,14 @@ _OTHERS = {  # who else sends SIGKILL
     "containerd": "whoever stops containers in it, a person, or a daemon such as earlyoom",
     "kubernetes": "the kubelet when the grace period is over (a failed liveness probe, an eviction, a deletion, a "
     "drain), a person, or a daemon such as earlyoom",
+    "cri": "the kubelet when the grace period is over, crictl stop, a person, or a daemon such as earlyoom",
     "systemd": "systemctl kill, a person, or a daemon such as earlyoom",
 }
 _FALSE = {  # why "not for memory" does not settle it
     "docker": "OOMKilled is false: no limit of its own was reached, yet on cgroup v1 Docker is not told of kills on a "
     "machine that is full.",
     "podman": "OOMKilled is false, which says nothing: Podman before 5 never sets it.",
+    "cri": "The reason is not OOMKilled: a runtime says so only if it heard of the kill before the end.",
     "systemd": "Result is not oom-kill: on cgroup v2 that would rule memory out, on v1 systemd is told of no kill.",
 }
 
@@ -377,5 +380,9 @@ def _look(title: str, ending: Ending) -> Remedy:
         commands.append(("journalctl", f"--unit={ending.name}", "--lines=50"))
     elif ending.manager in ("docker", "podman") and known:
         commands.append((ending.manager, "logs", "--tail=50", "--", known[0]))
-    place = {"kubernetes": " (the last on its node, as root)", "podman": " (reprieve as root)"}
+    place = {
+        "cri": " (reprieve as root)",
+        "kubernetes": " (the last on its node, as root)",
+        "podman": " (reprieve as root)",
+    }
     return Remedy(title=title + place.get(ending.manager, ""), commands=tuple(commands))
