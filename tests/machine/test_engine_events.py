@@ -74,13 +74,26 @@ def test_a_socket_that_is_absent_costs_nothing_and_is_no_gap(tmp_path: Path) -> 
     assert gaps == []
 
 
-def test_a_socket_where_nobody_listens_or_that_is_closed_to_us_is_told(tmp_path: Path) -> None:
+def test_a_socket_where_nobody_listens_is_told(tmp_path: Path) -> None:
     gaps: list[Gap] = []
     with socket.socket(socket.AF_UNIX) as left_behind:
         left_behind.bind(str(tmp_path / "s"))
     assert Ear("docker", str(tmp_path / "s"), gaps).descriptor is None
     assert (gaps[0].place, gaps[0].reason) == (f"events of Docker, at {tmp_path}/s", "connection refused")
     assert not gaps[0].hides  # the kernel's log tells of the same kills
+
+
+def test_a_socket_that_is_closed_to_us_is_told_with_who_may(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        missing("root, to be somebody else")
+    gaps: list[Gap] = []
+    tmp_path.chmod(0o700)
+    os.seteuid(65534)
+    try:
+        assert Ear("podman", str(tmp_path / "s"), gaps).descriptor is None
+    finally:
+        os.seteuid(0)
+    assert (gaps[0].reason, (gaps[0].hint or "")[:14]) == ("permission denied", "run it as root")
 
 
 def test_one_that_answers_something_else_is_told(tmp_path: Path) -> None:

@@ -159,8 +159,10 @@ class Ear:
             self._socket.sendall(f"GET /events?filters={_HEARD} HTTP/1.0\r\nHost: engine\r\n\r\n".encode())
         except FileNotFoundError:
             self._socket.close()
+        except PermissionError:
+            self._end("permission denied", "run it as root: kills in containers are told by their names then")
         except OSError as error:
-            self._end((error.strerror or str(error)).lower(), "run it as root: containers are told by their names then")
+            self._end((error.strerror or str(error)).lower())
         else:
             self.descriptor = self._socket.fileno()
 

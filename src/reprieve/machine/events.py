@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeVar
 
 from reprieve.machine.reader import Event, Passage, forgery, is_forged, read_briefly, read_source, read_statuses
 from reprieve.machine.source import Block, Source
-from reprieve.model.ending import KILL, Ending
+from reprieve.model.ending import Ending
 from reprieve.model.finding import Gap
 from reprieve.model.oom import AllocationFailure, Kill, OomReport, OomSummary, Stamp
 from reprieve.model.snapshot import Snapshot
@@ -18,18 +18,16 @@ from reprieve.oom.limit import reached
 from reprieve.oom.lines import host, read_lines, stamp
 from reprieve.oom.moments import elapsed_s
 from reprieve.oom.report import EventReader
-from reprieve.oom.same import Statuses, is_about
+from reprieve.oom.same import Statuses
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from reprieve.machine.follow import Said
-    from reprieve.oom.containers import Ends
 
 HISTORY = 256  # how many events before one are looked at to say how often it happens: a bound, so time stays linear
 REMEMBERED = 20_000  # events of one source: a log that is nothing but kill lines must not fill the memory
 _ALIKE = 64  # events of other sources that an event is compared with: a pid and all its sizes hardly come again
 _CHATTER_S = 2.0  # other lines have come so long: the event is over, though the log is never quiet
-_LATE_S = 30.0  # so long after the kernel's report an engine's word may be about the same kill: memory is short
 _TAIL_BYTES = 4096  # the last line with a stamp is in them
 _SAME_MOMENT_S = 2.0  # two clocks of one kernel line: printk's own stamp and the journal's
 
@@ -282,9 +280,11 @@ def watch(
     Of lines that programs wrote to look like a kill the first is told of: there may be any number. What an engine says
     of a kill is told with the kernel's report of it, or by itself where there is none.
     """
+    from reprieve.machine.engine_events import Engines
+
     reader = EventReader(name)
     history: deque[OomSummary] = deque(maxlen=HISTORY)
-    engines = _Engines()
+    engines = Engines()
 
     def events() -> Iterator[OomReport | AllocationFailure | None]:
         number = 0
@@ -327,59 +327,6 @@ def watch(
             if wanted(history[-1]):
                 yield Seen(event, history, said)
     yield from (Seen(ending) for ending in engines.unexplained() if wanted(ending))
-
-
-class _Engines:
-    """What engines say of containers, until the kernel's report of the same kill has had time to come."""
-
-    def __init__(self) -> None:
-        self._ends: Ends | None = None
-        self._waiting: list[Ending] = []
-        self._since_s: float | None = None  # when the first of what waits came
-        self._told: deque[tuple[float, OomSummary]] = deque(maxlen=HISTORY)  # when a report was given out
-        self._lines = 0
-
-    def add(self, said: "Said") -> None:
-        """A line of one; what is no event is nothing."""
-        from json import loads
-
-        from reprieve.oom.containers import Ends
-
-        try:
-            event = loads(said.text)
-        except (ValueError, RecursionError):  # the head of its answer
-            return
-        if isinstance(event, dict) and event.get("Type") == "container":
-            self._ends = self._ends or Ends()
-            self._since_s = self._since_s or monotonic()
-            self._lines += 1
-            ending = self._ends.add(event, self._lines, said.manager)
-            self._waiting += [] if ending is None else [ending]
-
-    def overdue(self) -> bool:
-        """Has one waited as long as it may, though the logs are never quiet?"""
-        return self._since_s is not None and monotonic() - self._since_s > _CHATTER_S
-
-    def of(self, event: OomSummary) -> tuple[Ending, ...]:
-        """Those that are about this kill; they are not told again."""
-        waiting = self._all()
-        self._told.append((monotonic(), event))
-        self._waiting = [ending for ending in waiting if not is_about(ending, event)]
-        return tuple(ending for ending in waiting if is_about(ending, event))
-
-    def unexplained(self) -> list[Ending]:
-        """Those of a kill that no report is about, or of one that was asked for; of the others nothing is known."""
-        recent = [event for moment, event in self._told if monotonic() - moment < _LATE_S]
-        waiting, self._waiting, self._since_s = self._all(), [], None
-        return [
-            ending
-            for ending in waiting
-            if ending.reason == KILL or (ending.oom_killed and not any(is_about(ending, event) for event in recent))
-        ]
-
-    def _all(self) -> list[Ending]:
-        self._waiting += self._ends.left() if self._ends is not None else []
-        return [replace(ending, source=f"{ending.manager} events") for ending in self._waiting]
 
 
 def gone_groups(ooms: Iterable[OomReport], boot_id: str | None) -> tuple[str, ...]:
