@@ -30,6 +30,7 @@ DOORS = {
     "check",
     "cli",
     "why",
+    "request",
     "output",
     "next",
     "demo",

@@ -154,7 +154,8 @@ def why(context: click.Context, /, sources: tuple[str, ...], code: str | None, *
     """
     _refuse_contradictions(options)
     from reprieve.output import print_lines
-    from reprieve.why import Request, explain_code, perform
+    from reprieve.request import Request
+    from reprieve.why import explain_code, perform
 
     if options["origin"] and sources:
         raise click.UsageError("a SOURCE and --from exclude each other")

@@ -4,8 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import chain, islice
-from typing import NamedTuple, TypeVar
+from itertools import chain
 
 from reprieve.machine.events import HISTORY, Wanted, gone_groups, retell, stream, tell, watch
 from reprieve.machine.host import Identity, become_expendable, identify, room_for_a_process
@@ -15,39 +14,22 @@ from reprieve.model.ending import Ending
 from reprieve.model.finding import Failure, Gap, quote
 from reprieve.model.oom import AllocationFailure, OomReport, OomSummary
 from reprieve.model.snapshot import Snapshot
-from reprieve.oom.same import NODE_AGENTS
 from reprieve.output import FOUND, INCOMPLETE, colour, columns, print_lines, width, write
+from reprieve.request import (
+    Request,
+    count_undated,
+    dated,
+    is_given,
+    is_of_this_machine,
+    undated_gap,
+    unmapped_gap,
+    wanted_by,
+)
 from reprieve.rules import diagnose
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from reprieve.machine.engine import Ear
-
-
-class Request(NamedTuple):
-    """What was asked for, as on the command line."""
-
-    sources: tuple[str, ...] = ()
-    verbose: bool = False
-    every: bool = False
-    last: int | None = None
-    listed: bool = False
-    since: float | None = None
-    until: float | None = None
-    pid: int | None = None
-    name: str | None = None
-    cgroup: str | None = None
-    units: tuple[str, ...] = ()  # of which alone kills are told
-    containers: bool = False  # some are among the sources, by name: kills of those alone are told
-    boot: str | None = None
-    origin: str | None = None
-    follow: bool = False
-    as_json: bool = False
-    markdown: bool = False
-    html: str | None = None
-    redact: bool = False
-    fail_on_kill: bool = False
-    pager: bool = True
 
 
 def perform(request: Request) -> int:
@@ -60,7 +42,7 @@ def perform(request: Request) -> int:
     kept = None if request.origin is None else _load(request.origin)
     taken_of = kept.machine if kept is not None else identity
     present_boot = taken_of.boot_id if taken_of is not None else None
-    wanted, hide = _wanted(request, identity, present_boot), _hiding(request)
+    wanted, hide = wanted_by(request, identity, present_boot), _hiding(request)
     if request.follow:
         return _follow(request, identity, wanted, hide)
     most = 0 if request.listed else sys.maxsize if request.every else request.last or 1
@@ -79,13 +61,15 @@ def perform(request: Request) -> int:
     if kept is None:
         answered = replace(
             answered,
-            ooms=tuple(_dated(request, oom, identity) for oom in answered.ooms),
-            history=tuple(_dated(request, summary, identity) for summary in answered.history),
+            ooms=tuple(dated(request, oom, identity) for oom in answered.ooms),
+            history=tuple(dated(request, summary, identity) for summary in answered.history),
             gone_groups=gone_groups(answered.ooms, identity.boot_id),
         )
     snapshot = hide(answered)
-    undated = _count_undated(request, chain(found, told.allocation_failures, told.endings), identity)
-    snapshot = replace(snapshot, gaps=(*snapshot.gaps, *_undated(request, undated), *_unmapped(request, bool(found))))
+    undated = count_undated(request, chain(found, told.allocation_failures, told.endings), identity)
+    snapshot = replace(
+        snapshot, gaps=(*snapshot.gaps, *undated_gap(request, undated), *unmapped_gap(request, bool(found)))
+    )
     proven = any(ending.oom_killed for ending in snapshot.endings)
     status = _status(request, any(map(_is_kill, found)) or proven, told.gaps)
     doubt: Iterable[str] = ()
@@ -106,7 +90,7 @@ def perform(request: Request) -> int:
 def _refuse_living(request: Request) -> None:
     """On Windows there is no kernel to ask, nor what runs under one, nor a watch on a file. Raises Failure."""
     hint = "name a log of a Linux machine: reprieve why FILE"
-    if _is_of_this_machine(request):
+    if is_of_this_machine(request):
         raise Failure("this is Windows: no kernel here has a log of OOM kills", hint=hint)
     if request.follow:
         raise Failure("--follow is not there on Windows", hint=hint)
@@ -153,36 +137,6 @@ def _named(request: Request) -> Request:
         raise Failure("units and containers are asked for apart", hint=f"reprieve why {words[0]}")
     units = tuple(unit for word in words if (unit := unit_of(word)) is not None)
     return request._replace(units=units, containers=containers)
-
-
-_Dated = TypeVar("_Dated", OomReport, OomSummary)
-
-
-def _dated(request: Request, event: _Dated, identity: Identity) -> _Dated:
-    """The same; of this machine's own logs with a date that people read, and how long ago that was."""
-    of_this_boot = event.boot_id is not None and event.boot_id == identity.boot_id
-    moment = _moment(event, identity) if of_this_boot or _is_of_this_machine(request) else None
-    if moment is None:
-        return event
-    from time import time
-
-    from reprieve.machine.clock import spelled, was_suspended
-    from reprieve.units import duration
-
-    text = event.stamp.text
-    if text is None or text.replace(".", "").isdecimal():
-        text = f"about {spelled(moment)}" if text is None and was_suspended() else spelled(moment)
-    if isinstance(event, OomReport) and not request.as_json and (ago_s := time() - moment) >= 0:
-        text = f"{text}, {duration(ago_s)} ago"
-    return replace(event, stamp=replace(event.stamp, text=text))
-
-
-def _is_of_this_machine(request: Request) -> bool:
-    from reprieve.machine.asked import is_asked_for
-
-    if request.sources:
-        return all(map(is_asked_for, request.sources))
-    return request.origin is None and not _is_given()
 
 
 def explain_code(code: str) -> str:
@@ -235,7 +189,7 @@ def _sources(request: Request, identity: Identity) -> tuple[list[Source], list[G
     asked = [word for word in request.sources if is_asked_for(word)]
     statuses = [status_of(word, identity) for word in asked if has_status(word)]
     away = [status.away for status in statuses if status.away is not None]
-    if not _is_of_this_machine(request):
+    if not is_of_this_machine(request):
         files = tuple(word for word in request.sources if word not in asked)
         _refuse_snapshots(files)
         sources, gaps = named(files or ("-",), identity)
@@ -253,21 +207,6 @@ def _sources(request: Request, identity: Identity) -> tuple[list[Source], list[G
     if os.isatty(2) and sys.platform != "win32":
         sources = [source._replace(blocks=_with_progress(source)) for source in sources]
     return sources, gaps
-
-
-def _is_given() -> bool:
-    """`dmesg | reprieve why` and `reprieve why < kern.log` mean what they say, also where nothing comes.
-
-    /dev/null does not, nor a socket: `ssh host reprieve why` has one, and nobody would write to it. Then, and at a
-    terminal, this machine is looked at.
-    """
-    import stat
-
-    try:
-        mode = os.fstat(0).st_mode
-    except OSError:  # closed
-        return False
-    return stat.S_ISFIFO(mode) or stat.S_ISREG(mode)
 
 
 def _with_progress(source: Source) -> Callable[[list[Gap]], Iterator[Block]]:
@@ -294,152 +233,6 @@ def _with_progress(source: Source) -> Callable[[list[Gap]], Iterator[Block]]:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
     return blocks
-
-
-def _wanted(request: Request, identity: Identity, present_boot: str | None) -> Wanted:
-    """Which events were asked for. One that cannot be dated is never left out by a date.
-
-    `present_boot`: that of boot 0; of a snapshot the one in which it was taken.
-    """
-
-    def wanted(event: OomSummary | AllocationFailure | Ending) -> bool:
-        if _by_date(request):
-            moments = list(_moments(request, event, identity))
-            if moments and not _in_time(request, moments):
-                return False
-        if request.pid is not None and request.pid not in _pids(event):
-            return False
-        if request.name is not None and all(request.name not in (comm or "") for comm in _processes(event)):
-            return False
-        if request.cgroup is not None and all(request.cgroup not in (name or "") for name in _groups(event)):
-            return False
-        if request.units and not any(
-            part in request.units for name in _groups(event) for part in (name or "").split("/")
-        ):
-            return False
-        return request.boot is None or _is_of_boot(event, request.boot, identity, present_boot)
-
-    return wanted
-
-
-def _by_date(request: Request) -> bool:
-    return request.since is not None or request.until is not None
-
-
-def _in_time(request: Request, moments: Iterable[float]) -> list[float]:
-    """Those between the dates that were given."""
-    since, until = request.since or 0, request.until or float("inf")
-    return [moment for moment in moments if since <= moment <= until]
-
-
-def _moment(event: OomSummary | OomReport | AllocationFailure | Ending, identity: Identity) -> float | None:
-    """When it was, in seconds since 1970, in the latest year that it can be of; None if it cannot be dated."""
-    return next(_all_moments(event, identity), None)
-
-
-def _moments(
-    request: Request, event: OomSummary | OomReport | AllocationFailure | Ending, identity: Identity
-) -> Iterator[float]:
-    """When it may have been, the latest first: a date without a year is of each, in this machine's logs of the last."""
-    moments = _all_moments(event, identity)
-    return islice(moments, 1) if _is_of_this_machine(request) else moments
-
-
-def _all_moments(event: OomSummary | OomReport | AllocationFailure | Ending, identity: Identity) -> Iterator[float]:
-    from reprieve.machine.clock import moments_of
-
-    if isinstance(event, Ending):
-        return iter(()) if event.finished is None else moments_of(event.finished)
-    boot_id = _boot_id(event, identity)
-    return moments_of(event.stamp, this_boot=boot_id is not None and boot_id == identity.boot_id)
-
-
-def _boot_id(event: OomSummary | OomReport | AllocationFailure | Ending, identity: Identity) -> str | None:
-    match event:
-        case OomSummary() | OomReport():
-            return event.boot_id
-        case AllocationFailure():
-            return identity.boot_id if event.source.partition("@")[0] == "/dev/kmsg" else None
-        case Ending():
-            return None
-
-
-def _pids(event: OomSummary | AllocationFailure | Ending) -> tuple[int | None, ...]:
-    if isinstance(event, OomSummary):
-        return tuple(pid for pid, _ in event.victims)
-    return (event.pid,) if isinstance(event, Ending) else ()
-
-
-def _processes(event: OomSummary | AllocationFailure | Ending) -> tuple[str | None, ...]:
-    """The names of processes it is about; of managers only some name them."""
-    match event:
-        case OomSummary():
-            return tuple(comm for _, comm in event.victims)
-        case AllocationFailure():
-            return (event.comm,)
-        case Ending():
-            return (event.name,) if event.manager in ("earlyoom", *NODE_AGENTS) else ()
-
-
-def _groups(event: OomSummary | AllocationFailure | Ending) -> tuple[str | None, ...]:
-    """The names and paths of the cgroups it is about; of failed allocations the kernel prints none."""
-    match event:
-        case OomSummary():
-            groups = (event.workload, event.limit_of)
-            return tuple(text for group in groups if group is not None for text in (group.path, group.name))
-        case AllocationFailure():
-            return ()
-        case Ending():
-            return (event.name, event.container_id, event.pod, event.pod_uid)
-
-
-def _is_of_boot(
-    event: OomSummary | AllocationFailure | Ending, boot: str, identity: Identity, present_boot: str | None
-) -> bool:
-    boot_id = _boot_id(event, identity)
-    if boot == "0" and boot_id is not None:
-        return boot_id == present_boot
-    if boot == "0" or boot.startswith("-"):
-        return f"(boot {boot})" in event.source
-    return boot_id is not None and boot_id.startswith(boot.replace("-", ""))
-
-
-def _count_undated(
-    request: Request, events: Iterable[OomSummary | OomReport | AllocationFailure | Ending], identity: Identity
-) -> int:
-    """How many were kept though they may be of another time, where that was asked."""
-    return sum(not _is_surely_in_time(request, event, identity) for event in events) if _by_date(request) else 0
-
-
-def _is_surely_in_time(
-    request: Request, event: OomSummary | OomReport | AllocationFailure | Ending, identity: Identity
-) -> bool:
-    """Told by its date, or, without a year, by the latest that it can be of and no other."""
-    moments = list(_moments(request, event, identity))
-    return bool(moments) and moments[:1] == _in_time(request, moments)
-
-
-def _undated(request: Request, count: int) -> tuple[Gap, ...]:
-    """What is to be said where events are told though nobody knows whether they are of the time asked for."""
-    if not count:
-        return ()
-    asked = " and ".join(
-        option for option, given in (("--since", request.since), ("--until", request.until)) if given is not None
-    )
-    events = "1 event has" if count == 1 else f"{count} events have"
-    return (Gap(place=asked, reason=f"{events} no date, or none with a year: of another time perhaps", hides=False),)
-
-
-def _unmapped(request: Request, found: bool) -> tuple[Gap, ...]:
-    """What a number that no kill bears may mean. The kernel prints those of the first namespace: task_pid_nr()."""
-    if request.pid is None or found:
-        return ()
-    reason = (
-        "the kernel logs the host's numbers: in a container a process has another, and nothing tells which was whose "
-        "once it has ended"
-    )
-    hint = "docker:NAME, podman:NAME or pod:NS/NAME asks for kills in it, --name for those of a program"
-    return (Gap(place=f"pid:{request.pid}", reason=reason, hint=hint, hides=False),)
 
 
 def _hiding(request: Request) -> Callable[[Snapshot], Snapshot]:
@@ -565,11 +358,11 @@ def _tell_all(
     def lines() -> Iterator[str]:
         nonlocal events, undated, told, proven
         for event, history, _ in stream(sources, wanted, gaps):
-            undated += _count_undated(request, (event,), identity)
+            undated += count_undated(request, (event,), identity)
             events += isinstance(event, OomReport)
             told = told or isinstance(event, OomReport) or (isinstance(event, Ending) and event.oom_killed is True)
             proven = proven or _is_kill(event)
-            event = _dated(request, event, identity) if isinstance(event, OomReport) else event
+            event = dated(request, event, identity) if isinstance(event, OomReport) else event
             yield from _explained(request, event, history, identity, hide)
         if not told and not request.as_json:
             unseen = {gap.place for gap in gaps if gap.hides}
@@ -578,7 +371,7 @@ def _tell_all(
             else:
                 yield "No OOM kill by the kernel in what could be read, or none that was asked for."
         last = hide(Snapshot(gaps=tuple(gaps)))
-        more = (*_undated(request, undated), *_unmapped(request, events > 0))
+        more = (*undated_gap(request, undated), *unmapped_gap(request, events > 0))
         yield from _explanation(request, replace(last, gaps=(*last.gaps, *more)))
         yield from _end(request, events, _status(request, proven, gaps))
 
@@ -619,7 +412,7 @@ def _follow(
 
     if len(request.sources) > 1:
         raise Failure("--follow reads one source", hint="start one for each")
-    path = request.sources[0] if request.sources else "-" if _is_given() else None
+    path = request.sources[0] if request.sources else "-" if is_given() else None
     kernel = path in (None, "/dev/kmsg")
     name = "kernel log" if path is None else "stdin" if path == "-" else shown(path)  # its buffer, else the journal
     gaps: list[Gap] = []
@@ -641,8 +434,8 @@ def _follow(
             event, history, endings = happened
             events += isinstance(event, OomReport)
             killed = killed or _is_kill(event)
-            undated += _count_undated(request, (event,), identity)
-            event = _dated(request, event, identity) if isinstance(event, OomReport) else event
+            undated += count_undated(request, (event,), identity)
+            event = dated(request, event, identity) if isinstance(event, OomReport) else event
             lines = _explained(request, event, history, identity, hide, endings)
         unseen, shown_gaps = gaps[shown_gaps:], len(gaps)
         if unseen:
@@ -651,7 +444,7 @@ def _follow(
             break
     status = _status(request, killed, gaps)
     last = hide(Snapshot(gaps=tuple(gaps[shown_gaps:])))
-    last = replace(last, gaps=(*last.gaps, *_undated(request, undated)))
+    last = replace(last, gaps=(*last.gaps, *undated_gap(request, undated)))
     _print(request, chain(_explanation(request, last), _end(request, events, status)))
     return status
 
