@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from reprieve.apply import open_journal
 from reprieve.fix.journal import Journal
-from reprieve.fix.transaction import recover, undo
+from reprieve.fix.transaction import Recovered, recover, undo
 from reprieve.machine.ledger import LedgerFile, ledger_path, read_lines
 from reprieve.machine.places import MachinePlaces
 from reprieve.machine.watcher import say_ready, tell_kernel_log
@@ -33,11 +33,8 @@ def perform(request: Request) -> int:
         journal = open_journal(ledger)
         places = MachinePlaces()
         if request.recover:
-            numbers = recover(places, journal)
-            print_lines(
-                [f"Undone: change {number}, which was not finished." for number in numbers]
-                or ["Nothing was left unfinished."]
-            )
+            lines = [line for one in recover(places, journal) for line in _recovered(one, journal, places)]
+            print_lines(lines or ["Nothing was left unfinished."])
             return 0
         number = request.number
         if number is None:
@@ -46,7 +43,9 @@ def perform(request: Request) -> int:
             raise Failure("nothing is in force that could be undone", hint="reprieve changes lists what was")
         entries = journal.in_force(number)
         if not entries:
-            print_lines((f"Change {number}: {state(journal, journal.find(number))}, nothing to undo.",))
+            if not journal.find(number).ended:  # what a crash left of it went with the boot
+                journal.end(number)
+            print_lines((_nothing(number, journal),))
             return 0
         left = undo(number, places, journal, leave=request.leave)
         back = [entry for entry in entries if _is_back(entry, places)]
@@ -55,6 +54,21 @@ def perform(request: Request) -> int:
     said = f"Undone: change {number}. In a shell it is:" if back else f"Change {number} is over; nothing was put back:"
     print_lines((said, *by_hand, *left))
     return 0
+
+
+def _recovered(one: Recovered, journal: Journal, places: MachinePlaces) -> list[str]:
+    """What became of it."""
+    if not one.entries:
+        return [_nothing(one.number, journal)]
+    back = [entry for entry in one.entries if _is_back(entry, places)]
+    said = f"Undone: change {one.number}, which was not finished."
+    if not back:
+        said = f"Change {one.number}, which was not finished, is over; nothing was put back:"
+    return [said, *one.left, *_still(back, places)]
+
+
+def _nothing(number: int, journal: Journal) -> str:
+    return f"Change {number}: {state(journal, journal.find(number))}, nothing to undo."
 
 
 def _is_back(entry: Entry, places: MachinePlaces) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from reprieve.machine.ledger import LedgerFile, read_lines
 from reprieve.model.finding import Failure
+from tests.machine.real import program
 
 # The disk is full after five bytes more: RLIMIT_FSIZE makes write(2) short, and then refuse.
 _FULL = """
@@ -41,6 +43,20 @@ def test_a_line_that_a_crash_cut_off_never_counted(tmp_path: Path) -> None:
     with LedgerFile(str(path)) as ledger:
         ledger.append(b"second")
     assert path.read_bytes() == b"first\nsecond\n"
+
+
+def test_what_has_gone_into_it_is_found_after_a_power_cut_in_a_new_folder_too(tmp_path: Path) -> None:
+    """A file that is flushed is not yet in its folder, nor that in the one above: fsync(2)."""
+    path = tmp_path / "new" / "changes.jsonl"
+    script = "import sys; from reprieve.machine.ledger import LedgerFile\nwith LedgerFile(sys.argv[1]): pass"
+    watched = (program("strace"), "-qq", "-y", "-e", "trace=mkdir,fsync", "-o", str(tmp_path / "calls"))
+    subprocess.run([*watched, sys.executable, "-c", script, str(path)], check=True)
+    calls = [line.partition(" = ")[0].rstrip() for line in (tmp_path / "calls").read_text().splitlines()]
+    assert [re.sub(r"\d+(?=<)", "", call) for call in calls] == [
+        f'mkdir("{path.parent}", 0755)',
+        f"fsync(<{tmp_path}>)",
+        f"fsync(<{path.parent}>)",
+    ]
 
 
 def test_there_is_one_writer(tmp_path: Path) -> None:

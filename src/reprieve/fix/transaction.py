@@ -5,10 +5,10 @@ Nobody writes an undo: what can be read and written can be put back.
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from reprieve.fix.journal import Journal
-from reprieve.model.change import Step
+from reprieve.model.change import Entry, Step
 from reprieve.model.finding import Failure, Place
 
 _OWNED = "somebody else sets it as well: change it there"
@@ -129,12 +129,18 @@ def undo(number: int, places: Places, journal: Journal, *, leave: bool = False) 
     return left
 
 
-def recover(places: Places, journal: Journal) -> list[int]:
+class Recovered(NamedTuple):
+    """A change that was left by a crash, and is ended."""
+
+    number: int
+    entries: list[Entry]  # what was in force of it, or may have been; none: it went with the boot
+    left: list[str]  # as of `undo`
+
+
+def recover(places: Places, journal: Journal) -> list[Recovered]:
     """After a crash, undo what was begun and not ended, or waits since another boot to be confirmed; which were.
 
     The newest first. Raises as `undo` does.
     """
     unfinished = sorted({*journal.unfinished(), *journal.unconfirmed()}, reverse=True)
-    for number in unfinished:
-        undo(number, places, journal)
-    return unfinished
+    return [Recovered(number, journal.in_force(number), undo(number, places, journal)) for number in unfinished]

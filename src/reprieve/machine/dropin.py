@@ -8,7 +8,7 @@ from reprieve.machine.host import Host
 from reprieve.machine.source import shown
 from reprieve.machine.systemd import ask_unit, reload_units
 from reprieve.machine.unitfiles import UnitFiles
-from reprieve.machine.writer import may_write, remove_file, replace_file
+from reprieve.machine.writer import make_folder, may_write, remove_file, replace_file
 from reprieve.model.finding import Failure, Gap, Place
 from reprieve.model.unit import Unit
 from reprieve.units import parse_size
@@ -67,7 +67,7 @@ class UnitSetting:
         folder = os.path.dirname(path)
         if settings:
             try:
-                os.makedirs(folder, mode=0o755, exist_ok=True)
+                make_folder(folder)
             except OSError as error:
                 raise Failure(f"{shown(folder)}: {error.strerror}", hint="run it as root") from error
             lines = [_HEAD, f"[{place.of.rpartition('.')[2].capitalize()}]", *map("=".join, settings.items()), ""]

@@ -6,7 +6,7 @@ import time
 from types import TracebackType
 
 from reprieve.machine.source import shown
-from reprieve.machine.writer import failure_of, flush_folder
+from reprieve.machine.writer import failure_of, flush_folder, make_folder
 from reprieve.model.finding import Failure
 
 _MACHINE = "/var/lib/reprieve/changes.jsonl"
@@ -48,7 +48,7 @@ class LedgerFile:
     def __enter__(self) -> "LedgerFile":
         folder = os.path.dirname(self._path)
         try:
-            os.makedirs(folder, mode=0o755, exist_ok=True)
+            make_folder(folder)
             flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
             self._descriptor = os.open(self._path, flags, 0o644)
             try:

@@ -122,6 +122,19 @@ def managed_by(text: str) -> str | None:
 _MANAGED = r"\b(?:Ansible|Puppet|Chef|SaltStack|Salt|CFEngine|NixOS)\b"
 
 
+def make_folder(folder: str) -> None:
+    """Make a folder, and those it is in, each on disk when this returns; nothing if it is there. Raises OSError.
+
+    A file that is flushed is not in a folder that is not: fsync(2).
+    """
+    if not os.path.isdir(folder):
+        above = os.path.dirname(folder) or "."
+        make_folder(above)
+        with contextlib.suppress(FileExistsError):  # somebody else was faster
+            os.mkdir(folder, 0o755)
+        flush_folder(above)
+
+
 def flush_folder(folder: str) -> None:
     """Have what a folder holds on disk. Raises OSError."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
