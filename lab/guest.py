@@ -51,7 +51,7 @@ class Machine:
     memory_mib: int
     cpus: int = 1
     nodes_mib: tuple[int, ...] = ()  # NUMA nodes, together memory_mib; CPU 0 is of the first
-    root: Path | None = None  # an ext4 image that is read only through an overlay: /dev/vdb
+    root: Path | None = None  # of ext4, raw or .qcow2, and read only through an overlay: /dev/vdb
     boot_words: tuple[str, ...] = ()
 
     def argv(self) -> list[str]:
@@ -96,9 +96,9 @@ class Guest:
             self._qemu = subprocess.Popen(guarded, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT)
 
     @classmethod
-    def boot(cls, machine: Machine, *, timeout_s: float = 240) -> Self:
+    def boot(cls, machine: Machine, *, spare: Path | None = None, timeout_s: float = 240) -> Self:
         """Start from nothing and wait until the guest takes scripts. Raises GuestDied, GuestSilent."""
-        guest = cls(machine)
+        guest = cls(machine, spare=spare)
         try:
             guest._connect()
             guest._wait_for(0, timeout_s)
@@ -161,10 +161,13 @@ class Guest:
             raise GuestSilent(f"the guest lives on after {timeout_s:.0f} s") from error
 
     def cut_power(self, disk: Path) -> None:
-        """End the guest as a power cut does, and keep what had reached its spare disk."""
+        """End the guest as a power cut does, and keep what had reached its spare disk; of a .qcow2, that of its root.
+
+        The guest's memory is lost; QEMU's tables of the qcow2 too, and with them new blocks since the last flush.
+        """
         self._qemu.kill()
         self._qemu.wait()
-        shutil.copyfile(self._folder / "spare.img", disk)
+        shutil.copyfile(self._folder / ("root.qcow2" if disk.suffix == ".qcow2" else "spare.img"), disk)
 
     def close(self) -> None:
         """End the guest and remove its files."""
@@ -194,7 +197,8 @@ class Guest:
         drives = [f"file={disk},format=raw"]
         if root := self.machine.root:
             overlay = self._folder / "root.qcow2"
-            below, kind = (saved.with_suffix(".qcow2"), "qcow2") if saved else (root, "raw")
+            below = saved.with_suffix(".qcow2") if saved else root
+            kind = "qcow2" if below.suffix == ".qcow2" else "raw"
             call(("qemu-img", "create", "-q", "-f", "qcow2", "-b", below, "-F", kind, overlay))
             drives.append(f"file={overlay},format=qcow2")
         argv = ["-chardev", f"file,id=console,path={self._folder}/console", "-serial", "chardev:console"]
