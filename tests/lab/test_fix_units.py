@@ -89,6 +89,15 @@ def test_a_drop_in_that_is_read_later_is_named_and_nothing_is_changed(web: Manag
     assert web.run(f"ls {_UNITS}/web.service.d").output.split() == ["95-site.conf"]
 
 
+def test_the_folder_of_drop_ins_stays_where_it_is_somebodys_mount(web: Manager) -> None:
+    web.run(f"mkdir {_UNITS}/web.service.d; mount -t tmpfs none {_UNITS}/web.service.d")
+    told(web, "fix limit web --max 64M --yes")
+    assert held(web, "MemoryMax") == str(64 << 20)
+    assert "Undone: change 1" in told(web, "undo")
+    assert held(web, "MemoryMax") == "infinity"
+    assert web.run(f"ls -A {_UNITS}/web.service.d; umount {_UNITS}/web.service.d").output == ""
+
+
 def test_what_others_have_written_in_our_file_is_not_lost(web: Manager) -> None:
     told(web, "fix limit web --max 64M --yes")
     web.run(f"echo 'CPUQuota=10%' >> {_OURS}")

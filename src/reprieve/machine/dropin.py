@@ -2,6 +2,7 @@
 
 import os
 import re
+from contextlib import suppress
 from typing import NamedTuple
 
 from reprieve.machine.host import Host
@@ -74,7 +75,7 @@ class UnitSetting:
             replace_file(path, "\n".join(lines).encode())
         elif os.path.isdir(folder):
             remove_file(path)
-            if not os.listdir(folder):
+            with suppress(OSError):  # somebody has a file in it, or it is a mount
                 os.rmdir(folder)
         reload_units()
         if want is not None and (held := _held(ask_unit(self._host, place.of), place.key)) != want:
