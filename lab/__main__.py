@@ -16,7 +16,7 @@ from lab.host import KEYRING, MINI_PACKAGES, SYSTEMD_PACKAGES, LabError, install
 from lab.scenario import Outcome, Scenario, play
 
 
-def setup(series: Sequence[str], *, systemd: bool) -> None:
+def setup(series: Sequence[str], *, systemd: bool, engines: bool) -> None:
     """Install what the guests need, fetch kernels, save guests. What is here already is left alone."""
     with _timed("packages"):
         install((*MINI_PACKAGES, KEYRING, *(SYSTEMD_PACKAGES if systemd else ())))
@@ -28,6 +28,9 @@ def setup(series: Sequence[str], *, systemd: bool) -> None:
     if systemd:
         with _timed(f"systemd guest {kernels.DEFAULT}"):
             states.saved(kernels.DEFAULT, states.SYSTEMD)
+    if engines:
+        with _timed("guest with container engines"):
+            states.saved(*states.ENGINES)
 
 
 def boot(series: str, machine: str, scripts: Sequence[str]) -> None:
@@ -100,7 +103,9 @@ def _arguments() -> argparse.ArgumentParser:
         "series", nargs="*", metavar="KERNEL", help=f"{', '.join(kernels.SUITES)}; default {kernels.DEFAULT}"
     )
     verb.add_argument("--systemd", action="store_true", help="the systemd guest too")
-    verb.add_argument("--all", action="store_true", help="all kernels and the systemd guest")
+    verb.add_argument(
+        "--all", action="store_true", help="all kernels, the systemd guest, the one with container engines"
+    )
 
     verb = verbs.add_parser("boot", help="run scripts in a guest: those given, or the lines of stdin")
     verb.add_argument("script", nargs="*")
@@ -131,7 +136,7 @@ def main() -> int:
         match asked.verb:
             case "setup":
                 every = tuple(kernels.SUITES) if asked.all else (kernels.DEFAULT,)
-                setup(asked.series or every, systemd=asked.systemd or asked.all)
+                setup(asked.series or every, systemd=asked.systemd or asked.all, engines=asked.all)
             case "boot":
                 boot(asked.kernel, asked.machine, asked.script)
             case "run":

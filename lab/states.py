@@ -13,6 +13,7 @@ from lab.host import LabError, alone, call, folder
 
 MACHINES = ("mini", "four", "numa", "systemd", "systemd-v1", "trixie")
 MINI, FOUR, NUMA, SYSTEMD, SYSTEMD_V1, TRIXIE = MACHINES
+ENGINES = ("6.12", TRIXIE)  # as Debian 13 has them
 BOOTS = 3  # a boot under TCG that hangs is rare, and tried again
 
 

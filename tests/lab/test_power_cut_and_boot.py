@@ -167,7 +167,7 @@ def _booted_after_a_cut(form: Lasting | Living, ready: Ready, disk: Path) -> Ite
         lines.append(f"fix {form.fix.format(value)} --yes\n")
         lines += ["undo\n"] * (number % form.undone_after == 0)
     chance = random.Random(f"{form.fix} {SEED}")
-    when = f"{ready.records + chance.randint(2, MOST_RECORDS)} {10 ** chance.uniform(-4, -0.5)}"
+    when = f"{ready.records + chance.randint(3, MOST_RECORDS)} {10 ** chance.uniform(-4, -0.5)}"
     first = form.first if isinstance(form, Living) else ""
     with Guest.restore(ready.machine, ready.saved) as guest:
         begun = guest.run(f"{first}({AGAIN} {when}) > /run/out 2>&1 <<'END' &\n{''.join(lines)}END\n")
