@@ -69,7 +69,7 @@ def saved(series: str, kind: str) -> Saved:
 
 
 def _save(built: Machine, path: Path) -> None:
-    guest = _boot(built)
+    guest = boot(built)
     with guest:
         if built.root is not None:
             guest.run("systemctl is-system-running --wait", timeout_s=240)
@@ -80,10 +80,11 @@ def _save(built: Machine, path: Path) -> None:
     half.rename(path)
 
 
-def _boot(built: Machine) -> Guest:
+def boot(built: Machine, *, spare: Path | None = None) -> Guest:
+    """A guest booted from nothing, which is tried again where it hangs."""
     for _ in range(BOOTS - 1):
         try:
-            return Guest.boot(built)
+            return Guest.boot(built, spare=spare)
         except (GuestDied, GuestSilent):
             continue
-    return Guest.boot(built)
+    return Guest.boot(built, spare=spare)

@@ -137,7 +137,7 @@ class Ready(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def ready(tmp_path_factory: pytest.TempPathFactory) -> Ready:
+def ready(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ready]:
     with here_or_skipped():
         machine = states.machine(kernels.DEFAULT, states.SYSTEMD)
     assert machine.root is not None
@@ -149,14 +149,15 @@ def ready(tmp_path_factory: pytest.TempPathFactory) -> Ready:
     disk = parcel(folder / "parcel.tar")
     with tarfile.open(disk, "a") as archive:
         archive.add(Path(__file__).with_name("again.py"), "again.py")
-    with Guest.boot(machine, spare=disk) as guest:
+    with states.boot(machine, spare=disk) as guest:
         furnished = guest.run(FURNISH)
         assert furnished.status == 0, furnished.output
         files = {path: guest.run(f"cat {path}").output for path in OURS}
         boot_id = guest.run(BOOT_ID).output
         records = int(guest.run("wc -l < /var/lib/reprieve/changes.jsonl").output)
         guest.save(folder / "ready.zst")
-    return Ready(machine, folder / "ready.zst", boot_id, records, files)
+    yield Ready(machine, folder / "ready.zst", boot_id, records, files)
+    root.unlink()  # a quarter of a GiB, which pytest would keep
 
 
 @contextmanager
@@ -177,7 +178,7 @@ def _booted_after_a_cut(form: Lasting | Living, ready: Ready, disk: Path) -> Ite
             assert time.monotonic() < until, guest.run("cat /run/out").output
             time.sleep(0.05)
         guest.cut_power(disk)
-    with Guest.boot(replace(ready.machine, root=disk)) as guest:
+    with states.boot(replace(ready.machine, root=disk)) as guest:
         assert guest.run("systemctl is-system-running --wait", timeout_s=240).output == "running\n"
         assert guest.run(BOOT_ID).output != ready.boot_id
         yield guest
