@@ -94,6 +94,63 @@ def test_2_6_24_kills_a_child_of_whom_it_selects() -> None:
     assert (found["selected_pid"], found["victim_pid"], found["trigger_oom_adj"]) == (4455, 4456, -3)
 
 
+def test_until_2_6_18_the_score_is_of_a_process_and_children() -> None:
+    found = told(
+        "oom-killer: gfp_mask=0x201d2, order=0\nOut of Memory: Kill process 4567 (java) score 29393 and children.\n"
+        "Out of memory: Killed process 4568 (java).\n"
+    )
+    assert (found["selected_pid"], found["kill_score"], found["victim_pid"]) == (4567, 29393, 4568)
+
+
+def test_a_score_that_ends_its_line_is_told_if_the_line_is_whole() -> None:
+    line = "[Thu Mar  5 18:10:25 2026] Out of memory: Kill process 3558 (java) score 134"
+    assert told(f"{line}\n")["kill_score"] == 134
+    assert read(line) == []
+
+
+def test_openvz_kills_in_a_container() -> None:
+    """From http://kb.plesk.com/en/123671."""
+    found = told(
+        "Nov 24 12:17:04 hwnode kernel: [758955.653313] Out of memory in UB 1234: OOM \n"
+        "killed process 21738 (php-cgi) score 0 vm:281988kB, rss:17004kB, swap:0kB\n"
+    )
+    assert (found["victim_pid"], found["victim"], found["total_vm_kb"]) == (21738, "php-cgi", 281988)
+    assert "constraint_inferred" not in found
+
+
+def test_a_selection_that_is_cut_by_hand_has_its_name() -> None:
+    """From https://github.com/ notes on QEMU bound to one NUMA node."""
+    found = told(
+        "oom-kill:constraint=CONSTRAINT_CPUSET,nodemask=(null),cpuset=emulator,mems_allowed=0,global_oom,"
+        "task=qemu-system-x86\nOut of memory: Killed process 886679 (qemu-system-x86) total-vm:19254864kB\n"
+    )
+    assert (found["constraint"], found["selected"]) == ("CONSTRAINT_CPUSET", "qemu-system-x86")
+
+
+def test_a_mail_that_took_a_log_for_prose_is_taken_apart() -> None:
+    """S/390 with Linux 2.6.28, quoted on linux-mm in March 2009."""
+    text = """\
+> Mar 16 21:40:40 t6360003 kernel: basename invoked oom-killer:
+> gfp_mask=0xd0, order=2, oomkilladj=0 Mar 16 21:40:40 t6360003 kernel: CPU:
+> 0 Not tainted 2.6.28 #1
+> Mar 16 21:40:40 t6360003 kernel: 564 pages in swap cache
+> Mar 16 21:40:40 t6360003 kernel: Swap cache stats: add 1106206, delete
+> 1105642, find 599107/618721 Mar 16 21:40:40 t6360003 kernel: Free swap  =
+> 1959300kB
+> Mar 16 21:40:40 t6360003 kernel: Total swap = 1999992kB
+> Mar 16 21:40:40 t6360003 kernel: Out of memory: kill process 30502 (cc1)
+> score 3672 or a child Mar 16 21:40:40 t6360003 kernel: Killed process 30502
+> (cc1)
+> Mar 17 01:33:12 t6360003 kernel: sh invoked oom-killer: gfp_mask=0xd0,
+> order=2, oomkilladj=0 Mar 17 01:33:12 t6360003 kernel: CPU: 5 Not tainted
+> 2.6.28 #1
+"""
+    first, second = map(label, read(text))
+    assert (first["trigger"], first["order"], first["victim_pid"], first["victim"]) == ("basename", 2, 30502, "cc1")
+    assert (first["swap_free_kb"], first["swap_total_kb"], first["kill_score"]) == (1959300, 1999992, 3672)
+    assert (second["trigger"], second["victim_pid"]) == ("sh", None)
+
+
 def test_rhel_6_puts_the_uid_before_the_name() -> None:
     found = told(
         "Killed process 18992, UID 48, (httpd worker) total-vm:3355660kB, anon-rss:1615472kB, file-rss:10664kB\n"

@@ -41,6 +41,16 @@ def dmesg_json(messages: list[str]) -> str:
     return json.dumps({"dmesg": entries}, indent=3) + "\n"
 
 
+def shipped(messages: list[str]) -> str:
+    entries = ({"log": {"offset": 7}, "message": f"Oct  3 23:16:00 h kernel: {message}"} for message in messages)
+    return "".join(f"{json.dumps(entry)}\n" for entry in entries)
+
+
+def cloud(messages: list[str]) -> str:
+    entries = ({"jsonPayload": {"MESSAGE": message}} for message in messages)
+    return "".join(f"{json.dumps(entry)}\n" for entry in entries)
+
+
 TRANSPORTS = {
     "bare": behind(""),
     "dmesg": behind("[{number:5d}.123456] "),
@@ -65,11 +75,33 @@ TRANSPORTS = {
     "CRI": behind("2025-10-23T23:16:{second}.000000001+00:00 stdout F "),
     "kubectl --timestamps": behind("2025-10-23T23:16:{second}.000000001Z "),
     "json-file": json_file,
+    "a shipper": shipped,
+    "a cloud": cloud,
     "grep -n": behind("{number}:Oct  3 23:16:{second} my-host kernel: [{number:5d}.123456] "),
     "grep -rn": behind("/var/log/kern.log:{number}:Oct  3 23:16:{second} my-host kernel: "),
     "wall": behind(" kernel:[{number:5d}.123456] "),
     "a mail": behind("> > [{number:5d}.123456] "),
     "a list": behind("    [{number:5d}.123456] "),
+    "code in a text": behind("    Oct  3 23:16:{second} my-host kernel: "),
+    "bare code in a text": behind("    "),
+    "dmesg -T in a text": behind("\t[Thu Oct 23 23:16:{second} 2025] "),
+    "dmesg -H": behind("[  +0.0001{second}] "),
+    "dmesg -e": behind("[Oct23 23:16] "),
+    "dmesg -d": behind("[{number:5d}.123456 <    0.000003>] "),
+    "dmesg -T -d": behind("[Thu Oct 23 23:16:{second} 2025 <    0.000003>] "),
+    "a terminal's log": behind("[2025-10-23 23:16:{second}] [{number:5d}.123456] "),
+    "a terminal's log alone": behind("[2025-10-23T23:16:{second}.123Z] "),
+    "netconsole": behind("Oct  3 23:16:{second} 10.0.0.1 [{number:5d}.123456] "),
+    "klogd of old": behind("Oct  3 23:16:{second} my-host kernel: <4>[{number:5d}.123456] "),
+    "syslog with slashes": behind("2025/10/23 23:16:{second} my-host kernel: "),
+    "syslog with a pid": behind("2025-10-23T23:16:{second}+0200 my-host kernel[0]: "),
+    "journal in Japanese": behind("10月 23 23:16:{second} my-host kernel: "),
+    "CRI of a syslog": behind("2025-10-23T23:16:{second}.001Z stdout F Oct  3 23:16:{second} my-host kernel: "),
+    "grep -r": behind("/var/log/messages:Oct  3 23:16:{second} my-host kernel: "),
+    "grep -C": behind("messages-{number}-Oct  3 23:16:{second} my-host kernel: "),
+    "Samsung's Android": behind("<6>[{number:5d}.123456]  [0:        kswapd0:   77] "),
+    "MediaTek's Android": behind("[{number:5d}.123456] <1>.(0)[1234:kswapd0]"),
+    "Amlogic": behind("[{number:5d}.123456@2] "),
 }
 
 
@@ -102,6 +134,13 @@ def test_a_transport_changes_nothing(name: str, transport: str) -> None:
 def test_a_paste_changes_nothing(name: str, paste: str) -> None:
     text = text_of(name)
     assert events(PASTES[paste](text)) == events(text)
+
+
+@pytest.mark.parametrize("name", [name for name in LOGS if name != "088"])  # there a program's line would hold it all
+def test_a_page_that_makes_a_paragraph_of_lines_changes_nothing(name: str) -> None:
+    text = text_of(name)
+    paragraph = re.sub(r"\n(?=[A-Z][a-z]{2} [ \d]\d \d\d:|\[\s*\d+\.\d{6}\] )", " ", text)
+    assert events(paragraph) == events(text)
 
 
 @pytest.mark.parametrize("name", LOGS)

@@ -30,9 +30,9 @@ _OLD_CPU = (  # to 3.9; the order of the words changed with dump_stack_print_inf
 _CPUSET = r".{0,60} cpuset=(\S+) mems_allowed=([\d,-]+)"
 _FRAME = r"(?:.*\] )?(?:\? )?([A-Za-z_][\w.]*)\+0x[0-9a-f]+"
 _STACK = r"(?:Stack ?:)?[\s0-9a-f]+$|[0-9a-f]{4}:\s|[\w.]+ from [\w.]+\+0x"  # its words; a frame as ARM has it
-_SELECT = (
+_SELECT = (  # "and children." until 2.6.18
     r"\s*(?P<lead>[^:]{0,60}: )?[Kk]ill process (?P<pid>[0-9]{1,10}) \((?P<comm>.{0,60}?)\) "
-    r"score (?P<score>[0-9]{1,20}) or\b"
+    r"score (?P<score>[0-9]{1,20})(?: (?:or|and)\b|\s*$)"
 )
 _CONSTRAINT = r"\s*oom-kill:constraint=(\w+)"
 # Names in it are of strangers and may hold commas: each ends where the next field begins.
@@ -42,7 +42,7 @@ _CONTEXT = (
     ("mems_allowed", r",mems_allowed=([\d,-]*\d)(?=,[a-z]|\s|$)"),
     ("oom_memcg", r",oom_memcg=(.{0,4096}?)(?=,task_memcg=)"),
     ("task_memcg", r",task_memcg=(.{0,4096}?)(?=,task=)"),
-    ("selected_comm", r",task=(.{0,60}),pid=[0-9]"),
+    ("selected_comm", r",task=(?:(.{0,60}),pid=[0-9]|([^,]{1,60})$)"),
 )
 _TASK_IN = r"Task in (?P<task>/.*) killed as a result of limit of (?P<limit>/.*)"
 _GROUP = r"\s*Tasks in (/.*) are going to be killed due to memory\.oom\.group set"
@@ -287,7 +287,7 @@ class Draft:
         for name, pattern in _CONTEXT:
             found = re.search(pattern, text)
             if found and (whole or found.end() < len(text)):
-                self.facts[name] = found[1]
+                self.facts[name] = found[found.lastindex or 0]
         for name, pattern in (("selected_pid", r",pid=([0-9]{1,10})"), ("selected_uid", r",uid=([0-9]{1,10})")):
             number = last_number(pattern, text, whole)
             if number is not None:
@@ -296,7 +296,14 @@ class Draft:
 
     def _take_select(self, line: Line) -> bool:
         match = re.match(_SELECT, line.text)
-        if match is None or self.failure or self.ended or "selected_line" in self.facts or self._is_of_others():
+        if (
+            match is None
+            or (not line.whole and match.end() == len(line.text))
+            or self.failure
+            or self.ended
+            or "selected_line" in self.facts
+            or self._is_of_others()
+        ):
             return False
         if not self._fits(match["lead"] or ""):
             return False
@@ -326,7 +333,7 @@ class Draft:
             self.facts["constraint_inferred"] = "CONSTRAINT_MEMORY_POLICY"
         elif "in cpuset" in lead:
             self.facts["constraint_inferred"] = "CONSTRAINT_CPUSET"
-        elif lead.lstrip().lower().startswith("out of memory"):
+        elif lead.lstrip().lower().startswith("out of memory") and " in UB " not in lead:  # of an OpenVZ container
             self.facts["constraint_inferred"] = "global"
 
     # -- the end -------------------------------------------------------------------------------------------------------
@@ -342,16 +349,17 @@ class Draft:
             return False
         if len(self.kills) == _MOST_KILLS:
             return False
+        lead = line.text.partition("illed process")[0][:-1]
         chosen = self.facts.get("selected_pid")
         if not self.kills and chosen not in (None, kill.pid) and "constraint" in self.facts:
             return False  # since 5.1 the chosen one is the one killed: this kill is another event's
-        if (self._is_of_others() and chosen != kill.pid) or not self._fits(line.text.partition("Killed process")[0]):
+        if (self._is_of_others() and chosen != kill.pid) or not self._fits(lead):
             return False
         row = (self.tasks or {}).get(kill.pid)
         pgtables = row.pgtables_bytes if row is not None else None
         if pgtables is not None and kill.pgtables_bytes == pgtables * 1024:
             kill = parse_kill(line.text, line=line.number, whole=line.whole, pgtables_bytes=pgtables) or kill
-        self._note_lead(line.text.partition("Killed process")[0])
+        self._note_lead(lead)
         self.kills[kill.pid] = kill
         self.ended = True
         return True
@@ -381,7 +389,7 @@ class Draft:
         return True
 
     def _take_no_killable(self, line: Line) -> bool:
-        if line.text.startswith("Kernel panic"):
+        if line.text.lstrip().startswith("Kernel panic"):
             return self._take_panic(line)
         if self.failure or self.ended or self._is_of_others() or not re.match(_NOBODY, line.text):
             return False
@@ -389,9 +397,8 @@ class Draft:
         return True
 
     def _take_panic(self, line: Line) -> bool:
-        start = line.text.find("Kernel panic")
-        text = line.text[start:]
-        if not line.text.startswith("Kernel panic") or not any(words in text for words in _OOM_PANIC):
+        text = line.text.lstrip()
+        if not text.startswith("Kernel panic") or not any(words in text for words in _OOM_PANIC):
             return False
         if self.failure or self.kills or "panic" in self.facts or self._is_of_others():
             return False

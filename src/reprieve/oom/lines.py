@@ -27,35 +27,39 @@ class Line(NamedTuple):
 
 
 _SYSLOG_DATE = r"""(?:
-    (?:\d{4}[ ]|[^\W\d]{2,5}\.?[ ])? [^\W\d]{2,5}\.?[ ]+\d{1,2}[ ](?:\d{4}[ ])?
+    (?:\d{4}[ ]|[^\W\d]{2,5}\.?[ ])? (?:[^\W\d]{2,5}\.?|\d{1,2}[月월])[ ]+\d{1,2}[ ](?:\d{4}[ ])?
     \d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:(?:[ ][A-Z]{3,5})?[ ]\d{4}\b)?
 )"""
 _ISO_DATE = r"""(?:
-    (?:[^\W\d]{2,5}\.?[ ])? \d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?
+    (?:[^\W\d]{2,5}\.?[ ])? \d{4}[-/]\d\d[-/]\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?
     (?:[ ]?(?:Z|[+-]\d\d:?\d\d|(?!INFO|WARN|ERROR|DEBUG|FATAL)[A-Z]{3,5}\b))?
   | \d{9,10}\.\d{6}(?=[ ])
 )"""
-_KERNEL_STAMP = r"""
-    \[\s{0,8}\d{1,12}\.\d{1,9}\](?:[ ]?\[\s*[TC]\d+\])?(?:[ ]|$)              # dmesg, with a caller
-  | \[[^\W\d][^\[\]]{2,20}\d\d:\d\d:\d\d[^\[\]]{0,12}\d{4}\](?:[ ]|$)      # dmesg -T
+_UPTIME_STAMP = r"\[[<+\s]{0,12}(?:\d-)?\d{1,12}[.,]\d{1,9}(?:[@,]\d{1,3}|s|[ ]<[\s\d.]{1,16}>|>)?\]"
+_KERNEL_STAMP = rf"""
+    (?:\[[^\[\]\n]{{0,24}}\d\d:\d\d(?::\d\d[^\[\]\n]{{0,30}})?\][ ]?)?        # dmesg -T and -H, a terminal's log
+    (?:{_UPTIME_STAMP}(?:[ ]?\[\s*[TC]\d+\S*\])?                          # dmesg, with a caller
+       (?:[ ]{{0,2}}(?:<\d>)?(?:\.?\(\d\))?\[[^\[\]\n]{{0,16}}:[^\[\]\n]{{0,24}}\])?[ ]?)?   # Android: who, where
 """
 _HEAD = rf"""(?x)
-(?:[ ]*(?:[>|][ ]?)+)?                                                     # a quoted mail
+(?:[ \t]*(?:[>|][ ]?)+)?                                                  # a quoted mail
 (?P<stamped>
-  (?:(?:[^\s:\[\]<>]{{1,200}}:)?\d{{1,9}}[:-](?=[<\[A-Z]|\d{{4}}-\d\d-\d\d))? # grep -n, grep -rn
+  (?:\d{{1,9}}[:-](?=[<\[A-Z]|\d{{4}}-\d\d-\d\d)                             # grep -n; grep -r, with and without -n
+    |(?:[^\s:\[\]<>]{{1,200}}[:-]){{1,2}}(?=<\d|\[\s*\d+\.\d|\[\w{{2,4}}[ ]|[A-Z][a-z]{{2}}[ ]+\d|\d{{4}}-\d\d-\d\d))?
   (?:<(?P<priority>\d{{1,3}})>(?:1[ ])?)?                                    # dmesg -r, serial console; RFC 5424
   (?:(?P<record>[0-9]{{1,4}}),[0-9]{{1,20}},[0-9]{{1,18}},[^;,\s]{{1,4}}(?:,[^;\s]*)?;)?             # /dev/kmsg
   (?:(?P<facility>[a-z]+\d?)[ ]*:[a-z]+[ ]*:[ ])?                           # dmesg -x
   (?:{_SYSLOG_DATE}                                                        # RFC 3164, journalctl: a host, and who wrote
-     (?:(?:[ ][^\s:\[\]]+)?(?:[ ][a-z0-9]+\.[a-z]+)?[ ](?P<tag>[^\s:\[\]]+)(?:\[\d+\])?:(?:[ ]|$) | [ ]+ | $)
+     (?:(?:[ ][^\s:\[\]]+)?(?:[ ][a-z0-9]+\.[a-z]+)?[ ](?P<tag>[^\s:\[\]]+)(?:\[\d+\])?:(?:[ ]|$)
+      |[ ][^\s:\[\]]+(?:[ ]kernel)?[ ]+(?={_UPTIME_STAMP}) | [ ]+ | $)       # netconsole: a host
    |{_ISO_DATE}
      (?:[ ](?:stdout|stderr)[ ][FP][ ]                                     # a container log (CRI)
       |[ ]\S+[ ](?P<app>[^\s:]+)[ ]\S+[ ]\S+[ ](?:-|\[[^\]]*\])[ ]           # RFC 5424
       |(?:[ ][^\s:\[\]]+)?[ ](?P<iso_tag>kernel|[^\s:\[\]]+(?=\[\d+\]:))(?:\[\d+\])?:(?:[ ]|$)
       |[ ]+ | $)                                                           # dmesg --time-format iso, kubectl: no host
    |\d\d-\d\d[ ]\d\d:\d\d:\d\d\.\d{{3}}[ ]+\d+[ ]+\d+[ ][VDIWEF][ ].{{0,30}}?:[ ])?  # logcat
-  (?:{_KERNEL_STAMP})?
-  (?:[ ]?(?:[^\s:\[\]]+[ ])?kernel:[ ]?(?:{_KERNEL_STAMP})?)?                # journalctl -o short-monotonic, wall
+  {_KERNEL_STAMP}
+  (?:[ ]?(?:[^\s:\[\]]+[ ])?kernel:[ ]?(?:<\d>)?{_KERNEL_STAMP})?            # journalctl -o short-monotonic, wall
   (?:[ ]*MESSAGE=)?                                                       # journalctl -o export, verbose
 )"""
 # The head of most lines there are, and what is behind it, by one search for all lines of a text. Where it matches it is
@@ -63,11 +67,20 @@ _HEAD = rf"""(?x)
 _USUAL = r"""(?xam)^
 (?:((?>
   (?:[A-Z][a-z][a-z][ ][ \d]\d[ ]\d\d:\d\d:\d\d [ ][\w.-]++ [ ](?:kernel|([\w.-]++))(?:\[\d++\]|):[ ]
-   | \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9}|)(?:Z|[+-]\d\d:?\d\d) [ ][\w.-]++ [ ](?:kernel|([\w.-]++)\[\d++\]):[ ]
+   | \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9}|)(?:Z|[+-]\d\d:?\d\d) [ ][\w.-]++ [ ]
+     (?:kernel(?:\[\d++\]|)|([\w.-]++)\[\d++\]):[ ]
    | )
   (?:\[[ ]{0,8}+\d{1,12}+\.\d{1,9}+\](?:[ ]?\[[ ]*+[TC]\d++\]|)[ ]|)
-))(?![ ]?(?:[^ \t\n\r\f\v:\[\]]++[ ]|)kernel: | [ ]*+MESSAGE= | \[[^\W\d][^\[\]]{2,20}\d\d:\d\d:\d\d) |)(.*)"""
+))(?![ ]?(?:[^ \t\n\r\f\v:\[\]]++[ ]|)kernel: | [ ]*+MESSAGE= | <\d | [ ]{0,2}+\[[^\[\].,:\n]{0,40}+[.,:]) |)(.*)"""
+_JSON_MESSAGES = ("MESSAGE", "log", "msg", "message", "textPayload", "line")  # journal, Docker, dmesg, shippers, clouds
+_JSON_PAIR = rf'\s*"(?:{"|".join(_JSON_MESSAGES)})"\s?:\s?"'
 _INLINE = r"\[\s{0,8}\d{1,8}\.\d{6}\](?:\[\s*[TC]\d+\])? "  # a kernel line glued to a program's on a console
+# Where another message begins within one: a mailer, or a page, took a paragraph of the log for one of prose.
+_GLUED = (
+    r"\s(?=(?:[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\S{0,20})(?: \S{1,255})? kernel: "
+    r"|\[\s{0,8}\d{1,8}\.\d{6}\](?:\[\s*[TC]\d+\])? |\[[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \d{4}\] )"
+)
+_LONG = 1024  # characters: printk's longest record, LOG_LINE_MAX
 _ANSI = r"\x1b\[[0-9;?]*[A-Za-z]"
 _ELISION = r"(?:\[?\.{2,8}\]?|…|<[a-z]{1,12}>|\(\.{3}\))?"  # what people put where they left lines out; or nothing
 # A bare, wrapped line goes on if it begins with what never begins a message, behind what such a line may stand behind.
@@ -102,9 +115,9 @@ def read_lines(text: str, first: int = 1) -> Iterator[Line]:
     if whole:
         found.pop()  # what is behind the last newline
     folded = "#012" in text or ("\\" in text and "\\x0a" in text)
-    if not folded and all(map(_HEAD_OF, found)):  # none is the rest of another
-        return _usual(found, first, whole)
-    return _unwrap(_split(found, first, whole, folded))
+    if not folded and all(map(_HEAD_OF, found)) and max(map(len, map(_TEXT, found)), default=0) <= _LONG:
+        return _usual(found, first, whole)  # none is the rest of another, or holds one
+    return _unglue(_unwrap(_split(found, first, whole, folded)))
 
 
 # What a summary of an event is read from: its end points, and whose limit it was. Each part begins with a character
@@ -179,16 +192,25 @@ def _split(found: list[_Found], first: int, whole: bool, folded: bool) -> Iterat
 
 def _split_any(number: int, raw: str, whole: bool) -> Iterator[tuple[Line, int]]:
     """The messages of one physical line, whatever carried it."""
-    if raw.startswith("{") or raw.lstrip().startswith('"msg": "'):
+    if raw.startswith("{") or _compiled(_JSON_PAIR).match(raw):
         yield from ((line, 0) for line in _from_json(number, raw, whole))
         return
-    match = _compiled(_HEAD).match(raw)
+    match_head = _compiled(_HEAD).match
+    match = match_head(raw)
     assert match is not None  # every part may be empty
-    head = match["stamped"]
-    text = raw[match.end() :]
+    head, end, kernel = match["stamped"], match.end(), None
+    if not head and raw[end : end + 1] in (" ", "\t"):  # a list, or code, in a text
+        match = match_head(raw, len(raw) - len(raw[end:].lstrip())) or match
+        head, end = match["stamped"], match.end() if match["stamped"] else end
+    if head:
+        kernel = _written_by_kernel(match)
+        whose = kernel is None and "kernel" not in head and not head.rstrip().endswith("]")
+        if whose and (inner := match_head(raw, end)) and inner["stamped"]:  # a syslog line in a container's
+            kernel = _written_by_kernel(inner)
+            head, end = head + inner["stamped"], inner.end()
+    text = raw[end:]
     if not head and "] " in text and (glued := _compiled(_INLINE).search(text)):
         head, text = glued[0], text[glued.end() :]
-    kernel = _written_by_kernel(match) if head else None
     if "#012" in text or "\\x0a" in text:
         first_part, *parts = re.split(r"#012|\\x0a", text)
         yield Line(number, first_part, head, kernel), 0
@@ -238,12 +260,17 @@ def _from_json(number: int, raw: str, whole: bool) -> Iterator[Line]:
     boot_id = fields.get("_BOOT_ID", "")
     boot = boot_id if re.fullmatch("[0-9a-f]{32}", boot_id) else None
     for part in message.removesuffix("\n").split("\n"):
+        inner = None if "MESSAGE" in entry else _compiled(_HEAD).match(part)
+        if inner is not None and inner["stamped"]:  # a container, or a shipper, took it from a log
+            kernel, head, part = _written_by_kernel(inner), head + inner["stamped"], part[inner.end() :]
         yield Line(number, part, _valid(head), kernel, True, boot)
         kernel = kernel and None  # a newline within a message may be of a name that the kernel prints
 
 
 def _message(entry: dict[str, object]) -> str | None:
-    said = next((entry[key] for key in ("MESSAGE", "log", "msg") if key in entry), None)
+    if isinstance(payload := entry.get("jsonPayload"), dict):
+        entry = payload
+    said = next((entry[key] for key in _JSON_MESSAGES if isinstance(entry.get(key), (str, list))), None)
     if isinstance(said, list):  # bytes that are not UTF-8 come as a list of numbers
         numbers = (number for number in said if isinstance(number, int) and 0 <= number < 256)
         return bytes(numbers).decode(errors="backslashreplace")
@@ -274,9 +301,29 @@ def _unwrap(lines: Iterator[tuple[Line, int]]) -> Iterator[Line]:
             continue
         if pending is not None:
             yield pending
+        if not line.head and line.text[:1] in (" ", "\t"):  # of a list, or code, in a text
+            line = line._replace(text=line.text.lstrip(" \t"))
         pending, broken_at, parts = line, width, 1
     if pending is not None:
         yield pending
+
+
+def _unglue(lines: Iterator[Line]) -> Iterator[Line]:
+    """The same; of a line that holds several messages each by itself."""
+    for line in lines:
+        text = line.text
+        if line.kernel is False or not (text.find("[", 2) > 0 or "kernel: " in text):
+            yield line
+            continue
+        parts = _compiled(_GLUED).split(text)
+        if len(parts) == 1:
+            yield line
+            continue
+        yield line._replace(text=parts[0], whole=True)
+        last = len(parts) - 1
+        for at, part in enumerate(parts[1:], 1):
+            for inner, _ in _split_any(line.number, part, line.whole or at < last):
+                yield inner
 
 
 def _goes_on(pending: Line, line: Line, broken_at: int) -> bool:

@@ -17,6 +17,7 @@ from reprieve.oom.lines import Line, read_lines
 _OF_KILLS = (  # all of these lines hold "ill"
     ("oom-killer", "trigger"),
     ("Killed process", "kill"),
+    ("OOM killed process", "kill"),
     ("ill process", "select"),
     ("oom-kill:constraint=", "constraint"),
     (" killed as a result of limit of ", "task_in"),
