@@ -254,3 +254,33 @@ def test_a_pid_that_is_used_again_is_another_kill() -> None:
     )
     assert len(read(text)) == 2
     assert len(read(text.replace("9kB", "4kB").replace("8kB", "3kB"))) == 1
+
+
+def test_a_memory_cgroup_of_3_7_prints_its_usage_and_mem_info_of_the_machine() -> None:
+    """From a mail to linux-mm of 18 December 2012, "memcg, oom: provide more precise dump info"."""
+    text = """\
+[  204.308085] mal-80 invoked oom-killer: gfp_mask=0xd0, order=0, oom_score_adj=0
+[  204.308088] mal-80 cpuset=/ mems_allowed=0
+[  204.308090] Pid: 2376, comm: mal-80 Not tainted 3.7.0+ #4
+[  204.308100]  [<ffffffff81692515>] dump_header+0x83/0x1ca
+[  204.308148] Task in /1/2 killed as a result of limit of /1
+[  204.308150] memory: usage 102400kB, limit 102400kB, failcnt 181
+[  204.308151] memory+swap: usage 102400kB, limit 102400kB, failcnt 0
+[  204.308151] Mem-Info:
+[  204.308152] Node 0 DMA per-cpu:
+[  204.308154] CPU    0: hi:    0, btch:   1 usd:   0
+[  204.308169] active_anon:94139 inactive_anon:41771 isolated_anon:0
+[  204.308187] Node 0 DMA: 1*4kB (U) 1*8kB (U) = 12kB
+[  204.308215] Free swap  = 499708kB
+[  204.308216] Total swap = 499708kB
+[  204.316300] 1040368 pages RAM
+[  204.316315] [ pid ]   uid  tgid total_vm      rss nr_ptes swapents oom_score_adj name
+[  204.316358] [ 2376]  1000  2376    21521    17841      43        0             0 mal-80
+[  204.316359] Memory cgroup out of memory: Kill process 2376 (mal-80) score 698 or sacrifice child
+[  204.316361] Killed process 2376 (mal-80) total-vm:86084kB, anon-rss:71020kB, file-rss:344kB
+"""
+    (event,) = read(text)
+    found = label(event)
+    assert (found["constraint_inferred"], found["oom_memcg"], found["task_memcg"]) == ("CONSTRAINT_MEMCG", "/1", "/1/2")
+    assert (found["memcg_usage_kb"], found["memcg_failcnt"], found["swap_total_kb"]) == (102400, 181, 499708)
+    assert (found["n_tasks"], found["kill_score"], found["victim_pid"], found["page_size_kb"]) == (1, 698, 2376, 4)

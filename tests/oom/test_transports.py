@@ -107,6 +107,8 @@ TRANSPORTS = {
 
 PASTES: dict[str, Callable[[str], str]] = {
     "a web page": html.escape,
+    "a web page with its tags": lambda text: "<p>" + html.escape(text).replace("\n", "<br />\n") + "</p>\n",
+    "a web page with its blanks": lambda text: html.escape(text).replace("  ", "&nbsp; "),
     "CRLF": lambda text: text.replace("\n", "\r\n"),
     "blank lines between": lambda text: text.replace("\n", "\n\n"),
     "blanks at the end": lambda text: re.sub(r"(?m)(\S)$", r"\1   ", text),

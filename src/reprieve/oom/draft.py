@@ -227,7 +227,7 @@ class Draft:
 
     def _take_memory(self, line: Line) -> bool:
         number, text, whole = line.number, line.text, line.whole
-        if self.has_memory and text.startswith(("Mem-", "memory: usage")):
+        if self.has_memory and text.startswith(("Mem-", "memory: usage")) and not self._goes_on_with_mem_info(text):
             return self._begins_again()
         if self.has_memcg and self.memcg.take(number, text, whole):
             pass  # what either block takes the other does not: the one that is being told is asked first
@@ -238,9 +238,14 @@ class Draft:
         else:
             return False
         self.has_memory = True
-        if self.has_mem_info and self.has_memcg:  # no event prints both
+        if self.has_mem_info and self.has_memcg:  # of two events, unless the kernel is an old one
             self._begins_again()
         return True
+
+    def _goes_on_with_mem_info(self, text: str) -> bool:
+        """Until 3.8 a memory cgroup's usage was followed by Mem-Info, then by nothing of the cgroup's own."""
+        behind_usage = self.has_memcg and not self.has_mem_info and not self.memcg.has_stats()
+        return behind_usage and text.startswith("Mem-") and self.tasks is None and not self.ended
 
     # -- the tasks -----------------------------------------------------------------------------------------------------
 
@@ -370,8 +375,10 @@ class Draft:
         return first_s is None or this_s is None or 0 <= this_s - first_s < _SLOW_CONSOLE_S
 
     def _fits(self, lead: str) -> bool:
-        """A memory cgroup prints no Mem-Info, the whole machine no usage of a cgroup."""
-        return not (self.has_mem_info if "emory cgroup" in lead else lead and self.has_memcg)
+        """The whole machine prints no usage of a cgroup; a memory cgroup no Mem-Info, or until 3.8 behind its own."""
+        if "emory cgroup" in lead:
+            return not self.has_mem_info or self.has_memcg or "task_memcg" in self.facts
+        return not (lead and self.has_memcg)
 
     def _take_group(self, line: Line) -> bool:
         match = re.match(_GROUP, line.text)

@@ -82,6 +82,8 @@ _GLUED = (
 )
 _LONG = 1024  # characters: printk's longest record, LOG_LINE_MAX
 _ANSI = r"\x1b\[[0-9;?]*[A-Za-z]"
+_ESCAPES = ("&lt;", "&gt;", "&quot;", "&#39;", "&#x27;", "&nbsp;", "&#160;", "&amp;")
+_TAG = r"</?(?:br|span|p|pre|code|div|font|li)\b[^<>\n]{0,200}>"
 _ELISION = r"(?:\[?\.{2,8}\]?|…|<[a-z]{1,12}>|\(\.{3}\))?"  # what people put where they left lines out; or nothing
 # A bare, wrapped line goes on if it begins with what never begins a message, behind what such a line may stand behind.
 _GOES_ON = (
@@ -106,10 +108,12 @@ def read_lines(text: str, first: int = 1) -> Iterator[Line]:
         text = text.replace("\r\n", "\n")
     if "\x1b" in text:
         text = re.sub(_ANSI, "", text)
+    if "<br" in text or "</span>" in text or "</p>" in text:
+        text = re.sub(_TAG, "", text)
+    if "&" in text and ("&lt;" in text or "&gt;" in text or "&#" in text or "&nbsp;" in text):
+        text = _unescape(text)
     if "\xa0" in text:
         text = text.replace("\xa0", " ")
-    if "&" in text and ("&lt;" in text or "&gt;" in text or "&#" in text):
-        text = _unescape(text)
     found: list[_Found] = _compiled(_USUAL).findall(text)
     whole = text == "" or text.endswith("\n")
     if whole:
@@ -160,7 +164,7 @@ def _compiled_bytes(pattern: bytes) -> re.Pattern[bytes]:
 
 def _unescape(text: str) -> str:
     """Undo what a web page does to a paste; `&` last, so that nothing is undone twice."""
-    for escaped, plain in zip(("&lt;", "&gt;", "&quot;", "&#39;", "&#x27;", "&amp;"), "<>\"''&", strict=True):
+    for escaped, plain in zip(_ESCAPES, "<>\"''  &", strict=True):
         text = text.replace(escaped, plain)
     return text
 

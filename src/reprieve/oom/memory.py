@@ -475,6 +475,10 @@ class MemcgDraft:
         self._taken = self._taken or taken
         return taken
 
+    def has_stats(self) -> bool:
+        """Figures of a group, as every kernel prints since 3.9, have been told."""
+        return bool(self._stats)
+
     def memcg(self) -> Memcg | None:
         """The block as far as it was told; None if no line of it was."""
         if not self._taken:
