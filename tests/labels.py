@@ -8,14 +8,21 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from reprieve.model.oom import OomReport
+from reprieve.model.oom import Kill, OomReport
 from reprieve.oom.report import read_reports
+from reprieve.oom.tables import parse_kill
 
 NO_LIMIT_KB = 9007199254740988  # what the kernel prints for "max" on 64 bits with pages of 4 KiB
 
 
 def _kb(count_bytes: int | None) -> int | None:
     return None if count_bytes is None else count_bytes // 1024
+
+
+def _printed_pgtables_bytes(oom: OomReport, victim: Kill) -> int | None:
+    """As the line says, though near 5.4 it calls bytes kB."""
+    lines = (parse_kill(text, line=number) for number, text in oom.lines if number == victim.line)
+    return next((kill.pgtables_bytes for kill in lines if kill is not None), victim.pgtables_bytes)
 
 
 def label(oom: OomReport) -> dict[str, Any]:
@@ -36,7 +43,7 @@ def label(oom: OomReport) -> dict[str, Any]:
         "anon_rss_kb": _kb(victim.anon_rss_bytes) if victim else None,
         "file_rss_kb": _kb(victim.file_rss_bytes) if victim else None,
         "shmem_rss_kb": _kb(victim.shmem_rss_bytes) if victim else None,
-        "pgtables_kb": _kb(victim.pgtables_bytes) if victim else None,
+        "pgtables_kb": _kb(_printed_pgtables_bytes(oom, victim)) if victim else None,
         "uid": victim.uid if victim else None,
         "victim_oom_score_adj": victim.oom_score_adj if victim else None,
         "kill_score": oom.selected_score,

@@ -284,3 +284,38 @@ def test_a_memory_cgroup_of_3_7_prints_its_usage_and_mem_info_of_the_machine() -
     assert (found["constraint_inferred"], found["oom_memcg"], found["task_memcg"]) == ("CONSTRAINT_MEMCG", "/1", "/1/2")
     assert (found["memcg_usage_kb"], found["memcg_failcnt"], found["swap_total_kb"]) == (102400, 181, 499708)
     assert (found["n_tasks"], found["kill_score"], found["victim_pid"], found["page_size_kb"]) == (1, 698, 2376, 4)
+
+
+def test_a_kill_request_before_4_2_asks_for_no_order_and_says_so_before() -> None:
+    """From a mail of June 2015 on moom_work: 4.1 has both the old order and the new prefix."""
+    text = (
+        "[  171.7] sysrq: SysRq : Manual OOM execution\n"
+        "[  171.8] kworker/2:9 invoked oom-killer: gfp_mask=0xd0, order=0, oom_score_adj=0\n"
+    )
+    (event,) = read(text)
+    assert event.sysrq
+
+
+def test_a_quote_of_a_selection_is_no_event() -> None:
+    quoted = "Memory cgroup out of memory: Kill process 4481 (stress) score 1994 or sacrifice child\n"
+    assert len(read(quoted)) == 1
+    assert read(f"Warning OOMKilling {quoted}") == []
+
+
+def test_both_lines_of_a_kill_on_one_are_read() -> None:
+    found = told("Out of memory: Kill process 5 (a b) score 130 or sacrifice child Killed process 6 (c) total-vm:8kB\n")
+    assert (found["selected"], found["victim"], found["total_vm_kb"]) == ("a b", "c", 8)
+
+
+def test_quoted_printable_is_undone() -> None:
+    """As mails to linux-mm of 2011 stand in archives of raw messages."""
+    text = (
+        "> <4>[ 6232.885314] java invoked oom-killer: gfp_mask=3D0x201da, order=3D0, oom_adj=\n"
+        "=3D0, oom_score_adj=3D-7\n"
+        "> <4>[ 6232.889190] Normal: 10659*4kB 2735*8kB 1*16kB 0*32kB 0*64kB\n> 0*128kB 0*256kB =3D 64532kB\n"
+        "> <4>[ 6232.889194] Total swap =3D 12kB\n"
+        "> <4>[ 6232.889199] Out of memory: Killed process 77 (java) total-vm:4kB, anon-r=\nss:3kB, file-rss:0kB\n"
+    )
+    found = told(text)
+    assert (found["gfp_mask"], found["trigger_oom_score_adj"]) == ("0x201da", -7)
+    assert (found["swap_total_kb"], found["page_size_kb"], found["anon_rss_kb"]) == (12, 4, 3)

@@ -2,6 +2,7 @@
 
 import html
 import json
+import quopri
 import re
 from collections.abc import Callable
 
@@ -92,6 +93,8 @@ TRANSPORTS = {
     "a terminal's log": behind("[2025-10-23 23:16:{second}] [{number:5d}.123456] "),
     "a terminal's log alone": behind("[2025-10-23T23:16:{second}.123Z] "),
     "netconsole": behind("Oct  3 23:16:{second} 10.0.0.1 [{number:5d}.123456] "),
+    "metalog": behind("Oct 03 23:16:{second} [kernel] [{number:5d}.123456] "),
+    "metalog without stamps": behind("Oct 03 23:16:{second} [kernel] "),
     "klogd of old": behind("Oct  3 23:16:{second} my-host kernel: <4>[{number:5d}.123456] "),
     "syslog with slashes": behind("2025/10/23 23:16:{second} my-host kernel: "),
     "syslog with a pid": behind("2025-10-23T23:16:{second}+0200 my-host kernel[0]: "),
@@ -106,6 +109,9 @@ TRANSPORTS = {
 
 
 PASTES: dict[str, Callable[[str], str]] = {
+    "a mail as it is stored": lambda text: quopri.encodestring(text.encode()).decode(),
+    "one with no-break spaces": lambda text: quopri.encodestring(text.replace("  ", "\xa0 ").encode()).decode(),
+    "a forum": lambda text: "[CODE]" + text.replace("Free swap", '[COLOR="Red"]Free swap').strip() + "[/CODE]\n",
     "a web page": html.escape,
     "a web page with its tags": lambda text: "<p>" + html.escape(text).replace("\n", "<br />\n") + "</p>\n",
     "a web page with its blanks": lambda text: html.escape(text).replace("  ", "&nbsp; "),

@@ -14,7 +14,7 @@ from reprieve.model.oom import AllocationFailure, Kill, Memcg, Memory, OomReport
 from reprieve.oom.lines import Line, caller, host, stamp
 from reprieve.oom.memory import MemcgDraft, MemoryDraft, page_size, parse_allocation_failure
 from reprieve.oom.paths import workload
-from reprieve.oom.tables import last_number, parse_header, parse_kill, parse_rows
+from reprieve.oom.tables import LEADS, last_number, parse_header, parse_kill, parse_rows
 
 # 2.6.18 and before print no name; whoever quotes the words in a line of its own has more before them than a name.
 _TRIGGER = r"(?P<comm>.{0,80}?)\s{0,8}(?:\binvoked )?oom-killer(?::|$)(?P<rest>.*)"
@@ -31,7 +31,7 @@ _CPUSET = r".{0,60} cpuset=(\S+) mems_allowed=([\d,-]+)"
 _FRAME = r"(?:.*\] )?(?:\? )?([A-Za-z_][\w.]*)\+0x[0-9a-f]+"
 _STACK = r"(?:Stack ?:)?[\s0-9a-f]+$|[0-9a-f]{4}:\s|[\w.]+ from [\w.]+\+0x"  # its words; a frame as ARM has it
 _SELECT = (  # "and children." until 2.6.18
-    r"\s*(?P<lead>[^:]{0,60}: )?[Kk]ill process (?P<pid>[0-9]{1,10}) \((?P<comm>.{0,60}?)\) "
+    r"[\s*\-|•`]*(?P<lead>[^:]{0,60}: )?[Kk]ill process (?P<pid>[0-9]{1,10}) \((?P<comm>.{0,60}?)\) "
     r"score (?P<score>[0-9]{1,20})(?: (?:or|and)\b|\s*$)"
 )
 _CONSTRAINT = r"\s*oom-kill:constraint=(\w+)"
@@ -142,7 +142,7 @@ class Draft:
 
     def _take_trigger(self, line: Line) -> bool:
         match = re.match(_TRIGGER, line.text)
-        if match is None or (self.claimed and not (self.claimed[-1][1].startswith("SysRq") and not self.ended)):
+        if match is None or (self.claimed and not ("anual OOM" in self.claimed[-1][1] and not self.ended)):
             return False
         comm, rest = match["comm"].strip(), match["rest"]
         invoked = "invoked oom-killer" in line.text
@@ -310,13 +310,14 @@ class Draft:
             or self._is_of_others()
         ):
             return False
-        if not self._fits(match["lead"] or ""):
+        lead = match["lead"] or ""
+        if not self._fits(lead) or (lead and not lead.lower().startswith(LEADS)):  # else somebody quotes it
             return False
         self.facts["selected_line"] = line.number
         self.facts["selected_pid"] = int(match["pid"])
         self.facts["selected_comm"] = match["comm"]
         self.facts["selected_score"] = int(match["score"])
-        self._note_lead(match["lead"] or "")
+        self._note_lead(lead)
         return True
 
     def _take_task_in(self, line: Line) -> bool:

@@ -51,6 +51,7 @@ _HEAD = rf"""(?x)
   (?:(?P<facility>[a-z]+\d?)[ ]*:[a-z]+[ ]*:[ ])?                           # dmesg -x
   (?:{_SYSLOG_DATE}                                                        # RFC 3164, journalctl: a host, and who wrote
      (?:(?:[ ][^\s:\[\]]+)?(?:[ ][a-z0-9]+\.[a-z]+)?[ ](?P<tag>[^\s:\[\]]+)(?:\[\d+\])?:(?:[ ]|$)
+      |[ ]\[kernel\](?:[ ]|$)                                               # metalog
       |[ ][^\s:\[\]]+(?:[ ]kernel)?[ ]+(?={_UPTIME_STAMP}) | [ ]+ | $)       # netconsole: a host
    |{_ISO_DATE}
      (?:[ ](?:stdout|stderr)[ ][FP][ ]                                     # a container log (CRI)
@@ -58,7 +59,7 @@ _HEAD = rf"""(?x)
       |(?:[ ][^\s:\[\]]+)?[ ](?P<iso_tag>kernel|[^\s:\[\]]+(?=\[\d+\]:))(?:\[\d+\])?:(?:[ ]|$)
       |[ ]+ | $)                                                           # dmesg --time-format iso, kubectl: no host
    |\d\d-\d\d[ ]\d\d:\d\d:\d\d\.\d{{3}}[ ]+\d+[ ]+\d+[ ][VDIWEF][ ].{{0,30}}?:[ ])?  # logcat
-  {_KERNEL_STAMP}
+  (?:<\d>)?{_KERNEL_STAMP}                                                 # klogd of old left the level
   (?:[ ]?(?:[^\s:\[\]]+[ ])?kernel:[ ]?(?:<\d>)?{_KERNEL_STAMP})?            # journalctl -o short-monotonic, wall
   (?:[ ]*MESSAGE=)?                                                       # journalctl -o export, verbose
 )"""
@@ -79,10 +80,13 @@ _INLINE = r"\[\s{0,8}\d{1,8}\.\d{6}\](?:\[\s*[TC]\d+\])? "  # a kernel line glue
 _GLUED = (
     r"\s(?=(?:[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\S{0,20})(?: \S{1,255})? kernel: "
     r"|\[\s{0,8}\d{1,8}\.\d{6}\](?:\[\s*[TC]\d+\])? |\[[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \d{4}\] )"
+    r"|(?<=child)\s(?=Killed process )"
 )
 _LONG = 1024  # characters: printk's longest record, LOG_LINE_MAX
 _ANSI = r"\x1b\[[0-9;?]*[A-Za-z]"
 _ESCAPES = ("&lt;", "&gt;", "&quot;", "&#39;", "&#x27;", "&nbsp;", "&#160;", "&amp;")
+_BB_TAG = r"(?i)\[/?(?:b|i|u|code|color|font|quote|size|spoiler)(?:=[^\[\]\n]{1,40})?\]"
+_SOFT = "\x1f"  # a line of quoted-printable goes on in the next
 _TAG = r"</?(?:br|span|p|pre|code|div|font|li)\b[^<>\n]{0,200}>"
 _ELISION = r"(?:\[?\.{2,8}\]?|…|<[a-z]{1,12}>|\(\.{3}\))?"  # what people put where they left lines out; or nothing
 # A bare, wrapped line goes on if it begins with what never begins a message, behind what such a line may stand behind.
@@ -110,6 +114,10 @@ def read_lines(text: str, first: int = 1) -> Iterator[Line]:
         text = re.sub(_ANSI, "", text)
     if "<br" in text or "</span>" in text or "</p>" in text:
         text = re.sub(_TAG, "", text)
+    if "[/" in text:
+        text = re.sub(_BB_TAG, "", text)
+    if "=3D" in text:
+        text = re.sub("=C2(=\n)?=A0|=([0-9A-F]{2})", _quoted_printable, text).replace("=\n", f"{_SOFT}\n")
     if "&" in text and ("&lt;" in text or "&gt;" in text or "&#" in text or "&nbsp;" in text):
         text = _unescape(text)
     if "\xa0" in text:
@@ -167,6 +175,14 @@ def _unescape(text: str) -> str:
     for escaped, plain in zip(_ESCAPES, "<>\"''  &", strict=True):
         text = text.replace(escaped, plain)
     return text
+
+
+def _quoted_printable(match: re.Match[str]) -> str:
+    """What a mailer wrote `=3D` for `=`; of other characters than ASCII's it is the no-break space alone."""
+    if match[2] is None:
+        return " " + (match[1] or "")
+    code = int(match[2], 16)
+    return chr(code) if 0x20 <= code < 0x7F or code == 0x09 else match[0]
 
 
 _Found = tuple[str, str, str, str]  # of a physical line: head, program (in one of two places; kernel is none), text
@@ -297,6 +313,10 @@ def _unwrap(lines: Iterator[tuple[Line, int]]) -> Iterator[Line]:
     pending: Line | None = None
     broken_at = parts = 0  # width of the last physical line of `pending`, and how many it has
     for line, width in lines:
+        if pending is not None and pending.text.endswith(_SOFT) and parts < _WRAP_PARTS:
+            pending = pending._replace(text=pending.text[:-1] + line.head + line.text, whole=line.whole)
+            broken_at, parts = broken_at + width, parts + 1
+            continue
         if pending is not None and not line.head and parts < _WRAP_PARTS and _goes_on(pending, line, broken_at):
             joint = "" if pending.text.endswith("-") or not pending.text else " "
             text = pending.text.rstrip() + joint + line.text.lstrip()
@@ -316,7 +336,7 @@ def _unglue(lines: Iterator[Line]) -> Iterator[Line]:
     """The same; of a line that holds several messages each by itself."""
     for line in lines:
         text = line.text
-        if line.kernel is False or not (text.find("[", 2) > 0 or "kernel: " in text):
+        if line.kernel is False or not (text.find("[", 2) > 0 or "kernel: " in text or "child K" in text):
             yield line
             continue
         parts = _compiled(_GLUED).split(text)

@@ -138,7 +138,7 @@ _KILLED = (
     r"[\s*\-|•`]*(?P<lead>[^:]{0,60}: ?)?(?:K|OOM k)illed process (?P<pid>[0-9]{1,10})(?=[\s,]|$)"
     r"(?:, UID (?P<uid>[0-9]{1,10}),)?(?: \((?P<comm>(?:\\x[0-9a-f]{2}|.){0,15})\)(?=[\s,.]|$))?"
 )
-_LEADS = ("out of memory", "memory cgroup out of memory", "no available memory")
+LEADS = ("out of memory", "memory cgroup out of memory", "no available memory")
 _FIGURE = r"\b([a-z-]{1,20}):([0-9]{1,20})kB"
 
 
@@ -155,7 +155,7 @@ def parse_kill(text: str, *, line: int = 1, whole: bool = True, pgtables_bytes: 
     if match is None or (not whole and match.end("pid") == len(text)):
         return None
     lead = match["lead"]
-    if lead is not None and not lead.lower().startswith(_LEADS):
+    if lead is not None and not lead.lower().startswith(LEADS):
         return None
     rest = text[match.end() :]
     printed = re.findall(_FIGURE, rest)  # a figure without its unit is cut: absent
