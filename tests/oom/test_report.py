@@ -319,3 +319,22 @@ def test_quoted_printable_is_undone() -> None:
     found = told(text)
     assert (found["gfp_mask"], found["trigger_oom_score_adj"]) == ("0x201da", -7)
     assert (found["swap_total_kb"], found["page_size_kb"], found["anon_rss_kb"]) == (12, 4, 3)
+
+
+def test_a_log_that_names_the_host_and_nobody_who_wrote_is_read() -> None:
+    """From mails to linux-kernel of December 2004 and September 2007."""
+    text = (
+        "Dec 17 13:46:39 sleepy oom-killer: gfp_mask=0xd2\nDec 17 13:46:40 sleepy DMA per-cpu:\n"
+        "Dec 17 13:46:40 sleepy Free pages:         244kB (0kB HighMem)\n"
+        "Dec 17 13:46:41 sleepy init invoked oom-killer: gfp_mask=0xd0,\norder=0, oomkilladj=-3\n"
+        "Dec 17 13:46:41 sleepy Killed process 5190 (ld)\n"
+    )
+    first, second = map(label, read(text))
+    assert (first["gfp_mask"], first["victim"]) == ("0xd2", None)
+    assert (second["trigger"], second["trigger_oom_adj"], second["victim"]) == ("init", -3, "ld")
+
+
+def test_the_prompt_of_a_console_is_nobodys_name() -> None:
+    text = "my-long-host-name-01 login: java invoked oom-killer: gfp_mask=0xd0, order=0, oom_score_adj=3\n"
+    found = told(text + "Out of memory: Killed process 5 (java) total-vm:4kB\n")
+    assert (found["trigger"], found["trigger_oom_score_adj"], found["victim_pid"]) == ("java", 3, 5)

@@ -85,6 +85,9 @@ _GLUED = (
 _LONG = 1024  # characters: printk's longest record, LOG_LINE_MAX
 _ANSI = r"\x1b\[[0-9;?]*[A-Za-z]"
 _ESCAPES = ("&lt;", "&gt;", "&quot;", "&#39;", "&#x27;", "&nbsp;", "&#160;", "&amp;")
+# Some daemons name the host and not who wrote: told by what no program's line begins with.
+_DATED = r"[> ]{0,8}[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d "
+_UNTAGGED = rf"(?m)^{_DATED}([\w.-]{{1,64}}) (?:(?:Node \d+ )?(?:DMA|Normal|HighMem)(?: per-cpu:| free:|: \d)|\[<)"
 _BB_TAG = r"(?i)\[/?(?:b|i|u|code|color|font|quote|size|spoiler)(?:=[^\[\]\n]{1,40})?\]"
 _SOFT = "\x1f"  # a line of quoted-printable goes on in the next
 _TAG = r"</?(?:br|span|p|pre|code|div|font|li)\b[^<>\n]{0,200}>"
@@ -122,6 +125,8 @@ def read_lines(text: str, first: int = 1) -> Iterator[Line]:
         text = _unescape(text)
     if "\xa0" in text:
         text = text.replace("\xa0", " ")
+    if "kernel: " not in text and (untagged := _compiled(_UNTAGGED).search(text)):
+        text = re.sub(rf"(?m)^({_DATED}{re.escape(untagged[1])}) ", r"\1 kernel: ", text)
     found: list[_Found] = _compiled(_USUAL).findall(text)
     whole = text == "" or text.endswith("\n")
     if whole:
@@ -231,6 +236,8 @@ def _split_any(number: int, raw: str, whole: bool) -> Iterator[tuple[Line, int]]
     text = raw[end:]
     if not head and "] " in text and (glued := _compiled(_INLINE).search(text)):
         head, text = glued[0], text[glued.end() :]
+    if not head and " login: " in text:  # a console's prompt
+        text = re.sub(r"^\S{1,64} login: (?=\S)", "", text)
     if "#012" in text or "\\x0a" in text:
         first_part, *parts = re.split(r"#012|\\x0a", text)
         yield Line(number, first_part, head, kernel), 0

@@ -31,7 +31,7 @@ def cgroup_limit(snapshot: Snapshot) -> Iterator[Finding]:
     """
     for number, oom in enumerate(snapshot.ooms):
         group = oom.limit_of
-        if group is not None and of_cgroup(oom) and not is_above(oom):
+        if group is not None and of_cgroup(oom) and not _is_above(oom):
             claim = _own_limit(oom, named(group))
             yield _finding("cgroup-limit", number, oom, group, claim, snapshot.gone_groups)
 
@@ -47,7 +47,7 @@ def parent_limit(snapshot: Snapshot) -> Iterator[Finding]:
     """
     for number, oom in enumerate(snapshot.ooms):
         group, victim = oom.limit_of, oom.workload
-        if group is not None and victim is not None and of_cgroup(oom) and is_above(oom):
+        if group is not None and victim is not None and of_cgroup(oom) and _is_above(oom):
             claim = _limit_above(oom, group, quote(victim.name))
             yield _finding("parent-limit", number, oom, group, claim, snapshot.gone_groups)
 
@@ -100,7 +100,7 @@ def _limit_above(oom: OomReport, group: Workload, victim: str) -> str:
 _WORDS = {"memory+swap": "limit for memory and swap together", "memory": "memory limit"}
 
 
-def is_above(oom: OomReport) -> bool:
+def _is_above(oom: OomReport) -> bool:
     """Is the group whose limit was hit above that of the victim?"""
     if oom.task_memcg is None or oom.oom_memcg is None:
         return False
@@ -168,7 +168,7 @@ def _raise(oom: OomReport, group: Workload, full: Usage | None, no_more: Collect
         title = _title(f"the limit to {limit}", need, gone) + note
     if group.pod_uid is not None and not is_inside(group):
         title = f"Raise the container's limit to {limit}, if the pod needs more than {need} (command 1 finds it)"
-    elif is_above(oom):
+    elif _is_above(oom):
         title = f"Raise the limit of {named(group)} to {limit}, if all in it need more than {need}{note}"
     higher = Remedy(
         title=title, cost=_WRITTEN if unwritten else _LEAK, amount=amount.formula, settings=settings, commands=commands

@@ -22,7 +22,7 @@ from reprieve.oom.incident import Incident, incident
 from reprieve.oom.limit import reached
 from reprieve.oom.moments import elapsed_s
 from reprieve.rules.account import Holder, holders, largest_task, of_cgroup, ram_bytes, task_pages, total_bytes
-from reprieve.rules.limits import is_above, is_lifted, named
+from reprieve.rules.limits import is_lifted, named
 from reprieve.rules.workers import SEVERAL
 from reprieve.rules.zones import where_to_look
 from reprieve.units import MIB, duration, size, utc
@@ -145,9 +145,10 @@ def _nodes(printed: str | None) -> str:
 
 
 def _memcg_limit(oom: OomReport) -> tuple[str, ...]:
-    owner = oom.limit_of
+    owner, own = oom.limit_of, oom.workload
     name = "a memory cgroup that this text does not name" if owner is None else named(owner)
-    role = ", its parent" if is_above(oom) else ""
+    below = owner is not None and own is not None and own.path.startswith(f"{owner.path.rstrip('/')}/")
+    role = ", its parent" if below and own != owner else ""
     full = reached(oom) or (oom.memcg.usage("memory") if oom.memcg is not None else None)
     if full is not None and is_lifted(oom):
         used = "" if full.usage_bytes is None else f"; {size(full.usage_bytes)} used"
