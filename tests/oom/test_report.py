@@ -338,3 +338,24 @@ def test_the_prompt_of_a_console_is_nobodys_name() -> None:
     text = "my-long-host-name-01 login: java invoked oom-killer: gfp_mask=0xd0, order=0, oom_score_adj=3\n"
     found = told(text + "Out of memory: Killed process 5 (java) total-vm:4kB\n")
     assert (found["trigger"], found["trigger_oom_score_adj"], found["victim_pid"]) == ("java", 3, 5)
+
+
+GROUP = "/docker/0f2b3fcdd2578165ea77266cdc7b1ad43e75877b0ac1889ecda30a78cb78bd53"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"[193038.106468] Task in {GROUP}\nkilled as a result of limit of /docker/\n{GROUP[8:]}\n"
+        "[193038.106478] memory: usage 524288kB, limit 524288kB, failcnt 77\n",
+        f"[193038.106468] Task in {GROUP} killed as a result of limit of {GROUP}"
+        "[193038.106478] memory: usage 524288kB, limit 524288kB, failcnt 77[193038.106480] memory+swap: usage 0kB\n",
+        f"2019-10-06 12:57:33.928398+0200 0x1f0f Default 0x0 737 0 com.docker.hyperkit: [47517.500417] Task in {GROUP} "
+        f"killed as a result of limit of {GROUP}\n2019-10-06 12:57:33.928398+0200 0x1f0f Default 0x0 737 0 "
+        "com.docker.hyperkit: [47517.500418] memory: usage 524288kB, limit 524288kB, failcnt 77\n",
+    ],
+    ids=["broken within a path", "lines glued", "macOS"],
+)
+def test_a_containers_path_comes_whole_out_of_pages(text: str) -> None:
+    found = told(text)
+    assert (found["task_memcg"], found["oom_memcg"], found["memcg_failcnt"]) == (GROUP, GROUP, 77)

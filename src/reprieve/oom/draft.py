@@ -475,7 +475,7 @@ class Draft:
         trigger: Trigger | None = facts.get("trigger")
         inferred = facts.get("constraint_inferred")
         if inferred is None and "constraint" not in facts:
-            if (memcg and memcg.usages) or "mem_cgroup_out_of_memory" in self.stack or "group_path" in facts:
+            if (memcg and memcg.usages) or "mem_cgroup_out_of_memory" in self.stack or facts.keys() & _OF_MEMCG:
                 inferred = "CONSTRAINT_MEMCG"
             elif memory or "panic" in facts or any("alloc_pages" in name for name in self.stack):
                 inferred = "global"  # NONE, CPUSET or MEMORY_POLICY; a memory cgroup prints no Mem-Info
@@ -542,4 +542,5 @@ _READERS = {
     "header": Draft._take_header,
     "table": Draft._take_frame,
 }
+_OF_MEMCG = {"oom_memcg", "group_path"}
 _EVENT = {"trigger", "selected_line", "task_memcg", "group_path", "no_killable", "panic"}  # any of these makes one

@@ -79,9 +79,11 @@ _INLINE = r"\[\s{0,8}\d{1,8}\.\d{6}\](?:\[\s*[TC]\d+\])? "  # a kernel line glue
 # Where another message begins within one: a mailer, or a page, took a paragraph of the log for one of prose.
 _GLUED = (
     r"\s(?=(?:[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\S{0,20})(?: \S{1,255})? kernel: "
-    r"|\[\s{0,8}\d{1,8}\.\d{6}\](?:\[\s*[TC]\d+\])? |\[[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \d{4}\] )"
-    r"|(?<=child)\s(?=Killed process )"
+    r"|\[[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \d{4}\] )"
+    r"|(?<=\S)\s?(?=\[\s{0,8}\d{1,8}\.\d{6}\](?:\[\s*[TC]\d+\])? )"
+    r"|(?<=child)\s?(?=Killed process |Out of memory: )|(?<=\))(?=Out of memory: )"  # until 2.6.24 none ended its line
 )
+_FEW = 8  # lines: so many may be a paragraph that was a whole report
 _LONG = 1024  # characters: printk's longest record, LOG_LINE_MAX
 _ANSI = r"\x1b\[[0-9;?]*[A-Za-z]"
 _ESCAPES = ("&lt;", "&gt;", "&quot;", "&#39;", "&#x27;", "&nbsp;", "&#160;", "&amp;")
@@ -132,8 +134,9 @@ def read_lines(text: str, first: int = 1) -> Iterator[Line]:
     if whole:
         found.pop()  # what is behind the last newline
     folded = "#012" in text or ("\\" in text and "\\x0a" in text)
-    if not folded and all(map(_HEAD_OF, found)) and max(map(len, map(_TEXT, found)), default=0) <= _LONG:
-        return _usual(found, first, whole)  # none is the rest of another, or holds one
+    usual = not folded and all(map(_HEAD_OF, found))  # none is the rest of another
+    if usual and len(found) > _FEW and max(map(len, map(_TEXT, found))) <= _LONG:  # nor holds one
+        return _usual(found, first, whole)
     return _unglue(_unwrap(_split(found, first, whole, folded)))
 
 
@@ -234,8 +237,9 @@ def _split_any(number: int, raw: str, whole: bool) -> Iterator[tuple[Line, int]]
             kernel = _written_by_kernel(inner)
             head, end = head + inner["stamped"], inner.end()
     text = raw[end:]
-    if not head and "] " in text and (glued := _compiled(_INLINE).search(text)):
-        head, text = glued[0], text[glued.end() :]
+    bare = not head or (kernel is None and not re.search(r"[\];]|kernel", head))
+    if bare and "] " in text and (glued := _compiled(_INLINE).search(text)):
+        head, text = head + glued[0], text[glued.end() :]
     if not head and " login: " in text:  # a console's prompt
         text = re.sub(r"^\S{1,64} login: (?=\S)", "", text)
     if "#012" in text or "\\x0a" in text:
@@ -326,6 +330,8 @@ def _unwrap(lines: Iterator[tuple[Line, int]]) -> Iterator[Line]:
             continue
         if pending is not None and not line.head and parts < _WRAP_PARTS and _goes_on(pending, line, broken_at):
             joint = "" if pending.text.endswith("-") or not pending.text else " "
+            if pending.text.endswith("/") and re.match("[0-9a-f]{12}", line.text):
+                joint = ""  # within a container's path
             text = pending.text.rstrip() + joint + line.text.lstrip()
             pending = pending._replace(text=text, whole=line.whole)
             broken_at, parts = width, parts + 1
@@ -343,7 +349,7 @@ def _unglue(lines: Iterator[Line]) -> Iterator[Line]:
     """The same; of a line that holds several messages each by itself."""
     for line in lines:
         text = line.text
-        if line.kernel is False or not (text.find("[", 2) > 0 or "kernel: " in text or "child K" in text):
+        if line.kernel is False or not (text.find("[", 2) > 0 or "kernel: " in text or "child" in text or ")O" in text):
             yield line
             continue
         parts = _compiled(_GLUED).split(text)
