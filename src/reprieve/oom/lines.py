@@ -220,7 +220,7 @@ def _split(found: list[_Found], first: int, whole: bool, folded: bool) -> Iterat
 
 def _split_any(number: int, raw: str, whole: bool) -> Iterator[tuple[Line, int]]:
     """The messages of one physical line, whatever carried it."""
-    if raw.startswith("{") or _compiled(_JSON_PAIR).match(raw):
+    if raw.startswith("{") or ('"' in raw[:64] and _compiled(_JSON_PAIR).match(raw)):
         yield from ((line, 0) for line in _from_json(number, raw, whole))
         return
     match_head = _compiled(_HEAD).match
