@@ -119,7 +119,7 @@ def test_openvz_kills_in_a_container() -> None:
 
 
 def test_a_selection_that_is_cut_by_hand_has_its_name() -> None:
-    """From https://github.com/ notes on QEMU bound to one NUMA node."""
+    """From a public note on QEMU bound to one NUMA node."""
     found = told(
         "oom-kill:constraint=CONSTRAINT_CPUSET,nodemask=(null),cpuset=emulator,mems_allowed=0,global_oom,"
         "task=qemu-system-x86\nOut of memory: Killed process 886679 (qemu-system-x86) total-vm:19254864kB\n"
@@ -359,3 +359,9 @@ GROUP = "/docker/0f2b3fcdd2578165ea77266cdc7b1ad43e75877b0ac1889ecda30a78cb78bd5
 def test_a_containers_path_comes_whole_out_of_pages(text: str) -> None:
     found = told(text)
     assert (found["task_memcg"], found["oom_memcg"], found["memcg_failcnt"]) == (GROUP, GROUP, 77)
+
+
+def test_a_kernel_that_prints_no_table_unless_asked_lacks_none() -> None:
+    old = "oom-killer: gfp_mask=0xd2, order=0\nFree pages: 1796kB (0kB HighMem)\nOut of Memory: Killed process 1 (a).\n"
+    assert [event.missing for event in read(old)] == [()]
+    assert len(read(old.replace("order=0", "order=0, oom_score_adj=0"))[0].missing) == 1

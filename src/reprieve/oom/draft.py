@@ -499,14 +499,18 @@ class Draft:
         return None
 
     def _missing(self, memory: Memory | None, memcg: Memcg | None) -> Iterator[str]:
-        """Parts that every kernel prints and this text lacks, in words; the task dump can be switched off."""
-        if "trigger" not in self.facts:
+        """Parts that every kernel prints and this text lacks, in words; the task dump can be switched off.
+
+        Until 2.6.35, which tells no oom_score_adj, it had to be switched on.
+        """
+        trigger: Trigger | None = self.facts.get("trigger")
+        if trigger is None:
             yield "the line that says who asked for memory (“invoked oom-killer”)"
         if memory is None and memcg is None:
             yield "the memory figures"
-        if self.tasks is None:
+        if self.tasks is None and (trigger is None or trigger.oom_score_adj is not None):
             yield "the task table (cut, or vm.oom_dump_tasks=0)"
-        elif self.rows_left_out:
+        if self.rows_left_out:
             yield f"{self.rows_left_out:,} rows of the task table (the first {_MOST_TASKS:,} were read)"
         if not self.kills and not self.facts.keys() & {"no_killable", "panic"}:
             yield "the line that says who was killed (“Killed process”)"
