@@ -365,3 +365,15 @@ def test_a_kernel_that_prints_no_table_unless_asked_lacks_none() -> None:
     old = "oom-killer: gfp_mask=0xd2, order=0\nFree pages: 1796kB (0kB HighMem)\nOut of Memory: Killed process 1 (a).\n"
     assert [event.missing for event in read(old)] == [()]
     assert len(read(old.replace("order=0", "order=0, oom_score_adj=0"))[0].missing) == 1
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '+\t\tprintk("oom-killer: gfp_mask=0x%x, order=%d\\n",',
+        '> -\tpr_warn("%s invoked oom-killer: gfp_mask=%#x(%pGg), order=%d\\n",',
+        "1 Time(s): oom-killer: gfp_mask=0x1d2",
+    ],
+)
+def test_neither_the_kernels_source_nor_a_count_of_lines_is_an_event(line: str) -> None:
+    assert read(f"{line}\n") == []

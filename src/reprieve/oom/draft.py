@@ -146,8 +146,10 @@ class Draft:
             return False
         comm, rest = match["comm"].strip(), match["rest"]
         invoked = "invoked oom-killer" in line.text
-        if len(re.sub(r"\\x[0-9a-f]{2}", "?", comm)) > 15 or not (invoked or "gfp_mask=" in rest):
-            return False  # somebody else's words about it
+        if len(re.sub(r"\\x[0-9a-f]{2}", "?", comm)) > 15 or re.search("gfp_mask=(?:0x)?%", rest):
+            return False  # somebody else's words about it, or the kernel's source
+        if not invoked and (comm or "gfp_mask=" not in rest):
+            return False
         order = last_number(r"\border=(-?[0-9]{1,2})", rest, line.whole)
         if self.claimed and order != -1 and not comm.startswith(_SYSRQ_WORKERS):
             return False  # somebody else's: sysrq-f is carried out by a worker
