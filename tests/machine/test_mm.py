@@ -73,6 +73,10 @@ def _family(folder: Path, into: Path | None = None) -> Iterator[_Family]:
                 yield family
             finally:
                 os.kill(family.forked, signal.SIGKILL)
+                with contextlib.suppress(
+                    OSError
+                ):  # who waits for a writer has one, and ends; the kernel may have been first
+                    os.close(os.open(folder / "fifo", os.O_WRONLY | os.O_NONBLOCK))
         finally:
             parent.kill()
 
