@@ -1109,3 +1109,17 @@ def test_an_answer_that_finds_no_room_says_so_and_fails(arguments: tuple[str, ..
         "reprieve: the answer could not be written: No space left on device",
         "  write it where there is room",
     ]
+
+
+def test_the_newest_are_listed(reprieve: Run) -> None:
+    loop = LOGS / "captures/6.1-memcg-loop.txt"
+    every = reprieve("why", "--list", loop).stdout.splitlines()
+    assert reprieve("why", "--list", "--last", "2", loop).stdout.splitlines() == every[-2:]
+
+
+@pytest.mark.parametrize("word", ["nginx.service", "web", "docker:"])
+def test_who_names_what_runs_is_told_how_it_is_asked_for(word: str, reprieve: Run) -> None:
+    said = reprieve("why", word)
+    assert (said.returncode, said.stdout) == (1, "")
+    assert "unit:NAME, docker:NAME" in said.stderr
+    assert "unit:NAME" not in reprieve("why", f"./{word}").stderr

@@ -111,7 +111,7 @@ def _codes(_context: click.Context, _option: click.Parameter, begun: str) -> lis
 @click.argument("sources", nargs=-1, metavar="[SOURCE]...", type=click.Path(readable=False))
 @click.option("-v", "--verbose", is_flag=True, help="All of it: every process with its score, zones, evidence.")
 @click.option("--all", "every", is_flag=True, help="Explain every kill, the oldest first.")
-@click.option("--last", type=click.IntRange(1), metavar="N", help="Explain the newest N.")
+@click.option("--last", type=click.IntRange(1), metavar="N", help="Explain the newest N, or list them.")
 @click.option("--list", "listed", is_flag=True, help="One line for each kill.")
 @click.option("--since", callback=_moment, metavar="WHEN", help="Not before: a date, 'May 1 13:00', 14:08, '2 h ago'.")
 @click.option("--until", callback=_moment, metavar="WHEN", help="Not after.")
@@ -168,7 +168,8 @@ def why(context: click.Context, /, sources: tuple[str, ...], code: str | None, *
 def _refuse_contradictions(options: dict[str, object]) -> None:
     for group in (
         ("as_json", "markdown", "html"),
-        ("every", "last", "listed", "follow"),
+        ("every", "last", "follow"),
+        ("every", "listed", "follow"),
         ("html", "listed", "follow"),
         ("origin", "follow"),
     ):

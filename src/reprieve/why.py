@@ -57,7 +57,9 @@ def perform(request: Request) -> int:
         places = tuple(source.name for source in sources)
         told = tell(sources, wanted, most, gaps, ended=ended, of_named=request.containers)
     found = [summary for summary in told.history if wanted(summary)]
-    answered = replace(told, history=tuple(found) if request.listed else told.history[-HISTORY:])
+    answered = replace(
+        told, history=tuple(found[-(request.last or 0) :]) if request.listed else told.history[-HISTORY:]
+    )
     if kept is None:
         answered = replace(
             answered,

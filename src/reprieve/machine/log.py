@@ -31,6 +31,10 @@ _STRANGE = 16  # so many bytes are damage, however short the text
 _ANOTHER = "name a log, a folder of logs or - for standard input"
 if sys.platform != "win32":
     _ANOTHER += "; without one this machine's are read"
+_CALLED = (
+    "a log is named by its path; what runs here, or ran, is asked for as unit:NAME, docker:NAME, podman:NAME or "
+    "pod:NAMESPACE/NAME, and kills of a program by --name NAME"
+)
 
 
 def named(arguments: Sequence[str], identity: Identity) -> tuple[list[Source], list[Gap]]:
@@ -48,7 +52,8 @@ def named(arguments: Sequence[str], identity: Identity) -> tuple[list[Source], l
         sources += [told_if_no_log(source) if source.name in names else source for source in found]
     if not sources:
         gap = gaps[0] if gaps else Gap(place=shown(arguments[0]), reason="holds no log", hint="name a log file")
-        raise Failure(f"{gap.place}: {gap.reason}", hint=gap.hint or _ANOTHER)
+        is_a_name = sys.platform != "win32" and not any("/" in one or os.path.exists(one) for one in arguments)
+        raise Failure(f"{gap.place}: {gap.reason}", hint=_CALLED if is_a_name else gap.hint or _ANOTHER)
     return sources, gaps
 
 
