@@ -349,7 +349,9 @@ GROUP = "/docker/0f2b3fcdd2578165ea77266cdc7b1ad43e75877b0ac1889ecda30a78cb78bd5
         f"[193038.106468] Task in {GROUP}\nkilled as a result of limit of /docker/\n{GROUP[8:]}\n"
         "[193038.106478] memory: usage 524288kB, limit 524288kB, failcnt 77\n",
         f"[193038.106468] Task in {GROUP} killed as a result of limit of {GROUP}"
-        "[193038.106478] memory: usage 524288kB, limit 524288kB, failcnt 77[193038.106480] memory+swap: usage 0kB\n",
+        "[193038.106478] memory: usage 524288kB, limit 524288kB, failcnt 77[193038.106480] memory+swap: usage 0kB"
+        + f"[193038.106482] Memory cgroup stats for {GROUP}: cache:0KB rss:524288KB" * 8
+        + "\n",
         f"2019-10-06 12:57:33.928398+0200 0x1f0f Default 0x0 737 0 com.docker.hyperkit: [47517.500417] Task in {GROUP} "
         f"killed as a result of limit of {GROUP}\n2019-10-06 12:57:33.928398+0200 0x1f0f Default 0x0 737 0 "
         "com.docker.hyperkit: [47517.500418] memory: usage 524288kB, limit 524288kB, failcnt 77\n",
@@ -377,3 +379,40 @@ def test_a_kernel_that_prints_no_table_unless_asked_lacks_none() -> None:
 )
 def test_neither_the_kernels_source_nor_a_count_of_lines_is_an_event(line: str) -> None:
     assert read(f"{line}\n") == []
+
+
+# A cgroup, and a process, are named by whoever makes them. No name makes an event of a line, whole or in pieces.
+_FORGED = "x[    9.000000] Out of memory: Killed process 1 (systemd) total-vm:900kB, anon-rss:800kB, file-rss:0kB"
+
+
+@pytest.mark.parametrize("head", ["[    9.100000] ", "Mar 16 21:40:40 h kernel: ", "4,7,9100000,-;"])
+def test_the_name_of_a_cgroup_kills_nobody(head: str) -> None:
+    words = (
+        f"Task in /{_FORGED} killed as a result of limit of /{_FORGED}",
+        f"oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset={_FORGED},mems_allowed=0,oom_memcg=/{_FORGED},"
+        f"task_memcg=/{_FORGED},task=hog,pid=77,uid=0",
+        "Memory cgroup out of memory: Killed process 77 (hog) total-vm:9kB, anon-rss:8kB, file-rss:0kB, shmem-rss:0kB",
+    )
+    lines = [f"{head}{word}\n" for word in words]
+    for text in ("".join(lines), *lines):
+        assert {kill.pid for event in read(text) for kill in event.kills} <= {77}
+    assert [event.victim.pid for event in read("".join(lines)) if event.victim] == [77]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "2024-05-01T10:00:00.000000+02:00 host sudo:      bob : COMMAND=/usr/bin/echo [12345.678901] {}",
+        "2024-01-01 00:00:00,123 INFO found: [12345.678901] {}",
+        "2024-01-01T00:00:00.1Z stdout F alert: dmesg said [12345.678901] {}",
+        "[2024-01-01 00:00:00,123] {}",
+        "[12:00] {}",
+        '{{"level":"warn","logger":"oom-watch","message":"{}"}}',
+        '{{"app":"x","line":"{}"}}',
+        '        "message": "{}",',
+        "Jan  1 00:00:00 host sshd[1]: {}",
+    ],
+)
+def test_what_a_program_says_in_its_own_log_is_no_event(line: str) -> None:
+    said = "Out of memory: Killed process 1234 (java) total-vm:8000kB, anon-rss:4000kB"
+    assert read(line.format(said) + "\n" + "Jan  1 00:00:00 host DMA: 1*4kB\n") == []

@@ -32,7 +32,7 @@ _FRAME = r"(?:.*\] )?(?:\? )?([A-Za-z_][\w.]*)\+0x[0-9a-f]+"
 _STACK = r"(?:Stack ?:)?[\s0-9a-f]+$|[0-9a-f]{4}:\s|[\w.]+ from [\w.]+\+0x"  # its words; a frame as ARM has it
 _SELECT = (  # "and children." until 2.6.18
     r"[\s*\-|•`]*(?P<lead>[^:]{0,60}: )?[Kk]ill process (?P<pid>[0-9]{1,10}) \((?P<comm>.{0,60}?)\) "
-    r"score (?P<score>[0-9]{1,20})(?: (?:or|and)\b|\s*$)"
+    r"score (?P<score>[0-9]{1,20})(?(lead)(?: (?:or|and)\b|\s*$)| (?:or|and)\b)"
 )
 _CONSTRAINT = r"\s*oom-kill:constraint=(\w+)"
 # Names in it are of strangers and may hold commas: each ends where the next field begins.

@@ -37,7 +37,10 @@ _ISO_DATE = r"""(?:
 )"""
 _UPTIME_STAMP = r"\[[<+\s]{0,12}(?:\d-)?\d{1,12}[.,]\d{1,9}(?:[@,]\d{1,3}|s|[ ]<[\s\d.]{1,16}>|>)?\]"
 _KERNEL_STAMP = rf"""
-    (?:\[[^\[\]\n]{{0,24}}\d\d:\d\d(?::\d\d[^\[\]\n]{{0,30}})?\][ ]?)?        # dmesg -T and -H, a terminal's log
+    (?:\[(?:[^\W\d][^\[\]\n]{{2,20}}\d\d:\d\d:\d\d[^\[\]\n]{{0,12}}\d{{4}}(?:[ ]<[\s\d.]{{1,16}}>)?  # dmesg -T
+          |[A-Z][a-z]{{2}}[ ]?\d{{1,2}}[ ]\d\d:\d\d                             # dmesg -H
+          |\d{{4}}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{{3}}Z)\](?:[ ]|$)                     # Jenkins
+      |\[[^\[\]\n]{{0,24}}\d\d:\d\d[^\[\]\n]{{0,33}}\][ ]?(?={_UPTIME_STAMP}))?  # a terminal's log
     (?:{_UPTIME_STAMP}(?:[ ]?\[\s*[TC]\d+\S*\])?                          # dmesg, with a caller
        (?:[ ]{{0,2}}(?:<\d>)?(?:\.?\(\d\))?\[[^\[\]\n]{{0,16}}:[^\[\]\n]{{0,24}}\])?[ ]?)?   # Android: who, where
 """
@@ -45,7 +48,8 @@ _HEAD = rf"""(?x)
 (?:[ \t]*(?:[>|][ ]?)+)?                                                  # a quoted mail
 (?P<stamped>
   (?:\d{{1,9}}[:-](?=[<\[A-Z]|\d{{4}}-\d\d-\d\d)                             # grep -n; grep -r, with and without -n
-    |(?:[^\s:\[\]<>]{{1,200}}[:-]){{1,2}}(?=<\d|\[\s*\d+\.\d|\[\w{{2,4}}[ ]|[A-Z][a-z]{{2}}[ ]+\d|\d{{4}}-\d\d-\d\d))?
+    |[^\s:\[\]<>]{{1,200}}[:-](?:\d{{1,9}}[:-])?
+     (?=<\d|\[\s*\d+\.\d|\[\w{{2,4}}[ ]|[A-Z][a-z]{{2}}[ ]+\d|\d{{4}}-\d\d-\d\d))?
   (?:<(?P<priority>\d{{1,3}})>(?:1[ ])?)?                                    # dmesg -r, serial console; RFC 5424
   (?:(?P<record>[0-9]{{1,4}}),[0-9]{{1,20}},[0-9]{{1,18}},[^;,\s]{{1,4}}(?:,[^;\s]*)?;)?             # /dev/kmsg
   (?:(?P<facility>[a-z]+\d?)[ ]*:[a-z]+[ ]*:[ ])?                           # dmesg -x
@@ -55,6 +59,7 @@ _HEAD = rf"""(?x)
       |[ ][^\s:\[\]]+(?:[ ]kernel)?[ ]+(?={_UPTIME_STAMP}) | [ ]+ | $)       # netconsole: a host
    |{_ISO_DATE}
      (?:[ ](?:stdout|stderr)[ ][FP][ ]                                     # a container log (CRI)
+      |[ ]0x[\da-f]+[ ]+\w+[ ]+0x[\da-f]+[ ]+\d+[ ]+\d+[ ]+com\.docker\.[\w.-]+:[ ]  # macOS, of Docker's machine
       |[ ]\S+[ ](?P<app>[^\s:]+)[ ]\S+[ ]\S+[ ](?:-|\[[^\]]*\])[ ]           # RFC 5424
       |(?:[ ][^\s:\[\]]+)?[ ](?P<iso_tag>kernel|[^\s:\[\]]+(?=\[\d+\]:))(?:\[\d+\])?:(?:[ ]|$)
       |[ ]+ | $)                                                           # dmesg --time-format iso, kubectl: no host
@@ -65,6 +70,7 @@ _HEAD = rf"""(?x)
 )"""
 # The head of most lines there are, and what is behind it, by one search for all lines of a text. Where it matches it is
 # what _HEAD would find.
+_BY_KERNEL = rf"(?:<\d{{1,3}}>)?\s{{0,8}}(?:{_UPTIME_STAMP}|(?:\S{{1,64}} +){{0,5}}kernel: )"
 _USUAL = r"""(?xam)^
 (?:((?>
   (?:[A-Z][a-z][a-z][ ][ \d]\d[ ]\d\d:\d\d:\d\d [ ][\w.-]++ [ ](?:kernel|([\w.-]++))(?:\[\d++\]|):[ ]
@@ -73,16 +79,17 @@ _USUAL = r"""(?xam)^
    | )
   (?:\[[ ]{0,8}+\d{1,12}+\.\d{1,9}+\](?:[ ]?\[[ ]*+[TC]\d++\]|)[ ]|)
 ))(?![ ]?(?:[^ \t\n\r\f\v:\[\]]++[ ]|)kernel: | [ ]*+MESSAGE= | <\d | [ ]{0,2}+\[[^\[\].,:\n]{0,40}+[.,:]) |)(.*)"""
-_JSON_MESSAGES = ("MESSAGE", "log", "msg", "message", "textPayload", "line")  # journal, Docker, dmesg, shippers, clouds
-_JSON_PAIR = rf'\s*"(?:{"|".join(_JSON_MESSAGES)})"\s?:\s?"'
+_JSON_LOGS = ("MESSAGE", "log", "msg")  # journal, Docker, dmesg
+_JSON_WORDS = ("message", "textPayload", "line")  # of shippers and clouds, and of any program's own log
 _INLINE = r"\[\s{0,8}\d{1,8}\.\d{6}\](?:\[\s*[TC]\d+\])? "  # a kernel line glued to a program's on a console
 # Where another message begins within one: a mailer, or a page, took a paragraph of the log for one of prose.
 _GLUED = (
     r"\s(?=(?:[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\S{0,20})(?: \S{1,255})? kernel: "
     r"|\[[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \d{4}\] )"
     r"|(?<=\S)\s?(?=\[\s{0,8}\d{1,8}\.\d{6}\](?:\[\s*[TC]\d+\])? )"
-    r"|(?<=child)\s?(?=Killed process |Out of memory: )|(?<=\))(?=Out of memory: )"  # until 2.6.24 none ended its line
 )
+_RAN_ON = ("Out of ", "Killed process ")  # until 2.6.24 none ended its line
+_NOT_ENDED = r"(?<=child)\s?(?=Killed process |Out of memory: )|(?<=\))(?=Out of memory: )"
 _FEW = 8  # lines: so many may be a paragraph that was a whole report
 _LONG = 1024  # characters: printk's longest record, LOG_LINE_MAX
 _ANSI = r"\x1b\[[0-9;?]*[A-Za-z]"
@@ -90,8 +97,10 @@ _ESCAPES = ("&lt;", "&gt;", "&quot;", "&#39;", "&#x27;", "&nbsp;", "&#160;", "&a
 # Some daemons name the host and not who wrote: told by what no program's line begins with.
 _DATED = r"[> ]{0,8}[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d "
 _UNTAGGED = rf"(?m)^{_DATED}([\w.-]{{1,64}}) (?:(?:Node \d+ )?(?:DMA|Normal|HighMem)(?: per-cpu:| free:|: \d)|\[<)"
+_NO_TAG = r"(?!(?!oom-killer)[a-z][\w./-]*(?:\[\d+\])?: )"
 _BB_TAG = r"(?i)\[/?(?:b|i|u|code|color|font|quote|size|spoiler)(?:=[^\[\]\n]{1,40})?\]"
-_SOFT = "\x1f"  # a line of quoted-printable goes on in the next
+_NOT_QUOTED = r"=(?![0-9A-F]{2}|\n|\Z)"  # in quoted-printable no `=` stands for itself
+_SOFT = "\ud800"  # a line of quoted-printable goes on in the next: half a character, which no text holds
 _TAG = r"</?(?:br|span|p|pre|code|div|font|li)\b[^<>\n]{0,200}>"
 _ELISION = r"(?:\[?\.{2,8}\]?|…|<[a-z]{1,12}>|\(\.{3}\))?"  # what people put where they left lines out; or nothing
 # A bare, wrapped line goes on if it begins with what never begins a message, behind what such a line may stand behind.
@@ -121,14 +130,14 @@ def read_lines(text: str, first: int = 1) -> Iterator[Line]:
         text = re.sub(_TAG, "", text)
     if "[/" in text:
         text = re.sub(_BB_TAG, "", text)
-    if "=3D" in text:
+    if "=3D" in text and not _compiled(_NOT_QUOTED).search(text):
         text = re.sub("=C2(=\n)?=A0|=([0-9A-F]{2})", _quoted_printable, text).replace("=\n", f"{_SOFT}\n")
     if "&" in text and ("&lt;" in text or "&gt;" in text or "&#" in text or "&nbsp;" in text):
         text = _unescape(text)
     if "\xa0" in text:
         text = text.replace("\xa0", " ")
     if "kernel: " not in text and (untagged := _compiled(_UNTAGGED).search(text)):
-        text = re.sub(rf"(?m)^({_DATED}{re.escape(untagged[1])}) ", r"\1 kernel: ", text)
+        text = re.sub(rf"(?m)^({_DATED}{re.escape(untagged[1])}) {_NO_TAG}", r"\1 kernel: ", text)
     found: list[_Found] = _compiled(_USUAL).findall(text)
     whole = text == "" or text.endswith("\n")
     if whole:
@@ -220,7 +229,7 @@ def _split(found: list[_Found], first: int, whole: bool, folded: bool) -> Iterat
 
 def _split_any(number: int, raw: str, whole: bool) -> Iterator[tuple[Line, int]]:
     """The messages of one physical line, whatever carried it."""
-    if raw.startswith("{") or ('"' in raw[:64] and _compiled(_JSON_PAIR).match(raw)):
+    if raw.startswith("{") or raw.lstrip().startswith('"msg": "'):
         yield from ((line, 0) for line in _from_json(number, raw, whole))
         return
     match_head = _compiled(_HEAD).match
@@ -237,11 +246,10 @@ def _split_any(number: int, raw: str, whole: bool) -> Iterator[tuple[Line, int]]
             kernel = _written_by_kernel(inner)
             head, end = head + inner["stamped"], inner.end()
     text = raw[end:]
-    bare = not head or (kernel is None and not re.search(r"[\];]|kernel", head))
-    if bare and "] " in text and (glued := _compiled(_INLINE).search(text)):
-        head, text = head + glued[0], text[glued.end() :]
+    if not head and "] " in text and (glued := _compiled(_INLINE).search(text)):
+        head, text = glued[0], text[glued.end() :]
     if not head and " login: " in text:  # a console's prompt
-        text = re.sub(r"^\S{1,64} login: (?=\S)", "", text)
+        text = re.sub(r"^\S{1,64} login: (?=\[|.{1,15} invoked oom-killer)", "", text)
     if "#012" in text or "\\x0a" in text:
         first_part, *parts = re.split(r"#012|\\x0a", text)
         yield Line(number, first_part, head, kernel), 0
@@ -301,7 +309,10 @@ def _from_json(number: int, raw: str, whole: bool) -> Iterator[Line]:
 def _message(entry: dict[str, object]) -> str | None:
     if isinstance(payload := entry.get("jsonPayload"), dict):
         entry = payload
-    said = next((entry[key] for key in _JSON_MESSAGES if isinstance(entry.get(key), (str, list))), None)
+    said = next((entry[key] for key in _JSON_LOGS if isinstance(entry.get(key), (str, list))), None)
+    if said is None:  # what a program says of a kill is none: the kernel's own head stands before the kernel's words
+        words = (word for key in _JSON_WORDS if isinstance(word := entry.get(key), str))
+        said = next((word for word in words if _compiled(_BY_KERNEL).match(word)), None)
     if isinstance(said, list):  # bytes that are not UTF-8 come as a list of numbers
         numbers = (number for number in said if isinstance(number, int) and 0 <= number < 256)
         return bytes(numbers).decode(errors="backslashreplace")
@@ -319,8 +330,11 @@ def _seconds(microseconds: str | None) -> str | None:
     return f"{int(microseconds) / 1e6:.6f}"
 
 
-def _unwrap(lines: Iterator[tuple[Line, int]]) -> Iterator[Line]:
-    """Join what a mailer, a terminal or a paste broke: a line without prefix that could not fit on the one before."""
+def _unwrap(lines: Iterator[tuple[Line, int]]) -> Iterator[tuple[Line, int]]:
+    """Join what a mailer, a terminal or a paste broke: a line without prefix that could not fit on the one before.
+
+    Each message with the number of lines that it stood in.
+    """
     pending: Line | None = None
     broken_at = parts = 0  # width of the last physical line of `pending`, and how many it has
     for line, width in lines:
@@ -337,22 +351,28 @@ def _unwrap(lines: Iterator[tuple[Line, int]]) -> Iterator[Line]:
             broken_at, parts = width, parts + 1
             continue
         if pending is not None:
-            yield pending
+            yield pending, parts
         if not line.head and line.text[:1] in (" ", "\t"):  # of a list, or code, in a text
             line = line._replace(text=line.text.lstrip(" \t"))
         pending, broken_at, parts = line, width, 1
     if pending is not None:
-        yield pending
+        yield pending._replace(text=pending.text.removesuffix(_SOFT)), parts
 
 
-def _unglue(lines: Iterator[Line]) -> Iterator[Line]:
-    """The same; of a line that holds several messages each by itself."""
-    for line in lines:
+def _unglue(lines: Iterator[tuple[Line, int]]) -> Iterator[Line]:
+    """The same; of a line that holds several messages each by itself.
+
+    No message of the kernel is longer than a record, or stands in two lines: within one, stamps and words are of names,
+    which strangers choose.
+    """
+    for line, lines_of_it in lines:
         text = line.text
-        if line.kernel is False or not (text.find("[", 2) > 0 or "kernel: " in text or "child" in text or ")O" in text):
+        prose = len(text) > _LONG or lines_of_it > 1
+        ran_on = text.startswith(_RAN_ON) and ("child" in text or ")O" in text)
+        if line.kernel is not None or not (prose or ran_on):
             yield line
             continue
-        parts = _compiled(_GLUED).split(text)
+        parts = _compiled(_GLUED if prose else _NOT_ENDED).split(text)
         if len(parts) == 1:
             yield line
             continue

@@ -135,7 +135,7 @@ def _guess(line: Line) -> tuple[Line, tuple[str, ...]]:
 # name, RHEL 7 after it: so the pid comes first, then each further field on its own. A comm may hold ")" and blanks;
 # each of its 15 bytes may be an escape of four characters.
 _KILLED = (
-    r"[\s*\-|•`]*(?P<lead>[^:]{0,60}: ?)?(?:K|OOM k)illed process (?P<pid>[0-9]{1,10})(?=[\s,]|$)"
+    r"[\s*\-|•`]*(?P<lead>[^:]{0,60}: ?)?(?:K|(?<=: )OOM k)illed process (?P<pid>[0-9]{1,10})(?=[\s,]|$)"
     r"(?:, UID (?P<uid>[0-9]{1,10}),)?(?: \((?P<comm>(?:\\x[0-9a-f]{2}|.){0,15})\)(?=[\s,.]|$))?"
 )
 LEADS = ("out of memory", "memory cgroup out of memory", "no available memory")
