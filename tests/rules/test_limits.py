@@ -133,7 +133,16 @@ def test_a_limit_that_the_text_does_not_tell_is_looked_at(path: str, command: st
     assert _told_of_no_limit(path)[-1] == command
 
 
-@pytest.mark.parametrize("path", ["/system.slice/run-u7.service", "/system.slice/app.scope", "/../app", "/lxc/101"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/system.slice/run-u7.service",
+        "/system.slice/run-p9-i10.service",
+        "/system.slice/app.scope",
+        "/../app",
+        "/lxc/101",
+    ],
+)
 def test_where_the_limit_cannot_be_seen_any_more_no_look_is_advised(path: str) -> None:
     assert _told_of_no_limit(path) == []
 

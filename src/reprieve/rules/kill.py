@@ -99,7 +99,7 @@ def _all_hold_little(oom: OomReport) -> str:
         return ""
     tasks = oom.tasks or ()
     held = sum((task.rss_pages or 0) * page + (task.pgtables_bytes or 0) for task in tasks)  # what several map: in each
-    return "" if held * 4 > total else f"; all processes together held no more than {size(held)} of RAM"
+    return "" if held * 4 > total else f"; the {len(tasks):,} listed held no more than {size(held)} of RAM together"
 
 
 def _in_its_place(number: int, oom: OomReport, victim: Kill) -> Finding:

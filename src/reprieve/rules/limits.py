@@ -222,7 +222,10 @@ def _reading(group: Workload) -> _Commands:
 
 def is_transient(unit: str) -> bool:
     """Is it a scope, or a service that systemd-run named? Both are gone once their processes are."""
-    return unit.endswith(".scope") or re.fullmatch(r"run-(?:[up]\d[\d-]*|r[0-9a-f]{32})\.service", unit) is not None
+    return (
+        unit.endswith(".scope")
+        or re.fullmatch(r"run-(?:u\d+|p\d+-i\d+|\d[\d-]*|r[0-9a-f]{32})\.service", unit) is not None
+    )
 
 
 def is_no_more(group: Workload, no_more: Collection[str]) -> bool:

@@ -112,9 +112,10 @@ def cgroup_swap_limit(snapshot: Snapshot) -> Iterator[Finding]:
 def cgroup_swap_unused(snapshot: Snapshot) -> Iterator[Finding]:
     """The group may use swap, and at its limit none of its memory was there.
 
-    A report of a limit does not say whether the machine has swap. If it has, the usual reason is vm.swappiness 0: of
-    a group no anonymous page is swapped out then, however much swap is free, so the limit is the end for all that is
-    no file cache. 1 is as little as possible. Swap does not cure a leak: it buys time, and room for what lies idle.
+    A report of a limit does not say whether the machine has swap, nor what the groups above may use. If there is some,
+    the usual reason is vm.swappiness 0: of a group no anonymous page is swapped out then, however much swap is free, so
+    the limit is the end for all that is no file cache. 1 is as little as possible. Swap does not cure a leak: it buys
+    time, and room for what lies idle.
 
     Source: get_scan_count() in mm/vmscan.c.
     """
@@ -135,8 +136,9 @@ def cgroup_swap_unused(snapshot: Snapshot) -> Iterator[Finding]:
             code="cgroup-swap-unused",
             severity="info",
             confidence="certain",
-            claim=f"{quote(oom.limit_of.name)} may use swap, and none of its {size(held)} of heaps and tmpfs was there",
-            detail=("The machine has no swap, or is not to use it for a group (vm.swappiness 0).",),
+            claim=f"Its own limit leaves {quote(oom.limit_of.name)} swap, and none of its {size(held)} of heaps and "
+            "tmpfs was there",
+            detail=("The machine has none, or none free; a group above may use none; or vm.swappiness is 0.",),
             about=oom.limit_of,
             evidence=lines(oom, swap.line),
             remedies=(swappiness, *(replace(one, title=f"If it has none: {one.title}") for one in added)),

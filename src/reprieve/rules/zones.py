@@ -177,11 +177,18 @@ def where_to_look(oom: OomReport) -> str | None:
         wall = "less Movable (movablecore=, kernelcore= at boot) leaves it more"
         if any(zone.name == "HighMem" for zone in far):
             wall = "a 64-bit kernel has no such wall"
-        said.append(f"Look at what fills {names}{f': {filled}' if filled else ''}; {wall}")
+        said.append(f"look at what fills {names}{f': {filled}' if filled else ''}; {wall}")
     if _wanted_whole(oom) is not None:
-        try_it = "ry to join free pages, for some seconds of CPU: echo 1 > /proc/sys/vm/compact_memory"
-        said.append(f"{'t' if said else 'T'}{try_it}")
-    return "; ".join(said) or None
+        said.append("try to join free pages, for some seconds of CPU: echo 1 > /proc/sys/vm/compact_memory")
+    whole = "; ".join(said)
+    return whole[:1].upper() + whole[1:] or None
+
+
+_KINDS = {
+    "page cache": ("active_file", "inactive_file"),
+    "heaps and tmpfs": ("active_anon", "inactive_anon"),
+    "unevictable": ("unevictable",),
+}
 
 
 def _filled_by(zones: tuple[Zone, ...]) -> str | None:
@@ -195,13 +202,6 @@ def _filled_by(zones: tuple[Zone, ...]) -> str | None:
     rest = whole - sum(held.values()) - sum(zone.free_bytes or 0 for zone in zones)
     most, most_bytes = max((*held.items(), ("the kernel itself", rest)), key=lambda kind: kind[1])
     return f"{most} {size(most_bytes)} of {size(whole)}"
-
-
-_KINDS = {
-    "page cache": ("active_file", "inactive_file"),
-    "heaps and tmpfs": ("active_anon", "inactive_anon"),
-    "unevictable": ("unevictable",),
-}
 
 
 def _look_at_limit(snapshot: Snapshot, oom: OomReport) -> Remedy:
