@@ -45,7 +45,7 @@ LACKS = {
 SPEAK = {
     *("swap-absent", "swap-small", "swap-nearly-full", "swappiness-zero", "commit-limit-near", "overcommit-unbounded"),
     *("panic-set", "allocating-task-set", "huge-pages-reserved", "slab-holds", "unevictable-holds"),
-    *("unit-setting-ignored", "unit-adj-differs"),
+    *("unit-setting-ignored", "unit-adj-differs", "zram-swappiness"),
 }
 TWO_LOOKS = {"exempt-grows", "slab-grows"}  # at a machine that lives
 FACTS = ("meminfo", "sysctls", "huge_pools")

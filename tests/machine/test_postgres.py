@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -327,7 +328,9 @@ def test_a_real_server_has_the_settings_that_are_read(data: Path) -> None:
 @pytest.mark.slow
 def test_the_connections_of_a_real_server_are_counted(data: Path) -> None:
     with postgres(data) as server:
-        before, _ = living(server.pid)
+        end = time.monotonic() + 60
+        while (before := living(server.pid)[0]).backends and time.monotonic() < end:
+            pass  # of who asked whether the server is there
         sessions = [server.start("SELECT pg_sleep(600)") for _ in range(3)]
         try:
             while server.waiting() < 3:

@@ -262,7 +262,7 @@ PLAYS = {
         load=_in("app/web", "hog --mib 80 --name app"),
     ),
     "commit-limit-near": Play(
-        speaks=_holding("hog --mib 150 --name app --hold -1")
+        speaks=_holding("hog --mib 200 --name app --hold -1")
         + "sysctl -q -w vm.overcommit_memory=2\n"
         + "promised=$(awk '/^Committed_AS/ {print $2}' /proc/meminfo)\n"
         + "total=$(awk '/^MemTotal/ {print $2}' /proc/meminfo)\nratio=$((promised * 100 / total + 6))\n"
