@@ -103,7 +103,7 @@ def undo_later(number: int, after_s: float) -> int:
         journal = open_journal(ledger, reason="not confirmed")
         if not journal.find(number).kept and journal.in_force(number):
             try:
-                undo(number, MachinePlaces(), journal)
+                undo(number, MachinePlaces(), journal, unconfirmed=True)
             except Failure as failure:  # nobody reads what this process says
                 tell_kernel_log(f"change {number} was not confirmed, and {failure.message}")
                 raise
@@ -133,13 +133,20 @@ def history(*, as_json: bool) -> int:
         print_lines(json.dumps({"version": 1, "state": state(journal, one), "change": asdict(one)}) for one in found)
         return 0
     page = Page(width=width(), paint=colours() if colour() else plain_paint)
-    told = [(one, _moment(one), state(journal, one)) for one in found]
-    print_lines(changes.history(page, told) if told else ("Nothing was changed here by reprieve.",))
+    told = [(one, _ended(journal, one)) for one in found]
+    print_lines(changes.history(page, told, _moment) if told else ("Nothing was changed here by reprieve.",))
     return 0
 
 
-def _moment(change: Transaction) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(change.begun_wall_s))
+def _moment(wall_s: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(wall_s))
+
+
+def _ended(journal: Journal, change: Transaction) -> str:
+    """What is left of a change, and since when nothing is."""
+    said = state(journal, change)
+    undone = [entry.undone_wall_s for entry in change.entries if entry.undone_wall_s is not None]
+    return f"{said}, {_moment(max(undone))}" if undone and not any(map(journal.holds, change.entries)) else said
 
 
 def state(journal: Journal, change: Transaction) -> str:
@@ -150,6 +157,7 @@ def state(journal: Journal, change: Transaction) -> str:
     if any(holds):
         whole = "in force" if all(holds) else "in force in part"
         return whole if change.kept else f"{whole}, not confirmed"
-    if all(entry.state == "undone" for entry in change.entries):
-        return "undone" if change.entries else "nothing was changed"
-    return "gone with the boot"
+    if not change.entries:
+        return "nothing was changed"
+    ends = {changes.end_of(entry) for entry in change.entries}
+    return ends.pop() if len(ends) == 1 else "undone in part"

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from reprieve.fix.transaction import apply, recover, undo
 from reprieve.model.change import Step
 from reprieve.model.finding import Failure, Place
+from reprieve.show import changes
+from reprieve.undo import state
 from tests.fix.dictionary import DictionaryPlaces, Died, Life, World, journal, place, step
 
 BEFORE: dict[Place, str | None] = {place("a"): "1", place("b"): None, place("c"): "3"}
@@ -215,6 +217,8 @@ def test_what_nobody_confirmed_before_a_boot_is_undone_by_recovering() -> None:
     assert recover(DictionaryPlaces(there), journal(there)) == []  # of this boot: who undoes it waits
     assert [one.number for one in recover(DictionaryPlaces(there), journal(there, boot="boot-2"))] == [1]
     assert there.values[place("b")] is None
+    assert state(journal(there, boot="boot-2"), journal(there).find(1)) == "undone in part"
+    assert journal(there).find(1).entries[1].unconfirmed
 
 
 def test_what_belongs_to_what_would_not_go_back_stays_with_it() -> None:
@@ -303,3 +307,51 @@ def test_whatever_happens_in_the_end_all_of_it_is_there_or_none(
             return
     after = before | {one.place: one.want for one in steps}
     assert there.values == (after if ended or there.values == after else before)
+
+
+def test_the_journal_tells_what_became_of_each_value_and_when() -> None:
+    there = world()
+    number = apply(STEPS, DictionaryPlaces(there), journal(there), kept=False)
+    assert {entry.undone_wall_s for entry in journal(there).find(number).entries} == {None}
+    there.values[place("a")], there.ended = "theirs", {place("b")}
+    undo(number, DictionaryPlaces(there), journal(there), leave=True, unconfirmed=True)
+    entries = journal(there).find(number).entries
+    assert [(entry.became, entry.undone_wall_s) for entry in entries] == [("left", 1.0), ("gone", 1.0), (None, 1.0)]
+    assert {entry.unconfirmed for entry in entries} == {True}
+    assert [changes.end_of(entry) for entry in entries] == [
+        "left as somebody else set it",
+        "gone with its sysctl",
+        "undone: nobody confirmed",
+    ]
+
+
+def test_what_would_not_go_back_and_is_left_is_not_called_undone() -> None:
+    there = world()
+    number = apply(STEPS[:1], DictionaryPlaces(there), journal(there))
+    there.refuses = {place("a")}
+    undo(number, DictionaryPlaces(there), journal(there), leave=True)
+    assert state(journal(there), journal(there).find(number)) == "left: it could not be put back"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({}, "undone"),
+        ({place("a"): "theirs"}, "undone in part"),
+        ({place("a"): "theirs", place("b"): "5", place("c"): "5"}, "left as somebody else set it"),
+    ],
+)
+def test_a_change_is_called_undone_when_all_of_it_is(change: dict[Place, str | None], said: str) -> None:
+    there = world()
+    number = apply(STEPS, DictionaryPlaces(there), journal(there))
+    there.values |= change
+    undo(number, DictionaryPlaces(there), journal(there), leave=True)
+    assert state(journal(there), journal(there).find(number)) == said
+
+
+def test_an_undo_of_which_an_older_version_told_no_time_is_read() -> None:
+    there = world()
+    number = apply(STEPS[:1], DictionaryPlaces(there), journal(there))
+    there.disk.append(b'{"change":1,"event":"undone","entry":0}')
+    (entry,) = journal(there).find(number).entries
+    assert (entry.undone_wall_s, changes.end_of(entry)) == (None, "undone")

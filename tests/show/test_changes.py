@@ -6,9 +6,10 @@ import subprocess
 from pathlib import Path
 
 from reprieve.machine.places import MachinePlaces
-from reprieve.model.change import Step
+from reprieve.model.change import Entry, Step, Transaction
 from reprieve.model.finding import Place
 from reprieve.show import changes, export
+from reprieve.show.text import Page, plain_paint
 
 
 def in_a_shell(step: Step) -> subprocess.CompletedProcess[str]:
@@ -47,3 +48,17 @@ def test_a_limit_of_a_cgroup_is_a_size_and_its_path_one_word() -> None:
     assert file.startswith("/sys/fs/cgroup/memory/a b:1/'$(x)'")
     together = Place(kind="cgroup", of="4711:/a", key="memory.oom.group")
     assert changes.difference(together, "0", "1") == "/a memory.oom.group  0 → 1, until it is removed"
+
+
+def test_what_became_of_a_value_is_told_with_its_time() -> None:
+    places = (Place(kind="process", of="7@1", key="oom_score_adj"), Place(kind="sysctl", key="vm.swappiness"))
+    entries = tuple(
+        Entry(number=number, place=place, before="0", want="9", state="undone", undone_wall_s=5.0, became=became)
+        for number, (place, became) in enumerate(zip(places, ("gone", "left"), strict=True))
+    )
+    change = Transaction(number=3, begun_wall_s=2.0, boot_id=None, user="anna", ended=True, entries=entries)
+    page = Page(width=120, paint=plain_paint)
+    head, first, second = changes.history(page, [(change, "undone in part")], lambda wall_s: f"at {wall_s:g}")
+    assert head.split() == "3 at 2 anna undone in part".split()
+    assert first.endswith("until it ends  gone with its process, at 5")
+    assert second.endswith("now  left as somebody else set it, at 5")

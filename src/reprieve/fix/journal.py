@@ -42,6 +42,8 @@ class Record(NamedTuple):
     place: str | None = None  # as `Place` is written
     before: str | None = None
     want: str | None = None
+    became: str | None = None  # of "undone", as in `Entry`
+    unconfirmed: bool = False
 
 
 def _encode(record: Record) -> bytes:
@@ -72,6 +74,7 @@ _KINDS: dict[str, type | tuple[type, ...]] = {
     "wall_s": (int, float),
     "kept": bool,
     "entry": int,
+    "unconfirmed": bool,
 }
 
 
@@ -149,9 +152,18 @@ class Journal:
         """The value was put, and reads as wanted."""
         self._write(Record(change=number, event="changed", entry=entry.number))
 
-    def undone(self, number: int, entry: Entry) -> None:
-        """The value is as it was before."""
-        self._write(Record(change=number, event="undone", entry=entry.number))
+    def undone(self, number: int, entry: Entry, *, became: str | None = None, unconfirmed: bool = False) -> None:
+        """The value is as it was before; or has `became` what `Entry` tells, and is no longer ours."""
+        self._write(
+            Record(
+                change=number,
+                event="undone",
+                entry=entry.number,
+                wall_s=self._wall_s,
+                became=became,
+                unconfirmed=unconfirmed,
+            )
+        )
 
     def keep(self, number: int) -> None:
         """Somebody has confirmed it: it is not undone by itself."""
@@ -227,7 +239,13 @@ class Journal:
             self._transactions[number] = replace(was, entries=(*was.entries, entry))
         elif record.event in ("changed", "undone") and record.entry is not None and record.entry >= 0:
             entries = list(was.entries)
-            entries[record.entry] = replace(entries[record.entry], state=record.event)
+            entries[record.entry] = replace(
+                entries[record.entry],
+                state=record.event,
+                undone_wall_s=record.wall_s,
+                became=record.became,
+                unconfirmed=record.unconfirmed,
+            )
             self._transactions[number] = replace(was, entries=tuple(entries))
         elif record.event in ("ended", "reopened"):
             self._transactions[number] = replace(was, ended=record.event == "ended")

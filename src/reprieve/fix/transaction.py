@@ -78,11 +78,12 @@ def apply(
     return number
 
 
-def undo(number: int, places: Places, journal: Journal, *, leave: bool = False) -> list[str]:
+def undo(number: int, places: Places, journal: Journal, *, leave: bool = False, unconfirmed: bool = False) -> list[str]:
     """Put back what a transaction changed; what is not as it left it any more, each in a sentence.
 
-    With `leave`, what others have changed since stays theirs. Raises Failure, before anything is put back, if a later
-    transaction holds a place of it; at the end, naming what stayed, if something would not go back.
+    With `leave`, what others have changed since stays theirs; `unconfirmed`, nobody asked for it. Raises Failure,
+    before anything is put back, if a later transaction holds a place of it; at the end, naming what stayed, if
+    something would not go back.
     """
     entries = journal.in_force(number)
     for entry in entries:
@@ -92,8 +93,10 @@ def undo(number: int, places: Places, journal: Journal, *, leave: bool = False) 
     journal.reopen(number)
     stuck, left, waits = [], [], set[str]()
     for entry in reversed(entries):
+        became = None
         try:
             if places.gone(entry.place):
+                became = "gone"
                 left.append(f"{entry.place} is no more")
             else:
                 if entry.place.of and entry.place.of in waits:
@@ -110,13 +113,14 @@ def undo(number: int, places: Places, journal: Journal, *, leave: bool = False) 
                 if (found := places.get(entry.place)) != entry.before:
                     if not leave:
                         raise Failure(f"reads {found!r}, not the {entry.want!r} that was put there")
+                    became = "left"
                     left.append(f"{entry.place} stays {found!r}")
             touched = True
-            journal.undone(number, entry)
+            journal.undone(number, entry, became=became, unconfirmed=unconfirmed)
         except Failure as failure:
             if leave:
                 left.append(f"{entry.place} stays: {failure.message}")
-                journal.undone(number, entry)
+                journal.undone(number, entry, became="refused", unconfirmed=unconfirmed)
                 continue
             waits.add(entry.place.of)
             stuck.append(f"{entry.place} {failure.message}, was {entry.before!r}")
@@ -142,5 +146,12 @@ def recover(places: Places, journal: Journal) -> list[Recovered]:
 
     The newest first. Raises as `undo` does.
     """
-    unfinished = sorted({*journal.unfinished(), *journal.unconfirmed()}, reverse=True)
-    return [Recovered(number, journal.in_force(number), undo(number, places, journal)) for number in unfinished]
+    unconfirmed = set(journal.unconfirmed())
+    return [
+        Recovered(
+            number,
+            journal.in_force(number),
+            undo(number, places, journal, unconfirmed=number in unconfirmed),
+        )
+        for number in sorted({*journal.unfinished(), *unconfirmed}, reverse=True)
+    ]

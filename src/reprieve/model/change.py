@@ -48,6 +48,9 @@ class Entry:
     want: str | None
     boot_id: str | None = None  # of a value that goes with its boot; None: it stays
     state: str = "begun"  # "begun": it may be changed or not; "changed"; "undone"
+    undone_wall_s: float | None = None  # None: it is not, or an older version did not say when
+    became: str | None = None  # of "undone": "left" as another set it, "refused" to go back, "gone"; None: put back
+    unconfirmed: bool = False  # of "undone": by itself, as nobody had confirmed it in time
 
 
 @noun

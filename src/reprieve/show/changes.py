@@ -1,6 +1,6 @@
 """Plans and past changes → text."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from reprieve.model.change import Entry, Plan, Refusal, Transaction
 from reprieve.model.finding import Finding, Place
@@ -143,17 +143,42 @@ def workload(place: Place) -> tuple[str, str, str, str, str]:
     return server, namespace, kind, name.partition("@")[0], container
 
 
-def history(page: Page, told: Iterable[tuple[Transaction, str, str]]) -> Iterator[str]:
-    """Each transaction, its moment and what is left of it in words: its number, by whom, and what it changed."""
-    for transaction, moment, state in told:
+def history(page: Page, told: Iterable[tuple[Transaction, str]], moment: Callable[[float], str]) -> Iterator[str]:
+    """Each transaction, and what is left of it in words: its number, when, by whom, and what it changed.
+
+    `moment` tells a time as clocks here do.
+    """
+    for transaction, state in told:
         who = escape.visible(transaction.user)
-        yield page.raw(f"{transaction.number:>4}", f"{moment}  {who}  {state}", "strong")
+        head = f"{moment(transaction.begun_wall_s)}  {who}  {state}"
+        yield page.raw(f"{transaction.number:>4}", head, "strong")
         if transaction.reason:
             yield from page.say("", f"“{escape.visible(transaction.reason)}”")
         for entry in transaction.entries:
-            yield page.raw("", _entry(entry))
+            yield page.raw("", _entry(entry, moment))
 
 
-def _entry(entry: Entry) -> str:
+def _entry(entry: Entry, moment: Callable[[float], str]) -> str:
     told = difference(entry.place, entry.before, entry.want)
-    return told if entry.state == "changed" else f"{told}  {entry.state}"
+    if entry.state != "undone":
+        return told if entry.state == "changed" else f"{told}  {entry.state}"
+    when = "" if entry.undone_wall_s is None else f", {moment(entry.undone_wall_s)}"
+    return f"{told}  {end_of(entry)}{when}"
+
+
+_OWNERS = {"redis": "server", "k8s": "workload", "zram": "device"}
+
+
+def end_of(entry: Entry) -> str:
+    """What became of a value that is no longer in force, in words."""
+    if entry.state != "undone":
+        return "gone with the boot"
+    match entry.became:
+        case None:
+            return "undone: nobody confirmed" if entry.unconfirmed else "undone"
+        case "gone":
+            return f"gone with its {_OWNERS.get(entry.place.kind, entry.place.kind)}"
+        case "left":
+            return "left as somebody else set it"
+        case _:
+            return "left: it could not be put back"
