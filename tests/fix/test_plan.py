@@ -192,3 +192,39 @@ def test_what_no_boot_ends_is_not_set_until_the_next() -> None:
     told = plan([wants((limit, "1Gi"))], DictionaryPlaces(World()), Machine(), span=Span(later=False))
     assert told.steps == ()
     assert [refusal.hint for refusal in told.refused] == ["without --runtime it holds until it is undone"]
+
+
+@pytest.mark.parametrize(
+    ("key", "want", "cost"),
+    [
+        ("vm.panic_on_oom", "0", None),
+        ("vm.panic_on_oom", "1", "the machine stops the first time that all memory is used; it stays so, as"),
+        ("vm.panic_on_oom", "2", "used, and when a cgroup or a container reaches its own limit; it stays so, as"),
+        ("vm.swappiness", "10", None),
+        ("vm.swappiness", "0", "a process of a cgroup at its limit is killed though swap is free"),
+        ("vm.overcommit_memory", "0", None),
+        ("vm.overcommit_memory", "1", "nobody is refused memory, and who uses it is killed"),
+    ],
+)
+def test_a_value_that_a_check_would_find_has_its_cost(key: str, want: str, cost: str | None) -> None:
+    place = Place(kind="sysctl", key=key)
+    machine = Machine(meminfo=(("SwapTotal", GIB),), sysctls=(("kernel.panic", "0"),))
+    steps = plan([wants((place, want))], DictionaryPlaces(World(values={place: "?"})), machine).steps
+    assert len(steps) == 2
+    for step in steps:
+        assert (step.cost is None) == (cost is None)
+        assert (cost or "") in (step.cost or "")
+
+
+def test_a_panic_with_a_reboot_says_so_and_an_unknown_one_what_decides() -> None:
+    place = Place(kind="sysctl", key="vm.panic_on_oom")
+    for sysctls, said in (((("kernel.panic", "10"),), "boots again, as kernel.panic is 10"), ((), "only if kernel.")):
+        values = DictionaryPlaces(World(values={place: "0"}))
+        step = plan([wants((place, "1"))], values, Machine(sysctls=sysctls)).steps[0]
+        assert said in (step.cost or "")
+
+
+def test_swappiness_without_swap_is_of_no_use() -> None:
+    for told, useless in (((("SwapTotal", 0),), True), ((("SwapTotal", GIB),), False), ((), False)):
+        step = plan([wants((SWAPPINESS, "10"))], there(), Machine(meminfo=told)).steps[0]
+        assert ("until there is swap" in (step.cost or "")) is useless

@@ -45,6 +45,29 @@ def objections(changes: Iterable[Change], machine: Machine) -> dict[Place, Objec
     return found
 
 
+def price(change: Change, machine: Machine) -> str | None:
+    """What a value of the kernel's settings costs here, where it costs something: what `reprieve check` would find."""
+    match change.place.kind, change.place.key, change.want:
+        case "sysctl", "vm.panic_on_oom", "1" | "2":
+            every = ", and when a cgroup or a container reaches its own limit" if change.want == "2" else ""
+            return f"the machine stops the first time that all memory is used{every}; {_after_panic(machine)}"
+        case "sysctl", "vm.swappiness", _ if dict(machine.meminfo).get("SwapTotal") == 0:
+            return "none, and no use, until there is swap: here is none"
+        case "sysctl", "vm.swappiness", "0":
+            return "a process of a cgroup at its limit is killed though swap is free"
+        case "sysctl", "vm.overcommit_memory", "1":
+            return "what cannot be held is promised too: nobody is refused memory, and who uses it is killed"
+        case _:
+            return None
+
+
+def _after_panic(machine: Machine) -> str:
+    after = dict(machine.sysctls).get("kernel.panic")
+    if after is None:
+        return "it boots again only if kernel.panic is not 0"
+    return f"it {'stays so, as' if after == '0' else 'boots again, as'} kernel.panic is {after}"
+
+
 def _exempt(want: str | None) -> Objection | None:
     """An exemption makes others die for it."""
     if want == "-1000":

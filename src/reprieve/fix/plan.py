@@ -4,7 +4,7 @@ from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from reprieve.fix.harm import Objection, objections
+from reprieve.fix.harm import Objection, objections, price
 from reprieve.fix.transaction import Places
 from reprieve.model.change import Plan, Refusal, Step
 from reprieve.model.finding import Change, Failure, Finding, Place
@@ -76,7 +76,12 @@ def plan(
     harmful = objections([change for one in wanted for change in one.changes], machine)
     for one in wanted:
         found, against = _together(
-            one, places, span, {place: harmful[place] for place in harmful if place.key not in forced}, elsewhere
+            one,
+            places,
+            machine,
+            span,
+            {place: harmful[place] for place in harmful if place.key not in forced},
+            elsewhere,
         )
         refused += against
         for step in found:
@@ -89,7 +94,7 @@ def plan(
 
 
 def _together(
-    one: Wanted, places: Places, span: Span, harmful: dict[Place, Objection], elsewhere: bool
+    one: Wanted, places: Places, machine: Machine, span: Span, harmful: dict[Place, Objection], elsewhere: bool
 ) -> tuple[list[Step], list[Refusal]]:
     """The steps of settings that belong together: none if one of them is refused, be it not only for the next boot."""
     steps: list[Step] = []
@@ -108,8 +113,9 @@ def _together(
             meant = places.identify(change.place)
         except Failure as failure:
             return [], [_refusal(change.place, change.want, one, failure)]
+        cost = price(change, machine) if one.cost is None else one.cost
         for place in _spread(meant, span):
-            step = _step(place, change.want, one, places, elsewhere)
+            step = _step(place, change.want, one._replace(cost=cost), places, elsewhere)
             if isinstance(step, Refusal):
                 refused.append(step)
                 if place == meant:
