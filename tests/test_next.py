@@ -195,3 +195,16 @@ def test_a_name_beside_another_place_is_refused(reprieve: Run) -> None:
 
 def test_a_machine_that_was_captured_cannot_be_watched(reprieve: Run) -> None:
     assert reprieve("next", "--watch", "3", "--from", SYSTEMD).returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("host", "spared"),
+    [
+        ("v2-systemd-252", "Not systemd (pid 1), which holds 7.4 MiB: the first process is never chosen"),
+        ("kubelet-1.20", "Not dockerd (pid 300), which holds 101 MiB: its oom_score_adj is -999"),
+    ],
+)
+def test_who_is_spared_is_told_with_his_reason_and_the_figure_of_the_table(
+    host: str, spared: str, reprieve: Run
+) -> None:
+    assert spared in " ".join(reprieve("next", "--from", HOSTS / host).stdout.split())

@@ -65,6 +65,11 @@ def freed_bytes(process: Process) -> int:
     return (anon or 0) + (process.swap_bytes or 0) + (process.pgtables_bytes or 0)
 
 
+def held_bytes(process: Process) -> int:
+    """What the kernel counts of one process: resident, shared or not, swapped out, and page tables."""
+    return (process.rss_bytes or 0) + (process.swap_bytes or 0) + (process.pgtables_bytes or 0)
+
+
 def whole_machine(machine: Machine) -> Domain | None:
     """Memory of the machine, and its swap; None if how much there is was not told."""
     facts = dict(machine.meminfo)
@@ -191,6 +196,14 @@ def spared(machine: Machine, prediction: Prediction) -> Process | None:
     return largest
 
 
+def why_spared(prediction: Prediction, process: Process) -> str:
+    """Why a process that is not among those who die is not, in words."""
+    adj, chosen = process.oom_score_adj, {candidate.pid for candidate in prediction.choice.ranking}
+    if process.pid == 1 and adj != OOM_SCORE_ADJ_MIN and process.pid not in chosen:  # pid 1 of a container is chosen
+        return "the first process is never chosen"
+    return f"its oom_score_adj is {adj}"
+
+
 def sequence(machine: Machine, domain: Domain, need_bytes: int) -> Iterator[Prediction]:
     """One kill after the other, until that much came free, or nobody is left."""
     gone: set[int] = set()
@@ -236,8 +249,9 @@ def _candidate(process: Process, page_bytes: int, init: int | None) -> Candidate
         exempt = "it is the init of the machine"
     elif adj == OOM_SCORE_ADJ_MIN:
         exempt = "its oom_score_adj is -1000"
-    held = rss_bytes + (process.swap_bytes or 0) + (process.pgtables_bytes or 0)
-    return Candidate(pid=process.pid, pages=held // page_bytes, adj=adj, exempt=exempt, start=process.start_ticks)
+    return Candidate(
+        pid=process.pid, pages=held_bytes(process) // page_bytes, adj=adj, exempt=exempt, start=process.start_ticks
+    )
 
 
 def _killing_group(machine: Machine, domain: Domain, victim: Process) -> str | None:

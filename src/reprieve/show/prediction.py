@@ -10,7 +10,7 @@ from reprieve.model.machine import Machine
 from reprieve.model.process import Process
 from reprieve.oom.choose import Candidate
 from reprieve.oom.groups import Room, owner, rooms
-from reprieve.oom.living import Prediction, freed_bytes, spared
+from reprieve.oom.living import Prediction, held_bytes, spared, why_spared
 from reprieve.rules.survey import Survey
 from reprieve.show import answer, escape
 from reprieve.show.remaining import full_in, time_left, where
@@ -177,8 +177,8 @@ def _spared(machine: Machine, prediction: Prediction) -> str | None:
     if largest is None:
         return None
     return (
-        f"{answer.process(largest.comm, largest.pid)}, which holds {size(freed_bytes(largest))}: "
-        f"its oom_score_adj is {largest.oom_score_adj}"
+        f"{answer.process(largest.comm, largest.pid)}, which holds {size(held_bytes(largest))}: "
+        f"{why_spared(prediction, largest)}"
     )
 
 

@@ -7,7 +7,7 @@ from reprieve.model.oom import OOM_SCORE_ADJ_MIN
 from reprieve.model.process import Process
 from reprieve.model.snapshot import Snapshot
 from reprieve.oom.groups import owner
-from reprieve.oom.living import freed_bytes, predict, spared, whole_machine
+from reprieve.oom.living import freed_bytes, predict, spared, whole_machine, why_spared
 from reprieve.rules.living.facts import figure, living, meminfo_lines, named, own_bytes, process_line
 from reprieve.units import percent, size
 
@@ -106,12 +106,15 @@ def small_victim_next(snapshot: Snapshot) -> Iterator[Finding]:
         cost="the large one may be killed",
         commands=tuple(("choom", "--pid", str(one.pid), "--adjust", "0") for one in off),
     )
+    why = why_spared(prediction, large)
+    if large.pid != 1:
+        why = f"oom_score_adj is {victim.oom_score_adj} and {large.oom_score_adj}"
     yield Finding(
         code="small-victim-next",
         severity="notice",
         confidence="certain",
         claim=f"If memory ran out now, {named(victim)} would die for {size(freed_bytes(victim))}, and {named(large)} "
-        f"live with {size(freed_bytes(large))}: oom_score_adj is {victim.oom_score_adj} and {large.oom_score_adj}",
+        f"live with {size(freed_bytes(large))}: {why}",
         about=owner(victim.cgroup or "/", machine.containers),
         subject=victim.comm or str(victim.pid),
         evidence=(process_line(victim), process_line(large)),
