@@ -208,3 +208,15 @@ def test_who_is_spared_is_told_with_his_reason_and_the_figure_of_the_table(
     host: str, spared: str, reprieve: Run
 ) -> None:
     assert spared in " ".join(reprieve("next", "--from", HOSTS / host).stdout.split())
+
+
+def test_where_no_container_has_a_name_the_ids_are_told_and_the_start_of_one_is_enough(reprieve: Run) -> None:
+    for verb in ("next", "check"):
+        said = reprieve(verb, "docker:web", "--from", HOSTS / "docker-26")
+        assert said.returncode == 1
+        assert (
+            "what they are called was not told; by id there is docker:190b8341ceb8, docker:1a7ea946c825," in said.stderr
+        )
+        assert "reprieve why" not in said.stderr
+    found = " ".join(reprieve("next", "docker:1a7e", "--from", HOSTS / "docker-26").stdout.split())
+    assert "Where if Docker container 1a7ea946c825 reached its limit now" in found

@@ -183,7 +183,13 @@ def _unknown(machine: Machine, name: str) -> Failure:
         return Failure(said, hint="ps -e lists them: pid:1234")
     if kind in ("docker", "podman"):
         names = sorted(one.name for one in machine.containers if one.manager == kind and one.name is not None)
-        hint = f"there is {', '.join(names[:5])}" if names else f"none at all is seen; reprieve why {name} asks for it"
+        ids = sorted(f"{kind}:{one[:12]}" for one in whatif.container_ids(machine, kind))
+        if names:
+            hint = f"there is {', '.join(names[:5])}"
+        elif ids:
+            hint = f"what they are called was not told; by id there is {', '.join(ids[:5])}"
+        else:
+            hint = "none at all is seen"
         return Failure(f"no running container {rest} of {kind} is seen here", hint=hint)
     if kind in ("unit", "pod"):
         return Failure(f"no {kind} {rest} is seen here that anybody is in", hint="is it running? Root sees all")

@@ -79,6 +79,9 @@ def test_a_container_is_found_by_the_start_of_its_id_and_a_pod_by_its_uid() -> N
     machine = _grouped()
     assert whatif.find_cgroups(machine, ID[:12]) == (DOCKER,)
     assert whatif.find_cgroups(machine, ID[:4]) == ()
+    assert whatif.find_cgroups(machine, f"docker:{ID[:4]}") == (DOCKER,)
+    assert whatif.find_cgroups(machine, f"docker:{ID[:3]}") == ()
+    assert whatif.find_cgroups(machine, f"podman:{ID[:4]}") == ()
     assert whatif.find_cgroups(machine, POD) == (IN_POD,)
     assert [process.pid for process in whatif.find_processes(machine, ID[:12])] == [10, 11]
     assert [process.pid for process in whatif.find_processes(machine, POD)] == [12, 13]

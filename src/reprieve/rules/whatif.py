@@ -1,5 +1,6 @@
 """What if: the same machine with one thing changed."""
 
+import re
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ from reprieve.oom.groups import ancestors
 from reprieve.oom.paths import workload
 
 _ID_DIGITS = 8  # of a container's id, at least: fewer are words too
+_SHORT_ID = r"[0-9a-f]{4,}"  # where it is said to be a container
 
 
 def find_processes(machine: Machine, name: str) -> tuple[Process, ...]:
@@ -35,8 +37,19 @@ def find_cgroups(machine: Machine, name: str) -> tuple[str, ...]:
     if kind == "pid" and rest.isdecimal():
         return tuple({process.cgroup: None for process in find_processes(machine, rest) if process.cgroup is not None})
     if kind in _KINDS:
-        return tuple(path for path in _find_cgroups(machine, rest) if _KINDS[kind](workload(path)))
+        found = tuple(path for path in _find_cgroups(machine, rest) if _KINDS[kind](workload(path)))
+        if not found and kind in ("docker", "podman") and re.fullmatch(_SHORT_ID, rest):
+            ids = {one for one in container_ids(machine, kind) if one.startswith(rest)}
+            found = tuple(path for one in sorted(ids) for path in _find_cgroups(machine, one))
+        return found
     return _find_cgroups(machine, name)
+
+
+def container_ids(machine: Machine, manager: str) -> set[str]:
+    """Of all its containers that anything is seen of, whether their names were told or not."""
+    paths = {group.path for group in machine.cgroups} | {one.cgroup or "/" for one in machine.processes}
+    within = map(workload, paths)
+    return {one.container_id for one in within if one.manager == manager and one.container_id is not None}
 
 
 _KINDS: dict[str, Callable[[Workload], bool]] = {
