@@ -70,6 +70,7 @@ def test_the_time_left_is_told_with_its_bounds() -> None:
     ("left", "said"),
     [
         (TimeLeft("looking"), "not known yet"),
+        (TimeLeft("steady", horizon_s=59), "not known: what was looked at is too short to tell a minute ahead"),
         (TimeLeft("steady", horizon_s=3600), "nothing grows that would be full within 1 h"),
         (TimeLeft("unsure", least_s=600, horizon_s=3600), "could be full in 10 min, or never"),
         (TimeLeft("growing", 900, 600, 1200, 3600), "15 min (10 min to 20 min) in"),

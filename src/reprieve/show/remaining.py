@@ -4,7 +4,7 @@ from reprieve.model.finding import quote
 from reprieve.model.machine import Machine
 from reprieve.oom.groups import Room, owner
 from reprieve.rules.survey import Place, Survey
-from reprieve.rules.trend import LEAST, TimeLeft
+from reprieve.rules.trend import LEAST, REACH, TimeLeft
 from reprieve.units import duration, size
 
 
@@ -29,6 +29,10 @@ def time_left(survey: Survey) -> str:
         least_s, room = min(unsure, key=lambda one: one[0])
         return f"not sure: {where(survey.machine, room)} could be full in {duration(least_s)}, or never"
     horizon = min(place.left.horizon_s or 0 for place in known)
+    if horizon < 60:
+        return (
+            f"not known: what was looked at is too short to tell a minute ahead, which takes {60 / REACH:g} s at least"
+        )
     return f"nothing grows that would be full within {duration(horizon // 60 * 60)}"
 
 
