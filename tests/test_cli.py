@@ -152,6 +152,7 @@ def test_a_log_in_the_place_of_a_verb_is_answered_with_the_verb(reprieve: Run, t
         (("fix", "limit", "pid:12", "--max", "64M"), "'pid:12' is no unit"),
         (("fix", "protect", "pid:0"), "'pid:0' is no unit"),
         (("fix", "limit", "nginx", "--max", "64M", "--high", "1G"), "--high is above --max: it would never be reached"),
+        (("fix", "swappiness", "1", "--force", "swap"), "--force swap is no setting of this plan: vm.swappiness"),
         (("fix", "overcommit", "guess", "--ratio", "80"), "--ratio counts in the strict mode alone"),
     ],
 )

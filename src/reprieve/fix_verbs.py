@@ -61,6 +61,10 @@ def _fix(
     wanted = None
     if settings is not None:
         changes = tuple(Change(place=parse_place(told), want=want) for told, want in settings)
+        names = {change.place.key for change in changes}
+        for name in options["force"]:
+            if name not in names:
+                raise click.UsageError(f"--force {name} is no setting of this plan: {', '.join(sorted(names))}")
         wanted = tuple(Wanted((one,), **about) for one in changes) if apart else (Wanted(changes, **about),)
     span = Span(now=runtime or not persistent, later=persistent or not runtime)
     sys.exit(perform(Request(settings=wanted, span=span, **options)))

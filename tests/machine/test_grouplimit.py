@@ -150,6 +150,11 @@ def test_where_memory_and_swap_have_one_limit_both_are_written_in_an_order_that_
     assert (limit(group), both.read_text().strip()) == (str(LIMIT), str(LIMIT))
 
 
+def test_the_folder_of_a_cgroup_names_it_as_its_path_does(group: Enclosure) -> None:
+    by_path = limits_of_group(Host(), group.path, most=64 * MIB)
+    assert limits_of_group(Host(), f"{group.folder}/", most=64 * MIB) == by_path
+
+
 def test_no_limit_is_called_max_and_undone_to_it(tmp_path: Path, group: Enclosure) -> None:
     places = MachinePlaces()
     for file in ("memory.memsw.limit_in_bytes", most(group).key):

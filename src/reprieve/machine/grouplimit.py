@@ -143,10 +143,14 @@ def limits_of_group(
     """What is to be written so that a cgroup may hold so many bytes, and so many of swap, in an order that is allowed.
 
     Version 1 limits memory and swap together, and refuses a limit for memory above that: who raises writes the one for
-    both first, who lowers writes it last. What it may have of swap stays as it is, unless told. Raises Failure.
+    both first, who lowers writes it last. What it may have of swap stays as it is, unless told. The path
+    may be that of its folder, too. Raises Failure.
     """
     told: _Sizes = (("memory.max", most), ("memory.high", high), ("memory.swap.max", swap))
-    if _tree(host).version != "2":
+    tree = _tree(host)
+    if path.startswith(f"{tree.folder}/"):  # as a shell completes it
+        path = tree.top.rstrip("/") + path.removeprefix(tree.folder).rstrip("/")
+    if tree.version != "2":
         told = _version_1(GroupLimit(host), path, most, high, swap)
     return tuple(Change(place=_place(path, key), want=str(size)) for key, size in told if size is not None)
 
