@@ -16,7 +16,7 @@ import pytest
 
 from reprieve.machine.engine import Ear
 from reprieve.machine.events import watch
-from reprieve.machine.follow import Said, follow
+from reprieve.machine.follow import Said, _lines, follow, told_to_end
 from reprieve.model.ending import Ending
 from reprieve.model.finding import Gap
 from reprieve.model.oom import OomReport
@@ -190,6 +190,59 @@ def test_a_word_is_told_though_the_log_is_never_quiet() -> None:
 
     first = next(seen for seen in watch(lines(), "log", lambda _: True, []) if seen is not None)
     assert isinstance(first.event, Ending)
+
+
+def test_a_word_that_has_waited_long_cuts_no_report_in_two() -> None:
+    log = (CAPTURES / "dmesg-cri-oom.txt").read_text().splitlines()
+    end = Said("docker", OOM.decode().replace('"oom"', '"die"'))
+
+    def lines() -> Iterator[str | Said | None]:
+        yield end
+        yield SAID
+        yield from log[: len(log) // 2]
+        time.sleep(2.1)
+        yield from log[len(log) // 2 :]
+
+    seen = [found.event for found in watch(lines(), "log", lambda _: True, []) if found is not None]
+    whole = [found.event for found in watch(iter(log), "log", lambda _: True, []) if found is not None]
+    assert [event for event in seen if isinstance(event, OomReport)] == whole
+    assert [event.name for event in seen if isinstance(event, Ending)] == ["o1"]
+
+
+def test_a_report_that_comes_late_is_joined_to_what_the_engine_said_before() -> None:
+    def lines() -> Iterator[str | Said | None]:
+        yield SAID
+        yield None
+        time.sleep(2.1)
+        yield None
+        yield from (*KERNEL, None, *KERNEL, None)
+
+    assert told(*lines()) == [("kill", ("o1",)), ("kill", ())]  # all at once: it has not waited
+
+    def in_time() -> Iterator[tuple[str, tuple[str | None, ...]]]:
+        for seen in watch(lines(), "log", lambda _: True, []):
+            if seen is not None:
+                yield type(seen.event).__name__, tuple(ending.name for ending in seen.endings)
+
+    assert list(in_time()) == [("Ending", ()), ("OomReport", ("o1",)), ("OomReport", ())]
+
+
+def test_an_ear_that_ends_is_no_silence_of_the_log(tmp_path: Path) -> None:
+    gaps: list[Gap] = []
+    reading, writing = os.pipe()
+    with (
+        speaking(tmp_path / "s", b"HTTP/1.0 403 Forbidden\r\n\r\n"),
+        os.fdopen(writing, "wb", buffering=0),
+        told_to_end(listening(tmp_path / "s", gaps)) as wait,
+    ):
+        chunks = iter(lambda: b"" if wait(reading, 1.0) else None, b"")  # as _pipe waits
+        begun = time.monotonic()
+        lines = _lines(chunks, listening(tmp_path / "none", gaps))
+        assert next(lines) is None
+        quiet_s = time.monotonic() - begun
+    os.close(reading)
+    assert gaps
+    assert quiet_s >= 1.0
 
 
 # -- real engines ------------------------------------------------------------------------------------------------------

@@ -151,7 +151,7 @@ class Ear:
         self._gaps, self._place = gaps, f"events of {TITLES[manager]}, at {shown(path)}"
         self._answered = False
         self._rest = b""
-        self._said: list[str] | None = None
+        self._said: list[str] = []
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.setblocking(False)  # one that hangs has taken the question, and says nothing
         try:
@@ -181,15 +181,15 @@ class Ear:
             if not self._answered:
                 self._end(f"it answers {shown(lines[0][:60].decode(errors='backslashreplace'))}")
                 return
-        self._said = (self._said or []) + [line.decode(errors="backslashreplace") for line in lines]
+        self._said += [line.decode(errors="backslashreplace") for line in lines]
         if not block:
             self._end("it has ended them")
         elif len(self._rest) > _ANSWER_BYTES:
             self._end("one of them has no end")
 
-    def take(self) -> list[str] | None:
-        """The lines since it was asked before; None: it has not spoken."""
-        said, self._said = self._said, None
+    def take(self) -> list[str]:
+        """The lines since it was asked before."""
+        said, self._said = self._said, []
         return said
 
     def close(self) -> None:

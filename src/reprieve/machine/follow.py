@@ -44,7 +44,8 @@ def follow(path: str | None, gaps: list[Gap], ears: "Sequence[Ear]" = ()) -> Ite
     What the engines say is told as it comes, beside the kernel's lines; alone, where those cannot be read. Their ears
     are closed in the end.
 
-    Between them None, once, when a second has passed without a line: what has come so far is complete.
+    Between them None when a second has passed without a line: what has come so far is complete. Once, but with ears
+    after each further second too: what an engine said waits longer.
     Ends when a pipe does, and at SIGINT or SIGTERM, which raise nothing meanwhile; a second one acts as ever.
     What cannot be read, or was lost, is added to `gaps`. Raises Failure if there is nothing to follow.
     """
@@ -171,11 +172,11 @@ def _file(path: str, file: FileIO, wait: Wait, gaps: list[Gap]) -> Iterator[byte
     successor: FileIO | None = None
     try:
         file.seek(0, os.SEEK_END)
-        idle_s = renamed_s = 0.0
+        since_s = time.monotonic()  # the last line of this file came, or another had its path
         while True:
             if data := file.read(_READ_BYTES):
-                idle_s = renamed_s = 0.0
                 yield data
+                since_s = time.monotonic()
                 continue
             status = os.fstat(file.fileno())
             if status.st_size < file.tell():
@@ -183,16 +184,13 @@ def _file(path: str, file: FileIO, wait: Wait, gaps: list[Gap]) -> Iterator[byte
                 continue
             if wait(None, _LOOK_S) is None:
                 return
-            idle_s += _LOOK_S
-            if idle_s >= QUIET_S:
-                yield None
+            yield None
             if successor is None:
                 successor = _successor(path, status, gaps)
-                continue
-            renamed_s += _LOOK_S
-            if renamed_s >= QUIET_S:  # the log daemon writes to the old file until it is told of the rename
+                since_s = time.monotonic()
+            elif time.monotonic() - since_s >= QUIET_S:  # the log daemon writes to it until it is told of the rename
                 file.close()
-                file, successor, renamed_s = successor, None, 0.0
+                file, successor = successor, None
     finally:
         file.close()
         if successor is not None:
@@ -222,17 +220,18 @@ def _successor(path: str, status: os.stat_result, gaps: list[Gap]) -> FileIO | N
 def _lines(chunks: Iterable[bytes | None], ears: "Sequence[Ear]" = ()) -> Iterator[str | Said | None]:
     rest = b""
     said = False  # that it is quiet: the first silence tells that there is somebody who waits
+    since_s = time.monotonic()  # by the clock: an ear ends the waiting early
     for chunk in chunks:
-        told = [(ear.manager, words) for ear in ears if (words := ear.take()) is not None]
-        for manager, words in told:
-            said = False
-            yield from (Said(manager, text) for text in words)
-        if chunk is None and told:  # they have ended the waiting
-            continue
+        for ear in ears:
+            for text in ear.take():
+                said = False
+                yield Said(ear.manager, text)
+                since_s = time.monotonic()
         if chunk is None:
-            if not said:
+            if time.monotonic() - since_s >= QUIET_S and (ears or not said):
+                said = True
                 yield None
-            said = True
+                since_s = time.monotonic()
             continue
         *lines, rest = (rest + chunk).split(b"\n")
         if len(rest) > _LINE_BYTES:
@@ -241,6 +240,7 @@ def _lines(chunks: Iterable[bytes | None], ears: "Sequence[Ear]" = ()) -> Iterat
         for line in lines:
             said = False
             yield line.decode(errors="backslashreplace")
+        since_s = time.monotonic()
     if rest:
         yield rest.decode(errors="backslashreplace")
 
