@@ -6,6 +6,8 @@ import itertools
 import os
 import re
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from reprieve.machine.engine import Ear
+from reprieve.machine.engine import Ear, listen
 from reprieve.machine.events import watch
 from reprieve.machine.follow import Said, _lines, follow, told_to_end
 from reprieve.model.ending import Ending
@@ -47,7 +49,7 @@ def speaking(path: Path, *said: bytes, stays: bool = True) -> Iterator[None]:
         done = threading.Event()
 
         def answer() -> None:
-            with listening.accept()[0] as asked, suppress(BrokenPipeError):  # who asked may have left
+            with listening.accept()[0] as asked, suppress(ConnectionError):  # who asked may have left
                 asked.recv(65536)
                 for words in said:
                     asked.sendall(words)
@@ -106,6 +108,42 @@ def test_one_that_answers_something_else_is_told(tmp_path: Path) -> None:
             assert next(lines) is None
         lines.close()  # type: ignore[attr-defined]  # it is a generator
     assert gaps[0].reason.startswith("it answers HTTP/1.0 403 Forbidden")
+
+
+def test_an_event_of_a_size_that_none_has_ends_it(tmp_path: Path) -> None:
+    gaps: list[Gap] = []
+    with speaking(tmp_path / "s", HEAD, b"{" * 400_000):
+        (ear,) = listening(tmp_path / "s", gaps)
+        while not gaps:
+            ear.hear()
+    assert gaps[0].reason == "one of them is longer than 256 KiB"
+    assert ear.descriptor is None
+
+
+def heard_beside(path: Path, *words: str) -> int:
+    """How many ears are lent to this socket while `podman` so called runs."""
+    argv = ("podman", "-c", "import sys; print(flush=True); sys.stdin.read()", *words)
+    pipe = subprocess.PIPE
+    with subprocess.Popen(argv, executable=sys.executable, stdin=pipe, stdout=pipe) as podman:
+        assert podman.stdout is not None
+        podman.stdout.readline()
+        ears = [ear for ear in listen([], {"CONTAINER_HOST": f"unix://{path}"}) if ear.manager == "podman"]
+        for ear in ears:
+            ear.close()
+        podman.communicate()
+    return len(ears)
+
+
+def test_podman_is_heard_where_the_owner_of_its_socket_runs_its_service(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as waits:
+        waits.bind(str(tmp_path / "s"))
+        waits.listen()
+        assert heard_beside(tmp_path / "s", "run", "image", "service") == 0  # to ask would start one
+        assert heard_beside(tmp_path / "s", "run", "image", "system", "service") == 0
+        assert heard_beside(tmp_path / "s", "--log-level", "info", "system", "service", "--time=0") == 1
+        if os.geteuid() == 0:
+            os.chown(tmp_path / "s", 65534, 65534)
+            assert heard_beside(tmp_path / "s", "system", "service") == 0
 
 
 def test_one_that_hangs_holds_nothing_up(tmp_path: Path) -> None:

@@ -16,9 +16,12 @@ VARIABLES = {"docker": "DOCKER_HOST", "podman": "CONTAINER_HOST"}  # where the u
 TITLES = {"docker": "Docker", "podman": "Podman"}
 _START = {"docker": "systemctl start docker", "podman": "systemctl start podman.socket"}
 _ANSWER_BYTES = 16 * 1024 * 1024  # a few KiB for each container
+_EVENT_BYTES = 256 * 1024  # of one; they have a few KiB, with all labels of a container
 _DEADLINE_S = 30.0  # an update waits for the kernel, which may have to take memory back first
 # Of what is run in a container (a health check, each few seconds) nothing is heard. "died" is Podman's word.
 _HEARD = "%7B%22type%22:%5B%22container%22%5D,%22event%22:%5B%22oom%22,%22kill%22,%22die%22,%22died%22%5D%7D"
+# Its options, each with a value or none, come first: `podman run image service` is another thing.
+_PODMAN_SERVICE = rb"(?:[^\0]*/)?podman\0(?:-[^\0]*\0(?:[^-\0][^\0]*\0)?)*system\0service\0"
 _NAMES = 5  # of containers that are told where one is not there
 _NAME_LENGTH = 255
 
@@ -184,8 +187,8 @@ class Ear:
         self._said += [line.decode(errors="backslashreplace") for line in lines]
         if not block:
             self._end("it has ended them")
-        elif len(self._rest) > _ANSWER_BYTES:
-            self._end("one of them has no end")
+        elif len(self._rest) > _EVENT_BYTES:
+            self._end(f"one of them is longer than {_EVENT_BYTES // 1024} KiB")
 
     def take(self) -> list[str]:
         """The lines since it was asked before."""
@@ -205,24 +208,35 @@ class Ear:
 def listen(gaps: list[Gap], environ: Mapping[str, str] = os.environ) -> list[Ear]:
     """To those engines that run on this machine: where systemd listens for one, to ask would start it."""
     running = _running()
-    places = [(manager, own_socket(environ.get(VARIABLES[manager], "")) or SOCKETS[manager]) for manager in running]
-    return [ear for ear in (Ear(*place, gaps) for place in places) if ear.descriptor is not None]
+    managers = sorted({manager for manager, _ in running})
+    places = [(manager, own_socket(environ.get(VARIABLES[manager], "")) or SOCKETS[manager]) for manager in managers]
+    owned = [
+        (manager, path) for manager, path in places if (owner := _owner(path)) is None or (manager, owner) in running
+    ]
+    return [ear for ear in (Ear(*place, gaps) for place in owned) if ear.descriptor is not None]
 
 
-def _running() -> set[str]:
-    """The managers whose daemon is among the processes."""
+def _owner(path: str) -> int | None:
+    """Whose socket it is; None: not to be seen, which an ear tells."""
+    try:
+        return os.stat(path).st_uid
+    except OSError:
+        return None
+
+
+def _running() -> set[tuple[str, int]]:
+    """The managers whose daemon is among the processes, and whose process that is."""
     found = set()
     for pid in filter(str.isdecimal, os.listdir("/proc")):
         try:
             with open(f"/proc/{pid}/cmdline", "rb", buffering=0) as file:
-                words = file.read(4096).split(b"\0")
+                words, owner = file.read(4096), os.fstat(file.fileno()).st_uid
         except OSError:  # it has ended, or is not to be seen
             continue
-        name = words[0].rpartition(b"/")[2]
-        if name == b"dockerd":
-            found.add("docker")
-        elif name == b"podman" and b"service" in words:
-            found.add("podman")
+        if re.match(rb"(?:[^\0]*/)?dockerd\0", words):
+            found.add(("docker", owner))
+        elif re.match(_PODMAN_SERVICE, words):
+            found.add(("podman", owner))
     return found
 
 

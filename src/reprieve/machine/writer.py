@@ -130,8 +130,11 @@ def make_folder(folder: str) -> None:
     if not os.path.isdir(folder):
         above = os.path.dirname(folder) or "."
         make_folder(above)
-        with contextlib.suppress(FileExistsError):  # somebody else was faster
+        try:
             os.mkdir(folder, 0o755)
+        except FileExistsError:
+            if not os.path.isdir(folder):  # a file, or a link that leads nowhere; else somebody else was faster
+                raise
         flush_folder(above)
 
 
