@@ -203,7 +203,7 @@ def _sources(request: Request, identity: Identity) -> tuple[list[Source], list[G
         if request.boot not in (None, "0"):
             from reprieve.machine.journal import lacks_boot
 
-            gaps += lacks_boot(request.boot)
+            gaps += (gap for gap in lacks_boot(request.boot) if gap not in gaps)
     sources = [status.source for status in statuses] + sources
     gaps += [told for word in asked if (told := meaning(word)) is not None]
     if os.isatty(2) and sys.platform != "win32":

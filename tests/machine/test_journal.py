@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from reprieve.machine.host import Identity
-from reprieve.machine.journal import journal_sources
+from reprieve.machine.journal import journal_sources, lacks_boot
 from reprieve.machine.log import named
 from reprieve.model.finding import Failure, Gap
 from tests.machine.real import program, read
@@ -201,3 +201,13 @@ def test_a_reader_who_leaves_early_leaves_no_process_behind(journal: Path) -> No
     before = set(children.read_text().split())
     blocks.close()  # type: ignore[attr-defined]  # it is a generator
     assert len(before - set(children.read_text().split())) == 1
+
+
+def test_a_boot_is_not_said_to_be_lacking_where_the_journal_did_not_tell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuses = tmp_path / "journalctl"
+    refuses.write_text("#!/bin/sh\necho 'Failed to open journal: Input/output error' >&2\nexit 1\n")
+    refuses.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert [gap.reason for gap in lacks_boot("-1")] == ["Failed to open journal: Input/output error"]

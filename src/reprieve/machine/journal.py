@@ -61,7 +61,7 @@ def journal_sources(where: Sequence[str] = (), *, name: str = _PLACE, gaps: list
         return []
     if not boots and len(gaps) == gaps_before and (where or _is_kept()):  # it has been searched: that is an answer
         return [Source(name=name, kind="journal", blocks=_nothing)]
-    numbers = _boot_numbers() if boots and not where else {}
+    numbers = _boot_numbers([]) if boots and not where else {}
     return [
         Source(
             name=_name(name, boot_id, numbers, alone=bool(where) and len(boots) == 1),
@@ -133,12 +133,16 @@ def _nothing(_gaps: list[Gap]) -> Iterator[bytes]:
     return iter(())
 
 
-def _boot_numbers() -> dict[str, int]:
-    """The numbers people give boots, 0 for this one: `IDX BOOT_ID FIRST LAST`, with a header since 254."""
+def _boot_numbers(gaps: list[Gap]) -> dict[str, int]:
+    """The numbers people give boots, 0 for this one: `IDX BOOT_ID FIRST LAST`, with a header since 254.
+
+    With a gap they are not all: journalctl refused, timed out, may not see them, or was not asked.
+    """
     argv = ["journalctl", "--no-pager", "--quiet", "--list-boots"]
     try:
-        text = b"".join(_run(argv, _PLACE, [])).decode(errors="backslashreplace")
-    except _Refused:
+        text = b"".join(_run(argv, _PLACE, gaps)).decode(errors="backslashreplace")
+    except _Refused as refusal:
+        gaps.append(Gap(place=_PLACE, reason=str(refusal)))
         return {}
     return {boot_id: int(number) for number, boot_id in re.findall(r"(?m)^\s*(-?\d+) ([0-9a-f]{32}) ", text)}
 
@@ -146,16 +150,19 @@ def _boot_numbers() -> dict[str, int]:
 def lacks_boot(boot: str) -> list[Gap]:
     """That nothing is kept of a boot, by its number or the begin of its id: silence about it must not look like health.
 
-    Nothing but the journal tells boots apart.
+    Nothing but the journal tells boots apart. Where it does not tell which it has, the reason why is the gap.
     """
+    gaps: list[Gap] = []
     try:
-        numbers = _boot_numbers().items()
+        numbers = _boot_numbers(gaps).items()
     except FileNotFoundError:  # a gap tells it
         return []
     by_id = not boot.startswith("-")
     kept = (boot_id.startswith(boot.replace("-", "")) if by_id else str(number) == boot for boot_id, number in numbers)
     if any(kept):
         return []
+    if gaps:
+        return gaps
     hint = "journalctl --list-boots names those that are kept; in other logs --since tells times apart"
     return [Gap(place=_PLACE, reason=f"holds nothing of boot {shown(boot)}", hint=hint)]
 
