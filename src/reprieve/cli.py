@@ -130,7 +130,7 @@ def _codes(_context: click.Context, _option: click.Parameter, begun: str) -> lis
     "--follow",
     "-f",
     is_flag=True,
-    help="Wait, and explain each kill as it happens; of this machine engines are heard too.",
+    help="Wait, and explain each kill as it happens; of this machine Docker and Podman are heard too.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON document a line, for scripts.")
 @click.option("--markdown", is_flag=True, help="For a ticket.")

@@ -210,9 +210,7 @@ def listen(gaps: list[Gap], environ: Mapping[str, str] = os.environ) -> list[Ear
     running = _running()
     managers = sorted({manager for manager, _ in running})
     places = [(manager, own_socket(environ.get(VARIABLES[manager], "")) or SOCKETS[manager]) for manager in managers]
-    owned = [
-        (manager, path) for manager, path in places if (owner := _owner(path)) is None or (manager, owner) in running
-    ]
+    owned = [place for place in places if (owner := _owner(place[1])) is None or (place[0], owner) in running]
     return [ear for ear in (Ear(*place, gaps) for place in owned) if ear.descriptor is not None]
 
 
