@@ -1,15 +1,15 @@
 """Settings of a unit of systemd, in a drop-in of ours; never by set-property, which leaves files of others behind."""
 
+import errno
 import os
 import re
-from contextlib import suppress
 from typing import NamedTuple
 
 from reprieve.machine.host import Host
 from reprieve.machine.source import shown
 from reprieve.machine.systemd import ask_unit, reload_units
 from reprieve.machine.unitfiles import UnitFiles
-from reprieve.machine.writer import make_folder, may_write, remove_file, replace_file
+from reprieve.machine.writer import failure_of, make_folder, may_write, remove_file, replace_file
 from reprieve.model.finding import Failure, Gap, Place
 from reprieve.model.unit import Unit
 from reprieve.units import parse_size
@@ -75,8 +75,11 @@ class UnitSetting:
             replace_file(path, "\n".join(lines).encode())
         elif os.path.isdir(folder):
             remove_file(path)
-            with suppress(OSError):  # somebody has a file in it, or it is a mount
+            try:
                 os.rmdir(folder)
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY):  # others' files in it, or a mount
+                    raise failure_of(folder, error) from error
         reload_units()
         if want is not None and (held := _held(ask_unit(self._host, place.of), place.key)) != want:
             raise Failure(f"systemd holds {place.key}={held} of {place.of}, not {want}", hint="systemctl cat shows why")
