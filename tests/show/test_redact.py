@@ -1,20 +1,23 @@
 """What `--redact` leaves of a report."""
 
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from reprieve.model.ending import Ending
 from reprieve.model.finding import Gap
 from reprieve.model.machine import Machine
 from reprieve.model.oom import OomReport
 from reprieve.model.snapshot import Snapshot
 from reprieve.model.unit import Unit, UnitLine
+from reprieve.oom.ending import read_endings
 from reprieve.oom.report import read_reports
 from reprieve.rules import diagnose
-from reprieve.show import jsonl, text
+from reprieve.show import jsonl, markdown, page, text
 from reprieve.show.redact import Names, redact
 from tests.show.examples import snapshot
 
@@ -186,3 +189,114 @@ def test_a_command_that_reads_a_source_names_it_as_the_rest_does() -> None:
 def test_no_odd_name_comes_through(name: str) -> None:
     facts = Snapshot(ooms=snapshot(name).ooms)
     assert "zq" not in str([(oom.lines, oom.kills, oom.tasks, oom.workload, oom.host) for oom in redact(facts).ooms])
+
+
+EARLYOOM = (
+    'Nov 23 14:05:26 lab earlyoom[700]: sending SIGKILL to process 4242 uid 1000 "zqbilling": oom_score 1200, '
+    'VmRSS 2300 MiB, cmdline "/opt/zq/bin/zqbilling --db postgres://u:zqpw@zqdb/x VmRSS 1 MiB"'
+)
+OOMD = (
+    "Nov 23 14:09:52 lab systemd-oomd[329]: Killed /zq.slice/zqjob.service due to memory pressure for /zq.slice being "
+    "61.21% > 60.00% for > 1min 30s with reclaim activity"
+)
+
+
+def every_form(facts: Snapshot) -> str:
+    findings = diagnose(facts)
+    return "\n".join(
+        [
+            *text.explain(facts, findings, verbose=False),
+            *text.explain(facts, findings, verbose=True),
+            *jsonl.render(facts, findings, verbose=True),
+            *markdown.render(facts, findings),
+            page.render(facts, findings),
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "stays"),
+    [
+        (EARLYOOM, "oom_score 1200, VmRSS 2300 MiB"),
+        (OOMD, "memory pressure for /slice-1.slice being 61.21% > 60.00% for > 1min 30s with reclaim activity"),
+    ],
+)
+def test_of_what_a_daemon_said_its_figures_stay_and_no_name(line: str, stays: str) -> None:
+    endings = read_endings(line)
+    assert endings
+    assert "zq" in every_form(Snapshot(endings=endings))
+    redacted = redact(Snapshot(endings=endings))
+    assert redacted.endings[0].reason == stays
+    assert "zq" not in every_form(redacted)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "CrashLoopBackOff",
+        "The node was low on resource: memory",
+        "The node had condition: [MemoryPressure]",
+        "memory used (900) / total (1000) and swap used (950) / total (1000) being more than 90.00%",
+        "Memory cgroup out of memory: Killed process 7 (java) total-vm:9kB, anon-rss:1kB, UID:0 oom_score_adj:0",
+        "Out of memory: Kill process 7, UID 0, (java)",
+    ],
+)
+def test_words_that_name_nobody_stay(words: str) -> None:
+    for agent in ("kubernetes", "node-problem-detector"):
+        (ending,) = redact(Snapshot(endings=(Ending(manager=agent, line=1, state_reason=words),))).endings
+        assert ending.state_reason == words
+
+
+SECRET = "zqsecret"
+SAID = st.sampled_from(
+    [
+        "{}",
+        "OOMKilled {}",
+        "exited\n{}",
+        'oom_score 1, VmRSS 2 MiB, cmdline "{}"',
+        "memory pressure for {} being 1% > 2% for > 3s",
+        "memory pressure for /a being 1% > 2% for > 3s {} being x",
+        "memory pressure {}",
+        "The node was low on resource: {}",
+        "The node was low on resource: memory. Container {} was using 1Ki",
+        'Usage of EmptyDir volume "{}" exceeds the limit',
+        "Killed process 7 ({}) total-vm:9kB",
+        "Kill process 1 ({}) and Killed process 7 (java)",
+        "Out of memory: Killed process 7 (java) {}",
+    ]
+).map(lambda form: form.format(SECRET))
+STATE = ("name", "node", "container_id", "pod", "namespace", "pod_uid", "qos", "state", "state_reason", "reason")
+MANAGERS = (
+    *("docker", "podman", "containerd", "cri", "kubernetes", "systemd", "systemd-oomd", "earlyoom", "kubelet"),
+    "node-problem-detector",
+)
+
+
+@pytest.mark.parametrize("manager", MANAGERS)
+@given(
+    st.fixed_dictionaries({}, optional=dict.fromkeys(STATE, SAID)),
+    st.sampled_from([None, True, False]),
+    st.sampled_from([None, 1, 137]),
+)
+@settings(max_examples=12, deadline=None)
+def test_nothing_a_stranger_may_write_of_an_end_comes_through(
+    manager: str, said: dict[str, str], oom_killed: bool | None, exit_code: int | None
+) -> None:
+    ending = Ending(
+        manager=manager,
+        line=1,
+        source=f"/{SECRET}/log",
+        oom_killed=oom_killed if manager in MANAGERS[:6] else True,
+        exit_code=exit_code,
+        pid=7,
+        **said,  # type: ignore[arg-type]
+    )
+    gap = Gap(place=f"/{SECRET}/log", reason=f"/{SECRET}/log is cut", hint=f"cat /{SECRET}/log")
+    redacted = redact(Snapshot(endings=(ending,), gaps=(gap,)))
+    assert SECRET not in str((redacted.endings, redacted.gaps))
+    assert SECRET not in every_form(redacted)
+
+
+def test_every_text_of_an_ending_is_looked_at() -> None:
+    texts = {field.name for field in fields(Ending) if field.type in (str, str | None)}
+    assert texts == {*STATE, "manager", "source"}

@@ -57,6 +57,27 @@ _PATHS = (
     r"(?:oom_memcg|task_memcg|cpuset)=([^,\s]+)",
     r"(?:stats for|limit of|Tasks? in) (/\S*?):?(?= killed| are going|$)",
 )
+# How managers begin what they say, as far as it names nobody: what follows, a command line for one, is left out whole.
+# Of states and reasons the vocabularies of Docker, Podman, Kubernetes, containerd, CRI-O and systemd.
+_SAYINGS = (
+    r"(?:created|configured|initialized|running|paused|restarting|removing|stopping|stopped|exited|dead|died?|unknown|"
+    r"(?:in)?active|(?:de)?activating|reloading|refreshing|maintenance|failed|"
+    r"[Ww]aiting|Running|[Tt]erminated|Pending|Succeeded|Failed|Unknown|Guaranteed|Burstable|BestEffort|"
+    r"OOMKilled|Error|Completed|ContainerCannotRun|ContainerStatusUnknown|StartError|DeadlineExceeded|Evicted|SystemOOM|"
+    r"OOMKilling|CrashLoopBackOff|ContainerCreating|PodInitializing|ImagePullBackOff|ErrImagePull|InvalidImageName|"
+    r"CreateContainer(?:Config)?Error|RunContainerError|combined from similar events|oom|kill|"
+    r"success|exit-code|signal|core-dump|watchdog|timeout|protocol|resources|oom-kill|start-limit-hit|assert|"
+    r"(?:exec-)?condition|killed by the OOM killer)$",
+    r"(?:Pod )?The node (?:was low on resource|had condition): "
+    r"(?:\[(?:(?:Memory|Disk|PID)Pressure(?:, )?)+\]|memory|ephemeral-storage|inodes|pids)",
+    r"(?:badness|oom_score|oom_score_adj|VmRSS) -?\d+(?: [KMG]iB)?"  # earlyoom
+    r"(?:, (?:badness|oom_score|oom_score_adj|VmRSS) -?\d+(?: [KMG]iB)?)*",
+    r"memory pressure for \S+ being [\d.]+% > [\d.]+% for > \d+(?:us|ms|s|min|h|d)"
+    r"(?: \d+(?:us|ms|s|min|h|d))*(?: with reclaim activity)?",
+    r"memory used \(\d+\) / total \(\d+\) and swap used \(\d+\) / total \(\d+\) being more than [\d.]+%",
+    r"(?:(?:Memory cgroup o|O)ut of memory: )?Kill(?:ed)? process \d+,?(?: UID \d+,?)? \([^()]{1,60}\)"
+    r"(?:,? (?:total-vm|vsz|anon-rss|file-rss|shmem-rss|UID|pgtables|oom_score_adj):-?\d+(?:kB)?)*",
+)
 
 
 def redact(snapshot: Snapshot, names: "Names | None" = None) -> Snapshot:
@@ -238,28 +259,45 @@ def _failure(names: Names, failure: AllocationFailure) -> AllocationFailure:
 
 def _ending(names: Names, ending: Ending) -> Ending:
     """Containers and pods have the pseudonyms of their cgroups' paths: the kernel's report of one is still its."""
-    kind = {"systemd": "unit"}.get(ending.manager, "container")
-    is_process = ending.manager in ("earlyoom", *NODE_AGENTS)
-    words = ending.state_reason
-    if ending.reason == "Evicted" and words is not None:
-        words = words.partition(". ")[0]  # what the node was short of; behind it containers are named
-    elif ending.reason == "OOMKilling" and words is not None and ending.name is not None:
-        words = words.replace(f"({ending.name})", f"({names.comm(ending.name)})")
+    comm = ending.name if ending.manager in ("earlyoom", *NODE_AGENTS) else None
+    if ending.manager == "systemd-oomd":
+        name = names.maybe_path(ending.name)
+    else:
+        kind = {"systemd": "unit"}.get(ending.manager, "container")
+        name = names.of(kind, ending.name) if comm is None else names.comm(comm)
     return replace(
         ending,
         source=names.source(ending.source),
-        name=names.maybe_comm(ending.name) if is_process else names.of(kind, ending.name),
+        name=name,
         node=names.of("host", ending.node),
         container_id=None if ending.container_id is None else names.container(ending.container_id),
         pod=names.of("pod", ending.pod),
         namespace=names.of("namespace", ending.namespace),
         pod_uid=None if ending.pod_uid is None else names.pod_uid(ending.pod_uid),
-        state_reason=words,
+        qos=_saying(names, ending.qos),
+        state=_saying(names, ending.state),
+        state_reason=_saying(names, ending.state_reason, comm),
+        reason=_saying(names, ending.reason),
     )
+
+
+def _saying(names: Names, words: str | None, comm: str | None = None) -> str | None:
+    """A manager's words, as far as they are known to name nobody; `comm`: of the process that they may be about."""
+    if words is None:
+        return None
+    words = re.sub(r"(?<=^memory pressure for ).+(?= being )", lambda path: names.path(path[0]), words)
+    ((_, words),) = _lines(names, ((0, words),), (), () if comm is None else (comm,))
+    told = next(filter(None, (re.match(saying, words) for saying in _SAYINGS)), None)
+    return "(left out)" if told is None else told[0]
 
 
 def _gap(names: Names, gap: Gap) -> Gap:
     if re.fullmatch(_OF_EVERY_MACHINE, gap.place):
         return gap
     place = names.source(gap.place)
-    return replace(gap, place=place, hint=gap.hint and gap.hint.replace(shlex.quote(gap.place), place))
+    return replace(
+        gap,
+        place=place,
+        reason=gap.reason.replace(gap.place, place) if gap.place else gap.reason,
+        hint=gap.hint and gap.hint.replace(shlex.quote(gap.place), place),
+    )
