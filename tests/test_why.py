@@ -755,6 +755,19 @@ def test_a_date_without_a_year_is_of_each_year_it_can_be_of(reprieve: Run) -> No
     assert "2 events have no date, or none with a year" in since.stderr
 
 
+def test_until_alone_a_date_without_a_year_is_of_the_nearest(reprieve: Run, tmp_path: Path) -> None:
+    kill = "host kernel: Out of memory: Killed process {} (hog) total-vm:9kB, anon-rss:1kB, file-rss:0kB"
+    days = ("Nov 28 03:04:00", "Nov 28 03:09:00", "Jan  2 10:00:00")
+    (tmp_path / "kern.log").write_text("".join(f"{day} {kill.format(pid)}\n" for pid, day in enumerate(days, 7)))
+    for year in (2017, 2025):  # whichever year it was
+        listed = reprieve("why", "kern.log", "--list", "--until", f"{year}-11-28 03:05")
+        assert [line[:15] for line in listed.stdout.splitlines()] == [days[0]]
+        assert "1 event has no date, or none with a year: of another time perhaps" in listed.stderr
+        later = reprieve("why", "kern.log", "--list", "--until", f"{year}-02-01")
+        assert [line[:15] for line in later.stdout.splitlines()] == [*days]
+    assert "None of the 3 events" in reprieve("why", "kern.log", "--until", "2017-10-28", "--name", "x").stdout
+
+
 def test_a_page_can_go_down_a_pipe(reprieve: Run, tmp_path: Path) -> None:
     page = reprieve("why", "--html", "-", LOGS / "077-centos7-rackspace-mysqld-two-events-3.10.log").stdout
     assert page.startswith("<!doctype html>")
@@ -792,6 +805,44 @@ def test_a_status_that_ended_at_another_time_is_not_what_was_asked_for(reprieve:
     path = CAPTURES / "docker-inspect-oom-pid1.json"
     assert reprieve("why", path, "--fail-on-kill", "--since", "2000-01-01").returncode == 3
     assert reprieve("why", path, "--fail-on-kill", "--until", "2000-01-01").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("docker-inspect-oom-pid1.json", ("--name", "web")),
+        ("docker-inspect-oom-pid1.json", ("--cgroup", "web")),
+        ("docker-inspect-oom-pid1.json", ("--pid", "5")),
+        ("k8s-pod-oomkilled-never.json", ("--until", "2000-01-01")),
+        ("k8s-pod-oomkilled-never.json", ("--since", "now")),
+    ],
+)
+def test_a_status_of_a_kill_that_is_not_asked_for_is_no_silence(
+    reprieve: Run, name: str, options: tuple[str, ...]
+) -> None:
+    told = reprieve("why", CAPTURES / name, *options).stdout
+    assert told.startswith("The one event found is not what was asked for; --list alone shows it.")
+    assert "No OOM kill" not in told
+    assert "is not what was asked for" in reprieve("why", CAPTURES / name, "--list", *options).stderr
+
+
+def test_a_container_is_found_by_its_name(reprieve: Run) -> None:
+    for option in ("--name", "--cgroup"):
+        for more in ((), ("--list",)):
+            done = reprieve("why", CAPTURES / "docker-inspect-oom-pid1.json", option, "oom1", *more)
+            assert "container oom1 lost a process" in " ".join(done.stdout.split())
+            assert "not what was asked for" not in done.stdout + done.stderr
+
+
+def test_an_end_that_an_event_and_a_status_tell_is_one(reprieve: Run) -> None:
+    events = CAPTURES / "docker-events-oom.jsonl"
+    for status in ("docker-inspect-oom-pid1.json", "docker26-inspect-oom.json"):
+        (name,) = (one["Name"].removeprefix("/") for one in json.loads((CAPTURES / status).read_text()))
+        told = " ".join(reprieve("why", events, CAPTURES / status, "--cgroup", name).stdout.split())
+        assert f"container {name}" in told
+        assert " times" not in told
+    told = " ".join(reprieve("why", events, "--cgroup", "loop1").stdout.split())
+    assert "container loop1 ran out of memory 4 times" in told
 
 
 def test_a_unit_that_systemctl_shows_is_explained(reprieve: Run) -> None:

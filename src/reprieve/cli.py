@@ -116,7 +116,7 @@ def _codes(_context: click.Context, _option: click.Parameter, begun: str) -> lis
 @click.option("--since", callback=_moment, metavar="WHEN", help="Not before: a date, 'May 1 13:00', 14:08, '2 h ago'.")
 @click.option("--until", callback=_moment, metavar="WHEN", help="Not after.")
 @click.option("--pid", type=int, metavar="PID", help="Kills of this process.")
-@click.option("--name", metavar="NAME", help="Kills of processes whose name holds this.")
+@click.option("--name", metavar="NAME", help="Kills of processes, or of containers, whose name holds this.")
 @click.option(
     "--cgroup", metavar="NAME", help="Kills in cgroups, units, containers or pods whose path or name holds this."
 )

@@ -11,7 +11,6 @@ from reprieve.machine.host import Identity
 from reprieve.model.ending import Ending
 from reprieve.model.finding import Gap
 from reprieve.model.oom import AllocationFailure, OomReport, OomSummary
-from reprieve.oom.same import NODE_AGENTS
 
 Happened = OomSummary | OomReport | AllocationFailure | Ending
 
@@ -51,7 +50,7 @@ def wanted_by(request: Request, identity: Identity, present_boot: str | None) ->
     def wanted(event: OomSummary | AllocationFailure | Ending) -> bool:
         if _by_date(request):
             moments = list(_moments(request, event, identity))
-            if moments and not _in_time(request, moments):
+            if moments and not _in_time(request, _meant(request, moments)):
                 return False
         if request.pid is not None and request.pid not in _pids(event):
             return False
@@ -76,6 +75,12 @@ def _in_time(request: Request, moments: Iterable[float]) -> list[float]:
     """Those between the dates that were given."""
     since, until = request.since or 0, request.until or float("inf")
     return [moment for moment in moments if since <= moment <= until]
+
+
+def _meant(request: Request, moments: list[float]) -> list[float]:
+    """With --until alone that of the year which is nearest to it: some year that has gone is before any date."""
+    until = request.until
+    return moments if until is None or request.since is not None else [min(moments, key=lambda at: abs(at - until))]
 
 
 def _moment(event: Happened, identity: Identity) -> float | None:
@@ -115,14 +120,14 @@ def _pids(event: OomSummary | AllocationFailure | Ending) -> tuple[int | None, .
 
 
 def _processes(event: OomSummary | AllocationFailure | Ending) -> tuple[str | None, ...]:
-    """The names of processes it is about; of managers only some name them."""
+    """The names of processes it is about; of managers few name them, and the others what they ran in."""
     match event:
         case OomSummary():
             return tuple(comm for _, comm in event.victims)
         case AllocationFailure():
             return (event.comm,)
         case Ending():
-            return (event.name,) if event.manager in ("earlyoom", *NODE_AGENTS) else ()
+            return (event.name,)
 
 
 def _groups(event: OomSummary | AllocationFailure | Ending) -> tuple[str | None, ...]:

@@ -58,7 +58,9 @@ def perform(request: Request) -> int:
         told = tell(sources, wanted, most, gaps, ended=ended, of_named=request.containers)
     found = [summary for summary in told.history if wanted(summary)]
     answered = replace(
-        told, history=tuple(found[-(request.last or 0) :]) if request.listed else told.history[-HISTORY:]
+        told,
+        history=tuple(found[-(request.last or 0) :]) if request.listed else told.history[-HISTORY:],
+        endings=tuple(filter(wanted, told.endings)),
     )
     if kept is None:
         answered = replace(
@@ -68,7 +70,7 @@ def perform(request: Request) -> int:
             gone_groups=gone_groups(answered.ooms, identity.boot_id),
         )
     snapshot = hide(answered)
-    undated = count_undated(request, chain(found, told.allocation_failures, told.endings), identity)
+    undated = count_undated(request, chain(found, told.allocation_failures, answered.endings), identity)
     snapshot = replace(
         snapshot, gaps=(*snapshot.gaps, *undated_gap(request, undated), *unmapped_gap(request, bool(found)))
     )
@@ -79,8 +81,8 @@ def perform(request: Request) -> int:
         doubt, snapshot = _doubt(snapshot)
     if request.listed:
         lines = _listing(request, snapshot)
-        if told.history and not found and not request.as_json:
-            print(f"reprieve: {_none_of(told.history)}", file=sys.stderr)
+        if (kills := _kills(told)) and not (found or proven or request.as_json):
+            print(f"reprieve: {_none_of(kills)}", file=sys.stderr)
     elif snapshot.ooms or proven:
         lines = chain(doubt, _explanation(request, snapshot))
     else:
@@ -288,8 +290,8 @@ def _nothing(request: Request, told: Snapshot, places: Sequence[str]) -> Iterato
 
 
 def _no_kill(request: Request, told: Snapshot, places: Sequence[str]) -> str:
-    if told.history:
-        return f"{_none_of(told.history)}; --list alone shows {'them' if len(told.history) > 1 else 'it'}."
+    if kills := _kills(told):
+        return f"{_none_of(kills)}; --list alone shows {'them' if len(kills) > 1 else 'it'}."
     unseen = {gap.place for gap in told.gaps if gap.hides}
     looked = [place for place in places if place not in unseen]
     if not looked:
@@ -314,10 +316,15 @@ def _doubt(snapshot: Snapshot) -> tuple[Iterator[str], Snapshot]:
     return lines, replace(snapshot, gaps=tuple(gap for gap in snapshot.gaps if gap not in told))
 
 
-def _none_of(history: Sequence[OomSummary]) -> str:
-    if len(history) == 1:
+def _kills(told: Snapshot) -> Sequence[OomSummary | Ending]:
+    """Those that the kernel's log tells; without one, those that a manager does."""
+    return told.history or [ending for ending in told.endings if ending.oom_killed]
+
+
+def _none_of(kills: Sequence[OomSummary | Ending]) -> str:
+    if len(kills) == 1:
         return "The one event found is not what was asked for"
-    return f"None of the {len(history)} events found is what was asked for"
+    return f"None of the {len(kills)} events found is what was asked for"
 
 
 def _unknown(request: Request, gaps: Iterable[Gap], places: Sequence[str]) -> str:

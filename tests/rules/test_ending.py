@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from reprieve.model.ending import Ending
 from reprieve.model.finding import Finding, quote
+from reprieve.model.oom import Stamp
 from reprieve.model.snapshot import Snapshot
 from reprieve.rules import diagnose
 from tests.rules.cases import CASES, snapshot
@@ -40,10 +43,26 @@ def test_systemd_names_whoever_sent_the_signal_when_it_was_systemd() -> None:
 
 
 def test_a_container_that_is_killed_over_and_over_is_one_finding() -> None:
-    ends = [Ending(manager="docker", line=line, name="web", container_id="ab", oom_killed=True) for line in (1, 5, 9)]
+    died = Ending(manager="docker", line=1, name="web", container_id="ab", state="die", oom_killed=True)
+    ends = [replace(died, line=line) for line in (1, 5, 9)]
     (finding,) = said("ended-by-oom", *ends)
     assert "3 times" in finding.claim
     assert [line.line for line in finding.evidence] == [1, 5, 9]
+
+
+def test_what_a_status_tells_of_the_end_that_an_event_told_is_no_second_end() -> None:
+    event = Ending(manager="docker", line=1, name="web", state="die", reason="oom", oom_killed=True)
+    event = replace(event, finished=Stamp(text="1795441143", wall_s=1795441143.0))
+    status = replace(event, line=9, state="exited", reason=None)
+    for finished, is_second in (
+        (Stamp(text="2026-11-23T13:39:03.28Z", wall_s=1795441143.28), False),
+        (None, False),
+        (Stamp(text="2026-11-23T13:49:03Z", wall_s=1795441743.0), True),
+    ):
+        for ends in ((event, replace(status, finished=finished)), (replace(status, finished=finished), event)):
+            (finding,) = said("ended-by-oom", *ends)
+            assert ("memory 2 times (" in finding.claim) == is_second
+            assert len(finding.evidence) == 2
 
 
 def test_a_child_that_was_killed_is_told_from_the_first_process() -> None:

@@ -56,7 +56,7 @@ def tell(
     ended: bool = False,
     of_named: bool = False,
 ) -> Snapshot:
-    """The newest `most` events that are wanted, and what is known of all kills. Every source is read once.
+    """The newest `most` events that are wanted, and what is known of all kills and ends. Every source is read once.
 
     `ended`: rather those whose end is told than a later one that was cut off, or that found nobody left to kill: it
     would explain little. And where the status of a container or pod is among the sources, rather the kill of that one;
@@ -79,10 +79,9 @@ def tell(
         passed_over: tuple[_Rank, OomReport, Passage] | None = None
         for told in read_briefly(source._replace(blocks=tails[age].blocks), all_gaps):
             if isinstance(told, Ending):
-                if wanted(told):
-                    endings.append(told)
-                    if ended:
-                        named.add(told)
+                endings.append(told)
+                if ended and wanted(told):
+                    named.add(told)
                 continue
             event, passage = told
             if isinstance(event, OomReport) and event.scope is None:
@@ -150,7 +149,6 @@ def retell(told: Snapshot, wanted: Wanted, most: int, place: str, *, ended: bool
         ooms=tuple(ooms),
         log_ends=told.log_ends if ooms and ooms[-1] is told.ooms[-1] else None,
         allocation_failures=tuple(refused[max(len(refused) - most, 0) :]),
-        endings=tuple(filter(wanted, told.endings)),
         machine=None,
         gaps=tuple(gaps),
         machine_gaps=(),

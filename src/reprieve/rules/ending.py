@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from reprieve.model.ending import KILL, OOM, Ending
 from reprieve.model.finding import Evidence, Finding, Remedy, quote
-from reprieve.model.oom import OomReport, OomSummary
+from reprieve.model.oom import OomReport, OomSummary, Stamp
 from reprieve.model.snapshot import Snapshot
 from reprieve.oom.same import NODE_AGENTS, is_about
 from reprieve.units import size, utc
@@ -287,10 +287,36 @@ def _on_request(endings: list[Ending], how: str) -> Finding:
 
 
 def _often(endings: list[Ending]) -> str:
-    """How many ends these are. `systemctl show` and `status` tell of one, and `show` may do without the time."""
-    times = {ending.finished for ending in endings} - {None}
-    count = len(times) if endings[-1].manager == "systemd" else len(endings)
+    count = _count(endings)
     return f" {count} times" if count > 1 else ""
+
+
+def _count(endings: list[Ending]) -> int:
+    """How many ends these are: events tell of one each, statuses of the last, which an event may have told.
+
+    `systemctl show` and `status` tell of one, and `show` may do without the time.
+    """
+    if endings[-1].manager == "systemd":
+        return len({ending.finished for ending in endings} - {None})
+    ends = [ending.finished for ending in endings if not _is_status(ending)]
+    for status in filter(_is_status, endings):
+        if not any(_is_at_once(status.finished, end) for end in ends):
+            ends.append(status.finished)
+    return len(ends)
+
+
+def _is_status(ending: Ending) -> bool:
+    is_event = ending.reason in (OOM, KILL) or ending.state in ("die", "died")
+    return ending.manager in ("docker", "podman", "cri", "kubernetes") and not is_event
+
+
+def _is_at_once(one: Stamp | None, other: Stamp | None) -> bool:
+    """May they be one moment? Of dates without zone only those that are spelled alike."""
+    if one is None or other is None:
+        return True
+    if one.wall_s is None or other.wall_s is None:
+        return one.text == other.text
+    return abs(one.wall_s - other.wall_s) <= _CLOCKS_DIFFER_S
 
 
 def _by_workload(endings: tuple[Ending, ...]) -> list[list[Ending]]:
@@ -326,7 +352,7 @@ def _workload(ending: Ending) -> str:
 
 def _when(endings: list[Ending]) -> Iterator[str]:
     if at := _at(endings[-1]):
-        yield f"{'The last was' if len(endings) > 1 else 'That was'} at {at}."
+        yield f"{'The last was' if _count(endings) > 1 else 'That was'} at {at}."
 
 
 def _about_kill(ending: Ending) -> Iterator[str]:
