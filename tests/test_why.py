@@ -655,6 +655,22 @@ def test_an_eviction_is_named_as_one_and_is_no_kill(reprieve: Run) -> None:
     assert "crawler" not in reprieve("why", CAPTURES / "k8s-describe-evicted.txt", "--redact").stdout
 
 
+HEALTHY_POD = """\
+Name:             web
+Namespace:        prod
+Node:             lab-node/10.0.0.7
+Containers:
+  app:
+    Container ID:   containerd://0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef
+    State:          Running
+      Started:      Mon, 23 Nov 2026 14:08:22 +0000
+    Ready:          True
+    Restart Count:  0
+    Limits:
+      memory:  64Mi
+"""
+
+
 # -- a status and a log, given together --------------------------------------------------------------------------------
 
 
@@ -721,7 +737,67 @@ def test_an_end_without_a_kill_in_the_log_may_not_be_the_oom_killers(reprieve: R
 
 def test_the_status_of_who_is_well_hides_no_kill(reprieve: Run) -> None:
     sources = (CAPTURES / "docker-inspect-live-updated.json", LOGS / "captures" / "dmesg-docker-oom.txt")
-    assert reprieve("why", *sources).stdout.startswith("Killed ")
+    assert re.search("(?m)^Killed ", reprieve("why", *sources).stdout)
+
+
+def exited(name: str, status: int) -> str:
+    (one,) = json.loads((CAPTURES / "docker-inspect-137-not-oom.json").read_text())
+    one["State"]["ExitCode"] = status
+    return json.dumps([one | {"Name": f"/{name}"}], indent=4)
+
+
+@pytest.mark.parametrize(
+    ("status", "whose"),
+    [
+        (exited("web", 1), "container web of Docker (exited with status 1)"),
+        ((CAPTURES / "docker-inspect-live-updated.json").read_text(), "container live1 of Docker (running)"),
+        (HEALTHY_POD, "container app of pod web in namespace prod (Running)"),
+    ],
+)
+def test_a_kill_of_another_than_the_one_whose_status_was_given_is_told_as_such(
+    reprieve: Run, status: str, whose: str
+) -> None:
+    log = LOGS / "captures" / "dmesg-docker-oom.txt"
+    told = reprieve("why", "-", log, stdin=status, COLUMNS="200").stdout
+    first, empty, rest = told.split("\n", 2)
+    assert first == f"None of the 7 kills read is of {whose}: what is told here is of another."
+    assert empty == ""
+    assert rest.startswith("Killed ")
+    for option in ("--markdown", "--json"):
+        said = reprieve("why", "-", log, option, stdin=status).stdout
+        assert "None of the 7 kills read is of those whose status was given" in said
+    redacted = reprieve("why", "-", log, "--redact", stdin=status, COLUMNS="200").stdout
+    assert redacted.startswith("None of the 7 kills read is of container container-1 of ")
+    assert whose.split()[1] not in re.findall(r"[\w-]+", redacted)
+
+
+def test_the_kill_of_the_one_whose_status_was_given_is_no_others(reprieve: Run) -> None:
+    log = LOGS / "captures" / "dmesg-docker-oom.txt"
+    for one in ("docker-inspect-oom-pid1.json", "docker-inspect-oom-child.json"):
+        for option in ("-v", "--json", "--markdown"):
+            assert "what is told here" not in reprieve("why", CAPTURES / one, log, option).stdout
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (exited("web", 1), "container web of Docker: exited with status 1"),
+        (exited("all is well", 0), "container “all is well” of Docker: exited with status 0"),
+        ((CAPTURES / "docker-inspect-live-updated.json").read_text(), "container live1 of Docker: running"),
+        (HEALTHY_POD, "container app of pod web in namespace prod: Running"),
+        ("Id=a.service\nActiveState=active\nResult=success\n", "a.service of systemd: active"),
+    ],
+)
+def test_of_a_status_that_proves_no_kill_it_is_told_whose_it_is(reprieve: Run, status: str, said: str) -> None:
+    done = reprieve("why", "-", stdin=status)
+    assert done.stdout.splitlines() == [
+        "Nothing in stdin proves an OOM kill; the kernel log of its host would tell.",
+        said,
+    ]
+    assert done.returncode == 0
+    redacted = reprieve("why", "-", "--redact", stdin=status).stdout
+    assert said.partition(":")[0] not in redacted
+    assert said.partition(":")[2] in redacted
 
 
 def test_an_end_that_the_engine_was_asked_for_is_no_oom_kill(reprieve: Run) -> None:

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
+from typing import NamedTuple
 
 from reprieve.machine.events import HISTORY, Wanted, gone_groups, retell, stream, tell, watch
 from reprieve.machine.host import Identity, become_expendable, identify, room_for_a_process
@@ -26,6 +27,8 @@ from reprieve.request import (
     wanted_by,
 )
 from reprieve.rules import diagnose
+
+_STATUSES = 5  # that are told one by one where nothing else is
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -77,8 +80,12 @@ def perform(request: Request) -> int:
     proven = any(ending.oom_killed for ending in snapshot.endings)
     status = _status(request, any(map(_is_kill, found)) or proven, told.gaps)
     doubt: Iterable[str] = ()
+    others = _of_others(told, snapshot)
     if snapshot.ooms and not (request.listed or request.as_json or request.markdown or request.html):
-        doubt, snapshot = _doubt(snapshot)
+        doubt, snapshot = _doubt(snapshot, others)
+    elif others is not None:
+        note = Gap(place="status", reason=f"{others.kills} those whose status was given{others.so}", hides=False)
+        snapshot = replace(snapshot, gaps=(*snapshot.gaps, note))
     if request.listed:
         lines = _listing(request, snapshot)
         if (kills := _kills(told)) and not (found or proven or request.as_json):
@@ -86,7 +93,7 @@ def perform(request: Request) -> int:
     elif snapshot.ooms or proven:
         lines = chain(doubt, _explanation(request, snapshot))
     else:
-        lines = chain(_nothing(request, told, places), _explanation(request, snapshot))
+        lines = chain(_nothing(request, told, snapshot.endings, places), _explanation(request, snapshot))
     _print(request, chain(lines, _end(request, len(found), status)))
     return status
 
@@ -276,17 +283,17 @@ def _explanation(request: Request, snapshot: Snapshot) -> Iterator[str]:
         )
 
 
-def _nothing(request: Request, told: Snapshot, places: Sequence[str]) -> Iterator[str]:
+def _nothing(request: Request, told: Snapshot, endings: Sequence[Ending], places: Sequence[str]) -> Iterator[str]:
     """The answer where no kill is to be explained: that it is so, and where it was looked."""
     if request.as_json or request.html == "-":
         return
-    said = _no_kill(request, told, places)
+    said = (_no_kill(request, told, places), *_standing(request, told, endings))
     if request.markdown:
-        yield said
+        yield "\n\n".join(said)
         return
     from reprieve.show.text import wrap
 
-    yield from wrap(said, width())
+    yield from chain.from_iterable(wrap(one, width()) for one in said)
 
 
 def _no_kill(request: Request, told: Snapshot, places: Sequence[str]) -> str:
@@ -296,22 +303,72 @@ def _no_kill(request: Request, told: Snapshot, places: Sequence[str]) -> str:
     looked = [place for place in places if place not in unseen]
     if not looked:
         return _unknown(request, told.gaps, places)
-    if request.redact:
-        return "No OOM kill by the kernel in what could be read."
+    where = "what could be read" if request.redact else _names(request, looked)
     if told.endings:  # a manager's words are no log, and its flag may be false though the kernel killed
-        return f"Nothing in {_names(request, looked)} proves an OOM kill; the kernel log of its host would tell."
-    return f"No OOM kill by the kernel in {_names(request, looked)}."
+        return f"Nothing in {where} proves an OOM kill; the kernel log of its host would tell."
+    return f"No OOM kill by the kernel in {where}."
 
 
-def _doubt(snapshot: Snapshot) -> tuple[Iterator[str], Snapshot]:
+def _standing(request: Request, told: Snapshot, endings: Sequence[Ending]) -> Iterator[str]:
+    """How those are whose status was given, where no finding tells it: neither that of a SIGKILL nor an eviction."""
+    from reprieve.rules.ending import SIGKILL, how, who
+    from reprieve.show.escape import markdown, plain
+
+    if _kills(told):
+        return
+    words = markdown if request.markdown else plain
+    well = [one for one in endings if SIGKILL not in (one.signal, (one.exit_code or 0) - 128)]
+    well = [one for one in well if one.reason != "Evicted"]
+    for one in well[:_STATUSES]:
+        yield words(f"{who(one)}: {how(one)}")
+    if len(well) > _STATUSES:
+        yield f"and {len(well) - _STATUSES} others"
+
+
+class _Others(NamedTuple):
+    """That what is told is a kill of others than those whose status was given."""
+
+    kills: str  # "None of the 7 kills read is of"
+    whose: str  # "container web of Docker (exited with status 1)"; names are marked
+    so: str  # ": what is told here is of another"
+
+
+def _of_others(told: Snapshot, shown: Snapshot) -> _Others | None:
+    """None: it is not so. `shown`: the same as it is shown, perhaps under pseudonyms."""
+    statuses = [one for one in shown.endings if one.container_id is not None or one.pod_uid is not None]
+    if not shown.ooms or not statuses:
+        return None
+    from reprieve.oom.same import Statuses
+    from reprieve.rules.ending import how, who
+
+    named = Statuses()
+    for ending in told.endings:
+        named.add(ending)
+    if any(map(named.tell_of, told.history)):
+        return None
+    count = len({one.container_id or (one.pod_uid, one.name) for one in statuses})
+    whose = f"{who(statuses[-1])} ({how(statuses[-1])})"
+    surely = all(event.workload is not None for event in told.history)
+    kills = "The one kill read is not" if len(told.history) == 1 else f"None of the {len(told.history)} kills read is"
+    return _Others(
+        kills=f"{kills} of" if surely else f"{kills} known to be of",
+        whose=whose if count == 1 else f"the {count} containers whose status was given",
+        so=f": what is told here {'is' if surely else 'may be'} of another",
+    )
+
+
+def _doubt(snapshot: Snapshot, others: _Others | None) -> tuple[Iterator[str], Snapshot]:
     """What is to be known before a kill is read that may be another than the one meant; and the rest."""
     from reprieve.machine.asked import KILLED
+    from reprieve.show.escape import plain
     from reprieve.show.text import wrap
 
     told = [gap for gap in snapshot.gaps if gap.place == f"exit status {KILLED}"]
     said = [
         f"Nothing ties that {KILLED} to this kill, the newest here: {gap.hint}. It is {gap.reason}." for gap in told
     ]
+    if others is not None:
+        said.append(plain(f"{others.kills} {others.whose}{others.so}."))
     lines = chain.from_iterable((*wrap(one, width()), "") for one in said)
     return lines, replace(snapshot, gaps=tuple(gap for gap in snapshot.gaps if gap not in told))
 

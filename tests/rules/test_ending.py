@@ -11,6 +11,8 @@ from reprieve.model.finding import Finding, quote
 from reprieve.model.oom import Stamp
 from reprieve.model.snapshot import Snapshot
 from reprieve.rules import diagnose
+from reprieve.rules.ending import how
+from reprieve.show.escape import plain
 from tests.rules.cases import CASES, snapshot
 from tests.rules.test_cases import ALL_LOGS
 
@@ -63,6 +65,22 @@ def test_what_a_status_tells_of_the_end_that_an_event_told_is_no_second_end() ->
             (finding,) = said("ended-by-oom", *ends)
             assert ("memory 2 times (" in finding.claim) == is_second
             assert len(finding.evidence) == 2
+
+
+@pytest.mark.parametrize(
+    ("ending", "said"),
+    [
+        (Ending(manager="docker", line=1), "its end is not told"),
+        (Ending(manager="docker", line=1, state="created", exit_code=0), "created"),
+        (Ending(manager="docker", line=1, state="die", exit_code=1), "ended with status 1"),
+        (Ending(manager="docker", line=1, state="exited", exit_code=1), "exited with status 1"),
+        (Ending(manager="kubernetes", line=1, state="Terminated", exit_code=0), "Terminated with status 0"),
+        (Ending(manager="kubernetes", line=1, state="waiting", exit_code=1), "waiting, ended with status 1 before"),
+        (Ending(manager="systemd", line=1, state="failed", signal=11), "failed by signal 11"),
+    ],
+)
+def test_how_one_is_stands_in_its_managers_words(ending: Ending, said: str) -> None:
+    assert plain(how(ending)) == said
 
 
 def test_a_child_that_was_killed_is_told_from_the_first_process() -> None:

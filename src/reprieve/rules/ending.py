@@ -19,6 +19,8 @@ _MANAGERS = {
     "kubelet": "The kubelet",
     "cri": "The container runtime",
 }  # the others write themselves small
+_DIED = ("die", "died")  # an engine's event, rather than a state
+_ENDED = ("exited", "dead", "stopped", "terminated", "failed", "inactive")
 _ENDS_WITHIN_S = 60.0  # of the kill; where only a child was killed the container may live on for days
 _CLOCKS_DIFFER_S = 2.0  # dates of logs are of whole seconds
 _ID_LENGTH = 12  # of a container's id: what `docker ps` shows, and enough to find it in a path
@@ -306,7 +308,7 @@ def _count(endings: list[Ending]) -> int:
 
 
 def _is_status(ending: Ending) -> bool:
-    is_event = ending.reason in (OOM, KILL) or ending.state in ("die", "died")
+    is_event = ending.reason in (OOM, KILL) or ending.state in _DIED
     return ending.manager in ("docker", "podman", "cri", "kubernetes") and not is_event
 
 
@@ -348,6 +350,24 @@ def _workload(ending: Ending) -> str:
         return container
     namespace = "" if ending.namespace is None else f" in namespace {quote(ending.namespace)}"
     return f"{container} of pod {quote(ending.pod)}{namespace}"
+
+
+def who(ending: Ending) -> str:
+    """`container web of Docker`, `container web of pod shop in namespace prod`, `nginx.service of systemd`."""
+    known_by_it = ending.pod is not None or ending.manager == "cri"
+    return _workload(ending) if known_by_it else f"{_workload(ending)} of {_manager(ending)}"
+
+
+def how(ending: Ending) -> str:
+    """`exited with status 1`, `running`, `running, ended with status 1 before`: as its manager says it."""
+    signal, code = ending.signal, ending.exit_code
+    end = f"by signal {signal}" if signal is not None else None if code is None else f"with status {code}"
+    if ending.state is None or ending.state in _DIED:
+        return "its end is not told" if end is None else f"ended {end}"
+    state = quote(ending.state)
+    if end is None or ending.state == "created":  # Docker gives that one a status of 0 too
+        return state
+    return f"{state} {end}" if ending.state.lower() in _ENDED else f"{state}, ended {end} before"
 
 
 def _when(endings: list[Ending]) -> Iterator[str]:
