@@ -902,6 +902,13 @@ def test_a_status_of_a_kill_that_is_not_asked_for_is_no_silence(
     assert "is not what was asked for" in reprieve("why", CAPTURES / name, "--list", *options).stderr
 
 
+def test_an_end_without_a_kill_that_is_asked_for_by_name_is_what_was_asked_for(reprieve: Run) -> None:
+    told = reprieve("why", CAPTURES / "docker-events-oom.jsonl", "--cgroup", "live1").stdout
+    assert told.startswith("Nothing in ")
+    assert "Docker ended container live1 by SIGKILL" in told
+    assert "not what was asked for" not in told
+
+
 def test_a_container_is_found_by_its_name(reprieve: Run) -> None:
     for option in ("--name", "--cgroup"):
         for more in ((), ("--list",)):

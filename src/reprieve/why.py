@@ -88,7 +88,7 @@ def perform(request: Request) -> int:
         snapshot = replace(snapshot, gaps=(*snapshot.gaps, note))
     if request.listed:
         lines = _listing(request, snapshot)
-        if (kills := _kills(told)) and not (found or proven or request.as_json):
+        if (kills := _kills(told, snapshot.endings)) and not (found or request.as_json):
             print(f"reprieve: {_none_of(kills)}", file=sys.stderr)
     elif snapshot.ooms or proven:
         lines = chain(doubt, _explanation(request, snapshot))
@@ -287,7 +287,7 @@ def _nothing(request: Request, told: Snapshot, endings: Sequence[Ending], places
     """The answer where no kill is to be explained: that it is so, and where it was looked."""
     if request.as_json or request.html == "-":
         return
-    said = (_no_kill(request, told, places), *_standing(request, told, endings))
+    said = (_no_kill(request, told, endings, places), *_standing(request, told, endings))
     if request.markdown:
         yield "\n\n".join(said)
         return
@@ -296,8 +296,8 @@ def _nothing(request: Request, told: Snapshot, endings: Sequence[Ending], places
     yield from chain.from_iterable(wrap(one, width()) for one in said)
 
 
-def _no_kill(request: Request, told: Snapshot, places: Sequence[str]) -> str:
-    if kills := _kills(told):
+def _no_kill(request: Request, told: Snapshot, endings: Sequence[Ending], places: Sequence[str]) -> str:
+    if kills := _kills(told, endings):
         return f"{_none_of(kills)}; --list alone shows {'them' if len(kills) > 1 else 'it'}."
     unseen = {gap.place for gap in told.gaps if gap.hides}
     looked = [place for place in places if place not in unseen]
@@ -314,7 +314,7 @@ def _standing(request: Request, told: Snapshot, endings: Sequence[Ending]) -> It
     from reprieve.rules.ending import SIGKILL, how, who
     from reprieve.show.escape import markdown, plain
 
-    if _kills(told):
+    if _kills(told, endings):
         return
     words = markdown if request.markdown else plain
     well = [one for one in endings if SIGKILL not in (one.signal, (one.exit_code or 0) - 128)]
@@ -373,9 +373,9 @@ def _doubt(snapshot: Snapshot, others: _Others | None) -> tuple[Iterator[str], S
     return lines, replace(snapshot, gaps=tuple(gap for gap in snapshot.gaps if gap not in told))
 
 
-def _kills(told: Snapshot) -> Sequence[OomSummary | Ending]:
-    """Those that the kernel's log tells; without one, those that a manager does."""
-    return told.history or [ending for ending in told.endings if ending.oom_killed]
+def _kills(told: Snapshot, endings: Sequence[Ending]) -> Sequence[OomSummary | Ending]:
+    """Those that the kernel's log tells; without one, those of managers where none of the `endings` was asked for."""
+    return told.history or [ending for ending in told.endings if ending.oom_killed and not endings]
 
 
 def _none_of(kills: Sequence[OomSummary | Ending]) -> str:
