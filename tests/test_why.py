@@ -902,6 +902,13 @@ def test_a_status_of_a_kill_that_is_not_asked_for_is_no_silence(
     assert "is not what was asked for" in reprieve("why", CAPTURES / name, "--list", *options).stderr
 
 
+def test_of_many_statuses_that_prove_no_kill_some_are_told(reprieve: Run) -> None:
+    for count, last in ((5, "container c4 of Docker: exited with status 1"), (6, "and 1 other"), (9, "and 4 others")):
+        statuses = "\n".join(exited(f"c{at}", 1) for at in range(count))
+        lines = reprieve("why", "-", stdin=statuses).stdout.splitlines()
+        assert (len(lines), lines[-1]) == (min(count, 6) + 1, last)
+
+
 def test_an_end_without_a_kill_that_is_asked_for_by_name_is_what_was_asked_for(reprieve: Run) -> None:
     told = reprieve("why", CAPTURES / "docker-events-oom.jsonl", "--cgroup", "live1").stdout
     assert told.startswith("Nothing in ")

@@ -317,12 +317,12 @@ def _standing(request: Request, told: Snapshot, endings: Sequence[Ending]) -> It
     if _kills(told, endings):
         return
     words = markdown if request.markdown else plain
-    well = [one for one in endings if SIGKILL not in (one.signal, (one.exit_code or 0) - 128)]
-    well = [one for one in well if one.reason != "Evicted"]
-    for one in well[:_STATUSES]:
+    others = [one for one in endings if SIGKILL not in (one.signal, (one.exit_code or 0) - 128)]
+    others = [one for one in others if one.reason != "Evicted"]
+    for one in others[:_STATUSES]:
         yield words(f"{who(one)}: {how(one)}")
-    if len(well) > _STATUSES:
-        yield f"and {len(well) - _STATUSES} others"
+    if more := len(others[_STATUSES:]):
+        yield f"and {more} other{'s' if more > 1 else ''}"
 
 
 class _Others(NamedTuple):
