@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 from reprieve.machine.demo import kill_a_leak
@@ -13,10 +14,11 @@ from tests.machine.real import missing
 
 
 def heard(kills: Kills, said: str, seconds: float = 30) -> list[OomReport]:
-    """Those of the kill that these records tell of: other tests let the kernel kill too."""
+    """Those of the kill with which these records end: other tests let the kernel kill too, before it perhaps."""
+    pid = int(re.findall(r"Killed process (\d+) ", said)[-1])
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        if new := [oom for oom in kills.new() if oom.kills and f"Killed process {oom.kills[0].pid} " in said]:
+        if new := [oom for oom in kills.new() if oom.kills and oom.kills[0].pid == pid]:
             return new
         time.sleep(0.05)
     return []

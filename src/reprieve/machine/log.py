@@ -32,7 +32,7 @@ _ANOTHER = "name a log, a folder of logs or - for standard input"
 if sys.platform != "win32":
     _ANOTHER += "; without one this machine's are read"
 _CALLED = (
-    "a log is named by its path; what runs here, or ran, is asked for as unit:NAME, docker:NAME, podman:NAME or "
+    "name a log by its path; what runs here, or ran, is asked for as unit:NAME, docker:NAME, podman:NAME or "
     "pod:NAMESPACE/NAME, and kills of a program by --name NAME"
 )
 
