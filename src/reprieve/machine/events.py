@@ -43,7 +43,7 @@ class Seen(NamedTuple):
     """An event, those before it with itself, at most `HISTORY`, and what engines said of it meanwhile."""
 
     event: Event
-    history: Sequence[OomSummary] | deque[OomSummary] = ()
+    history: Sequence[OomSummary] = ()
     endings: tuple[Ending, ...] = ()
 
 

@@ -302,7 +302,7 @@ def _count(endings: list[Ending]) -> int:
         return len({ending.finished for ending in endings} - {None})
     ends = [ending.finished for ending in endings if not _is_status(ending)]
     for status in filter(_is_status, endings):
-        if not any(_is_at_once(status.finished, end) for end in ends):
+        if not any(_may_be_one_moment(status.finished, end) for end in ends):
             ends.append(status.finished)
     return len(ends)
 
@@ -312,8 +312,8 @@ def _is_status(ending: Ending) -> bool:
     return ending.manager in ("docker", "podman", "cri", "kubernetes") and not is_event
 
 
-def _is_at_once(one: Stamp | None, other: Stamp | None) -> bool:
-    """May they be one moment? Of dates without zone only those that are spelled alike."""
+def _may_be_one_moment(one: Stamp | None, other: Stamp | None) -> bool:
+    """Of dates without zone only those that are spelled alike."""
     if one is None or other is None:
         return True
     if one.wall_s is None or other.wall_s is None:

@@ -69,10 +69,8 @@ def _finding(code: str, number: int, oom: OomReport, group: Workload, claim: str
 
 def _own_limit(oom: OomReport, name: str) -> str:
     """What is claimed of a group that was at its own limit."""
-    full, own = (
-        reached(oom),
-        "own " if oom.task_memcg == oom.oom_memcg is not None else "",
-    )  # else the victim may be of a group below
+    full = reached(oom)
+    own = "own " if oom.task_memcg == oom.oom_memcg is not None else ""  # else the victim may be of a group below
     ran_out = "it was this limit that ran out, not the memory of the machine"
     if is_lifted(oom):
         return f"{name} was at its {own}memory limit, which was lifted before the kernel printed this: none is set now"
