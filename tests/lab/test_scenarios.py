@@ -74,7 +74,7 @@ def _otherwise_than_planned(scenario: Scenario, outcome: Outcome) -> list[str]:
         found.append(f"{len(texts)} reports")
     for number, (text, report) in enumerate(zip(texts, scenario.reports, strict=False)):
         found += [f"report {number} without {words}" for words in kernel_text.unsaid(text, report)]
-        if number and "host-full" in report.finds and kernel_text.is_free_again(text):
+        if "host-full" in report.finds and kernel_text.is_free_again(text):
             found.append(f"report {number} when memory had come free again")
     return found
 
