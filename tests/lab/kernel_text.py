@@ -51,6 +51,6 @@ def _killed(text: str) -> list[str]:
 
 
 def is_free_again(text: str) -> bool:
-    """Has every zone that is no reserve of others as much as it wants? Who was killed before has just let go, or swap is written."""
+    """Has every zone that is no reserve of others as much as it wants? Somebody has just let go, or swap is written."""
     zones = re.findall(r"Node \d+ (?:DMA32|Normal) free:(\d+)kB .*?\blow:(\d+)kB", text)
     return bool(zones) and all(int(free) > int(low) for free, low in zones)
