@@ -210,6 +210,7 @@ def dated(request: Request, event: _Dated, identity: Identity) -> _Dated:
 
 
 def is_of_this_machine(request: Request) -> bool:
+    """Is it about what this machine keeps itself, rather than about a text that was given?"""
     from reprieve.machine.asked import is_asked_for
 
     if request.sources:

@@ -39,16 +39,8 @@ _WITHOUT_COLON = tuple((word, kind) for word, kind in _OTHERS if kind in ("failu
 _TOGETHER = 500  # lines read together at most: a table may have eighty thousand
 _LONG = 4096  # characters; longer ones, which the kernel does not print, are read one at a time: each may have 256 KiB
 _NEVER_FIRST = ("reaped", "cpuset", "cpu")  # kinds that begin no event
-_MEMORY = (
-    "Mem-",
-    " free:",
-    "usage ",
-    "cgroup stats for",
-    "lowmem_reserve",
-    " pages RAM",
-    "swap ",
-    "*4kB ",
-)  # these may
+# Of the memory's lines, by which an event may begin.
+_MEMORY = ("Mem-", " free:", "usage ", "cgroup stats for", "lowmem_reserve", " pages RAM", "swap ", "*4kB ")
 
 
 def read_reports(text: str, source: str = "-", first: int = 1) -> Iterator[OomReport | AllocationFailure]:
