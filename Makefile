@@ -11,7 +11,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help:
 	@echo "make demo        a real OOM kill in a small cgroup of its own, explained   (2 minutes from nothing)"
 	@echo "make test        lint, types and the tests, on the built wheel             (10 minutes from nothing, 4 again)"
-	@echo "make test-all    the slow rest: kernels, systemd guest, browser            (75 minutes)"
+	@echo "make test-all    the slow rest: kernels, systemd guest, browser            (60 minutes)"
 	@echo "make test-matrix all kernels, all scenarios, an hour of fuzzing            (by hand)"
 	@echo "make bench lint docs evidence"
 
