@@ -46,7 +46,7 @@ class Scenario:
     logs: tuple[str, ...] = ()  # the kernel, besides
     machine: str = "mini"
     kernels: tuple[str, ...] | None = None  # series that can; None: all
-    timeout_s: float = 90
+    timeout_s: float = 180
 
     @property
     def panics(self) -> bool:

@@ -74,8 +74,8 @@ def _otherwise_than_planned(scenario: Scenario, outcome: Outcome) -> list[str]:
         found.append(f"{len(texts)} reports")
     for number, (text, report) in enumerate(zip(texts, scenario.reports, strict=False)):
         found += [f"report {number} without {words}" for words in kernel_text.unsaid(text, report)]
-        if "host-full" in report.finds and kernel_text.is_free_again(text):
-            found.append(f"report {number} when memory had come free again")
+    if texts and scenario.reports and "host-full" in scenario.reports[0].finds and kernel_text.is_free_again(texts[0]):
+        found.append("memory had come free again when the first report was printed")
     return found
 
 
@@ -83,11 +83,15 @@ def _assert_it_is_read_and_judged(scenario: Scenario, outcome: Outcome) -> None:
     read = [event for event in read_reports(outcome.log) if isinstance(event, OomReport)]
     ooms = tuple(oom for oom in read if oom.trigger is not None)  # a storm overwrites the head of the oldest
     findings = diagnose(Snapshot(ooms=ooms))
-    assert len(ooms) == len(kernel_text.reports(outcome.log)), outcome.log
-    for number, (oom, report) in enumerate(zip(ooms, scenario.reports, strict=False)):
+    texts = kernel_text.reports(outcome.log)
+    assert len(ooms) == len(texts), outcome.log
+    for number, (oom, text, report) in enumerate(zip(ooms, texts, scenario.reports, strict=False)):
         assert told.misread(oom, report) == [], outcome.log
         of_it = [finding for finding in findings if finding.oom in (number, None)]
-        assert told.misjudged(of_it, report) == [], outcome.log
+        misjudged = told.misjudged(of_it, report)
+        if number and kernel_text.is_free_again(text):  # the last victim let go meanwhile: full or not, both are so
+            misjudged = [word for word in misjudged if word != "silent: host-full"]
+        assert misjudged == [], outcome.log
 
 
 def _assert_the_command_says_it(scenario: Scenario, outcome: Outcome) -> None:
