@@ -52,6 +52,21 @@ def cloud(messages: list[str]) -> str:
     return "".join(f"{json.dumps(entry)}\n" for entry in entries)
 
 
+def searched(messages: list[str]) -> str:
+    entries = ({"_index": "k", "_source": {"message": f"Oct  3 23:16:00 h kernel: {message}"}} for message in messages)
+    return "".join(f"{json.dumps(entry)}\n" for entry in entries)
+
+
+def splunk(messages: list[str]) -> str:
+    entries = ({"preview": False, "result": {"_raw": f"Oct  3 23:16:00 h kernel: {message}"}} for message in messages)
+    return "".join(f"{json.dumps(entry)}\n" for entry in entries)
+
+
+def gelf(messages: list[str]) -> str:
+    entries = ({"version": "1.1", "short_message": f"[  123.456789] {message}"} for message in messages)
+    return "".join(f"{json.dumps(entry)}\n" for entry in entries)
+
+
 TRANSPORTS = {
     "bare": behind(""),
     "dmesg": behind("[{number:5d}.123456] "),
@@ -66,6 +81,7 @@ TRANSPORTS = {
     "journal short": behind("Oct  3 23:16:{second} my-host kernel: "),
     "journal short-unix": behind("1795442921.0441{second} lab kernel: "),
     "syslog": behind("Oct  3 23:16:{second} my-host kernel: [{number:5d}.123456] "),
+    "syslog with two blanks": behind("Oct  3 23:16:{second} my-host kernel:  [{number:5d}.123456] "),
     "syslog with a priority": behind("<4>Oct  3 23:16:{second} my-host kernel: "),
     "syslog with a year": behind("2025 Oct  3 23:16:{second} my-host kernel: "),
     "syslog iso": behind("2025-10-23T23:16:{second}.123456+02:00 my-host kernel: [{number:5d}.123456] "),
@@ -78,6 +94,9 @@ TRANSPORTS = {
     "json-file": json_file,
     "a shipper": shipped,
     "a cloud": cloud,
+    "Elasticsearch": searched,
+    "Splunk": splunk,
+    "GELF": gelf,
     "grep -n": behind("{number}:Oct  3 23:16:{second} my-host kernel: [{number:5d}.123456] "),
     "grep -rn": behind("/var/log/kern.log:{number}:Oct  3 23:16:{second} my-host kernel: "),
     "wall": behind(" kernel:[{number:5d}.123456] "),

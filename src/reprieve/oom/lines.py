@@ -64,7 +64,7 @@ _HEAD = rf"""(?x)
       |(?:[ ][^\s:\[\]]+)?[ ](?P<iso_tag>kernel|[^\s:\[\]]+(?=\[\d+\]:))(?:\[\d+\])?:(?:[ ]|$)
       |[ ]+ | $)                                                           # dmesg --time-format iso, kubectl: no host
    |\d\d-\d\d[ ]\d\d:\d\d:\d\d\.\d{{3}}[ ]+\d+[ ]+\d+[ ][VDIWEF][ ].{{0,30}}?:[ ])?  # logcat
-  (?:<\d>)?{_KERNEL_STAMP}                                                 # klogd of old left the level
+  (?:<\d>|[ ](?=\[[ \d]))?{_KERNEL_STAMP}                                     # klogd of old left the level
   (?:[ ]?(?:[^\s:\[\]]+[ ])?kernel:[ ]?(?:<\d>)?{_KERNEL_STAMP})?            # journalctl -o short-monotonic, wall
   (?:[ ]*MESSAGE=)?                                                       # journalctl -o export, verbose
 )"""
@@ -80,7 +80,9 @@ _USUAL = r"""(?xam)^
   (?:\[[ ]{0,8}+\d{1,12}+\.\d{1,9}+\](?:[ ]?\[[ ]*+[TC]\d++\]|)[ ]|)
 ))(?![ ]?(?:[^ \t\n\r\f\v:\[\]]++[ ]|)kernel: | [ ]*+MESSAGE= | <\d | [ ]{0,2}+\[[^\[\].,:\n]{0,40}+[.,:]) |)(.*)"""
 _JSON_LOGS = ("MESSAGE", "log", "msg")  # journal, Docker, dmesg
-_JSON_WORDS = ("message", "textPayload", "line")  # of shippers and clouds, and of any program's own log
+# Of shippers, clouds, Graylog and Splunk, and of any program's own log; and what they put all of it into.
+_JSON_WORDS = ("message", "textPayload", "line", "short_message", "_raw")
+_JSON_WITHIN = ("jsonPayload", "_source", "result")
 _INLINE = r"\[\s{0,8}\d{1,8}\.\d{6}\](?:\[\s*[TC]\d+\])? "  # a kernel line glued to a program's on a console
 # Where another message begins within one: a mailer, or a page, took a paragraph of the log for one of prose.
 _GLUED = (
@@ -307,8 +309,9 @@ def _from_json(number: int, raw: str, whole: bool) -> Iterator[Line]:
 
 
 def _message(entry: dict[str, object]) -> str | None:
-    if isinstance(payload := entry.get("jsonPayload"), dict):
-        entry = payload
+    for key in _JSON_WITHIN:
+        if isinstance(inner := entry.get(key), dict):
+            entry = inner
     said = next((entry[key] for key in _JSON_LOGS if isinstance(entry.get(key), (str, list))), None)
     if said is None:  # what a program says of a kill is none: the kernel's own head stands before the kernel's words
         words = (word for key in _JSON_WORDS if isinstance(word := entry.get(key), str))
