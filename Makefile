@@ -24,9 +24,10 @@ INSTALL := $(APT) install -y --no-install-recommends
 # process at the call we name
 TEST_PACKAGES := systemd dbus-daemon systemd-journal-remote util-linux groff gzip xz-utils zstd bzip2 grep strace
 # shells that complete; the browser; a systemd of our own, in a container; runtimes and servers that live on with what
-# they are told; container engines, and what runs in one; a Windows, as far as Wine is one (100 MB, a minute)
+# they are told, and what looks into them; container engines, and what runs in one; a Windows, as far as Wine is one
+# (100 MB, a minute)
 SLOW_PACKAGES := zsh fish systemd-container chromium fonts-dejavu-core default-jdk-headless nodejs postgresql redis-server \
-	iproute2 docker.io docker-compose podman busybox-static sosreport wine wine64
+	golang-go heaptrack gcc iproute2 docker.io docker-compose podman busybox-static sosreport wine wine64
 
 .build/python:
 	@mkdir -p .build

@@ -121,7 +121,7 @@ def test_a_document_of_a_later_version_is_refused_with_what_to_do() -> None:
         (b"", "Input data was truncated"),
         (b'{"kind":"snapshot","version":1,"log_ends":', "Input data was truncated"),
         (b'{"kind":"snapshot","version":1}{}', "trailing characters"),
-        (b'{"kind":"snap\xff","version":1}', "codec can't decode"),
+        (b'{"kind":"snap\xff","version":1}', "it is no snapshot"),  # in words of msgspec, which differ by its version
         (b'{"kind":"snapshot","version":1,"machine":{"hostname":"\\ud800"}}', "it is no snapshot"),
         (b'{"kind":"snapshot","version":1,"machine":{"hostname":"\\udc00"}}', "it is no snapshot"),
         (b'{"kind":"snapshot","version":1,"x":' + b"[" * 2_000_000, "maximum recursion depth"),

@@ -286,7 +286,7 @@ def _python() -> tuple[Remedy, ...]:
             cost="slower by a half or so; little memory, a growing file on disk",
             commands=(
                 ("memray", "run", "--output", "/var/tmp/memray.bin", "PROGRAM.py"),
-                ("memray", "tree", "/var/tmp/memray.bin"),
+                ("memray", "summary", "/var/tmp/memray.bin"),
             ),
         ),
     )
