@@ -31,12 +31,12 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kube]:
             yield kube
 
 
-def run(shop: Kube, name: str, *command: str) -> None:
+def run(shop: Kube, name: str, *command: str, restarts: str = "Never", **about: Any) -> None:
     """A pod with a limit of 48 MiB on this node."""
     limited = {"limits": {"memory": "48Mi"}}
     container = {"name": "app", "image": IMAGE, "imagePullPolicy": "Never", "command": command, "resources": limited}
-    spec = {"nodeName": NAME, "hostNetwork": True, "automountServiceAccountToken": False, "restartPolicy": "Never"}
-    spec |= {"terminationGracePeriodSeconds": 1, "containers": [container]}
+    spec = {"nodeName": NAME, "hostNetwork": True, "automountServiceAccountToken": False, "restartPolicy": restarts}
+    spec |= {"terminationGracePeriodSeconds": 1, "containers": [container | about]}
     shop.make(PODS, {"metadata": {"name": name}, "spec": spec})
 
 
@@ -73,3 +73,22 @@ def test_a_child_that_was_killed_is_told_though_the_api_server_knows_of_nothing(
     wait_for(lambda: "Killed busybox (pid " in why(shop, "pod:child"))
     assert "running" in state(shop, "child")
     assert f"of container {container_of(shop, 'child')[:12]} of pod" in why(shop, "pod:child")
+
+
+STUBBORN = [BUSYBOX, "sh", "-c", f"trap '' TERM; while :; do {BUSYBOX} sleep 1; done"]
+FAILS = {"exec": {"command": [BUSYBOX, "false"]}, "periodSeconds": 1, "failureThreshold": 1}
+
+
+def last(shop: Kube, name: str) -> dict[str, Any]:
+    """How it ended before it was started again."""
+    statuses = shop.call("GET", f"{PODS}/{name}")["status"].get("containerStatuses") or [{}]
+    told: dict[str, Any] = statuses[0].get("lastState", {}).get("terminated", {})
+    return told
+
+
+def test_a_kill_for_a_failed_probe_is_told_as_that(shop: Kube) -> None:
+    run(shop, "stuck", *STUBBORN, restarts="Always", livenessProbe=FAILS)
+    wait_for(lambda: bool(last(shop, "stuck")))
+    assert last(shop, "stuck")["exitCode"] == 137
+    said = why(shop, "pod:stuck")
+    assert "as its liveness probe had failed: no OOM kill" in said

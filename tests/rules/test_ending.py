@@ -13,6 +13,7 @@ from reprieve.model.snapshot import Snapshot
 from reprieve.rules import diagnose
 from reprieve.rules.ending import how
 from reprieve.show.escape import plain
+from reprieve.show.redact import redact
 from tests.rules.cases import CASES, snapshot
 from tests.rules.test_cases import ALL_LOGS
 
@@ -145,3 +146,19 @@ def test_the_limit_that_failed_the_page_fault_stands_before_it_in_the_log() -> N
     assert at_limit.trigger is not None
     assert stopped.trigger is not None
     assert at_limit.trigger.pid == stopped.trigger.pid
+
+
+def test_a_kill_for_a_failed_probe_is_the_kubelets_and_none_for_memory() -> None:
+    (finding,) = diagnose(snapshot("../captures/k8s-describe-liveness.txt"))
+    assert (finding.code, finding.confidence) == ("killed-without-proof", "likely")
+    assert plain(finding.claim) == (
+        "The kubelet ended container app of pod stuck in namespace shop by SIGKILL (exit status 137 = 128 + 9), as its "
+        "liveness probe had failed: no OOM kill"
+    )
+    assert finding.remedies[0].commands == (("kubectl", "describe", "pod", "stuck", "-n", "shop"),)
+    (redacted,) = diagnose(redact(snapshot("../captures/k8s-describe-liveness.txt")))
+    assert "as its liveness probe had failed" in redacted.claim
+    assert "stuck" not in redacted.claim
+    (ending,) = snapshot("../captures/k8s-describe-liveness.txt").endings
+    hostile = replace(ending, pod="--all")
+    assert [one.remedies[0].commands for one in diagnose(Snapshot(endings=(hostile,)))] == [()]

@@ -8,11 +8,14 @@ journal in which systemd, systemd-oomd or earlyoom tell of a kill.
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reprieve.model.ending import Ending
 from reprieve.oom import fields
 from reprieve.oom.lines import Line, read_lines, stamp
+
+if TYPE_CHECKING:
+    from reprieve.oom.probes import ProbeKill
 
 # Without one of these words nothing here reads the text: most texts are searched once and left.
 _JSON_WORDS = (
@@ -26,7 +29,14 @@ _JSON_WORDS = (
     '"OOMKilling"',
     '"Evicted"',
 )
-_KUBECTL_WORDS = ("Container ID:", "System OOM encountered", "OOMKilling", "Evicted")
+_KUBECTL_WORDS = (
+    "Container ID:",
+    "System OOM encountered",
+    "OOMKilling",
+    "Evicted",
+    " failed liveness probe",
+    " failed startup probe",
+)
 _JOURNAL_WORDS = ("killed by the OOM killer", " due to memory ", "sending SIG")
 # unit_log_oom() in systemd's src/core/unit.c (since 244; "process(es)" of systemd-oomd since 248); monitor_*_contexts_
 # handler() in src/oom/oomd-manager.c; kill_process() in earlyoom's kill.c.
@@ -44,16 +54,21 @@ def read_endings(text: str) -> tuple[Ending, ...]:
     [('nginx.service', 'oom-kill')]
     """
     found: list[Ending] = []
+    kills: list[ProbeKill] = []
     if any(word in text for word in _JSON_WORDS):
-        found += _from_json(text)
+        found += _from_json(text, kills)
     if "/tasks/" in text:
         found += _from_ctr_events(text)
     if any(word in text for word in _KUBECTL_WORDS):
-        found += _from_kubectl(text)
+        found += _from_kubectl(text, kills)
     if "Active: " in text:
         found += _from_status(text)
     if "Result=" in text:
         found += _from_show(text)
+    if kills:
+        from reprieve.oom import probes
+
+        found = list(probes.told_with(found, kills))
     if any(word in text for word in _JOURNAL_WORDS):
         told = {(ending.manager, ending.name) for ending in found}  # `systemctl status` quotes the journal
         found += [ending for ending in _from_journal(text) if (ending.manager, ending.name) not in told]
@@ -74,9 +89,10 @@ def _each_once(endings: Iterable[Ending]) -> Iterator[Ending]:
         seen.add(key or ())
 
 
-def _from_kubectl(text: str) -> Iterator[Ending]:
-    from reprieve.oom import kubernetes
+def _from_kubectl(text: str, kills: "list[ProbeKill]") -> Iterator[Ending]:
+    from reprieve.oom import kubernetes, probes
 
+    kills += probes.from_rows(text)
     yield from kubernetes.from_describe(text)
     yield from kubernetes.from_rows(text)
 
@@ -100,8 +116,11 @@ def _of_daemon(manager: str, line: Line, *, name: str, reason: str) -> Ending:
     return Ending(manager=manager, line=line.number, name=name, reason=reason, oom_killed=True, finished=when)
 
 
-def _from_json(text: str) -> Iterator[Ending]:
-    """Every JSON value that begins a line, whatever stands around it: a prompt, a command, another value."""
+def _from_json(text: str, kills: "list[ProbeKill]") -> Iterator[Ending]:
+    """Every JSON value that begins a line, whatever stands around it: a prompt, a command, another value.
+
+    To `kills` is added what kubelets were about to do.
+    """
     from json import JSONDecodeError, JSONDecoder
 
     decode = JSONDecoder().raw_decode
@@ -125,28 +144,32 @@ def _from_json(text: str) -> Iterator[Ending]:
             if item.get("Type") == "container":
                 events.append((line, item))
             else:
-                yield from _from_object(item, line)
+                yield from _from_object(item, line, kills)
     yield from _from_events(events)
 
 
-def _from_object(item: dict[str, Any], line: int) -> Iterator[Ending]:
+def _from_object(item: dict[str, Any], line: int, kills: "list[ProbeKill]") -> Iterator[Ending]:
     if isinstance(item.get("items"), list):  # `kubectl get pods -o json`, and events
         for one in fields.tables(item, "items"):
-            yield from _from_kubernetes(one, line)
+            yield from _from_kubernetes(one, line, kills)
     elif str(fields.table(item, "status").get("state")).startswith("CONTAINER_"):  # crictl inspect
         yield _from_cri(item, line)
     elif "metadata" in item or "containerStatuses" in fields.table(item, "status"):
-        yield from _from_kubernetes(item, line)
+        yield from _from_kubernetes(item, line, kills)
     elif "OOMKilled" in item:  # docker inspect --format '{{json .State}}'
         yield _from_inspect({"State": item}, line)
     elif "OOMKilled" in fields.table(item, "State"):
         yield _from_inspect(item, line)
 
 
-def _from_kubernetes(item: dict[str, Any], line: int) -> Iterator[Ending]:
-    from reprieve.oom import kubernetes
+def _from_kubernetes(item: dict[str, Any], line: int, kills: "list[ProbeKill]") -> Iterator[Ending]:
+    from reprieve.oom import kubernetes, probes
 
-    yield from kubernetes.from_event(item, line) if "involvedObject" in item else kubernetes.from_pod(item, line)
+    if "involvedObject" not in item:
+        yield from kubernetes.from_pod(item, line)
+        return
+    kills += probes.from_event(item)
+    yield from kubernetes.from_event(item, line)
 
 
 def _from_inspect(item: dict[str, Any], line: int) -> Ending:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from reprieve.model.ending import KILL, OOM, Ending
+from reprieve.model.ending import FAILED_LIVENESS, FAILED_STARTUP, KILL, OOM, Ending
 from reprieve.model.finding import Evidence, Finding, Remedy, quote
 from reprieve.model.oom import OomReport, OomSummary, Stamp
 from reprieve.model.snapshot import Snapshot
@@ -244,7 +244,8 @@ def killed_without_proof(snapshot: Snapshot) -> Iterator[Finding]:
     137 is 128 + 9: SIGKILL, whoever sent it. The OOM killer sends it, and so does everybody who stops what will not
     stop: `docker stop` after ten seconds, the kubelet when the grace period is over, a person. The manager's flag does
     not settle it where it is false: Podman before 5 never sets it, systemd is told of no kill on cgroup v1, and Docker
-    there of none that a full machine made. The kernel log of the host settles it.
+    there of none that a full machine made. The kernel log of the host settles it. Where events tell that an engine was
+    just asked to kill it, or that a kubelet was to end it for a failed probe, that is said instead.
 
     Source: signal(7); Documentation/admin-guide/cgroup-v1/memory.rst, 10; what Podman 4.3 and 5.4 said of one kill.
     """
@@ -261,6 +262,9 @@ def killed_without_proof(snapshot: Snapshot) -> Iterator[Finding]:
         how = "signal 9" if last.signal == SIGKILL else "exit status 137 = 128 + 9"
         if last.reason == KILL:
             yield _on_request(endings, how)
+            continue
+        if last.reason in (FAILED_LIVENESS, FAILED_STARTUP):
+            yield _on_probe(endings, how)
             continue
         not_told = f"No flag is in this text; it can have been the OOM killer, {_OTHERS[last.manager]}."
         told = f"{_FALSE.get(last.manager, '')} Others send it too: {_OTHERS[last.manager]}.".lstrip()
@@ -285,6 +289,28 @@ def _on_request(endings: list[Ending], how: str) -> Finding:
         claim=f"{engine} ended {_workload(last)} by SIGKILL ({how}), as it was asked to at that moment: no OOM kill",
         detail=(*_when(endings), f"The event before its end is {last.manager} kill; {other}, tells the same."),
         evidence=tuple(map(_evidence, endings)),
+    )
+
+
+def _on_probe(endings: list[Ending], how: str) -> Finding:
+    """It is asked by SIGTERM before, and given its grace period: killContainer() in pkg/kubelet/kuberuntime."""
+    last = endings[-1]
+    probe = (last.reason or "").removeprefix("failed ")
+    where = () if last.namespace is None else ("-n", last.namespace)
+    look: tuple[tuple[str, ...], ...] = ()
+    if last.pod is not None and not last.pod.startswith("-"):
+        look = (("kubectl", "describe", "pod", last.pod, *where),)
+    return Finding(
+        code="killed-without-proof",
+        severity="notice",
+        confidence="likely",  # the kernel can have been first; of several times an event tells the first and the last
+        claim=f"The kubelet ended {_workload(last)} by SIGKILL ({how}), as its {probe} had failed: no OOM kill",
+        detail=(
+            *_when(endings),
+            "An event of it says so. SIGTERM came first: it had not ended when its grace period was over.",
+        ),
+        evidence=tuple(map(_evidence, endings)),
+        remedies=(Remedy(title="See in its events (Unhealthy) what became of the probe", commands=look),),
     )
 
 
