@@ -152,6 +152,18 @@ def test_a_log_in_the_place_of_a_verb_is_answered_with_the_verb(reprieve: Run, t
         (("fix", "limit", "pid:12", "--max", "64M"), "'pid:12' is no unit"),
         (("fix", "protect", "pid:0"), "'pid:0' is no unit"),
         (("fix", "limit", "nginx", "--max", "64M", "--high", "1G"), "--high is above --max: it would never be reached"),
+        (
+            ("fix", "limit", "nginx", "--request", "1G"),
+            "--request is what a node of Kubernetes keeps for a pod: MemoryLow=",
+        ),
+        (("fix", "limit", "/lab", "--max", "1G", "--request", "1G"), "keeps for a pod: memory.low"),
+        (("fix", "limit", "docker:web", "--request", "1G"), "keeps for a pod: --memory-reservation of an engine"),
+        (("fix", "limit", "deploy/web", "--max", "1G", "--request", "2G"), "no such pod would be let in"),
+        (
+            ("fix", "limit", "deploy/web", "--request", "1G", "--high", "2G"),
+            "has a --max and a --request of memory, no more",
+        ),
+        (("fix", "limit", "deploy/web"), "--max, --high, --swap-max or --request says to what it is to be limited"),
         (("fix", "swappiness", "1", "--force", "swap"), "--force swap is no setting of this plan: vm.swappiness"),
         (("fix", "overcommit", "guess", "--ratio", "80"), "--ratio counts in the strict mode alone"),
     ],

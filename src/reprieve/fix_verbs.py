@@ -179,21 +179,31 @@ _WITHOUT_MEMORY = ("timer", "target", "path", "device", "automount")
 @click.option("--max", "most", callback=limit_option, metavar="SIZE", help="At which somebody in it is killed.")
 @click.option("--high", callback=limit_option, metavar="SIZE", help="Above which it is slowed down, and reclaimed.")
 @click.option("--swap-max", callback=size_option, metavar="SIZE", help="How much swap it may use.")
+@click.option("--request", callback=limit_option, metavar="SIZE", help="Which a node of Kubernetes keeps for it.")
 @_how_to_fix
-def fix_limit(target: str, most: int | None, high: int | None, swap_max: int | None, **options: object) -> None:
+def fix_limit(
+    target: str,
+    most: int | None,
+    high: int | None,
+    swap_max: int | None,
+    request: int | None,
+    **options: object,
+) -> None:
     """Limit the memory of a unit, a container, a workload of Kubernetes, or a cgroup.
 
     A unit of systemd by a drop-in of ours, which its manager takes over at once, a slice also before it is there; a
     container (docker:web, podman:web) by its engine, which sets --max and --swap-max together and keeps what is not
-    said; deploy/NAME, sts/NAMESPACE/NAME, ds/NAME:CONTAINER in the cluster that the kubeconfig names, whose pods are
-    made anew with it; a cgroup that nobody looks after by its path, until it is removed.
+    said; deploy/NAME, sts/NAMESPACE/NAME, ds/NAME:CONTAINER in the cluster that the kubeconfig names, by --max and
+    --request, whose pods are made anew with it; a cgroup that nobody looks after by its path, until it is removed.
     """
-    if most is None and high is None and swap_max is None:
-        raise click.UsageError("--max, --high or --swap-max says to what it is to be limited")
+    if most is None and high is None and swap_max is None and request is None:
+        raise click.UsageError("--max, --high, --swap-max or --request says to what it is to be limited")
     if high is not None and most is not None and high > most:
         raise click.UsageError("--high is above --max: it would never be reached")
     if target.startswith(_WORKLOADS):
-        return _limit_workload(target, most, options, other=high if swap_max is None else swap_max)
+        return _limit_workload(target, most, request, options, other=high if swap_max is None else swap_max)
+    if request is not None:
+        raise click.UsageError(f"--request is what a node of Kubernetes keeps for a pod: {_kept_for(target)}")
     if not target.startswith(_ENGINES):
         return _fix(_limits_of(target, most, high, swap_max), options)
     if high is not None:
@@ -209,13 +219,24 @@ _ENGINES = ("docker:", "podman:")
 _WORKLOADS = ("deploy/", "sts/", "ds/")
 
 
-def _limit_workload(target: str, most: int | None, options: dict[str, Any], *, other: int | None) -> None:
-    if most is None or other is not None:
-        raise click.UsageError("a container of Kubernetes has a --max alone: the limit of its memory")
+def _limit_workload(
+    target: str, most: int | None, request: int | None, options: dict[str, Any], *, other: int | None
+) -> None:
+    if other is not None:
+        raise click.UsageError("a container of Kubernetes has a --max and a --request of memory, no more")
+    if most is not None and request is not None and request > most:
+        raise click.UsageError("--request is above --max: no such pod would be let in")
     from reprieve.machine.workload import find_workload
 
-    found = find_workload(target, most)
-    _fix([(str(found.place), str(most))], options, cost=found.cost)
+    found = find_workload(target, most, request_bytes=request)
+    _fix([(str(found.place), found.want)], options, cost=found.cost)
+
+
+def _kept_for(target: str) -> str:
+    """What keeps memory for others, which is something else."""
+    if target.startswith(_ENGINES):
+        return "--memory-reservation of an engine keeps nothing, a full machine reclaims down to it"
+    return f"{'memory.low' if target.startswith('/') else 'MemoryLow='} keeps what it has from being reclaimed"
 
 
 def _limits_of(target: str, most: int | None, high: int | None, swap_max: int | None) -> list[tuple[str, str]]:

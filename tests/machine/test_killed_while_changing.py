@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -22,11 +23,14 @@ from reprieve.machine.host import Host
 from reprieve.machine.ledger import LedgerFile
 from reprieve.machine.places import MachinePlaces
 from reprieve.machine.proc import read_processes
+from reprieve.machine.workload import find_workload
 from reprieve.model.finding import Failure, Place
 from reprieve.units import MIB
+from tests.machine.clusters import Kube, real
 from tests.machine.engines import engine
 from tests.machine.real import missing, program
 from tests.machine.servers import redis
+from tests.machine.workloads import APPS, app, by, workload
 
 CALLS = ("openat", "write", "fsync", "rename", "unlink", "fchmod", "fchown", "ftruncate", "flock", "mkdir", "close")
 BOTH = ("sysctl:/vm.swappiness=10", "sysctl.d:/vm.swappiness=10")
@@ -163,6 +167,22 @@ def a_container(_folder: Path) -> Iterator[Living]:
         yield Living((f"{place}={MachinePlaces().canonical(place, f'{64 * MIB}+0')}",), (), read)
 
 
+@contextmanager
+def a_workload(folder: Path) -> Iterator[Living]:
+    """Put back, its limit is another and its request goes: by another kind of patch than put there."""
+    with real() as cluster, pytest.MonkeyPatch.context() as environment:
+        shop = Kube(address=cluster.url, folder=folder, cluster=cluster)
+        shop.make(by("kubectl-create"), workload("web", app(limit="64Mi")))
+        environment.setenv("KUBECONFIG", shop.kubeconfig())
+        found = find_workload("deploy/web", 2 << 30, request_bytes=1 << 30)
+
+        def read() -> str:
+            told = shop.call("GET", f"{APPS}/deployments/web")["spec"]["template"]["spec"]["containers"]
+            return json.dumps(told[0]["resources"], sort_keys=True)
+
+        yield Living((f"{found.place}={found.want}",), (), read)
+
+
 @pytest.mark.parametrize(
     ("what", "call"),
     [
@@ -173,6 +193,10 @@ def a_container(_folder: Path) -> Iterator[Living]:
             pytest.param(what, call, marks=(pytest.mark.slow, pytest.mark.alone))
             for what in (a_container, a_container_of_podman)
             for call in ("connect", "sendto", "recvfrom")
+        ),
+        *(  # at fsync the journal is written
+            pytest.param(a_workload, call, marks=pytest.mark.matrix)
+            for call in ("connect", "sendto", "recvfrom", "fsync")
         ),
     ],
 )

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,14 +16,13 @@ import pytest
 import yaml
 
 from lab.kubernetes import Cluster
-from reprieve.machine.workload import WorkloadLimit, find_workload, quantity
+from reprieve.machine.workload import WorkloadMemory, find_workload, quantity
 from reprieve.model.change import Step
 from reprieve.model.finding import Failure, Place
 from reprieve.show import export
-from tests.machine.clusters import VIEWER, Kube, kube, real
+from tests.machine.clusters import VIEWER, Kube, kube, kubeconfig, real
 from tests.machine.real import program
-
-APPS = "/apis/apps/v1/namespaces/shop"
+from tests.machine.workloads import APPS, app, by, workload
 
 
 @pytest.fixture(
@@ -43,29 +43,6 @@ def shop(cluster: Cluster | None, request: pytest.FixtureRequest, tmp_path: Path
         yield told
 
 
-def workload(name: str, *containers: dict[str, Any], **about: Any) -> dict[str, Any]:
-    """One whose pods nobody runs here."""
-    labels = {"app": name}
-    made = [{"image": "made-up:1", **one} for one in containers]
-    return {
-        "metadata": {"name": name, **about},
-        "spec": {
-            "replicas": 2,
-            "selector": {"matchLabels": labels},
-            "template": {"metadata": {"labels": labels}, "spec": {"containers": made}},
-        },
-    }
-
-
-def app(name: str = "app", *, limit: str | None = "64Mi", request: str | None = None) -> dict[str, Any]:
-    told = {"limits": limit, "requests": request}
-    return {"name": name, "resources": {key: {"memory": one} for key, one in told.items() if one is not None}}
-
-
-def by(manager: str, kind: str = "deployments") -> str:
-    return f"{APPS}/{kind}?fieldManager={manager}"
-
-
 def holds(shop: Kube, name: str, *containers: dict[str, Any], kind: str = "deployments") -> None:
     """What its containers have there: a real server is asked, past us; what one was asked is told by `put`."""
     told = shop.call("GET", f"{APPS}/{kind}/{name}")
@@ -77,18 +54,18 @@ def holds(shop: Kube, name: str, *containers: dict[str, Any], kind: str = "deplo
 
 
 def put(shop: Kube) -> list[tuple[str, str | None]]:
-    """What was asked to be changed there, in order: a container and its limit, or where one is taken away."""
+    """What was asked to be changed there, in order: a container, its limit and `+` its request; where one goes."""
     return [_put(sent) for sent in shop.patches()]
 
 
 def _put(sent: Any) -> tuple[str, str | None]:
     if isinstance(sent, list):
-        return sent[-1]["path"], None
+        return " ".join(edit["path"] for edit in sent[1:]), None
     (container,) = sent["spec"]["template"]["spec"]["containers"]
     assert container.keys() == {"name", "resources"}
-    assert container["resources"].keys() == {"limits"}
-    assert container["resources"]["limits"].keys() == {"memory"}
-    return container["name"], container["resources"]["limits"]["memory"]
+    assert all(amounts.keys() == {"memory"} for amounts in container["resources"].values())
+    amounts = {field: amounts["memory"] for field, amounts in container["resources"].items()}
+    return container["name"], "+".join(amounts.get(field, "") for field in ("limits", "requests")).removesuffix("+")
 
 
 FIRST = "/spec/template/spec/containers/0/resources/limits/memory"
@@ -100,7 +77,7 @@ def test_a_limit_is_tried_applied_read_back_and_undone(shop: Kube) -> None:
     assert "deploy/shop/web:app memory limit 64Mi → 2Gi" in said
     assert "its 2 pods are made anew (rollout), now and when it is undone" in said
     assert "QoS class Burstable stays" in said
-    assert "evicts first who uses more than it requests, app above 32 MiB, of those by priority" in said
+    assert "evicts first which pods use more than they request, its own above 32 MiB, of those by priority" in said
     assert "kubectl top pod tells" in said
     holds(shop, "web", app(limit="2Gi", request="32Mi"))
     shop.run("undo")
@@ -145,7 +122,7 @@ def test_what_one_container_has_is_not_touched_by_another(shop: Kube) -> None:
         "two": [("app", "2Gi"), ("app", "64Mi"), ("log", None)],
     }
     environ = {"KUBECONFIG": shop.kubeconfig()}
-    limits = WorkloadLimit(environ)
+    limits = WorkloadMemory(environ)
     for name, undone in orders.items():
         shop.make(by("kubectl-create"), workload(name, *THREE))
         has: dict[str, str | None] = {"app": "64Mi", "proxy": "64Mi", "log": None}
@@ -162,7 +139,7 @@ def test_what_one_container_has_is_not_touched_by_another(shop: Kube) -> None:
 def test_while_it_rolls_out_it_is_tried_again(shop: Kube) -> None:
     shop.make(by("kubectl-create"), workload("rolls", app(limit=None)))
     place = find_workload("deploy/rolls", 1 << 30, {"KUBECONFIG": shop.kubeconfig()}).place
-    limits = WorkloadLimit({"KUBECONFIG": shop.kubeconfig()})
+    limits = WorkloadMemory({"KUBECONFIG": shop.kubeconfig()})
     for want in ("1Gi", None):
         shop.meanwhile[:] = [lambda: rolled(shop, "rolls", 1), lambda: None, lambda: rolled(shop, "rolls", 2)]
         limits.put(place, want)  # tried, tried again; applied, applied again
@@ -189,7 +166,7 @@ def test_who_changes_the_limit_meanwhile_comes_first(shop: Kube) -> None:
         lambda: shop.call("PATCH", f"{APPS}/deployments/edited?fieldManager=kubectl-edit", theirs, kind=kind)
     )
     with pytest.raises(Failure, match="its limit became '3Gi' meanwhile, from '64Mi'"):
-        WorkloadLimit(environ).put(place, "1Gi")
+        WorkloadMemory(environ).put(place, "1Gi")
     assert put(shop) == []
     holds(shop, "edited", app(limit="3Gi"))
 
@@ -200,7 +177,7 @@ def test_what_changes_all_the_while_is_told(shop: Kube) -> None:
     place = find_workload("deploy/busy", 1 << 30, environ).place
     shop.meanwhile[:] = [lambda: rolled(shop, "busy", 1)]
     with pytest.raises(Failure, match="the object has been modified") as caught:
-        WorkloadLimit(environ, patience_s=0.0).put(place, "1Gi")
+        WorkloadMemory(environ, patience_s=0.0).put(place, "1Gi")
     assert "kubectl rollout status" in str(caught.value.hint)
     assert put(shop) == []
 
@@ -247,16 +224,16 @@ def step(place: Place, want: str | None) -> Step:
 
 
 def test_of_several_containers_one_is_named(shop: Kube) -> None:
-    shop.make(by("kubectl-create"), workload("two", app("app"), app("proxy")))
+    shop.make(by("kubectl-create"), workload("twins", app("app"), app("proxy")))
     environ = {"KUBECONFIG": shop.kubeconfig()}
-    with pytest.raises(Failure, match="deploy/two has 2 containers") as caught:
-        find_workload("deploy/two", 1 << 30, environ)
-    assert caught.value.hint == "deploy/two:app or deploy/two:proxy"
+    with pytest.raises(Failure, match="deploy/twins has 2 containers") as caught:
+        find_workload("deploy/twins", 1 << 30, environ)
+    assert caught.value.hint == "deploy/twins:app or deploy/twins:proxy"
     with pytest.raises(Failure, match="it has no container web") as caught:
-        find_workload("deploy/two:web", 1 << 30, environ)
+        find_workload("deploy/twins:web", 1 << 30, environ)
     assert caught.value.hint == "there is app, proxy"
-    said = shop.run("fix", "limit", "deploy/two:proxy", "--max", "1G", "--dry-run", status=3).stdout
-    assert "deploy/shop/two:proxy memory limit  64Mi → 1Gi" in said
+    said = shop.run("fix", "limit", "deploy/twins:proxy", "--max", "1G", "--dry-run", status=3).stdout
+    assert "deploy/shop/twins:proxy memory limit  64Mi → 1Gi" in said
 
 
 def test_who_was_guaranteed_what_it_has_is_told_what_it_loses(shop: Kube) -> None:
@@ -296,12 +273,12 @@ def test_what_another_writes_again_is_left_to_him(shop: Kube) -> None:
     for name, (about, manager, said) in OWNED.items():
         shop.make(by(manager), workload(name, app(limit="64Mi"), **about))
         place = find_workload(f"deploy/{name}", 1 << 30, environ).place
-        refused = WorkloadLimit(environ).obstacle(place, "1Gi")
+        refused = WorkloadMemory(environ).obstacle(place, "1Gi")
         assert refused is not None
         assert refused.message.startswith(said)
         assert str(refused.hint).endswith("--as k8s prints what to commit")
         with pytest.raises(Failure, match=said):
-            WorkloadLimit(environ).put(place, "1Gi")
+            WorkloadMemory(environ).put(place, "1Gi")
         holds(shop, name, app(limit="64Mi"))
     assert put(shop) == []
 
@@ -392,6 +369,191 @@ def test_what_is_not_there_is_told(shop: Kube) -> None:
     assert "namespace shop has no Deployment nosuch\n  kubectl get deployments -n shop" in said
 
 
+def node(name: str, memory: str) -> dict[str, Any]:
+    return {"metadata": {"name": name}, "status": {"allocatable": {"memory": memory}, "capacity": {"memory": memory}}}
+
+
+RESOURCES = "/spec/template/spec/containers/0/resources"
+
+
+def test_a_limit_and_a_request_change_by_one_patch_and_go_back_by_one(shop: Kube) -> None:
+    shop.make(by("kubectl-create"), workload("pair", app(limit="64Mi", request="32Mi"), app("log", request="16Mi")))
+    shop.make("/api/v1/nodes", node("small", "512Mi"), node("large", "8Gi"))
+    said = " ".join(
+        shop.run("fix", "limit", "deploy/pair:app", "--max", "2G", "--request", "1G", "--yes").stdout.split()
+    )
+    shop.call("DELETE", "/api/v1/nodes/small")
+    shop.call("DELETE", "/api/v1/nodes/large")
+    assert "deploy/shop/pair:app memory limit 64Mi, request 32Mi → limit 2Gi, request 1Gi" in said
+    assert "its 2 pods are made anew (rollout), now and when it is undone" in said
+    assert "QoS class Burstable stays" in said
+    assert "a node must have 1 GiB left for a pod of it, before 48 MiB; 1 of 2 nodes has as much at all" in said
+    assert "its own above 1 GiB (before above 48 MiB)" in said
+    assert "what it uses now is not known here, nor whether that is more than it requests" in said
+    holds(shop, "pair", app(limit="2Gi", request="1Gi"), app("log", request="16Mi"))
+    shop.run("undo")
+    holds(shop, "pair", app(limit="64Mi", request="32Mi"), app("log", request="16Mi"))
+    assert put(shop) == [("app", "2Gi+1Gi"), ("app", "64Mi+32Mi")]
+
+
+def test_a_request_alone_leaves_the_limit_and_is_gone_again(shop: Kube) -> None:
+    shop.make(by("kubectl-create"), workload("alone", app(limit="64Mi")))
+    said = " ".join(shop.run("fix", "limit", "deploy/alone", "--request", "32M", "--yes").stdout.split())
+    assert "deploy/shop/alone:app memory request not set → 32Mi" in said
+    assert "a node must have 32 MiB left for a pod of it, before 64 MiB; which nodes have is not known here" in said
+    holds(shop, "alone", app(limit="64Mi", request="32Mi"))
+    assert "nothing to change" in shop.run("fix", "limit", "deploy/alone", "--request", "32M", "--yes").stdout
+    shop.run("undo")
+    holds(shop, "alone", app(limit="64Mi"))
+    assert put(shop) == [("app", "+32Mi"), (f"{RESOURCES}/requests/memory", None)]
+
+
+CPU = {"limits": {"cpu": "1"}, "requests": {"cpu": "1"}}
+
+
+def test_where_there_was_neither_there_is_neither_again(shop: Kube) -> None:
+    shop.make(by("kubectl-create"), workload("neither", {"name": "app", "resources": CPU}))
+    said = " ".join(
+        shop.run("fix", "limit", "deploy/neither", "--max", "1G", "--request", "1G", "--yes").stdout.split()
+    )
+    assert "deploy/shop/neither:app memory not set → limit 1Gi, request 1Gi" in said
+    assert "QoS class Burstable becomes Guaranteed" in said
+    assert "its own above 1 GiB (before above nothing)" in said
+    both = {field: {"cpu": "1", "memory": "1Gi"} for field in CPU}
+    holds(shop, "neither", {"name": "app", "resources": both})
+    shop.run("undo")
+    holds(shop, "neither", {"name": "app", "resources": CPU})
+    assert put(shop) == [("app", "1Gi+1Gi"), (f"{RESOURCES}/limits/memory {RESOURCES}/requests/memory", None)]
+
+
+def test_of_two_the_one_that_was_there_comes_back_and_the_other_goes(shop: Kube) -> None:
+    was = {"limits": {"cpu": "1", "memory": "64Mi"}}
+    shop.make(by("kubectl-create"), workload("half", {"name": "app", "resources": was}))
+    shop.run("fix", "limit", "deploy/half", "--max", "2G", "--request", "1G", "--yes")
+    now = {"limits": {"cpu": "1", "memory": "2Gi"}, "requests": {"memory": "1Gi"}}
+    holds(shop, "half", {"name": "app", "resources": now})
+    shop.run("undo")  # the request is above the limit that comes back
+    holds(shop, "half", {"name": "app", "resources": was})
+    assert put(shop) == [("app", "2Gi+1Gi"), (f"{RESOURCES}/limits {RESOURCES}/requests/memory", None)]
+
+
+def test_limit_and_request_do_not_undo_each_other(shop: Kube) -> None:
+    environ = {"KUBECONFIG": shop.kubeconfig()}
+    memory, gib = WorkloadMemory(environ), 1 << 30
+    shop.make(by("kubectl-create"), workload("turns", app(limit="64Mi"), app("log", limit="1Gi")))
+    places = {
+        "limit": find_workload("deploy/turns:app", gib, environ).place,
+        "request": find_workload("deploy/turns:app", None, environ, request_bytes=gib).place,
+        "both": find_workload("deploy/turns:app", 9 * gib, environ, request_bytes=gib).place,
+    }
+    turns: list[tuple[str, str | None, dict[str, Any]]] = [
+        ("request", "32Mi", app(limit="64Mi", request="32Mi")),
+        ("limit", "2Gi", app(limit="2Gi", request="32Mi")),
+        ("both", "3Gi+1Gi", app(limit="3Gi", request="1Gi")),
+        ("limit", "4Gi", app(limit="4Gi", request="1Gi")),
+        ("request", "2Gi", app(limit="4Gi", request="2Gi")),
+        ("both", "2Gi+32Mi", app(limit="2Gi", request="32Mi")),
+        ("request", None, app(limit="2Gi")),
+        ("limit", None, app(limit=None)),
+        ("both", "+1Gi", app(limit=None, request="1Gi")),
+        ("both", "64Mi+", app(limit="64Mi")),
+    ]
+    for which, want, then in turns:
+        memory.put(places[which], want)
+        assert memory.get(places[which]) == want
+        holds(shop, "turns", then, app("log", limit="1Gi"))
+
+
+def test_a_request_above_the_limit_is_refused_with_the_figures(shop: Kube) -> None:
+    shop.make(by("kubectl-create"), workload("greedy", app(limit="64Mi")))
+    said = " ".join(shop.run("fix", "limit", "deploy/greedy", "--request", "128M", "--yes", status=4).stdout.split())
+    assert "app is limited to 64 MiB, and a request of 128 MiB is above that" in said
+    assert "→ --request 64M or less, or --max 128M or more with it" in said
+    assert put(shop) == []
+    shop.run("fix", "limit", "deploy/greedy", "--request", "128M", "--max", "128M", "--yes")
+    holds(shop, "greedy", app(limit="128Mi", request="128Mi"))
+
+
+def test_of_two_what_is_so_already_is_no_part_of_the_change(shop: Kube) -> None:
+    shop.make(by("kubectl-create"), workload("partly", app(limit="2147483648", request="32Mi")))
+    shop.run("fix", "limit", "deploy/partly", "--max", "2G", "--request", "1G", "--yes")
+    shop.run("fix", "limit", "deploy/partly", "--max", "3G", "--request", "1G", "--yes")
+    said = shop.run("fix", "limit", "deploy/partly", "--max", "3G", "--request", "1G", "--yes").stdout
+    assert "nothing to change" in said
+    holds(shop, "partly", app(limit="3Gi", request="1Gi"))
+    assert put(shop) == [("app", "+1Gi"), ("app", "3Gi")]
+
+
+def test_who_manages_the_request_leaves_the_limit_to_us(shop: Kube) -> None:
+    shop.make(by("kubectl-create"), workload("tuned", app(limit="64Mi", request="32Mi")))
+    theirs = {
+        "spec": {"template": {"spec": {"containers": [{"name": "app", "resources": {"requests": {"memory": "48Mi"}}}]}}}
+    }
+    kind = "application/strategic-merge-patch+json"
+    shop.call("PATCH", f"{APPS}/deployments/tuned?fieldManager=tuner", theirs, kind=kind)
+    for asked in (("--request", "64M"), ("--request", "64M", "--max", "1G")):
+        said = " ".join(shop.run("fix", "limit", "deploy/tuned", *asked, "--yes", status=4).stdout.split())
+        assert "tuner sets it again → where that reads it; --as k8s prints what to commit" in said
+    shop.run("fix", "limit", "deploy/tuned", "--max", "1G", "--yes")
+    holds(shop, "tuned", app(limit="1Gi", request="48Mi"))
+    assert put(shop) == [("app", "1Gi")]
+
+
+def test_a_quota_of_requests_is_told_with_its_figures(shop: Kube) -> None:
+    shop.make(by("kubectl-create"), workload("quota", app(limit="2Gi", request="32Mi")))
+    hard = {"requests.memory": "512Mi"}
+    shop.make("/api/v1/namespaces/shop/resourcequotas", {"metadata": {"name": "asked"}, "spec": {"hard": hard}})
+    nothing = {"status": {"hard": hard, "used": {"requests.memory": "0"}}}  # no controller counts here
+    kind = "application/merge-patch+json"
+    shop.call("PATCH", "/api/v1/namespaces/shop/resourcequotas/asked/status", nothing, kind=kind)
+    said = " ".join(shop.run("fix", "limit", "deploy/quota", "--request", "1G", "--yes", status=4).stdout.split())
+    assert "its pods would not be let in" in said
+    assert "exceeded quota: asked, requested: requests.memory=1Gi, used: requests.memory=0" in said
+    assert put(shop) == []
+    shop.call("DELETE", "/api/v1/namespaces/shop/resourcequotas/asked")
+
+
+def test_a_request_is_exported_for_who_owns_it(shop: Kube) -> None:
+    about, manager, said = OWNED["helm"]
+    shop.make(by(manager), workload("charted", app(limit="64Mi"), **about))
+    asked = ("fix", "limit", "deploy/charted", "--max", "2G", "--request", "1G")
+    assert said in shop.run(*asked, "--yes", status=4).stdout
+    patch = yaml.safe_load(shop.run(*asked, "--as", "k8s").stdout)
+    assert patch["spec"]["template"]["spec"]["containers"] == [app(limit="2Gi", request="1Gi")]
+    assert " --containers=app --limits=memory=2Gi --requests=memory=1Gi" in shop.run(*asked, "--as", "sh").stdout
+    patch = yaml.safe_load(shop.run(*asked[:3], *asked[5:], "--as", "k8s").stdout)
+    assert patch["spec"]["template"]["spec"]["containers"] == [app(limit=None, request="1Gi")]
+    assert put(shop) == []
+
+
+def test_who_may_not_ask_for_nodes_is_not_told_of_them(shop: Kube) -> None:
+    shop.make(by("kubectl-create"), workload("narrow", app(limit="2Gi")))
+    environ = {"KUBECONFIG": shop.kubeconfig(VIEWER)}
+    cost = find_workload("deploy/narrow", None, environ, request_bytes=1 << 30).cost
+    assert "a node must have 1 GiB left for a pod of it, before 2 GiB; which nodes have is not known here" in cost
+
+
+@pytest.mark.matrix
+def test_what_is_printed_of_a_request_does_it_in_a_shell(tmp_path: Path) -> None:
+    program("kubectl")
+    with real() as cluster:
+        shop = Kube(address=cluster.url, folder=tmp_path, cluster=cluster)
+        shop.make(by("kubectl-create"), workload("hand", *THREE))
+        environ = os.environ | {"KUBECONFIG": shop.kubeconfig()}
+        place = find_workload("deploy/hand:app", 1 << 30, environ, request_bytes=1 << 20).place
+        for want, then in (
+            ("1Gi+512Mi", app(limit="1Gi", request="512Mi")),
+            ("64Mi+", app(limit="64Mi")),  # the request that goes is above the limit that comes back
+            ("+1Gi", app(limit=None, request="1Gi")),
+            ("64Mi+32Mi", app(limit="64Mi", request="32Mi")),
+            (None, app(limit=None)),
+        ):
+            script = "\n".join(export.shell([step(place, want)]))
+            for _ in range(2):
+                subprocess.run(["sh"], input=script, text=True, env=environ, check=True, capture_output=True)
+                holds(shop, "hand", then, *THREE[1:])
+
+
 @pytest.mark.parametrize("word", ["deploy/", "deploy/a/b/c", "deploy/Web", "sts/../x", "ds/a:", "deploy/a b"])
 def test_what_is_no_name_is_not_asked_for(word: str) -> None:
     with pytest.raises(Failure, match="is no name of a workload"):
@@ -400,8 +562,8 @@ def test_what_is_no_name_is_not_asked_for(word: str) -> None:
 
 @pytest.mark.parametrize("of", ["deploy/web", "https://h/shop/deploy/web/app", "https://h/shop/job/web@1-2/app"])
 def test_a_place_is_a_server_and_a_whole_name(of: str) -> None:
-    with pytest.raises(Failure, match="is no limit of a container of Kubernetes"):
-        WorkloadLimit({"KUBECONFIG": "/nowhere"}).get(Place(kind="k8s", of=of, key="memory"))
+    with pytest.raises(Failure, match="is no limit or request of a container of Kubernetes"):
+        WorkloadMemory({"KUBECONFIG": "/nowhere"}).get(Place(kind="k8s", of=of, key="memory"))
 
 
 @pytest.mark.parametrize(
@@ -409,3 +571,12 @@ def test_a_place_is_a_server_and_a_whole_name(of: str) -> None:
 )
 def test_a_size_is_written_as_the_server_would(size_bytes: int, written: str) -> None:
     assert quantity(size_bytes) == written
+
+
+@pytest.mark.parametrize(("key", "want"), [("memory", "1Gi+1Gi"), ("requests", "1Gi+"), ("memory+requests", "1Gi")])
+def test_a_value_is_of_as_many_amounts_as_its_place(key: str, want: str, tmp_path: Path) -> None:
+    path = tmp_path / "kubeconfig"
+    path.write_text(kubeconfig("http://127.0.0.1:1", "nobody"))
+    place = Place(kind="k8s", of="http://127.0.0.1:1/shop/deploy/web@1-2/app", key=key)
+    with pytest.raises(Failure, match=f"'{re.escape(want)}' is no (limit|request)"):
+        WorkloadMemory({"KUBECONFIG": str(path)}).put(place, want)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from reprieve.machine.places import MachinePlaces
 from reprieve.model.change import Entry, Step, Transaction
 from reprieve.model.finding import Place
@@ -35,6 +37,20 @@ def test_the_score_of_a_process_is_written_to_that_process_alone() -> None:
             assert int(score.read_text()) == before + 5
         finally:
             process.kill()
+
+
+@pytest.mark.parametrize(
+    ("key", "before", "after", "said"),
+    [
+        ("memory", "64Mi", "2147483648", "…:app memory limit  64Mi → 2 GiB"),
+        ("requests", None, "1Gi", "…:app memory request  not set → 1Gi"),
+        ("memory+requests", "64Mi+", "2Gi+1Gi", "…:app memory  limit 64Mi, request not set → limit 2Gi, request 1Gi"),
+        ("memory+requests", None, "+1Gi", "…:app memory  not set → limit not set, request 1Gi"),
+    ],
+)
+def test_limit_and_request_of_a_workload_are_told_apart(key: str, before: str | None, after: str, said: str) -> None:
+    place = Place(kind="k8s", of="https://h/shop/deploy/web@1-2/app", key=key)
+    assert changes.difference(place, before, after) == said.replace("…", "deploy/shop/web")
 
 
 def test_a_limit_of_a_cgroup_is_a_size_and_its_path_one_word() -> None:

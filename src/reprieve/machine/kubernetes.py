@@ -90,6 +90,19 @@ class Cluster(NamedTuple):
 
         return self.ask(work, deadline_s)
 
+    def read_nodes(self) -> list[dict[str, Any]] | None:
+        """All of the cluster; None: they may not be asked for, or are too many to be told in time."""
+
+        async def work(client: "AsyncClient") -> list[dict[str, Any]]:
+            from lightkube.resources.core_v1 import Node
+
+            return [node.to_dict() async for node in client.list(Node)]
+
+        try:
+            return self.ask(work)
+        except Failure:
+            return None
+
 
 async def _near(client: "AsyncClient", name: str, namespace: str) -> str:
     """Which pods there are: those of a Deployment have another name each time."""

@@ -10,7 +10,7 @@ from reprieve.machine.redisplaces import RedisLine, RedisSetting
 from reprieve.machine.score import ProcessScore
 from reprieve.machine.swapfile import FstabLine, SwapFile, Swapping
 from reprieve.machine.sysctl import Sysctl, SysctlFile
-from reprieve.machine.workload import WorkloadLimit
+from reprieve.machine.workload import WorkloadMemory
 from reprieve.machine.zram import ZramSwap
 from reprieve.model.finding import Failure, Place
 
@@ -58,7 +58,7 @@ class MachinePlaces:
             "process": ProcessScore(host),
             "cgroup": GroupLimit(host),
             "container": ContainerLimit(host),
-            "k8s": WorkloadLimit(),
+            "k8s": WorkloadMemory(),
         }
 
     @property

@@ -1,28 +1,33 @@
-"""The memory limit that a Deployment, StatefulSet or DaemonSet gives a container of its pods.
+"""The memory that a Deployment, StatefulSet or DaemonSet limits a container of its pods to, and what it requests of it.
 
 It is set by server-side apply as the field manager `reprieve-CONTAINER`, tried before with dry-run, and read back. What
-a manager applied before and now leaves out is taken away: so there is one for each container, of this one field.
-A value is the quantity as the API server writes it (`2Gi`); None: no limit.
+a manager applied before and now leaves out is taken away: so there is one for each container and key, which always says
+the same fields. Limit and request that change together are one place: two patches would make the pods anew twice, and
+the first of them could ask for what no node has.
+A value is the quantity as the API server writes it (`2Gi`), None where there is none; of both `2Gi+1Gi`, `+1Gi`.
 """
 
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from reprieve.machine.engine import text
 from reprieve.machine.kubernetes import NAME, Cluster, cluster_at, own_cluster
+from reprieve.machine.workload_cost import LIMITS, REQUESTS, Amount, amount_of, containers_of, costs
 from reprieve.machine.workload_owner import owner_of
-from reprieve.model.finding import Failure, Place, quote
+from reprieve.model.finding import Failure, Place
 from reprieve.oom import fields
-from reprieve.units import parse_size, size
+from reprieve.units import MIB, parse_size, size
 
 if TYPE_CHECKING:
     from lightkube import AsyncClient
 
 KINDS = {"deploy": "Deployment", "sts": "StatefulSet", "ds": "DaemonSet"}
-_KEY = "memory"
+_LIMIT, _REQUEST, _BOTH = "memory", "requests", "memory+requests"
+_FIELDS = {_LIMIT: (LIMITS,), _REQUEST: (REQUESTS,), _BOTH: (LIMITS, REQUESTS)}  # which fields a key is about
+_CALLED = {_LIMIT: "limit", _REQUEST: "request", _BOTH: "limit and request"}
 _MANAGER = "reprieve"
 _PATIENCE_S, _PAUSE_S = 10.0, 0.2  # with what is changed while it is changed: a rollout, which changes its status
 _WORD = rf"(?P<kind>{'|'.join(KINDS)})/(?:(?P<namespace>{NAME})/)?(?P<name>{NAME})(?::(?P<container>{NAME}))?"
@@ -34,9 +39,10 @@ _UNITS = (("Ti", 1 << 40), ("Gi", 1 << 30), ("Mi", 1 << 20), ("Ki", 1 << 10))
 
 
 class Target(NamedTuple):
-    """A container that somebody named: the place of its limit, and what comes of changing it."""
+    """A container that somebody named: the place of what is to change, to what, and what comes of it."""
 
     place: Place
+    want: str
     cost: str
 
 
@@ -47,9 +53,10 @@ class _Parts(NamedTuple):
     name: str
     uid: str
     container: str
+    key: str
 
 
-class WorkloadLimit:
+class WorkloadMemory:
     """`k8s:https://10.0.0.1:6443/shop/deploy/web@UID/app/memory`, by the server's address: another context is another
     cluster; and by its UID: one that is made anew under the same name is another.
     """
@@ -60,46 +67,38 @@ class WorkloadLimit:
         self._environ, self._patience_s = environ, patience_s
 
     def get(self, place: Place) -> str | None:
-        """The limit that is written there."""
+        """What is written there."""
         parts, cluster = self._of(place)
-        return _limit(_container(_same(_read(cluster, parts), parts, place), parts.container))
+        return _joined(_present(_same(_read(cluster, parts), parts, place), parts))
 
     def put(self, place: Place, want: str | None) -> None:
-        """Try it, then apply it to what was looked at: who has changed the limit in between comes first."""
-        parts, cluster = self._of(place)
+        """Try it, then apply it to what was looked at: who has changed it in between comes first."""
+        (parts, cluster), wanted = self._of(place), _amounts(place, want)
         told = _same(_read(cluster, parts), parts, place)
-        if (owner := owner_of(told, parts.container)) is not None:
+        if (owner := owner_of(told, parts.container, _FIELDS[parts.key])) is not None:
             raise owner
         for dry_run in (True, False):
-            self._apply(cluster, parts, told, want, dry_run=dry_run)
+            self._apply(cluster, parts, told, wanted, dry_run=dry_run)
 
     def canonical(self, place: Place, want: str | None) -> str | None:
         """In whole pages, as the server writes it, or as it is written already."""
         parts, cluster = self._of(place)
         if want is None:
             return None
-        wanted = fields.quantity(want)
-        size_bytes = wanted if isinstance(wanted, int) else parse_size(want)
-        if size_bytes is None or quantity(size_bytes) == "0":
-            raise Failure(f"{want!r} is no limit that a process could live in", hint="512M, 2G")
-        there = _limit(_container(_same(_read(cluster, parts), parts, place), parts.container))
-        there_bytes = fields.quantity(there)
-        same = isinstance(there_bytes, int) and quantity(there_bytes) == quantity(size_bytes)
-        return there if same else quantity(size_bytes)
+        present = _present(_same(_read(cluster, parts), parts, place), parts)
+        wanted = _amounts(place, want)
+        return _joined([_written(one, there) for one, there in zip(wanted, present, strict=True)])
 
     def obstacle(self, place: Place, want: str | None) -> Failure | None:
-        """Who would write it again, what it requests, and what the server says of it, and of a pod like that."""
+        """Who would write it again, a request above the limit, what the server says of it, and of a pod like that."""
         parts, cluster = self._of(place)
-        told = _same(_read(cluster, parts), parts, place)
-        if (owner := owner_of(told, parts.container)) is not None:
+        told, wanted = _same(_read(cluster, parts), parts, place), _amounts(place, want)
+        if (owner := owner_of(told, parts.container, _FIELDS[parts.key])) is not None:
             return owner
-        container = _container(told, parts.container)
-        asked, limit = _amount(container, "requests"), fields.quantity(want)
-        if isinstance(asked, int) and isinstance(limit, int) and limit < asked:
-            reason = f"{parts.container} requests {size(asked)}, and a limit is not below that"
-            return Failure(reason, hint=f"--max {-(-asked // (1 << 20))}M or more, or less of a request first")
+        if (crossed := _crossed(_container(told, parts.container), parts, wanted)) is not None:
+            return crossed
         try:
-            made = self._apply(cluster, parts, told, want, dry_run=True)
+            made = self._apply(cluster, parts, told, wanted, dry_run=True)
         except Failure as failure:
             return failure
         return _refused_pod(cluster, parts, made)
@@ -111,50 +110,55 @@ class WorkloadLimit:
         return told is None or told["metadata"]["uid"] != parts.uid
 
     def _apply(
-        self, cluster: Cluster, parts: _Parts, told: dict[str, Any], want: str | None, *, dry_run: bool
+        self, cluster: Cluster, parts: _Parts, told: dict[str, Any], wanted: Sequence[Amount], *, dry_run: bool
     ) -> dict[str, Any]:
-        """What it is then, if its limit still is what was told of it. Raises Failure: another's limit would change.
+        """What it is then, if that still is what was told of it. Raises Failure: something else would change with it.
 
         Every change of the object has a version, that of its status by a rollout too: then it is looked at again.
         """
-        ends_s, container = time.monotonic() + self._patience_s, _container(told, parts.container)
+        ends_s, before = time.monotonic() + self._patience_s, _joined(_present(told, parts))
         while True:
             try:
-                made = _patch(cluster, parts, told, want, dry_run=dry_run)
+                made = _patch(cluster, parts, told, wanted, dry_run=dry_run)
                 break
             except _Conflict as conflict:
                 now = _read(cluster, parts)
                 if now is None or now["metadata"]["uid"] != parts.uid:
                     raise Failure(f"{parts.kind}/{parts.name} was deleted meanwhile") from conflict
-                if (owner := owner_of(now, parts.container)) is not None:
+                if (owner := owner_of(now, parts.container, _FIELDS[parts.key])) is not None:
                     raise owner from conflict
-                found, was = _limit(_container(now, parts.container)), _limit(container)
-                if found != was:
-                    raise Failure(
-                        f"its limit became {found!r} meanwhile, from {was!r}", hint="plan again"
-                    ) from conflict
+                if (found := _joined(_present(now, parts))) != before:
+                    said = f"its {_CALLED[parts.key]} became {found!r} meanwhile, from {before!r}"
+                    raise Failure(said, hint="plan again") from conflict
                 if time.monotonic() > ends_s:
                     raise
                 time.sleep(_PAUSE_S)
                 told = now
-        if also := _beside(told, parts.container) ^ _beside(made, parts.container):
+        if also := _beside(told, parts) ^ _beside(made, parts):
             names = ", ".join(sorted({text(name) for name, *_ in also}))
             raise Failure(f"with it the server would change what {names} may have")
         return made
 
     def _of(self, place: Place) -> tuple[_Parts, Cluster]:
         match = re.fullmatch(_OF, place.of)
-        if match is None or place.key != _KEY:
+        if match is None or place.key not in _FIELDS:
             hint = "k8s:https://10.0.0.1:6443/shop/deploy/web@UID/app/memory is one"
-            raise Failure(f"{place} is no limit of a container of Kubernetes", hint=hint)
-        parts = _Parts(**match.groupdict())
+            raise Failure(f"{place} is no limit or request of a container of Kubernetes", hint=hint)
+        parts = _Parts(**match.groupdict(), key=place.key)
         return parts, cluster_at(parts.server, self._environ)
 
 
-def find_workload(word: str, most_bytes: int, environ: Mapping[str, str] = os.environ) -> Target:
-    """What `deploy/web`, `sts/shop/db` or `ds/shop/log:app` names, and what a limit of so much comes to.
+def find_workload(
+    word: str,
+    most_bytes: int | None,
+    environ: Mapping[str, str] = os.environ,
+    *,
+    request_bytes: int | None = None,
+) -> Target:
+    """What `deploy/web`, `sts/shop/db` or `ds/shop/log:app` names, and what such a limit and request come to.
 
-    Raises Failure: nothing has that name, or it has several containers.
+    Of the two that is meant which is given, and not so already. Raises Failure: nothing has that name, or it has
+    several containers.
     """
     match = re.fullmatch(_WORD, word)
     if match is None:
@@ -167,19 +171,29 @@ def find_workload(word: str, most_bytes: int, environ: Mapping[str, str] = os.en
         name=match["name"],
         uid="",
         container=match["container"] or "",
+        key=_BOTH,
     )
     told = _read(cluster, named)
     if told is None:
         kinds = f"{KINDS[named.kind].lower()}s"
         hint = f"kubectl get {kinds} -n {named.namespace} tells which there are; deploy/NAMESPACE/NAME is of another"
         raise Failure(f"namespace {named.namespace} has no {KINDS[named.kind]} {named.name}", hint=hint)
-    names = [text(one["name"]) for one in _containers(told)]
+    names = [text(one["name"]) for one in containers_of(told)]
     if not named.container and len(names) != 1:
         raise Failure(f"{word} has {len(names)} containers", hint=" or ".join(f"{word}:{name}" for name in names))
     parts = named._replace(uid=told["metadata"]["uid"], container=named.container or names[0])
-    _container(told, parts.container)
+    asked = [
+        Amount(field, quantity(size_bytes))
+        for field, size_bytes in ((LIMITS, most_bytes), (REQUESTS, request_bytes))
+        if size_bytes is not None
+    ]
+    present = {one.field: one for one in _present(told, parts)}
+    wanted = [one for one in asked if _written(one, present[one.field]) != present[one.field]] or asked
+    key = next(key for key, meant in _FIELDS.items() if meant == tuple(one.field for one in wanted))
     of = f"{parts.server}/{parts.namespace}/{parts.kind}/{parts.name}@{parts.uid}/{parts.container}"
-    return Target(Place(kind="k8s", of=of, key=_KEY), "; ".join(_costs(told, parts, quantity(most_bytes))))
+    nodes = cluster.read_nodes() if any(one.field == REQUESTS for one in wanted) else None
+    cost = "; ".join(costs(told, parts.kind, parts.container, wanted, nodes))
+    return Target(Place(kind="k8s", of=of, key=key), _joined(wanted) or "", cost)
 
 
 def quantity(size_bytes: int) -> str:
@@ -216,23 +230,16 @@ class _Conflict(Failure):
     """It has another version than what was looked at."""
 
 
-def _patch(cluster: Cluster, parts: _Parts, told: dict[str, Any], want: str | None, *, dry_run: bool) -> dict[str, Any]:
+def _patch(
+    cluster: Cluster, parts: _Parts, told: dict[str, Any], wanted: Sequence[Amount], *, dry_run: bool
+) -> dict[str, Any]:
     """What it is then, if it still is of the version that was told.
 
     To let go of the field is not to remove it: who held its parent as an empty one holds it then (tried on 1.20). So it
     is removed by name, where it stands.
     """
-    version = told["metadata"]["resourceVersion"]
-    wanted: dict[str, Any] | list[dict[str, Any]]
-    if want is None:
-        at = [one["name"] for one in _containers(told)].index(parts.container)
-        path = f"/spec/template/spec/containers/{at}/resources/limits/{_KEY}"
-        # Of a version that is replaced by another the server says that it conflicts; of one that is tested, nothing.
-        wanted = [{"op": "replace", "path": "/metadata/resourceVersion", "value": version}]
-        wanted.append({"op": "remove", "path": path})
-    else:
-        wanted = _limited(parts, want)
-        wanted["metadata"]["resourceVersion"] = version
+    applies = all(one.quantity is not None for one in wanted)
+    said = _applied(parts, told, wanted) if applies else _edited(parts, told, wanted)
 
     async def work(client: "AsyncClient") -> dict[str, Any]:
         from lightkube import ApiError
@@ -245,33 +252,55 @@ def _patch(cluster: Cluster, parts: _Parts, told: dict[str, Any], want: str | No
             applied = await client.patch(
                 getattr(apps_v1, KINDS[parts.kind]),
                 parts.name,
-                wanted,
+                said,
                 namespace=parts.namespace,
-                patch_type=PatchType.JSON if want is None else PatchType.APPLY,
-                field_manager=f"{_MANAGER}-{parts.container}",  # a container's name has at most 63 characters
-                force=want is not None,  # from the hand of a person: whoever else holds it was an obstacle
+                patch_type=PatchType.APPLY if applies else PatchType.JSON,
+                field_manager=_manager(parts),
+                force=applies,  # from the hand of a person: whoever else holds it was an obstacle
                 dry_run=dry_run,
             )
         except ApiError as error:
             if error.status.code != 409:
                 raise
-            said = refusal(error)
-            raise _Conflict(said.message, hint=said.hint) from None
+            refused = refusal(error)
+            raise _Conflict(refused.message, hint=refused.hint) from None
         made: dict[str, Any] = applied.to_dict()
         return made
 
     return cluster.ask(work)
 
 
-def _limited(parts: _Parts, want: str) -> dict[str, Any]:
+def _manager(parts: _Parts) -> str:
+    """No container's name has a dot, so none of these is another's; at most 63 characters of it, of 128."""
+    return f"{_MANAGER}-{parts.container}" + ("" if parts.key == _LIMIT else f".{parts.key}")
+
+
+def _applied(parts: _Parts, told: dict[str, Any], wanted: Sequence[Amount]) -> dict[str, Any]:
     """All that is said of it, as an object of the API."""
-    limited = {"name": parts.container, "resources": {"limits": {_KEY: want}}}
+    amounts = {one.field: {"memory": one.quantity} for one in wanted}
+    version = told["metadata"]["resourceVersion"]
     return {
         "apiVersion": "apps/v1",
         "kind": KINDS[parts.kind],
-        "metadata": {"name": parts.name, "namespace": parts.namespace},
-        "spec": {"template": {"spec": {"containers": [limited]}}},
+        "metadata": {"name": parts.name, "namespace": parts.namespace, "resourceVersion": version},
+        "spec": {"template": {"spec": {"containers": [{"name": parts.container, "resources": amounts}]}}},
     }
+
+
+def _edited(parts: _Parts, told: dict[str, Any], wanted: Sequence[Amount]) -> list[dict[str, Any]]:
+    """The same by where it stands, as something of it goes."""
+    at = [one["name"] for one in containers_of(told)].index(parts.container)
+    # Of a version that is replaced by another the server says that it conflicts; of one that is tested, nothing.
+    version = told["metadata"]["resourceVersion"]
+    edits: list[dict[str, Any]] = [{"op": "replace", "path": "/metadata/resourceVersion", "value": version}]
+    resources = fields.table(_container(told, parts.container), "resources")
+    for one in wanted:
+        path, there = f"/spec/template/spec/containers/{at}/resources/{one.field}", fields.table(resources, one.field)
+        if one.quantity is not None:
+            edits.append({"op": "add", "path": path, "value": {**there, "memory": one.quantity}})
+        elif "memory" in there:
+            edits.append({"op": "remove", "path": f"{path}/memory"})
+    return edits
 
 
 def _refused_pod(cluster: Cluster, parts: _Parts, made: dict[str, Any]) -> Failure | None:
@@ -308,81 +337,67 @@ def _same(told: dict[str, Any] | None, parts: _Parts, place: Place) -> dict[str,
     return told
 
 
-def _containers(told: dict[str, Any]) -> list[dict[str, Any]]:
-    return fields.tables(told["spec"]["template"]["spec"], "containers")
-
-
 def _container(told: dict[str, Any], name: str) -> dict[str, Any]:
-    found = next((one for one in _containers(told) if one["name"] == name), None)
+    found = next((one for one in containers_of(told) if one["name"] == name), None)
     if found is None:
-        names = ", ".join(text(one["name"]) for one in _containers(told))
+        names = ", ".join(text(one["name"]) for one in containers_of(told))
         raise Failure(f"it has no container {name}", hint=f"there is {names}")
     return found
 
 
-def _limit(container: dict[str, Any]) -> str | None:
-    told = fields.table(fields.table(container, "resources"), "limits").get(_KEY)
-    return None if told is None else text(str(told))
+def _present(told: dict[str, Any], parts: _Parts) -> list[Amount]:
+    """What is written there of what is meant."""
+    container = _container(told, parts.container)
+    return [amount_of(container, field) for field in _FIELDS[parts.key]]
 
 
-def _beside(told: dict[str, Any], container: str) -> set[tuple[str, str, str, str]]:
-    """What all its containers request and are limited to, but for the limit that is meant."""
+def _amounts(place: Place, want: str | None) -> list[Amount]:
+    """The amounts of a value. Raises Failure: it is none."""
+    names = _FIELDS[place.key]
+    told = [""] * len(names) if want is None else want.split("+")
+    if len(told) != len(names):
+        raise Failure(f"{want!r} is no {_CALLED[place.key]}", hint="512M, 2G; of both 2G+1G")
+    return [Amount(field, one or None) for field, one in zip(names, told, strict=True)]
+
+
+def _joined(amounts: Sequence[Amount]) -> str | None:
+    """The value that they make."""
+    told = [one.quantity for one in amounts]
+    return "+".join(one or "" for one in told) if any(one is not None for one in told) else None
+
+
+def _written(want: Amount, there: Amount) -> Amount:
+    """In whole pages, as the server writes it, or as it is written already. Raises Failure: nothing fits into it."""
+    if want.quantity is None:
+        return want
+    size_bytes = want.size_bytes if isinstance(want.size_bytes, int) else parse_size(want.quantity)
+    if size_bytes is None or quantity(size_bytes) == "0":
+        raise Failure(f"{want.quantity!r} is no amount that a process could live in", hint="512M, 2G")
+    same = isinstance(there.size_bytes, int) and quantity(there.size_bytes) == quantity(size_bytes)
+    return there if same else Amount(want.field, quantity(size_bytes))
+
+
+def _crossed(container: dict[str, Any], parts: _Parts, wanted: Sequence[Amount]) -> Failure | None:
+    """A request above the limit, with both figures."""
+    meant = {one.field: one for one in wanted}
+    limit, asked = (meant.get(field, amount_of(container, field)).size_bytes for field in (LIMITS, REQUESTS))
+    if not isinstance(limit, int) or not isinstance(asked, int) or asked <= limit:
+        return None
+    least_max = f"--max {-(-asked // MIB)}M or more"
+    if parts.key == _LIMIT:
+        reason = f"{parts.container} requests {size(asked)}, and a limit is not below that"
+        return Failure(reason, hint=f"{least_max}, or less of a --request with it")
+    reason = f"{parts.container} is limited to {size(limit)}, and a request of {size(asked)} is above that"
+    return Failure(reason, hint=f"--request {limit // MIB}M or less, or {least_max} with it")
+
+
+def _beside(told: dict[str, Any], parts: _Parts) -> set[tuple[str, str, str, str]]:
+    """What all its containers request and are limited to, but for what is meant."""
     spec = told["spec"]["template"]["spec"]
     return {
-        (one["name"], of, key, str(amount))
+        (one["name"], field, key, str(amount))
         for one in (*fields.tables(spec, "initContainers"), *fields.tables(spec, "containers"))
-        for of in ("limits", "requests")
-        for key, amount in fields.table(fields.table(one, "resources"), of).items()
-        if (one["name"], of, key) != (container, "limits", _KEY)
+        for field in (LIMITS, REQUESTS)
+        for key, amount in fields.table(fields.table(one, "resources"), field).items()
+        if one["name"] != parts.container or field not in _FIELDS[parts.key] or key != "memory"
     }
-
-
-def _amount(container: dict[str, Any], of: str) -> fields.Limit:
-    return fields.quantity(fields.table(fields.table(container, "resources"), of).get(_KEY))
-
-
-def _costs(told: dict[str, Any], parts: _Parts, want: str) -> Iterator[str]:
-    """What it comes to: its pods, their class, and when a node that is short of memory would evict them."""
-    count = told["spec"].get("replicas") if parts.kind != "ds" else told.get("status", {}).get("desiredNumberScheduled")
-    pods = "its pods are" if count is None else f"its {count} pods are" if count != 1 else "its pod is"
-    strategy = told["spec"].get("updateStrategy") or {}
-    if strategy.get("type") == "OnDelete":
-        yield f"{pods} made anew only as somebody deletes them (OnDelete)"
-    else:
-        yield f"{pods} made anew (rollout), now and when it is undone"
-    before, after = _quality(told, None), _quality(told, (parts.container, want))
-    yield f"QoS class {before} stays" if before == after else f"QoS class {before} becomes {after}"
-    container = _container(told, parts.container)
-    asked = _amount(container, "requests")
-    if asked is None:
-        was = _amount(container, "limits")
-        kept = f" and was {size(was)}" if isinstance(was, int) else ""
-        yield f"its request, as none is written, is as large as the limit{kept}: a node must have as much left"
-    above = size(asked) if isinstance(asked, int) else "that"
-    yield (
-        f"a node short of memory evicts first who uses more than it requests, {quote(parts.container)} above {above}, "
-        "of those by priority, then by how much more"
-    )
-    yield "what it uses now is not known here: kubectl top pod tells, where metrics are kept"
-
-
-def _quality(told: dict[str, Any], changed: tuple[str, str] | None) -> str:
-    """The QoS class of its pods: GetPodQOS() in pkg/apis/core/v1/helper/qos. What is not requested is as the limit."""
-    spec = told["spec"]["template"]["spec"]
-    guaranteed, anything = True, False
-    for container in (*fields.tables(spec, "initContainers"), *fields.tables(spec, "containers")):
-        resources = fields.table(container, "resources")
-        limits = dict(fields.table(resources, "limits"))
-        if changed is not None and container["name"] == changed[0]:
-            limits[_KEY] = changed[1]
-        requests = {**limits, **fields.table(resources, "requests")}
-        for kind in ("cpu", _KEY):
-            asked, limit = (_comparable(kind, one.get(kind)) for one in (requests, limits))
-            anything = anything or asked is not None
-            guaranteed = guaranteed and limit is not None and asked == limit
-    return "Guaranteed" if guaranteed else "Burstable" if anything else "BestEffort"
-
-
-def _comparable(kind: str, told: object) -> object:
-    """Nothing of something is not said."""
-    return None if told in (None, "0") else fields.quantity(told) if kind == _KEY else told

@@ -1,7 +1,7 @@
-"""Who would write the memory limit of a workload's container again, if we changed it."""
+"""Who would write the memory limit or request of a workload's container again, if we changed it."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from reprieve.machine.engine import text
@@ -18,8 +18,8 @@ _MARKS = {  # labels and annotations of who writes all of it again: what he is c
 }
 
 
-def owner_of(told: dict[str, Any], container: str) -> Failure | None:
-    """Who would write the limit again: told by marks, by who made the object, and by who manages the field."""
+def owner_of(told: dict[str, Any], container: str, fields: Collection[str]) -> Failure | None:
+    """Who would write it again: told by marks, by who made the object, and by who manages one of the fields."""
     about = told["metadata"]
     marks = {**(about.get("labels") or {}), **(about.get("annotations") or {})}
     found = next((owner for mark, owner in _MARKS.items() if mark in marks), None)
@@ -30,19 +30,20 @@ def owner_of(told: dict[str, Any], container: str) -> Failure | None:
         if by is not None:
             found = (f"{by['kind']} {by['name']}", "in what its operator reads")
     if found is None:
-        manager = next((one for one in _managers(about, container) if not one.startswith(_BY_HAND)), None)
+        manager = next((one for one in _managers(about, container, fields) if not one.startswith(_BY_HAND)), None)
         found = None if manager is None else (manager, "where that reads it")
     if found is None:
         return None
     return Failure(f"{text(found[0])} sets it again", hint=f"{found[1]}; --as k8s prints what to commit")
 
 
-def _managers(about: dict[str, Any], container: str) -> Iterator[str]:
-    """Who holds the field: managedFields of the API server."""
+def _managers(about: dict[str, Any], container: str, fields: Collection[str]) -> Iterator[str]:
+    """Who holds one of them: managedFields of the API server."""
     for entry in about.get("managedFields") or ():
         held = entry.get("fieldsV1") or {}
         for step in ("f:spec", "f:template", "f:spec", "f:containers"):
             held = held.get(step) or {}
         key = next((one for one in held if one.startswith("k:") and json.loads(one[2:]) == {"name": container}), None)
-        if key is not None and "f:memory" in ((held[key].get("f:resources") or {}).get("f:limits") or {}):
+        resources = {} if key is None else held[key].get("f:resources") or {}
+        if any("f:memory" in (resources.get(f"f:{field}") or {}) for field in fields):
             yield str(entry.get("manager"))

@@ -1,6 +1,7 @@
 """Plans and past changes → text."""
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import zip_longest
 
 from reprieve.model.change import Entry, Plan, Refusal, Transaction
 from reprieve.model.finding import Finding, Place
@@ -72,15 +73,21 @@ def _value(place: Place, value: str | None) -> str:
         return "not set"
     if place.kind == "container":
         return _limits(value)
+    if place.kind == "k8s" and "+" in place.key:
+        return ", ".join(f"{field[:-1]} {_amount(one)}" for field, one in amounts(place, value))
     if place.key == "maxmemory" and value == "0":
         return "no bound"
     sizes = place.kind in ("swapfile", "zram") or (
         place.key.lower().startswith(_SIZES) and place.key != "memory.oom.group"
     )
-    return size(int(value)) if sizes and value.isdecimal() else value
+    return _amount(value) if sizes else value
 
 
-_SIZES = ("memory", "maxmemory")
+def _amount(value: str | None) -> str:
+    return "not set" if value is None else size(int(value)) if value.isdecimal() else value
+
+
+_SIZES = ("memory", "maxmemory", "requests")
 
 
 def _limits(value: str) -> str:
@@ -112,7 +119,9 @@ def where(place: Place, called: str | None = None) -> str:
             return f"{path_of(place)}: {place.key}"
         case "k8s":
             _, namespace, kind, name, container = workload(place)
-            return f"{kind}/{namespace}/{name}:{container} memory limit"
+            fields = [field for field, _ in amounts(place, None)]
+            what = f" {fields[0][:-1]}" if len(fields) == 1 else ""
+            return f"{kind}/{namespace}/{name}:{container} memory{what}"
         case "swapfile":
             return f"file {place.of}"
         case "swap":
@@ -141,6 +150,15 @@ def workload(place: Place) -> tuple[str, str, str, str, str]:
     """The server, namespace, kind, name and container of a limit of Kubernetes."""
     server, namespace, kind, name, container = place.of.rsplit("/", 4)
     return server, namespace, kind, name.partition("@")[0], container
+
+
+_FIELDS = {"memory": "limits", "requests": "requests"}
+
+
+def amounts(place: Place, value: str | None) -> list[tuple[str, str | None]]:
+    """What such a value says, by fields of the API: of `memory+requests` and `2Gi+` limits are 2Gi, requests none."""
+    keys, told = place.key.split("+"), (value or "").split("+")
+    return [(_FIELDS.get(key, key), one or None) for key, one in zip_longest(keys, told[: len(keys)])]
 
 
 def history(page: Page, told: Iterable[tuple[Transaction, str]], moment: Callable[[float], str]) -> Iterator[str]:

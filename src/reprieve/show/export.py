@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from reprieve.model.change import Entry, Step
 from reprieve.model.finding import Finding, Place
 from reprieve.show import escape
-from reprieve.show.changes import SYSCTL_FILE, engine, path_of, where, workload
+from reprieve.show.changes import SYSCTL_FILE, amounts, engine, path_of, where, workload
 from reprieve.units import MIB
 
 
@@ -49,11 +49,7 @@ def _commands(place: Place, want: str | None, called: str | None = None) -> list
         case "container":
             return [_update(place, want or "max+max", called)]
         case "k8s":
-            server, namespace, kind, name, container = workload(place)
-            of = (f"{kind}/{name}", f"--namespace={namespace}", f"--server={server}")
-            if want is None:
-                return [("sh", "-c", _UNLIMITED, *of, _LIMITED % container, container)]
-            return [("kubectl", "set", "resources", *of, f"--containers={container}", f"--limits=memory={want}")]
+            return _resources(place, want)
         case "process":
             pid, _, start = place.of.partition("@")
             return [("sh", "-c", _SCORE, "sh", pid, start, str(want))]
@@ -80,17 +76,27 @@ _SCORE = (
 )
 
 
-# At which place of the list it stands, if it has a limit: `set resources` writes 0 for none, and so does a patch by
-# name where there is none already (tried on 1.20).
-_LIMITED = (
+def _resources(place: Place, want: str | None) -> list[tuple[str, ...]]:
+    """What goes first: a request may be above the limit that is left."""
+    server, namespace, kind, name, container = workload(place)
+    of = (f"{kind}/{name}", f"--namespace={namespace}", f"--server={server}")
+    wanted = amounts(place, want)
+    gone = [("sh", "-c", _WITHOUT, *of, _AT % (container, field), container, field) for field, one in wanted if not one]
+    said = [f"--{field}=memory={one}" for field, one in wanted if one]
+    return [*gone, *([("kubectl", "set", "resources", *of, f"--containers={container}", *said)] if said else [])]
+
+
+# At which place of the list it stands, if it has such an amount: `set resources` writes 0 for none, and so does a patch
+# by name where there is none already (tried on 1.20).
+_AT = (
     '{{range $at, $one := .spec.template.spec.containers}}{{if eq $one.name "%s"}}'
-    "{{with $one.resources}}{{with .limits}}{{if .memory}}{{$at}}{{end}}{{end}}{{end}}{{end}}{{end}}"
+    "{{with $one.resources}}{{with .%s}}{{if .memory}}{{$at}}{{end}}{{end}}{{end}}{{end}}{{end}}"
 )
-_UNLIMITED = (
+_WITHOUT = (
     'at=$(kubectl get "$0" "$1" "$2" -o go-template="$3") || exit; [ -z "$at" ] || { '
     'at="/spec/template/spec/containers/$at"; kubectl patch "$0" "$1" "$2" --type=json --patch "['
     '{\\"op\\": \\"test\\", \\"path\\": \\"$at/name\\", \\"value\\": \\"$4\\"}, '
-    '{\\"op\\": \\"remove\\", \\"path\\": \\"$at/resources/limits/memory\\"}]"; }'
+    '{\\"op\\": \\"remove\\", \\"path\\": \\"$at/resources/$5/memory\\"}]"; }'
 )
 
 

@@ -7,7 +7,7 @@ from reprieve.model.change import Refusal, Step
 from reprieve.model.machine import Container, Machine
 from reprieve.oom import paths
 from reprieve.show import escape
-from reprieve.show.changes import SYSCTL_FILE, workload
+from reprieve.show.changes import SYSCTL_FILE, amounts, workload
 from reprieve.show.export import BY_COMMAND
 
 _SYSCTLS = ("sysctl", "sysctl.d")
@@ -117,8 +117,9 @@ def kubernetes(steps: Sequence[Step]) -> Iterator[str]:
         yield "      containers:"
         yield f"        - name: {json.dumps(container)}"
         yield "          resources:"
-        yield "            limits:"
-        yield f"              memory: {json.dumps(step.want)}"
+        for field, amount in amounts(step.place, step.want):
+            yield f"            {field}:"
+            yield f"              memory: {json.dumps(amount)}"
 
 
 _SAYS = {  # what the files of each can say

@@ -1,0 +1,88 @@
+"""What comes of a limit and a request, from an object and nodes as the API server tells them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from reprieve.machine.workload_cost import LIMITS, REQUESTS, Amount, costs
+
+
+def told(*containers: dict[str, Any], before: tuple[dict[str, Any], ...] = (), **spec: Any) -> dict[str, Any]:
+    return {"spec": {"template": {"spec": {"initContainers": list(before), "containers": list(containers)}}, **spec}}
+
+
+def container(name: str, request: str | None = None, limit: str | None = None) -> dict[str, Any]:
+    amounts = {REQUESTS: request, LIMITS: limit}
+    return {"name": name, "resources": {field: {"memory": one} for field, one in amounts.items() if one is not None}}
+
+
+def node(memory: str, **spec: Any) -> dict[str, Any]:
+    return {"spec": spec, "status": {"allocatable": {"memory": memory}}}
+
+
+def asks(told: dict[str, Any], request: str, *nodes: dict[str, Any], kind: str = "deploy") -> str:
+    return "; ".join(costs(told, kind, "app", [Amount(REQUESTS, request)], list(nodes)))
+
+
+@pytest.mark.parametrize(
+    ("of", "left"),
+    [
+        (told(container("app", "32Mi")), "1 GiB left for a pod of it, before 32 MiB"),
+        (told(container("app", limit="64Mi")), "1 GiB left for a pod of it, before 64 MiB"),
+        (told(container("app")), "1 GiB left for a pod of it, before nothing"),
+        (told(container("app", "32Mi"), container("log", limit="1Gi")), "2 GiB left for a pod of it, before 1 GiB"),
+        (told(container("app", "1Gi", "2Gi")), "1 GiB left for a pod of it;"),
+        (told(container("app", "32Mi"), before=(container("load", "4Gi"),)), "4 GiB left for a pod of it;"),
+        (
+            told(container("app", "32Mi"), before=(container("load", "1Gi"), container("more"))),
+            "1 GiB left for a pod of it;",
+        ),
+    ],
+)
+def test_a_pod_requests_what_its_containers_do_or_one_before_them(of: dict[str, Any], left: str) -> None:
+    assert left in asks(of, "1Gi")
+
+
+def test_what_nobody_here_can_read_is_not_counted() -> None:
+    said = asks(told(container("app"), container("log", "1e9")), "1Gi")
+    assert "how much a node must have left for a pod of it is not known here" in said
+    assert "its own above that, of those by priority" in said
+
+
+@pytest.mark.parametrize(
+    ("nodes", "said"),
+    [
+        ((), "it, before 32 MiB; which nodes have is not known here: kubectl describe nodes"),
+        ((node("512Mi"), node("1048576Ki"), node("8Gi")), "; 2 of 3 nodes have as much at all, and whether it is left"),
+        ((node("8Gi"), node("8Gi", unschedulable=True)), "; the node has as much at all"),
+        ((node("512Mi"), node("1Gi", unschedulable=True), node("600Mi")), ", and none of 2 nodes has as much at all"),
+        ((node("512Mi"),), ", and the node has not as much at all"),
+    ],
+)
+def test_nodes_are_counted_by_what_they_have_at_all(nodes: tuple[dict[str, Any], ...], said: str) -> None:
+    assert said in asks(told(container("app", "32Mi")), "1Gi", *nodes)
+
+
+def test_pods_are_as_many_as_the_kind_says() -> None:
+    of = told(container("app", "32Mi"), replicas=3, updateStrategy={"type": "OnDelete"})
+    assert "its 3 pods are made anew only as somebody deletes them (OnDelete)" in asks(of, "1Gi", kind="sts")
+    assert "its 7 pods are made anew (rollout)" in asks(of | ROLLS, "1Gi", kind="ds")
+    assert "its pods are made anew" in asks(told(container("app")), "1Gi")
+
+
+ROLLS: dict[str, Any] = {"spec": told(container("app"))["spec"], "status": {"desiredNumberScheduled": 7}}
+
+
+@pytest.mark.parametrize(
+    ("of", "quality"),
+    [
+        (told(container("app")), "BestEffort becomes Burstable"),
+        (told(container("app", "1Gi", "2Gi")), "Burstable stays"),
+        (told({"name": "app", "resources": {"limits": {"cpu": "1", "memory": "1Gi"}}}), "Guaranteed stays"),
+        (told({"name": "app", "resources": {"limits": {"cpu": "1", "memory": "2Gi"}}}), "Guaranteed becomes Burstable"),
+    ],
+)
+def test_the_class_is_by_all_limits_and_requests(of: dict[str, Any], quality: str) -> None:
+    assert f"QoS class {quality}" in asks(of, "1Gi")
