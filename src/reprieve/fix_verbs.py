@@ -2,12 +2,14 @@
 
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import click
 
 from reprieve.living_verbs import checks_option, complete_checks, size_option
 from reprieve.run_verb import limit_option
+
+Bound = int | Literal["max"] | None  # bytes; "max": the limit is lifted; None: it is not spoken of
 
 
 def _within(_context: click.Context, _option: click.Parameter, seconds: int | None) -> int | None:
@@ -45,7 +47,7 @@ def _how_to_fix(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def _fix(
-    settings: Sequence[tuple[str, str]] | None, options: dict[str, Any], *, apart: bool = False, **about: Any
+    settings: Sequence[tuple[str, str | None]] | None, options: dict[str, Any], *, apart: bool = False, **about: Any
 ) -> None:
     """`about`: what else is known of what is wanted, as what a container is called.
 
@@ -174,18 +176,38 @@ _KINDS = ("service", "slice", "scope", "socket", "mount", "swap")
 _WITHOUT_MEMORY = ("timer", "target", "path", "device", "automount")
 
 
+_Parse = Callable[[click.Context, click.Option, str | None], int | None]
+
+
+def _bound(parse: _Parse) -> Callable[[click.Context, click.Option, str | None], Bound]:
+    """A size, or the kernel's word for none."""
+
+    def parsed(context: click.Context, option: click.Option, text: str | None) -> Bound:
+        if text == "max":
+            return "max"
+        if text is not None and text.lower() in ("infinity", "unlimited", "none", "-1"):
+            raise click.BadParameter(f"{text!r} is no size: max lifts a limit")
+        return parse(context, option, text)
+
+    return parsed
+
+
 @fix.command("limit")
 @click.argument("target", metavar="UNIT|docker:NAME|podman:NAME|deploy/NAME|/CGROUP")
-@click.option("--max", "most", callback=limit_option, metavar="SIZE", help="At which somebody in it is killed.")
-@click.option("--high", callback=limit_option, metavar="SIZE", help="Above which it is slowed down, and reclaimed.")
-@click.option("--swap-max", callback=size_option, metavar="SIZE", help="How much swap it may use.")
+@click.option(
+    "--max", "most", callback=_bound(limit_option), metavar="SIZE|max", help="At which somebody in it is killed."
+)
+@click.option(
+    "--high", callback=_bound(limit_option), metavar="SIZE|max", help="Above which it is slowed down, and reclaimed."
+)
+@click.option("--swap-max", callback=_bound(size_option), metavar="SIZE|max", help="How much swap it may use.")
 @click.option("--request", callback=limit_option, metavar="SIZE", help="Which a node of Kubernetes keeps for it.")
 @_how_to_fix
 def fix_limit(
     target: str,
-    most: int | None,
-    high: int | None,
-    swap_max: int | None,
+    most: Bound,
+    high: Bound,
+    swap_max: Bound,
     request: int | None,
     **options: object,
 ) -> None:
@@ -195,10 +217,11 @@ def fix_limit(
     container (docker:web, podman:web) by its engine, which sets --max and --swap-max together and keeps what is not
     said; deploy/NAME, sts/NAMESPACE/NAME, ds/NAME:CONTAINER in the cluster that the kubeconfig names, by --max and
     --request, whose pods are made anew with it; a cgroup that nobody looks after by its path, until it is removed.
+    `max` in the place of a SIZE lifts the limit, as far as it is its own.
     """
     if most is None and high is None and swap_max is None and request is None:
         raise click.UsageError("--max, --high, --swap-max or --request says to what it is to be limited")
-    if high is not None and most is not None and high > most:
+    if isinstance(high, int) and isinstance(most, int) and high > most:
         raise click.UsageError("--high is above --max: it would never be reached")
     if target.startswith(_WORKLOADS):
         return _limit_workload(target, most, request, options, other=high if swap_max is None else swap_max)
@@ -219,12 +242,10 @@ _ENGINES = ("docker:", "podman:")
 _WORKLOADS = ("deploy/", "sts/", "ds/")
 
 
-def _limit_workload(
-    target: str, most: int | None, request: int | None, options: dict[str, Any], *, other: int | None
-) -> None:
+def _limit_workload(target: str, most: Bound, request: int | None, options: dict[str, Any], *, other: Bound) -> None:
     if other is not None:
         raise click.UsageError("a container of Kubernetes has a --max and a --request of memory, no more")
-    if most is not None and request is not None and request > most:
+    if isinstance(most, int) and request is not None and request > most:
         raise click.UsageError("--request is above --max: no such pod would be let in")
     from reprieve.machine.workload import find_workload
 
@@ -239,16 +260,17 @@ def _kept_for(target: str) -> str:
     return f"{'memory.low' if target.startswith('/') else 'MemoryLow='} keeps what it has from being reclaimed"
 
 
-def _limits_of(target: str, most: int | None, high: int | None, swap_max: int | None) -> list[tuple[str, str]]:
+def _limits_of(target: str, most: Bound, high: Bound, swap_max: Bound) -> list[tuple[str, str | None]]:
     """The settings that limit it: a path is a cgroup, a word a unit."""
     if target.startswith("/"):
         from reprieve.machine.grouplimit import limits_of_group
         from reprieve.machine.host import Host
 
         changes = limits_of_group(Host(), target, most=most, high=high, swap=swap_max)
-        return [(str(change.place), str(change.want)) for change in changes]
+        return [(str(change.place), change.want) for change in changes]
     told = (("MemoryMax", most), ("MemoryHigh", high), ("MemorySwapMax", swap_max))
-    return [(f"unit:{_named_unit(target)}/{key}", str(size)) for key, size in told if size is not None]
+    unit = f"unit:{_named_unit(target)}"
+    return [(f"{unit}/{key}", "infinity" if size == "max" else str(size)) for key, size in told if size is not None]
 
 
 def _score_of(target: str) -> str:

@@ -8,6 +8,7 @@ from reprieve.fix.plan import Span, Wanted, plan, wanted_by
 from reprieve.model.cgroup import Cgroup
 from reprieve.model.finding import Change, Failure, Finding, Place, Remedy
 from reprieve.model.machine import HugePool, Machine
+from reprieve.model.unit import Unit
 from reprieve.units import GIB, MIB
 from tests.fix.dictionary import DictionaryPlaces, World
 
@@ -33,7 +34,7 @@ def there() -> DictionaryPlaces:
     return DictionaryPlaces(World(values={SWAPPINESS: "60", STRICT: "0", RATIO: "50"}))
 
 
-def wants(*settings: tuple[Place, str], code: str = "") -> Wanted:
+def wants(*settings: tuple[Place, str | None], code: str = "") -> Wanted:
     return Wanted(tuple(Change(place=place, want=want) for place, want in settings), code)
 
 
@@ -214,6 +215,45 @@ def test_a_value_that_a_check_would_find_has_its_cost(key: str, want: str, cost:
     for step in steps:
         assert (step.cost is None) == (cost is None)
         assert (cost or "") in (step.cost or "")
+
+
+@pytest.mark.parametrize(
+    ("place", "want", "cost"),
+    [
+        (
+            Place(kind="unit", of="web.service", key="MemoryMax"),
+            "infinity",
+            "with all else in \x02/a.slice\x03 it has 4 GiB",
+        ),
+        (Place(kind="cgroup", of="/b", key="memory.max"), "max", "the kernel chooses among all processes"),
+        (Place(kind="cgroup", of="/b", key="memory.memsw.limit_in_bytes"), "max", "the kernel chooses among all"),
+        (
+            Place(kind="container", of=f"docker/{64 * 'c'}", key="memory"),
+            "max+max",
+            "with all else in \x02/docker\x03 it",
+        ),
+        (Place(kind="container", of=f"docker/{64 * 'c'}", key="memory"), "+max", "it may use all the swap there is"),
+        (Place(kind="cgroup", of="/b", key="memory.high"), "max", "nothing slows it down before its memory.max"),
+        (Place(kind="cgroup", of="/b", key="memory.swap.max"), "max", "it may use all the swap there is"),
+        (Place(kind="cgroup", of="/b", key="memory.max"), "1073741824", None),
+        (Place(kind="unit", of="web.service", key="MemoryHigh"), "1073741824", None),
+        (Place(kind="k8s", of="https://h/shop/deploy/web@1/app", key="memory"), None, "the other pods of its node"),
+    ],
+)
+def test_what_bounds_it_once_its_limit_is_lifted_is_told(place: Place, want: str | None, cost: str | None) -> None:
+    groups = (
+        Cgroup(path="/a.slice", version=2, max_bytes=4 * GIB),
+        Cgroup(path="/a.slice/web.service", version=2, max_bytes=GIB),
+        Cgroup(path="/b", version=2, max_bytes=GIB),
+        Cgroup(path="/docker", version=2, max_bytes=2 * GIB),
+        Cgroup(path=f"/docker/{64 * 'c'}", version=2, max_bytes=GIB),
+    )
+    machine = Machine(cgroups=groups, units=(Unit(name="web.service", cgroup="/a.slice/web.service"),))
+    (step,) = plan([wants((place, want))], DictionaryPlaces(World(values={place: "?"})), machine).steps
+    assert (step.cost is None) == (cost is None)
+    assert (cost or "") in (step.cost or "")
+    made = plan([wants((place, want))._replace(cost="it ends")], DictionaryPlaces(World(values={place: "?"})), machine)
+    assert (made.steps[0].cost or "").endswith("it ends" if cost is None else "; it ends")
 
 
 def test_a_panic_with_a_reboot_says_so_and_an_unknown_one_what_decides() -> None:

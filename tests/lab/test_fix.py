@@ -178,6 +178,12 @@ def test_a_cgroup_may_hold_more_after_fix_and_as_before_after_undo(guest: Guest)
     assert "reprieve fix limit systemd-journald.service" in flat(said)
     assert guest.run("cat /sys/fs/cgroup/lab/memory.high; pgrep -x load > /dev/null").output == "max\n"
     told(guest, "fix limit /lab --max 96M --yes")
+    said = flat(told(guest, "fix limit /lab --max max --swap-max max --high max --yes"))
+    assert "/lab memory.max 96 MiB → no limit" in said
+    assert "memory.high" not in said
+    assert guest.run(held).output == "max\nmax\n"
+    told(guest, "undo")
+    assert guest.run("cat /sys/fs/cgroup/lab/memory.max").output == f"{96 << 20}\n"
     assert guest.run("pkill -9 -x load; sleep 1; rmdir /sys/fs/cgroup/lab").status == 0
     assert guest.run(lab).status == 0
     assert "/lab/memory.max is no more" in told(guest, "undo")

@@ -78,6 +78,23 @@ def test_what_a_unit_says_itself_is_overridden_and_comes_back(web: Manager) -> N
     assert web.run(f"test -e {_UNITS}/web.service.d").status != 0
 
 
+def test_a_limit_is_lifted_and_comes_back(web: Manager) -> None:
+    web.run(f"printf 'MemoryMax=1G\\n' >> {_UNITS}/web.service; systemctl daemon-reload")
+    said = told(web, "fix limit web --max max --high max --yes")
+    assert "Cost      no limit of its own bounds it any more" in said
+    assert "Change    web.service MemoryMax  not set → no limit" in said
+    assert "MemoryHigh" not in said  # nothing limits that: there is nothing to lift
+    assert held(web, "MemoryMax") == "infinity"
+    assert web.run(f"cat {_OURS}").output.splitlines()[-1] == "MemoryMax=infinity"
+    told(web, "undo")
+    assert held(web, "MemoryMax") == str(1 << 30)
+    told(web, "fix limit web --max 64M --yes")
+    told(web, "fix limit web --max max --yes")
+    assert held(web, "MemoryMax") == "infinity"
+    told(web, "undo")
+    assert held(web, "MemoryMax") == str(64 << 20)
+
+
 def test_a_drop_in_that_is_read_later_is_named_and_nothing_is_changed(web: Manager) -> None:
     web.run(
         f"mkdir {_UNITS}/web.service.d; printf '[Service]\\nMemoryMax=2G\\n' > {_UNITS}/web.service.d/95-site.conf\n"

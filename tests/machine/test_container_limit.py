@@ -108,7 +108,7 @@ def test_of_the_two_groups_that_crun_makes_the_tighter_counts(told: Told) -> Non
 
 def test_what_is_not_said_of_swap_stays_and_all_is_in_whole_pages(told: Told) -> None:
     told.holds(VERSION_2, cgroup=SCOPE, version="2")
-    for want, value in (("+32M", "67108864+33554432"), ("100000000+4097", "99999744+4096"), ("max+max", "max+max")):
+    for want, value in (("+32M", "67108864+33554432"), ("100000000+4097", "99999744+4096"), ("max", "max+max")):
         assert told.limit().canonical(told.place(), want) == value
 
 
@@ -288,6 +288,28 @@ def test_a_load_that_died_at_the_limit_lives_after_it_was_raised_and_undo_gives_
     fix("undo")
     assert held(engine, web) == f"{48 * MIB}+0"
     assert engine.within("web", *LOAD) == 137
+
+
+@pytest.mark.slow
+def test_a_load_that_died_at_the_limit_lives_once_it_is_lifted_and_undo_gives_the_old_one(
+    engine: Engine, fix: Fix, web: str
+) -> None:
+    assert engine.within("web", *LOAD) == 137
+    said = fix("fix", "limit", f"{engine.manager}:web", "--max", "max", "--yes").stdout
+    assert f"Change    {engine.manager}:web memory  48 MiB, swap 0 B → no limit" in said
+    assert "Cost      no limit of its own bounds it any more" in said
+    assert held(engine, web) == "max+max"
+    assert engine.within("web", *LOAD) == 0
+    again = fix("fix", "limit", f"{engine.manager}:web", "--max", "max", "--swap-max", "max", "--yes").stdout
+    assert "nothing to change" in again
+    fix("undo")
+    assert held(engine, web) == f"{48 * MIB}+0"
+    assert engine.within("web", *LOAD) == 137
+    swapped = fix("fix", "limit", f"{engine.manager}:web", "--swap-max", "max", "--yes").stdout
+    assert "it may use all the swap there is" in swapped
+    assert held(engine, web) == f"{48 * MIB}+max"
+    refused = fix("fix", "limit", f"{engine.manager}:web", "--max", "max", "--swap-max", "0", status=4).stdout
+    assert "swap is limited only beside memory" in refused
 
 
 @pytest.mark.slow

@@ -23,6 +23,7 @@ from reprieve.machine.grouplimit import limits_of_group
 from reprieve.machine.host import Host
 from reprieve.machine.ledger import LedgerFile
 from reprieve.machine.places import MachinePlaces
+from reprieve.model.cgroup import Limit
 from reprieve.model.change import Plan
 from reprieve.model.finding import Change, Failure, Place
 from reprieve.model.machine import Machine
@@ -78,7 +79,7 @@ def planned(*changes: Change, machine: Machine | None = None, span: Span = _BOTH
     return plan([Wanted(changes)], MachinePlaces(), machine or Machine(), span=span)
 
 
-def limited(group: Enclosure, **sizes: int) -> Plan:
+def limited(group: Enclosure, **sizes: Limit) -> Plan:
     """As `fix limit` plans it."""
     return planned(*limits_of_group(Host(), group.path, **sizes))
 
@@ -169,6 +170,42 @@ def test_no_limit_is_called_max_and_undone_to_it(tmp_path: Path, group: Enclosur
         assert limit(group) == str(64 * MIB)
         undo(number, places, journal(ledger))
     assert limit(group) == unlimited
+
+
+def test_a_limit_that_is_lifted_kills_nobody_until_it_is_undone(group: Enclosure, tmp_path: Path) -> None:
+    files = [file for file in Path(group.folder).iterdir() if file.name in LIMITS]
+    before = [(file, file.read_text()) for file in files]
+    assert not lives(group, 48)
+    made = limited(group, most="max")
+    assert made.refused == ()
+    assert {step.want for step in made.steps} == {"max"}
+    assert all("no limit of its own bounds it any more" in (step.cost or "") for step in made.steps)
+    with LedgerFile(str(tmp_path / "ledger")) as ledger:
+        number = apply(made.steps, MachinePlaces(), journal(ledger))
+        assert MachinePlaces().get(most(group)) == "max"
+        assert lives(group, 48)
+        assert limited(group, most="max") == Plan()
+        assert undo(number, MachinePlaces(), journal(ledger)) == []
+    assert [(file, file.read_text()) for file in files] == before
+    assert not lives(group, 48)
+
+
+LIMITS = ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes", "memory.max", "memory.swap.max")
+
+
+def test_swap_is_lifted_beside_a_limit_for_memory_that_stays(group: Enclosure, tmp_path: Path) -> None:
+    both = Path(group.folder, "memory.memsw.limit_in_bytes")
+    if not both.exists():
+        missing("version 1 of cgroups, with swap counted")
+    with LedgerFile(str(tmp_path / "ledger")) as ledger:
+        number = apply(limited(group, swap="max").steps, MachinePlaces(), journal(ledger))
+        assert limit(group) == str(LIMIT)
+        assert MachinePlaces().get(replace(most(group), key=both.name)) == "max"
+        assert limited(group, most=16 * MIB, swap="max").steps[-1].want == str(16 * MIB)
+        undo(number, MachinePlaces(), journal(ledger))
+    assert both.read_text().strip() == str(LIMIT)
+    with pytest.raises(Failure, match="limits memory and swap together"):
+        limits_of_group(Host(), group.path, most="max", swap=0)
 
 
 def test_what_somebody_else_has_set_since_stays(group: Enclosure, tmp_path: Path) -> None:

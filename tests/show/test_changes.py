@@ -56,7 +56,7 @@ def test_limit_and_request_of_a_workload_are_told_apart(key: str, before: str | 
 def test_a_limit_of_a_cgroup_is_a_size_and_its_path_one_word() -> None:
     place = Place(kind="cgroup", of="4711:/a b:1/'$(x)'\u202e", key="memory.limit_in_bytes")
     said = changes.difference(place, "max", "33554432")
-    assert said == "/a b:1/'$(x)'\\u202e memory.limit_in_bytes  max → 32 MiB, until it is removed"
+    assert said == "/a b:1/'$(x)'\\u202e memory.limit_in_bytes  no limit → 32 MiB, until it is removed"
     (line,) = list(export.shell([Step(place=place, before="33554432", want="max")]))[2:]
     words = subprocess.run(["sh", "-c", f"set -- {line}; printf '%s\\n' \"$@\""], capture_output=True, check=True)
     *_, file, value = words.stdout.decode().splitlines()

@@ -5,7 +5,7 @@ from math import ceil
 from typing import NamedTuple
 
 from reprieve.model.cgroup import Cgroup
-from reprieve.model.finding import Change, Place
+from reprieve.model.finding import Change, Place, quote
 from reprieve.model.machine import Machine
 from reprieve.units import MIB, parse_size, size
 
@@ -61,6 +61,40 @@ def price(change: Change, machine: Machine) -> str | None:
             return None
 
 
+def lifting(change: Change, machine: Machine) -> str | None:
+    """What it costs that a limit is lifted: what bounds it then."""
+    place, want = change.place, change.want
+    if place.kind == "k8s":
+        lifted = want is None or want.startswith("+")  # beside a request
+        return f"{_FREE}: what it takes is missed by the other pods of its node" if lifted else None
+    memory, _, swap = (want or "").partition("+")
+    if memory in _NONE and (place.key in _MAX or place.kind == "container"):
+        return f"{_FREE}: {_above(_group(place, machine), machine)}"
+    if memory in _NONE and place.key in _HIGH:
+        return f"nothing slows it down before its {_HIGH[place.key]}, if it has one"
+    if swap == "max" or (memory in _NONE and place.key in _SWAP):
+        return "it may use all the swap there is, which others need too"
+    return None
+
+
+_FREE = "no limit of its own bounds it any more"
+_NONE = ("max", "infinity")
+
+
+def _above(group: Cgroup | None, machine: Machine) -> str:
+    """Who dies then for what it takes: the tightest limit around it decides."""
+    if group is not None:
+        around = [
+            (one.max_bytes, one.path)
+            for one in machine.cgroups
+            if isinstance(one.max_bytes, int) and one.path != "/" and group.path.startswith(f"{one.path}/")
+        ]
+        if around:
+            limit, path = min(around)
+            return f"with all else in {quote(path)} it has {size(limit)}, and any of that may be killed for it"
+    return "when it takes what the machine has, the kernel chooses among all processes, and another may die"
+
+
 def _after_panic(machine: Machine) -> str:
     after = dict(machine.sysctls).get("kernel.panic")
     if after is None:
@@ -100,6 +134,7 @@ def _limit(place: Place, want: str | None, machine: Machine) -> Objection | None
 _MEMSW = "memory.memsw.limit_in_bytes"
 _MAX = ("MemoryMax", "memory.max", "memory.limit_in_bytes", _MEMSW)
 _HIGH = {"MemoryHigh": "MemoryMax", "memory.high": "memory.max"}  # and what kills instead
+_SWAP = ("MemorySwapMax", "memory.swap.max")
 
 
 def _group(place: Place, machine: Machine) -> Cgroup | None:
@@ -107,6 +142,8 @@ def _group(place: Place, machine: Machine) -> Cgroup | None:
     path = place.of if place.kind == "cgroup" else None
     if place.kind == "unit":
         path = next((unit.cgroup for unit in machine.units if unit.name == place.of), None)
+    if place.kind == "container":
+        return _group_of_container(place.of.rpartition("/")[2], machine)
     return next((group for group in machine.cgroups if group.path == path), None)
 
 
@@ -142,14 +179,18 @@ def _zram(want: str | None, machine: Machine) -> Objection | None:
 
 def _container(place: Place, want: str | None, machine: Machine) -> Objection | None:
     """Its group is the first that bears its id; beside it may be that of its monitor."""
-    limit, container_id = parse_size((want or "").partition("+")[0]), place.of.rpartition("/")[2]
-    if limit is None:
+    limit, group = parse_size((want or "").partition("+")[0]), _group(place, machine)
+    if limit is None or group is None:
         return None
+    held = _held_bytes(group)
+    return _below(held, group) if held is not None and limit < held else None
+
+
+def _group_of_container(container_id: str, machine: Machine) -> Cgroup | None:
     for group in machine.cgroups:
         name = group.path.rpartition("/")[2]
         if container_id in name and "conmon" not in name:
-            held = _held_bytes(group)
-            return _below(held, group) if held is not None and limit < held else None
+            return group
     return None
 
 

@@ -4,7 +4,7 @@ from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from reprieve.fix.harm import Objection, objections, price
+from reprieve.fix.harm import Objection, lifting, objections, price
 from reprieve.fix.transaction import Places
 from reprieve.model.change import Plan, Refusal, Step
 from reprieve.model.finding import Change, Failure, Finding, Place
@@ -114,6 +114,8 @@ def _together(
         except Failure as failure:
             return [], [_refusal(change.place, change.want, one, failure)]
         cost = price(change, machine) if one.cost is None else one.cost
+        if not one.code and (free := lifting(change, machine)) is not None:  # a finding says what its remedy costs
+            cost = free if cost is None else f"{free}; {cost}"
         for place in _spread(meant, span):
             step = _step(place, change.want, one._replace(cost=cost), places, elsewhere)
             if isinstance(step, Refusal):

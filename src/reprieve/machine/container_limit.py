@@ -79,13 +79,15 @@ class ContainerLimit:
         )
 
     def canonical(self, place: Place, want: str | None) -> str | None:
-        """In whole pages; what is not said of swap stays: `512M`, `512M+0`, `+0`."""
+        """In whole pages; what is not said of swap stays: `512M`, `512M+0`, `+0`. `max` alone lifts both."""
         engine, container_id = _parts(place)
         if want is None:
             raise Failure("the limits of a container are changed, not taken away", hint="max is no limit")
         now = self._limits(engine.find(container_id))
         memory, plus, swap = want.partition("+")
         wanted = _Limits(_pages(memory) if memory else now.memory_bytes, _pages(swap) if plus else now.swap_bytes)
+        if memory == "max" and not plus and wanted.swap_bytes is not None:
+            wanted = wanted._replace(swap_bytes="max")
         if plus and now.swap_bytes is None:
             raise Failure("this kernel counts no swap of groups", hint="swapaccount=1 on its command line, and a boot")
         if isinstance(wanted.memory_bytes, str) and isinstance(wanted.swap_bytes, int):

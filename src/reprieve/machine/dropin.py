@@ -93,8 +93,10 @@ class UnitSetting:
             size = None if want == _INFINITY else parse_size(want)
             if size is None and want != _INFINITY:
                 raise Failure(f"{want!r} is no size", hint="512M, 2G or infinity")
+            if size is None:
+                return self._without(place)
             page = os.sysconf("SC_PAGE_SIZE")
-            return _INFINITY if size is None else str(size // page * page)
+            return str(size // page * page)
         if place.key == _ADJUST:
             if re.fullmatch(r"-?[0-9]{1,4}", want) is None or not -1000 <= int(want) <= 1000:
                 raise Failure(f"{want!r} is no oom_score_adj", hint="it goes from -1000 to 1000")
@@ -125,6 +127,12 @@ class UnitSetting:
                 )
         folder = os.path.dirname(self._path(place))
         return may_write(folder if os.path.isdir(folder) else self._host.root + _FOLDER)
+
+    def _without(self, place: Place) -> str | None:
+        """What lifts a limit: a line that says so; none where there is neither one of ours nor another's."""
+        if self.get(place) is not None:
+            return _INFINITY
+        return None if _held(ask_unit(self._host, place.of), place.key) == _INFINITY else _INFINITY
 
     def _path(self, place: Place) -> str:
         return f"{self._host.root}{_FOLDER}/{place.of}.d/{_OURS}"

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from reprieve.machine.cgroup import Hierarchy, read_hierarchy
 from reprieve.machine.host import Host
 from reprieve.machine.writer import failure_of, hand
+from reprieve.model.cgroup import Limit
 from reprieve.model.finding import Change, Failure, Place
 from reprieve.model.oom import Workload
 from reprieve.oom.memory import limit_of
@@ -27,7 +28,7 @@ _FILES = {
     2: ("memory.max", "memory.high", "memory.low", "memory.min", "memory.swap.max", _TOGETHER),
 }
 _MAX = "max"
-_Sizes = tuple[tuple[str, int | None], ...]
+_Sizes = tuple[tuple[str, Limit], ...]
 
 
 class GroupLimit:
@@ -138,13 +139,13 @@ class GroupLimit:
 
 
 def limits_of_group(
-    host: Host, path: str, *, most: int | None = None, high: int | None = None, swap: int | None = None
+    host: Host, path: str, *, most: Limit = None, high: Limit = None, swap: Limit = None
 ) -> tuple[Change, ...]:
     """What is to be written so that a cgroup may hold so many bytes, and so many of swap, in an order that is allowed.
 
     Version 1 limits memory and swap together, and refuses a limit for memory above that: who raises writes the one for
-    both first, who lowers writes it last. What it may have of swap stays as it is, unless told. The path
-    may be that of its folder, too. Raises Failure.
+    both first, who lowers writes it last. What it may have of swap stays as it is, unless told; without a limit for
+    memory there is none for both. The path may be that of its folder, too. Raises Failure.
     """
     told: _Sizes = (("memory.max", most), ("memory.high", high), ("memory.swap.max", swap))
     tree = _tree(host)
@@ -155,7 +156,7 @@ def limits_of_group(
     return tuple(Change(place=_place(path, key), want=str(size)) for key, size in told if size is not None)
 
 
-def _version_1(limits: GroupLimit, path: str, most: int | None, high: int | None, swap: int | None) -> _Sizes:
+def _version_1(limits: GroupLimit, path: str, most: Limit, high: Limit, swap: Limit) -> _Sizes:
     if high is not None:
         raise Failure("version 1 of cgroups, which is used here, has no memory.high", hint="--max is a limit there too")
     now = _number(limits.get(_place(path, _MEMORY)))
@@ -165,14 +166,16 @@ def _version_1(limits: GroupLimit, path: str, most: int | None, high: int | None
         if swap is None:
             return ((_MEMORY, most),)
         raise
-    memory, both = now if most is None else most, None
+    memory = now if most is None else _number(str(most))
+    both: float | None = None
     if swap is not None:
-        if memory == inf:
-            raise Failure("version 1 of cgroups limits memory and swap together", hint="--max with --swap-max")
-        both = int(memory) + swap
+        if memory == inf and swap != _MAX:
+            raise Failure("version 1 of cgroups limits memory and swap together", hint="--max SIZE with --swap-max")
+        both = memory + _number(str(swap))
     elif both_now != inf:
-        both = int(memory + both_now - now)
-    ordered = ((_BOTH, both), (_MEMORY, most))
+        both = memory + both_now - now
+    told: Limit = None if both is None else "max" if both == inf else int(both)
+    ordered = ((_BOTH, told), (_MEMORY, most))
     return ordered if both is None or both >= both_now else ordered[::-1]
 
 

@@ -42,7 +42,7 @@ class Target(NamedTuple):
     """A container that somebody named: the place of what is to change, to what, and what comes of it."""
 
     place: Place
-    want: str
+    want: str | None
     cost: str
 
 
@@ -150,14 +150,14 @@ class WorkloadMemory:
 
 def find_workload(
     word: str,
-    most_bytes: int | None,
+    most: fields.Limit,
     environ: Mapping[str, str] = os.environ,
     *,
     request_bytes: int | None = None,
 ) -> Target:
     """What `deploy/web`, `sts/shop/db` or `ds/shop/log:app` names, and what such a limit and request come to.
 
-    Of the two that is meant which is given, and not so already. Raises Failure: nothing has that name, or it has
+    Of the two that is meant which is given, and not so already; of "max" there is no limit. Raises Failure: nothing has that name, or it has
     several containers.
     """
     match = re.fullmatch(_WORD, word)
@@ -183,9 +183,9 @@ def find_workload(
         raise Failure(f"{word} has {len(names)} containers", hint=" or ".join(f"{word}:{name}" for name in names))
     parts = named._replace(uid=told["metadata"]["uid"], container=named.container or names[0])
     asked = [
-        Amount(field, quantity(size_bytes))
-        for field, size_bytes in ((LIMITS, most_bytes), (REQUESTS, request_bytes))
-        if size_bytes is not None
+        Amount(field, quantity(amount) if isinstance(amount, int) else None)
+        for field, amount in ((LIMITS, most), (REQUESTS, request_bytes))
+        if amount is not None
     ]
     present = {one.field: one for one in _present(told, parts)}
     wanted = [one for one in asked if _written(one, present[one.field]) != present[one.field]] or asked
@@ -193,7 +193,7 @@ def find_workload(
     of = f"{parts.server}/{parts.namespace}/{parts.kind}/{parts.name}@{parts.uid}/{parts.container}"
     nodes = cluster.read_nodes() if any(one.field == REQUESTS for one in wanted) else None
     cost = "; ".join(costs(told, parts.kind, parts.container, wanted, nodes))
-    return Target(Place(kind="k8s", of=of, key=key), _joined(wanted) or "", cost)
+    return Target(Place(kind="k8s", of=of, key=key), _joined(wanted), cost)
 
 
 def quantity(size_bytes: int) -> str:

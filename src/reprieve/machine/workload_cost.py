@@ -56,8 +56,11 @@ def costs(
         yield _scheduled(asked_bytes, asks_bytes, nodes)
     elif amount_of(_named(told, container), REQUESTS).quantity is None:
         was = amount_of(_named(told, container), LIMITS).size_bytes
-        kept = f" and was {size(was)}" if isinstance(was, int) else ""
-        yield f"its request, as none is written, is as large as the limit{kept}: a node must have as much left"
+        if amount_of(_named(then, container), LIMITS).quantity is None:
+            yield "nothing is requested then: a node takes it in however little it has left"
+        else:
+            kept = f" and was {size(was)}" if isinstance(was, int) else ""
+            yield f"its request, as none is written, is as large as the limit{kept}: a node must have as much left"
     yield _evicted(asked_bytes, asks_bytes)
     less = ", nor whether that is more than it requests" if of_request else ""
     yield f"what it uses now is not known here{less}: kubectl top pod tells, where metrics are kept"

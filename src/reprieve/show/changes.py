@@ -24,15 +24,16 @@ _WHEN = {
 
 def planned(page: Page, plan: Plan) -> Iterator[str]:
     """Each step with what it was and what it becomes, why, and what it costs; then what is refused, and left."""
-    told = None
+    told, cost = None, None
     for step in plan.steps:
         if (step.code, step.why) != told:
-            told = (step.code, step.why)
+            told, cost = (step.code, step.why), None
             yield ""
             if step.why:
                 yield from page.say("Why", f"{step.why} ({step.code})")
-            if step.cost is not None:
-                yield from page.say("Cost", step.cost, "dim")
+        if step.cost is not None and step.cost != cost:
+            cost = step.cost
+            yield from page.say("Cost", cost, "dim")
         told_change = difference(step.place, step.before, step.want, step.called)
         yield page.raw("Change", told_change, "strong")
     for refusal in plan.refused:
@@ -84,6 +85,8 @@ def _value(place: Place, value: str | None) -> str:
 
 
 def _amount(value: str | None) -> str:
+    if value in ("max", "infinity"):
+        return "no limit"
     return "not set" if value is None else size(int(value)) if value.isdecimal() else value
 
 
