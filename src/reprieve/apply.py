@@ -152,10 +152,11 @@ def _apply(request: Request, told: Plan, places: MachinePlaces) -> int:
             number = apply(told.steps, places, journal, kept=within is None, begun=arm)
         except Failure as failure:
             cause = failure.__context__ if isinstance(failure.__context__, Failure) else None
-            if journal.unfinished():
-                said = failure.message if cause is None else f"{cause.message}; {failure.message}"
-            else:
-                said = f"nothing stays changed: {failure.message}"
+            said = changes.blocked(failure)
+            if not journal.unfinished():
+                said = f"nothing stays changed: {said}"
+            elif cause is not None:
+                said = f"{changes.blocked(cause)}; {said}"
             raise Failure(said, hint=failure.hint, status=REFUSED) from failure
     page = _page()
     print_lines(

@@ -12,10 +12,11 @@ from reprieve.fix.transaction import Recovered, recover, undo
 from reprieve.machine.ledger import LedgerFile, ledger_path, read_lines
 from reprieve.machine.places import MachinePlaces
 from reprieve.machine.watcher import say_ready, tell_kernel_log
-from reprieve.model.change import Entry, Transaction
+from reprieve.model.change import Blocked, Entry, Transaction
 from reprieve.model.finding import Failure, Place
 from reprieve.output import colour, print_lines, width
 from reprieve.show import changes, export
+from reprieve.show.escape import visible
 from reprieve.show.text import Page, colours, plain_paint
 
 
@@ -29,6 +30,23 @@ class Request(NamedTuple):
 
 def perform(request: Request) -> int:
     """Undo one change, the newest unless told, or finish what a crash left; the exit status. Raises Failure."""
+    try:
+        return _perform(request)
+    except Blocked as failure:
+        raise Failure(changes.blocked(failure), hint=_what_then(failure), status=failure.status) from failure
+
+
+def _what_then(failure: Blocked) -> str | None:
+    """Of one value that somebody else has set, both ways out."""
+    one, *more = (stay for stay in failure.stays if stay.why != "waits")
+    commands = list(export.undoing([Entry(number=0, place=one.place, before=one.before, want=one.want)]))
+    if more or one.why != "changed" or len(commands) != 1:
+        return failure.hint
+    again = f"reprieve undo {one.number}"
+    return f"to leave it so: {again} --leave; to have it as before: {commands[0]}, then {again}"
+
+
+def _perform(request: Request) -> int:
     with LedgerFile(ledger_path()) as ledger:
         journal = open_journal(ledger)
         places = MachinePlaces()
@@ -47,12 +65,12 @@ def perform(request: Request) -> int:
                 journal.end(number)
             print_lines((_nothing(number, journal),))
             return 0
-        left = undo(number, places, journal, leave=request.leave)
+        left = [changes.left_so(one) for one in undo(number, places, journal, leave=request.leave)]
         back = [entry for entry in entries if _is_back(entry, places)]
         left += _still(back, places)
     by_hand = [f"  {line}" for line in export.undoing(back)]
     said = f"Undone: change {number}. In a shell it is:" if back else f"Change {number} is over; nothing was put back:"
-    print_lines((said, *by_hand, *left))
+    print_lines((said, *by_hand, *map(visible, left)))
     return 0
 
 
@@ -64,7 +82,7 @@ def _recovered(one: Recovered, journal: Journal, places: MachinePlaces) -> list[
     said = f"Undone: change {one.number}, which was not finished."
     if not back:
         said = f"Change {one.number}, which was not finished, is over; nothing was put back:"
-    return [said, *one.left, *_still(back, places)]
+    return [said, *(visible(changes.left_so(stay)) for stay in one.left), *_still(back, places)]
 
 
 def _nothing(number: int, journal: Journal) -> str:
@@ -105,7 +123,7 @@ def undo_later(number: int, after_s: float) -> int:
             try:
                 undo(number, MachinePlaces(), journal, unconfirmed=True)
             except Failure as failure:  # nobody reads what this process says
-                tell_kernel_log(f"change {number} was not confirmed, and {failure.message}")
+                tell_kernel_log(visible(f"change {number} was not confirmed, and {changes.blocked(failure)}"))
                 raise
     return 0
 

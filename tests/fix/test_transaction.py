@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reprieve.fix.transaction import apply, recover, undo
-from reprieve.model.change import Step
+from reprieve.model.change import Blocked, Stay, Step
 from reprieve.model.finding import Failure, Place
 from reprieve.show import changes
 from reprieve.undo import state
@@ -54,16 +54,19 @@ def test_a_refusal_leaves_all_as_it_was(refused: str) -> None:
 def test_a_value_that_is_not_kept_is_put_back_with_those_before_it() -> None:
     there = world()
     there.stubborn = {place("b"): "16"}
-    with pytest.raises(Failure, match="'16'"):
+    with pytest.raises(Failure, match="b: changed") as blocked:  # nor put back
         apply(STEPS, DictionaryPlaces(there), journal(there))
+    assert isinstance(unkept := blocked.value.__context__, Blocked)
+    assert changes.blocked(unkept) == "b is 16 where 20 was put"
     assert there.values[place("a")] == "1"
 
 
 def test_a_value_changed_since_the_plan_is_not_overwritten() -> None:
     there = world()
     there.values[place("b")] = "somebody's"
-    with pytest.raises(Failure, match="when it was planned"):
+    with pytest.raises(Failure, match="b: unplanned") as blocked:
         apply(STEPS, DictionaryPlaces(there), journal(there))
+    assert changes.blocked(blocked.value) == "b is somebody's, and was not set when it was planned"
     assert there.values == BEFORE | {place("b"): "somebody's"}
 
 
@@ -149,10 +152,12 @@ def test_what_others_have_changed_since_is_theirs() -> None:
     there = world()
     number = apply(STEPS, DictionaryPlaces(there), journal(there))
     there.values[place("a")] = "theirs"
-    with pytest.raises(Failure, match="'theirs'"):
+    with pytest.raises(Blocked) as blocked:
         undo(number, DictionaryPlaces(there), journal(there))
+    theirs = Stay(place=place("a"), why="changed", number=number, before="1", want="10", found="theirs")
+    assert blocked.value.stays == (theirs,)
     assert there.values == BEFORE | {place("a"): "theirs"}
-    assert undo(number, DictionaryPlaces(there), journal(there), leave=True) == ["sysctl:/a stays 'theirs'"]
+    assert undo(number, DictionaryPlaces(there), journal(there), leave=True) == [theirs]
     assert there.values[place("a")] == "theirs"
     assert journal(there).unfinished() == []
 
@@ -161,8 +166,9 @@ def test_an_older_change_is_not_undone_under_a_newer_one() -> None:
     there = world()
     older = apply(STEPS, DictionaryPlaces(there), journal(there))
     newer = apply([step("a", "10", "11")], DictionaryPlaces(there), journal(there))
-    with pytest.raises(Failure, match=f"change {newer} has changed"):
+    with pytest.raises(Blocked, match="a: newer") as blocked:
         undo(older, DictionaryPlaces(there), journal(there))
+    assert changes.blocked(blocked.value) == f"change {newer} has changed a since"
     assert there.values == AFTER | {place("a"): "11"}
     undo(newer, DictionaryPlaces(there), journal(there))
     undo(older, DictionaryPlaces(there), journal(there))
@@ -191,7 +197,9 @@ def test_what_has_ended_needs_no_undo() -> None:
     there = world()
     number = apply([step("a", "1", "10")], DictionaryPlaces(there), journal(there))
     there.ended = {place("a")}
-    assert undo(number, DictionaryPlaces(there), journal(there)) == ["sysctl:/a is no more"]
+    assert undo(number, DictionaryPlaces(there), journal(there)) == [
+        Stay(place=place("a"), why="gone", number=number, before="1", want="10")
+    ]
     assert journal(there).newest() is None
 
 
@@ -227,8 +235,12 @@ def test_what_belongs_to_what_would_not_go_back_stays_with_it() -> None:
     steps = [Step(place=file, before=None, want="1"), Step(place=used, before=None, want="on")]
     number = apply(steps, DictionaryPlaces(there), journal(there))
     there.refuses = {used}
-    with pytest.raises(Failure, match="swapfile:/swap waits for what stays"):
+    with pytest.raises(Failure, match="swapfile:/swap: waits") as blocked:
         undo(number, DictionaryPlaces(there), journal(there))
+    assert changes.blocked(blocked.value) == (
+        "swapping to /swap does not go back to what it was: swap:/swap: Permission denied; "
+        "file /swap waits for what does not go back"
+    )
     assert there.values == {file: "1", used: "on"}
     there.refuses = set()
     recover(DictionaryPlaces(there), journal(there))
@@ -249,13 +261,13 @@ def test_an_undo_that_finds_all_of_it_changed_by_others_leaves_it_in_force_and_b
     there = world()
     number = apply([step("a", "1", "10")], DictionaryPlaces(there), journal(there))
     there.values[place("a")] = "7"
-    with pytest.raises(Failure, match="reads '7'") as refused:
+    with pytest.raises(Failure, match="a: changed") as refused:
         undo(number, DictionaryPlaces(there), journal(there))
     assert f"reprieve undo {number} --leave" in (refused.value.hint or "")
     assert journal(there).unfinished() == []
     assert journal(there).newest() == number
     apply([step("b", None, "20")], DictionaryPlaces(there), journal(there))
-    assert undo(number, DictionaryPlaces(there), journal(there), leave=True) == ["sysctl:/a stays '7'"]
+    assert undo(number, DictionaryPlaces(there), journal(there), leave=True)[0].found == "7"
     assert there.values[place("a")] == "7"
 
 

@@ -60,6 +60,8 @@ def test_what_was_killed_lives_under_the_new_limit_and_is_killed_again_once_it_i
 
     told(guest, f"fix limit {engine}:web --max 160M --yes")
     assert guest.run(f"{engine} update --memory 128m --memory-swap 128m web").status == 0
-    assert f"reads '{128 * MIB}+0', not the '{160 * MIB}+0'" in flat(told(guest, "undo", status=4))
+    said = flat(told(guest, "undo", status=4))
+    assert "memory is 128 MiB, swap 0 B: somebody else has set it since change" in said
+    assert "changed it from 64 MiB, swap 0 B to 160 MiB, swap 0 B" in said
     assert guest.run(held).output == f"{128 * MIB}\n0\n"
     assert "stays" in told(guest, "undo --leave")

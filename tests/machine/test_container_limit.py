@@ -357,9 +357,14 @@ def test_what_others_have_set_since_stays_theirs(engine: Engine, fix: Fix, web: 
     fix("fix", "limit", f"{engine.manager}:web", "--max", "64M", "--yes")
     path = f"{engine.address.removeprefix('unix://')}/{web}"
     ContainerLimit(Host()).put(parse_place(f"container:{engine.manager}@{path}/memory"), f"{96 * MIB}+0")
-    assert f"reads '{96 * MIB}+0', not the '{64 * MIB}+0'" in fix("undo", status=4).stderr
+    said = fix("undo", status=4).stderr
+    assert f"reprieve: {engine.manager}:{web[:12]} memory is 96 MiB, swap 0 B: somebody else has set it since" in said
+    assert "change 1 changed it from 48 MiB, swap 0 B to 64 MiB, swap 0 B" in said
+    back = f" update --memory {48 * MIB} --memory-swap {48 * MIB} {web}, then reprieve undo 1"
+    assert "to leave it so: reprieve undo 1 --leave; to have it as before: " in said
+    assert back in said
     assert held(engine, web) == f"{96 * MIB}+0"
-    assert "stays" in fix("undo", "--leave").stdout
+    assert "memory stays 96 MiB, swap 0 B, as somebody else set it" in fix("undo", "--leave").stdout
 
 
 @pytest.mark.slow
@@ -367,7 +372,7 @@ def test_one_that_was_made_anew_under_its_name_is_another(engine: Engine, fix: F
     fix("fix", "limit", f"{engine.manager}:web", "--max", "64M", "--yes")
     engine.remove("web")
     again = engine.run("web", Memory=64 * MIB, MemorySwap=64 * MIB)
-    assert "is no more" in fix("undo").stdout
+    assert f"{engine.manager}:{web[:12]} is no more" in fix("undo").stdout
     assert held(engine, again) == f"{64 * MIB}+0"
 
 

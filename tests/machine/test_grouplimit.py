@@ -24,9 +24,10 @@ from reprieve.machine.host import Host
 from reprieve.machine.ledger import LedgerFile
 from reprieve.machine.places import MachinePlaces
 from reprieve.model.cgroup import Limit
-from reprieve.model.change import Plan
+from reprieve.model.change import Blocked, Plan
 from reprieve.model.finding import Change, Failure, Place
 from reprieve.model.machine import Machine
+from reprieve.show import changes
 from reprieve.units import MIB
 from tests.machine.real import missing
 
@@ -212,8 +213,14 @@ def test_what_somebody_else_has_set_since_stays(group: Enclosure, tmp_path: Path
     with LedgerFile(str(tmp_path / "ledger")) as ledger:
         number = apply(limited(group, most=64 * MIB).steps, MachinePlaces(), journal(ledger))
         Path(group.folder, most(group).key).write_text(str(48 * MIB))
-        with pytest.raises(Failure, match=f"reads '{48 * MIB}', not the '{64 * MIB}'"):
+        with pytest.raises(Failure, match=": changed") as caught:
             undo(number, MachinePlaces(), journal(ledger))
+    assert isinstance(caught.value, Blocked)
+    theirs, *others = caught.value.stays
+    assert (theirs.before, theirs.want, theirs.found) == (str(LIMIT), str(64 * MIB), str(48 * MIB))
+    name, then = f"{group.path} {most(group).key}", f"change {number} changed it from 32 MiB to 64 MiB"
+    assert changes.stay(theirs) == f"{name} is 48 MiB: somebody else has set it since {then}"
+    assert [one.why for one in others] == ["waits"] * old()  # the limit for both, which is of the same group
     assert limit(group) == str(48 * MIB)
 
 
@@ -229,7 +236,9 @@ def test_a_cgroup_that_was_made_anew_at_the_same_path_is_another(tmp_path: Path)
             Path(group.folder, most(group).key).write_text(str(16 * MIB))  # the very value that was put there
             with pytest.raises(Failure, match="was removed, and made anew"):
                 places.put(step.place, str(LIMIT))
-            assert undo(number, places, journal(ledger)) == [f"{step.place} is no more"]
+            (left,) = undo(number, places, journal(ledger))
+            assert (left.place, left.why) == (step.place, "gone")
+            assert changes.stay(left) == f"cgroup {group.path} is no more"
             assert limit(group) == str(16 * MIB)
 
 

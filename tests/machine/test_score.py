@@ -18,6 +18,7 @@ from reprieve.machine.places import MachinePlaces
 from reprieve.model.change import Plan
 from reprieve.model.finding import Change, Failure, Place
 from reprieve.model.machine import Machine
+from reprieve.show import changes
 from tests.machine.real import missing
 
 SYS_RESOURCE = 24
@@ -65,7 +66,7 @@ def test_what_somebody_else_has_given_it_since_stays(sleeper: subprocess.Popen[b
     with LedgerFile(str(tmp_path / "ledger")) as ledger:
         number = apply(planned(of(sleeper.pid), before + 5).steps, MachinePlaces(), journal(ledger))
         Path(f"/proc/{sleeper.pid}/oom_score_adj").write_text(str(before + 6))
-        with pytest.raises(Failure, match=f"reads '{before + 6}', not the '{before + 5}'"):
+        with pytest.raises(Failure, match="oom_score_adj: changed"):
             undo(number, MachinePlaces(), journal(ledger))
     assert score(sleeper.pid) == before + 6
 
@@ -76,7 +77,9 @@ def test_of_a_process_that_has_ended_nothing_is_left_to_undo(sleeper: subprocess
         number = apply(made.steps, MachinePlaces(), journal(ledger))
         sleeper.kill()
         sleeper.wait()
-        assert undo(number, MachinePlaces(), journal(ledger)) == [f"{made.steps[0].place} is no more"]
+        (left,) = undo(number, MachinePlaces(), journal(ledger))
+        assert (left.place, left.why) == (made.steps[0].place, "gone")
+        assert changes.stay(left) == f"process {sleeper.pid} is no more"
         assert journal(ledger).in_force(number) == []
 
 

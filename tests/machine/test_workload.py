@@ -340,9 +340,9 @@ def test_what_somebody_has_changed_since_stays_theirs(shop: Kube) -> None:
     kind = "application/strategic-merge-patch+json"
     shop.call("PATCH", f"{APPS}/deployments/ours?fieldManager=kubectl-edit", theirs, kind=kind)
     said = shop.run("undo", status=4).stderr
-    assert "reads '3Gi', not the '1Gi' that was put there" in said
+    assert "deploy/shop/ours:app memory limit is 3Gi: somebody else has set it since change 1 changed it" in said
     holds(shop, "ours", app(limit="3Gi"))
-    assert "stays '3Gi'" in shop.run("undo", "--leave").stdout
+    assert "deploy/shop/ours:app memory limit stays 3Gi, as" in shop.run("undo", "--leave").stdout
     assert put(shop) == [("app", "1Gi")]
 
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import NamedTuple, Protocol
 
 from reprieve.fix.journal import Journal
-from reprieve.model.change import Entry, Step
+from reprieve.model.change import Blocked, Entry, Stay, Step
 from reprieve.model.finding import Failure, Place
 
 _OWNED = "somebody else sets it as well: change it there"
@@ -52,7 +52,8 @@ def apply(
     """Put all wanted values in place, in order, or none; the number of the transaction, for `undo`.
 
     `begun` is told the number before anything is changed; not `kept`, it waits to be confirmed. Raises Failure if a
-    value is no longer as planned, was refused or not kept; if something then would not go back, the Failure of `undo`.
+    value was refused, Blocked if it is no longer as planned or was not kept; if something then would not go back, what
+    `undo` raises.
     """
     number = journal.begin(kept=kept)
     try:
@@ -62,14 +63,12 @@ def apply(
             if found == step.want:
                 continue
             if found != step.before:
-                raise Failure(
-                    f"{step.place} reads {found!r}, and {step.before!r} when it was planned", hint="plan again"
-                )
+                raise Blocked([_stay(number, step, "unplanned", found)], hint="plan again")
             entry = journal.record(number, step, lasts=places.lasts(step.place))  # on disk: now the power may go
             places.put(step.place, step.want)
             if (found := places.get(step.place)) != step.want:
                 places.put(step.place, step.before)
-                raise Failure(f"{step.place} reads {found!r}, not {step.want!r}", hint=_OWNED)
+                raise Blocked([_stay(number, step, "unkept", found)], hint=_OWNED)
             journal.changed(number, entry)
     except BaseException:  # Ctrl-C and our own bugs too: half a transaction is the worst end
         undo(number, places, journal)
@@ -78,29 +77,35 @@ def apply(
     return number
 
 
-def undo(number: int, places: Places, journal: Journal, *, leave: bool = False, unconfirmed: bool = False) -> list[str]:
-    """Put back what a transaction changed; what is not as it left it any more, each in a sentence.
+def _stay(number: int, of: Step | Entry, why: str, found: str | None = None, reason: str = "") -> Stay:
+    return Stay(place=of.place, why=why, number=number, before=of.before, want=of.want, found=found, reason=reason)
 
-    With `leave`, what others have changed since stays theirs; `unconfirmed`, nobody asked for it. Raises Failure,
-    before anything is put back, if a later transaction holds a place of it; at the end, naming what stayed, if
-    something would not go back.
+
+def undo(
+    number: int, places: Places, journal: Journal, *, leave: bool = False, unconfirmed: bool = False
+) -> list[Stay]:
+    """Put back what a transaction changed; what is not as it left it any more.
+
+    With `leave`, what others have changed since stays theirs; `unconfirmed`, nobody asked for it. Raises Blocked,
+    before anything is put back, if a later transaction holds a place of it; at the end, with what stayed, if something
+    would not go back.
     """
     entries = journal.in_force(number)
     for entry in entries:
-        if (holder := journal.holder(entry.place)) != number:
-            raise Failure(f"change {holder} has changed {entry.place} since", hint=f"reprieve undo {holder} first")
+        if (holder := journal.holder(entry.place)) not in (None, number):
+            raise Blocked([_stay(holder or number, entry, "newer")], hint=f"reprieve undo {holder} first")
     touched = not journal.find(number).ended
     journal.reopen(number)
-    stuck, left, waits = [], [], set[str]()
+    stuck, left, waits = list[Stay](), list[Stay](), set[str]()
     for entry in reversed(entries):
         became = None
         try:
             if places.gone(entry.place):
                 became = "gone"
-                left.append(f"{entry.place} is no more")
+                left.append(_stay(number, entry, "gone"))
             else:
                 if entry.place.of and entry.place.of in waits:
-                    raise Failure("waits for what stays")
+                    raise Blocked([_stay(number, entry, "waits")])
                 found = places.get(entry.place)
                 if found == entry.want or (
                     found == entry.before and entry.place.kind in _TWO_HALVES
@@ -111,24 +116,27 @@ def undo(number: int, places: Places, journal: Journal, *, leave: bool = False, 
                     with suppress(Failure):  # nothing was switched in; what was half made beside it goes, if it can
                         places.put(entry.place, entry.before)
                 if (found := places.get(entry.place)) != entry.before:
+                    stay = _stay(number, entry, "changed", found)
                     if not leave:
-                        raise Failure(f"reads {found!r}, not the {entry.want!r} that was put there")
+                        raise Blocked([stay])
                     became = "left"
-                    left.append(f"{entry.place} stays {found!r}")
+                    left.append(stay)
             touched = True
             journal.undone(number, entry, became=became, unconfirmed=unconfirmed)
         except Failure as failure:
+            stays = failure.stays if isinstance(failure, Blocked) else ()
+            stays = stays or (_stay(number, entry, "refused", reason=failure.message),)
             if leave:
-                left.append(f"{entry.place} stays: {failure.message}")
+                left += stays
                 journal.undone(number, entry, became="refused", unconfirmed=unconfirmed)
                 continue
             waits.add(entry.place.of)
-            stuck.append(f"{entry.place} {failure.message}, was {entry.before!r}")
+            stuck += stays
     if stuck:
         if not touched:  # it is as it was: all of it is somebody else's by now
             journal.end(number)
         hint = f"see to it, then again; or `reprieve undo {number} --leave` ends the change and leaves it so"
-        raise Failure(f"not put back: {'; '.join(stuck)}", hint=hint, status=4)
+        raise Blocked(stuck, hint=hint, status=4)
     journal.end(number)
     return left
 
@@ -138,7 +146,7 @@ class Recovered(NamedTuple):
 
     number: int
     entries: list[Entry]  # what was in force of it, or may have been; none: it went with the boot
-    left: list[str]  # as of `undo`
+    left: list[Stay]  # as of `undo`
 
 
 def recover(places: Places, journal: Journal) -> list[Recovered]:

@@ -1,6 +1,8 @@
 """What changing a machine is made of: the plan, and what the journal keeps of it."""
 
-from reprieve.model.finding import Finding, Place
+from collections.abc import Sequence
+
+from reprieve.model.finding import Failure, Finding, Place
 from reprieve.model.noun import noun
 
 
@@ -51,6 +53,28 @@ class Entry:
     undone_wall_s: float | None = None  # None: it is not, or an older version did not say when
     became: str | None = None  # of "undone": "left" as another set it, "refused" to go back, "gone"; None: put back
     unconfirmed: bool = False  # of "undone": by itself, as nobody had confirmed it in time
+
+
+@noun
+class Stay:
+    """A value that is not changed, or not put back: what is there is not what was expected, or it would not go."""
+
+    place: Place
+    why: str  # "changed": by others since; "refused"; "waits": for another; "gone"; "newer": a later change holds it;
+    # "unplanned": it is not as when it was planned; "unkept": it was put, and something else is there
+    number: int  # of the transaction; of "newer" of the later one
+    before: str | None = None
+    want: str | None = None
+    found: str | None = None  # what is there, of "changed", "unplanned", "unkept"; None: absent
+    reason: str = ""  # of "refused"
+
+
+class Blocked(Failure):
+    """A change, or an undo, that values stand against; who tells it finds the words."""
+
+    def __init__(self, stays: Sequence[Stay], hint: str | None = None, status: int = 1) -> None:
+        super().__init__("; ".join(f"{stay.place}: {stay.why}" for stay in stays), hint=hint, status=status)
+        self.stays = tuple(stays)
 
 
 @noun

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterable, Iterator
 from itertools import zip_longest
 
-from reprieve.model.change import Entry, Plan, Refusal, Transaction
-from reprieve.model.finding import Finding, Place
+from reprieve.model.change import Blocked, Entry, Plan, Refusal, Stay, Transaction
+from reprieve.model.finding import Failure, Finding, Place
 from reprieve.show import escape
 from reprieve.show.checked import told_remedy
 from reprieve.show.text import Page
@@ -69,6 +69,46 @@ def difference(place: Place, before: str | None, after: str | None, called: str 
     return escape.visible(told if when is None else f"{told}, {when}")
 
 
+def blocked(failure: Failure) -> str:
+    """A failure in words; where values stand against a change, each in the words of its owner."""
+    return "; ".join(map(stay, failure.stays)) if isinstance(failure, Blocked) else failure.message
+
+
+def stay(one: Stay) -> str:
+    """What is there, what was to be, and why it is not."""
+    name, before, want, found = where(one.place), *(_value(one.place, v) for v in (one.before, one.want, one.found))
+    match one.why:
+        case "changed":
+            then = f"change {one.number} changed it from {before} to {want}"
+            return f"{name} is {found}: somebody else has set it since {then}"
+        case "refused":
+            back = "to what it was" if one.before is None else f"from {want} to {before}"
+            return f"{name} does not go back {back}: {one.reason}"
+        case "waits":
+            return f"{name} waits for what does not go back"
+        case "gone":
+            owner = name.removesuffix(" memory limit").removesuffix(f" {one.place.key}")
+            return f"{'cgroup ' if one.place.kind == 'cgroup' else ''}{owner} is no more"
+        case "newer":
+            return f"change {one.number} has changed {name} since"
+        case "unplanned":
+            return f"{name} is {found}, and was {before} when it was planned"
+        case _:
+            return f"{name} is {found} where {want} was put"
+
+
+def left_so(one: Stay) -> str:
+    """What an undo leaves as it is, as it was told to or as there is nothing to put back."""
+    name = where(one.place)
+    match one.why:
+        case "changed":
+            return f"{name} stays {_value(one.place, one.found)}, as somebody else set it"
+        case "refused":
+            return f"{name} stays as it is: {one.reason}"
+        case _:
+            return stay(one)
+
+
 def _value(place: Place, value: str | None) -> str:
     if value is None:
         return "not set"
@@ -78,6 +118,8 @@ def _value(place: Place, value: str | None) -> str:
         return ", ".join(f"{field[:-1]} {_amount(one)}" for field, one in amounts(place, value))
     if place.key == "maxmemory" and value == "0":
         return "no bound"
+    if place.kind == "zram" and value == "other":
+        return "somebody else's"
     sizes = place.kind in ("swapfile", "zram") or (
         place.key.lower().startswith(_SIZES) and place.key != "memory.oom.group"
     )
