@@ -23,6 +23,7 @@ from reprieve.model.cgroup import Cgroup
 from reprieve.model.finding import Failure, Gap
 from reprieve.model.snapshot import Snapshot
 from reprieve.rules.living import check
+from reprieve.show.checked import Fix, render
 from tests.conftest import Run
 from tests.machine.real import missing
 from tests.oom.test_living import HOSTS
@@ -252,6 +253,29 @@ def test_a_second_look_tells_what_is_new_and_what_is_gone(reprieve: Run, tmp_pat
     assert "gone since the last look: group-near-limit /gone" in again
     kept.write_text('{"version": 1, "found": []}')
     assert claim in look()
+
+
+def test_what_fix_would_plan_of_it_is_said_and_is_what_it_plans(reprieve: Run, full: str) -> None:
+    by_code = ("--only", "group-near-limit")
+    *_, last = reprieve("check", full, *by_code, COLUMNS="200").stdout.splitlines()
+    plans = "plans it, and asks before it changes anything"
+    assert last in (f"Fix       reprieve fix {plans}", f"Fix       reprieve fix --only group-near-limit {plans}")
+    command = last.partition(" reprieve ")[2].partition(" plans ")[0].split()
+    assert f"{full} memory." in reprieve(*command, "--dry-run", COLUMNS="200").stdout
+    narrow = [line.strip() for line in reprieve("check", full, *by_code, COLUMNS="60").stdout.splitlines()[-2:]]
+    assert " ".join(narrow) == last
+    assert "plans" not in reprieve("check", "--json").stdout
+
+
+def test_what_fix_cannot_do_is_not_said_to_be_done_by_it(reprieve: Run, sick: Path) -> None:
+    said = reprieve("check", "--from", sick).stdout  # of another machine: nothing is changed there
+    assert "Fix " not in said
+    fix = Fix(plans=2, only=("a", "b"))
+    crowd = check(Snapshot(machine=crowded()))
+    *_, last = render(crowded(), crowd, fix=fix, width=120)
+    assert last.startswith(f"Fix       reprieve fix --only a --only b plans 2 of these {len(crowd)}, and asks before")
+    *_, last = render(crowded(), crowd[:2], fix=Fix(plans=2), width=120)
+    assert last == "Fix       reprieve fix plans all 2, and asks before it changes anything"
 
 
 def test_by_name_what_concerns_it_is_told_and_the_rest_counted(reprieve: Run, full: str) -> None:

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from reprieve.machine.accepted import USUAL, Last, read_accepted, read_last, state_file, write_last
@@ -19,6 +19,7 @@ from reprieve.rules.living import check
 from reprieve.rules.living.accepted import sift
 from reprieve.rules.living.shares import WARN_SHARE
 from reprieve.rules.living.since import remember
+from reprieve.show.checked import Fix
 
 UNIQUE_S = 0.1  # to measure what is of single processes alone
 
@@ -64,7 +65,7 @@ def perform(request: Request) -> int:
         told = _new(told, last, notes)
         write_last(state_file(), Last({(one.code, one.subject) for one in sifted.told}, remember(machine)))
     status = _status(request, told, gaps)
-    _tell(request, machine, told, notes, gaps, status, path)
+    _tell(request, machine, told, known, notes, gaps, status, path)
     return status
 
 
@@ -117,10 +118,30 @@ def _status(request: Request, told: list[Finding], gaps: list[Gap]) -> int:
     return INCOMPLETE if any(gap.hides for gap in gaps) else 0
 
 
+def _fix(told: list[Finding], known: Sequence[Finding]) -> Fix | None:
+    """What `reprieve fix` would plan of these; None: it is for people to do.
+
+    Whether it will do all of it only its plan says: that asks systemd, engines and servers.
+    """
+    if not any(remedy.settings for finding in told for remedy in finding.remedies):
+        return None  # so that what changes a machine is not loaded
+    from reprieve.fix.plan import wanted_by
+    from reprieve.machine.places import MachinePlaces
+
+    kinds = MachinePlaces().kinds
+    wanted, _ = wanted_by(told, kinds)
+    if not wanted:
+        return None
+    codes = tuple(dict.fromkeys(one.code for one in wanted))
+    all_of_it = len(wanted_by(known, kinds)[0]) == len(wanted)
+    return Fix(plans=len(wanted), only=() if all_of_it else codes)
+
+
 def _tell(
     request: Request,
     machine: Machine,
     told: list[Finding],
+    known: Sequence[Finding],
     notes: list[str],
     gaps: list[Gap],
     status: int,
@@ -151,6 +172,14 @@ def _tell(
         from reprieve.show import checked
 
         lines = checked.render(
-            machine, told, path=path, notes=notes, gaps=gaps, width=width(), colour=colour(), verbose=request.verbose
+            machine,
+            told,
+            path=path,
+            fix=None if request.origin is not None else _fix(told, known),
+            notes=notes,
+            gaps=gaps,
+            width=width(),
+            colour=colour(),
+            verbose=request.verbose,
         )
     print_lines(lines)

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from reprieve.model.finding import Finding, Gap, Remedy, quote
 from reprieve.model.machine import Machine
@@ -12,6 +13,13 @@ from reprieve.units import size
 
 _PLURALS = {"critical": "critical", "warning": "warnings", "notice": "notices", "info": "infos"}
 _COMMANDS = 4  # of a remedy, unless all are wanted
+
+
+class Fix(NamedTuple):
+    """What `reprieve fix` would plan of what was found."""
+
+    plans: int
+    only: tuple[str, ...] = ()  # the codes of it; none: it is all that fix would plan here
 
 
 def summary(machine: Machine, findings: Sequence[Finding], *, unseen: int = 0) -> str:
@@ -39,6 +47,7 @@ def render(
     findings: Sequence[Finding],
     *,
     path: str | None = None,
+    fix: Fix | None = None,
     notes: Sequence[str] = (),
     gaps: Sequence[Gap] = (),
     width: int = 80,
@@ -71,6 +80,19 @@ def render(
     for note in notes:
         yield from page.say("Note", note)
     yield from page.unseen(gaps)
+    if fix is not None:
+        yield from _fix(page, fix, len(findings))
+
+
+def _fix(page: Page, fix: Fix, found: int) -> Iterator[str]:
+    command = " ".join(("reprieve fix", *(f"--only {code}" for code in fix.only)))
+    which = "it" if found == 1 else f"all {found}" if fix.plans == found else f"{fix.plans} of these {found}"
+    words = f"plans {which}, and asks before it changes anything"
+    if len(command) + len(words) < page.room:
+        yield page.raw("Fix", f"{command} {words}", "command")
+    else:
+        yield page.raw("Fix", command, "command")
+        yield from page.say("", words, "command")
 
 
 def _asked(machine: Machine, path: str) -> str:
