@@ -71,7 +71,13 @@ def test_each_kill_is_told_until_enough_is_free(reprieve: Run) -> None:
     assert kills[1].startswith("Kills     1. ")
     assert len(kills) > 2
     never = reprieve("next", "--from", SYSTEMD, "--need", "1T").stdout
-    assert "1 TiB are never free: after" in " ".join(never.split())
+    all_of_them = r"Short even killing all who can be killed \((\d+) kills\) frees (\S+ MiB) and no more, not 1 TiB; "
+    told = re.search(all_of_them + "there are ", " ".join(never.split()))
+    assert told is not None
+    whole = reprieve("next", "--from", SYSTEMD, "--need", "1T", "-v", COLUMNS="120").stdout.splitlines()
+    *_, last = [line for line in whole if re.match(r"          \d+\. ", line)]
+    assert last.strip().startswith(f"{told[1]}. ")
+    assert last.endswith(f": {told[2]} free")
 
 
 @pytest.mark.parametrize(

@@ -209,7 +209,12 @@ def check(**options: object) -> None:
     *("--every", "every_s"), type=float, callback=_seconds, metavar="SECONDS", help="Between two looks; 1 if not told."
 )
 @click.option(*("-n", "--count", "looks"), type=click.IntRange(1), metavar="N", help="End after that many looks.")
-@click.option("--rows", type=click.IntRange(1), metavar="N", help="So many processes and cgroups in a look; 20.")
+@click.option(
+    "--rows",
+    type=click.IntRange(1),
+    metavar="N",
+    help="So many processes and cgroups in a look, the next victim always; 20.",
+)
 @click.option(
     "--from",
     "origin",

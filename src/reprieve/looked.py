@@ -37,7 +37,7 @@ def export(path: str, survey: Survey, kills: Sequence[OomReport]) -> None:
 
     rows = max(len(survey.processes), len(survey.groups))
     if path.endswith(".txt"):
-        data = _text(live.screenful(survey, height=3 * rows + 11, clock=clock(survey.machine)))
+        data = _text(live.screenful(survey, rows=rows, clock=clock(survey.machine)))
     elif path.endswith((".json", ".jsonl")):
         data = _text((looks.look(survey, rows), *explained(kills, ())))
     elif path.endswith(".csv"):

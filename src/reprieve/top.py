@@ -80,12 +80,12 @@ def _once(request: Request) -> int:
     gaps: list[Gap] = []
     machine = _machine(request.origin, gaps)
     survey = Surveyor().survey(machine)
-    rows = request.rows
     print_lines(
         screenful(
             survey,
             width=width(),
-            height=_height() if rows is None else rows * 2 + 11,
+            height=_height(),
+            rows=request.rows,
             colour=colour(),
             clock=clock(machine),
             gaps=gaps,

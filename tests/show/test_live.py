@@ -57,6 +57,16 @@ def test_who_would_be_killed_next_is_in_the_table_though_it_is_small() -> None:
     assert len(list(live.screenful(survey, height=24))) <= 24
 
 
+@pytest.mark.parametrize("rows", [1, 2, 3, 40, 99])
+def test_so_many_rows_as_were_asked_for_are_shown_with_the_next_victim_among_them(rows: int) -> None:
+    survey = captured()
+    there = (len(survey.processes), len(survey.groups))
+    lines = list(live.screenful(survey, rows=rows, height=24))
+    above, below = (number for number, line in enumerate(lines) if line == "")
+    assert (below - above - 2, len(lines) - below - 2) == tuple(min(rows, count) for count in there)
+    assert sum(line.startswith(live.NEXT) for line in lines) == 1
+
+
 def heads(survey: Survey, width: int = 80) -> dict[str, str]:
     return {line.label: line.text for line in live.head(survey, width=width)}
 

@@ -326,13 +326,15 @@ def screenful(
     *,
     width: int = 80,
     height: int = 24,
+    rows: int | None = None,
     colour: bool = False,
     clock: str = "",
     gaps: Sequence[Gap] = (),
 ) -> Iterator[str]:
     """One look as lines: the head, the largest processes, the cgroups whose limits are met first.
 
-    What could not be seen comes below, and does not count in `height`.
+    With `rows` so many processes and so many cgroups, if there are, whatever the `height`. What could not be seen comes
+    below, and does not count in either.
     """
     paint = colours() if colour else plain_paint
     page = Page(width=width, paint=paint)
@@ -342,9 +344,10 @@ def screenful(
     limited.sort(key=lambda one: one.place.room.left_bytes if one.place else 0)
     others = [one for one in survey.groups if one.place is None]
     room = height - 7 - 2 - 2  # heads, blank lines
-    below = min(len(survey.groups), room // 3)
+    below = min(len(survey.groups), room // 3 if rows is None else rows)
+    above = max(room - below, 0) if rows is None else rows
     yield ""
-    shown = [process_row(one, survey, width) for one in _with_victim(survey, max(room - below, 0))]
+    shown = [process_row(one, survey, width) for one in _with_victim(survey, above)]
     yield from _rows(paint, process_titles(width), shown, len(shown))
     if below:
         yield ""

@@ -257,13 +257,21 @@ def _sequence(page: Page, steps: Sequence[Prediction], need_bytes: int, most: in
         said = f"{need} are not free after {kills}, which leave {size(freed[-1])}; further ones are not told"
         yield from page.say("Short", said, "warning")
     else:
-        said = f"{need} are never free: after {kills} nobody is left, and {size(freed[-1])} are free"
-        yield from page.say("Short", said, "warning")
+        yield from page.say("Short", _not_even_all(steps, need_bytes, freed[-1]), "warning")
     for number, step in enumerate(islice(steps, most), start=1):
         said = f"{number}. {''.join(foretold_who(step))}: {size(freed[number - 1])} free"
         yield from page.say("Kills" if number == 1 else "", said)
     if most is not None and len(steps) > most:
         yield page.raw("", f"… {len(steps) - most} more; -v shows them", "dim")
+
+
+def _not_even_all(steps: Sequence[Prediction], need_bytes: int, freed_bytes: int) -> str:
+    """That there is not so much to be had, and how much there is."""
+    domain = steps[0].domain
+    total = domain.total_pages * domain.page_bytes
+    kills = f"{len(steps)} kill{'s' * (len(steps) > 1)}"
+    said = f"even killing all who can be killed ({kills}) frees {size(freed_bytes)} and no more, not {size(need_bytes)}"
+    return said if need_bytes <= total else f"{said}; there are {size(total)} in all"
 
 
 def _ranking(page: Page, prediction: Prediction, most: int | None) -> Iterator[str]:
