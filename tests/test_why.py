@@ -1182,6 +1182,42 @@ def test_each_kill_is_explained_as_a_log_grows_and_ctrl_c_ends_it_quietly(tmp_pa
     assert json.loads(rest.splitlines()[-1])["kind"] == "end"
 
 
+def test_who_may_hear_nothing_is_refused_at_once_with_what_to_do(as_nobody: Run) -> None:
+    if Path("/proc/sys/kernel/dmesg_restrict").read_text().strip() == "0":
+        missing("kernel.dmesg_restrict")
+    if not os.access("/dev/kmsg", os.F_OK):
+        missing("/dev/kmsg")
+    refused = as_nobody("why", "--follow")
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("reprieve: /dev/kmsg: only root may read the kernel log here; journal")
+    assert refused.stderr.splitlines()[1].startswith("  run it with sudo")
+
+
+def test_what_managers_say_of_ends_is_listed_in_a_line_each(reprieve: Run, tmp_path: Path) -> None:
+    names = ("docker-inspect-oom-pid1.json", "docker-inspect-137-not-oom.json", "crictl-inspect-oom.json")
+    for name in (*names, "dmesg-cri-oom.txt"):
+        (tmp_path / name).write_bytes((CAPTURES / name).read_bytes())
+    first, *ends = reprieve("why", tmp_path, "--list").stdout.splitlines()
+    assert "busybox (pid 8436)" in first
+    by_source = {Path(line.split()[-1].rpartition(":")[0]).name: line for line in ends}
+    assert by_source.keys() == set(names)
+    assert by_source[names[0]].startswith(
+        "2026-11-23T13:39:03.283790698Z  Docker says that container oom1 lost a process"
+    )
+    assert "SIGKILL ended container kill1" in by_source[names[1]]
+    (alone,) = reprieve("why", tmp_path / names[0], "--list").stdout.splitlines()
+    assert alone.endswith(" lost a process for memory (OOMKilled)")
+    shown = on_a_terminal("why", str(tmp_path), "--list", "--no-pager", COLUMNS="80", NO_COLOR="1").splitlines()
+    assert len(shown) == 1 + len(names)
+    assert max(map(len, shown)) <= 80
+    table = reprieve("why", tmp_path, "--list", "--markdown").stdout
+    assert "| When | Ended | Told in |" in table
+    assert sum(line.startswith("| 2026-11-") for line in table.splitlines()) == len(names)
+    kinds = [json.loads(line)["kind"] for line in reprieve("why", tmp_path, "--list", "--json").stdout.splitlines()]
+    assert kinds.count("summary") == 1
+    assert kinds[-1] == "end"
+
+
 def test_only_what_is_asked_for_is_explained_while_following(tmp_path: Path) -> None:
     path = tmp_path / "kern.log"
     path.touch()

@@ -487,14 +487,16 @@ def _follow(
         from reprieve.machine.engine import listen
 
         ears = listen(gaps)
-    if os.isatty(2):
-        print("Waiting for kills; Ctrl-C ends it.", file=sys.stderr)
     events = undated = shown_gaps = 0
     killed = False
     # A pipe is read from its start; of what grows, lines are counted from those that are new.
     source = name if path == "-" else f"{name} (new lines)"
     arriving = watch(follow(path, gaps, ears), source, wanted, gaps, identity.boot_id if kernel else None)
+    waits = os.isatty(2)
     for happened in arriving:
+        if waits:  # not where it is refused at once
+            print("Waiting for kills; Ctrl-C ends it.", file=sys.stderr)
+            waits = False
         lines: Iterable[str] = ()
         if happened is not None:
             event, history, endings = happened
@@ -520,16 +522,21 @@ def _listing(request: Request, snapshot: Snapshot) -> Iterator[str]:
         from reprieve.show import jsonl
 
         yield from jsonl.listing(snapshot.history)
+        yield from _explanation(request, Snapshot(endings=snapshot.endings, gaps=snapshot.gaps))
     elif request.markdown:
         from reprieve.show import markdown
 
         yield from markdown.listing(snapshot.history)
+        if ends := diagnose(Snapshot(endings=snapshot.endings)):
+            yield ""
+            yield from markdown.ends(snapshot.endings, ends)
     else:
         from reprieve.show import text
 
         room = max(60, columns()) if sys.stdout.isatty() else None  # what reads a pipe wants it whole
         yield from text.listing(snapshot.history, width=room, colour=colour())
-    yield from _explanation(request, Snapshot(endings=snapshot.endings, gaps=snapshot.gaps if request.as_json else ()))
+        ends = diagnose(Snapshot(endings=snapshot.endings))
+        yield from text.ends(snapshot.endings, ends, width=room, colour=colour())
     if snapshot.gaps and not request.as_json:  # a list is for pipes: nothing but events in it
         from reprieve.show.escape import visible
 

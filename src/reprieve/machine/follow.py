@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from io import FileIO
 from typing import NamedTuple
@@ -120,10 +121,20 @@ def _kernel(wait: Wait, gaps: list[Gap], *, or_journal: bool) -> Generator[bytes
 
 
 def _journal(wait: Wait, gaps: list[Gap]) -> Generator[bytes | None, None, bool]:
-    from reprieve.machine.journal import environment, follow_argv
+    from reprieve.machine.journal import environment, follow_argv, why_unheard
 
     if not room_for_a_process():
         raise Failure("less than 64 MiB of memory are available: journalctl was not started", hint="run it with sudo")
+    unseen = f"{gaps[-1].place}: {gaps[-1].reason}"
+    try:
+        unheard = why_unheard()
+    except OSError as error:
+        raise Failure(f"{unseen}; journalctl: {error.strerror}", hint=gaps[-1].hint) from error
+    if unheard is not None:
+        hint = unheard.hint or gaps[-1].hint
+        gaps.append(unheard)
+        raise Failure(f"{unseen}; {unheard.place}: {unheard.reason}", hint=hint)
+    gaps[-1] = replace(gaps[-1], reason=f"{gaps[-1].reason}: the journal is followed", hint=None, hides=False)
     said = os.memfd_create("journalctl")  # a pipe that nobody reads would fill, and hold it up
     try:
         process = subprocess.Popen(
@@ -135,7 +146,6 @@ def _journal(wait: Wait, gaps: list[Gap]) -> Generator[bytes | None, None, bool]
         )
     except OSError as error:
         os.close(said)
-        unseen = f"{gaps[-1].place}: {gaps[-1].reason}"
         raise Failure(f"{unseen}; journalctl: {error.strerror}", hint=gaps[-1].hint) from error
     assert process.stdout is not None
     try:

@@ -86,6 +86,21 @@ def follow_argv() -> list[str]:
     return _argv("--follow", "--lines=0", *_KERNEL)
 
 
+def why_unheard() -> Gap | None:
+    """Why nothing the kernel says would be heard in the journal; None: it is heard, as far as can be known.
+
+    Who may not see the journal of the system waits for ever. Raises OSError: there is no journalctl, or it cannot run.
+    """
+    gaps: list[Gap] = []
+    try:
+        heard = any(_run(_argv("--lines=1", *_KERNEL), _PLACE, gaps))
+    except _Refused as refusal:
+        return Gap(place=_PLACE, reason=str(refusal))
+    if not (heard or gaps or _is_kept()):
+        gaps.append(Gap(place=_PLACE, reason="none is kept here", hint="run it with sudo, on the host"))
+    return None if heard else next(iter(gaps), None)
+
+
 def environment() -> dict[str, str]:
     """Ours, with journalctl's words in English: its errors are told apart by them."""
     return {**os.environ, "LC_ALL": "C.UTF-8"}

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import NamedTuple
 
+from reprieve.model.ending import Ending
 from reprieve.model.finding import Evidence, Finding, Gap, Remedy, quote
 from reprieve.model.oom import (
     OOM_SCORE_ADJ_MIN,
@@ -450,6 +451,18 @@ def where_told(history: Sequence[OomSummary]) -> tuple[tuple[str, ...], list[tup
         columns.append(("Log", sources))
     cells = [tuple(column[row] for _, column in columns) for row in range(len(history))]
     return tuple(title for title, _ in columns), cells
+
+
+def ended(endings: Sequence[Ending], findings: Sequence[Finding]) -> list[tuple[str, str, str]]:
+    """What managers say of ends in a row each: when the last was, the claim, and where it is told. Names are marked."""
+    stamps = {(ending.source, ending.line): ending.finished for ending in endings}
+    rows = []
+    for finding in findings:
+        last = finding.evidence[-1]
+        stamp = stamps.get((last.source or "-", last.line or 0))
+        moment = None if stamp is None else when(stamp)
+        rows.append((moment or "time not told", claim(finding), quote(place(last))))
+    return rows
 
 
 _SCOPES = {

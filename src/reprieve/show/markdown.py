@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from reprieve.model.ending import Ending
 from reprieve.model.finding import Finding, Gap, Remedy, quote
 from reprieve.model.machine import Machine
 from reprieve.model.oom import OomReport, OomSummary
@@ -54,6 +55,11 @@ def listing(history: Iterable[OomSummary]) -> Iterator[str]:
     titles, places = answer.where_told(summaries)
     rows = ((*answer.listed(summary), *place) for summary, place in zip(summaries, places, strict=True))
     return _table(("When", "Killed", "Freed", "Limit", *titles), rows)
+
+
+def ends(endings: Sequence[Ending], findings: Sequence[Finding]) -> Iterator[str]:
+    """What managers say of ends, as a table."""
+    return _table(("When", "Ended", "Told in"), answer.ended(endings, findings))
 
 
 def _event(oom: OomReport, findings: Sequence[Finding], history: Sequence[OomSummary]) -> Iterator[str]:

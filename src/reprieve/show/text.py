@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from reprieve.model.ending import Ending
 from reprieve.model.finding import Evidence, Finding, Gap, Remedy, quote
 from reprieve.model.oom import OomReport, OomSummary
 from reprieve.model.snapshot import Snapshot
@@ -77,6 +78,20 @@ def listing(history: Iterable[OomSummary], *, width: int | None = 80, colour: bo
         cells = [_pad(escape.cut(moment, at), at), _pad(victim, who), *([f"{held:>8}"] if freed else [])]
         cells += [_pad(whose, min(limit, _USUAL_LIMIT)) if places else whose, *map(_pad, places, widths)]
         line = "  ".join(cells).rstrip()
+        yield paint(line if width is None else escape.cut(line, width), "")
+
+
+def ends(
+    endings: Sequence[Ending], findings: Sequence[Finding], *, width: int | None = 80, colour: bool = False
+) -> Iterator[str]:
+    """One line for each of what managers say of an end: when, what they say, and where unless it is all in one text."""
+    paint = colours() if colour else plain_paint
+    rows = [tuple(map(escape.plain, row)) for row in answer.ended(endings, findings)]
+    at = max((escape.columns(moment) for moment, _, _ in rows), default=0)
+    at = at if width is None else min(at, _TO_THE_SECOND)
+    alone = len({ending.source for ending in endings}) == 1
+    for moment, said, place in rows:
+        line = "  ".join((_pad(escape.cut(moment, at), at), said, *(() if alone else (place,))))
         yield paint(line if width is None else escape.cut(line, width), "")
 
 
