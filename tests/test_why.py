@@ -132,7 +132,10 @@ java.lang.OutOfMemoryError: Java heap space
         ((CAPTURES / "docker-stats-api-live.json").read_text(), "holds no line of a kernel log"),
         ((CAPTURES / "k8s-node.json").read_text(), "holds no line of a kernel log"),
         ("NAME   READY   STATUS\nweb-6d5f   1/1   Running   0   5m\n", "holds no line of a kernel log"),
-        ("Nov 23 14:08:41 lab sshd[7]: session closed\n" * 3, "holds no line of a kernel log"),
+        (
+            "Nov 23 14:08:41 lab sshd[7]: session closed\n" * 3,
+            "holds no line of a kernel log: what it holds, programs wrote",
+        ),
         ("127.0.0.1 - - [23/Nov/2026:14:08:41 +0000] GET /kernel: 200\n" * 40_000, "at its beginning or end"),
         ("[    17.042] X.Org X Server 1.21.1\n", "holds no line of a kernel log"),
     ],

@@ -244,7 +244,7 @@ class _Paste:
     def _judge(self, source: Source, gaps: list[Gap]) -> None:
         """That nothing was found means nothing where no line is the kernel's."""
         from reprieve.machine.log import is_text
-        from reprieve.oom.foreign import is_kernel_log, signs
+        from reprieve.oom.foreign import is_kernel_log, is_of_programs, signs
 
         looked_at = (part.replace(b"\0", b"") for part in self._looked_at())  # a crash leaves zeros before lines
         begin, *rest = (part.decode(errors="backslashreplace") for part in looked_at)
@@ -256,6 +256,7 @@ class _Paste:
             at = f"{source.name}:{sign.line}"
             gaps.append(Gap(place=at, reason=f"{sign.words}: {sign.means}", hides=False))
         where = "" if not rest else " at its beginning or end"
+        where += ": what it holds, programs wrote" if is_of_programs(begin) else ""
         gaps.append(Gap(place=source.name, reason=f"{NO_KERNEL_LOG}{where}", hint=_WHAT_TO_GIVE))
 
     def _looked_at(self) -> Iterator[bytes]:

@@ -37,6 +37,15 @@ def is_kernel_log(text: str, *, whole: bool = True) -> bool:
     return any(map(_is_of_kernel, read_lines(text)))
 
 
+def is_of_programs(text: str) -> bool:
+    """Has any line of it the head of a system log, and the tag of another than the kernel?
+
+    >>> is_of_programs("Nov 23 14:08:41 lab sshd[7]: session closed\\n"), is_of_programs("root:x:0:0:root:/root\\n")
+    (True, False)
+    """
+    return any(line.kernel is False for line in read_lines(text))
+
+
 def _is_of_kernel(line: Line) -> bool:
     return line.kernel or (line.kernel is None and re.search(_KERNELS_HEAD, line.head) is not None)
 
