@@ -97,6 +97,22 @@ def test_one_that_had_none_has_none_again(shop: Kube) -> None:
     assert put(shop) == [("app", "1Gi"), (FIRST, None)]
 
 
+def test_one_that_is_lifted_is_taken_out_and_put_back(shop: Kube) -> None:
+    shop.make(by("kubectl-create"), workload("free", app(limit="64Mi"), app("log", limit="32Mi")))
+    said = " ".join(shop.run("fix", "limit", "deploy/free:app", "--max", "max", "--yes").stdout.split())
+    assert "deploy/shop/free:app memory limit 64Mi → not set" in said
+    assert "no limit of its own bounds it any more: what it takes is missed by the other pods of its node" in said
+    assert "nothing is requested then: a node takes it in however little it has left" in said
+    holds(shop, "free", app(limit=None), app("log", limit="32Mi"))
+    assert "nothing to change" in shop.run("fix", "limit", "deploy/free:app", "--max", "max", "--yes").stdout
+    shop.run("undo")
+    holds(shop, "free", app(limit="64Mi"), app("log", limit="32Mi"))
+    assert put(shop) == [(FIRST, None), ("app", "64Mi")]
+    patch = yaml.safe_load(shop.run("fix", "limit", "deploy/free:app", "--max", "max", "--as", "k8s").stdout)
+    (limited,) = patch["spec"]["template"]["spec"]["containers"]
+    assert limited == {"name": "app", "resources": {"limits": {"memory": None}}}
+
+
 def test_the_second_time_changes_nothing(shop: Kube) -> None:
     shop.make(by("kubectl-create", "daemonsets"), workload("log", app(limit="64Mi")))
     shop.run("fix", "limit", "ds/log", "--max", "96M", "--yes")
