@@ -57,8 +57,18 @@ def test_a_value_that_is_not_kept_is_put_back_with_those_before_it() -> None:
     with pytest.raises(Failure, match="b: changed") as blocked:  # nor put back
         apply(STEPS, DictionaryPlaces(there), journal(there))
     assert isinstance(unkept := blocked.value.__context__, Blocked)
-    assert changes.blocked(unkept) == "b is 16 where 20 was put"
+    assert changes.blocked(unkept) == "b is 16 after 20 was put there"
     assert there.values[place("a")] == "1"
+
+
+def test_what_is_put_back_and_reads_as_before_that_is_nobody_elses_doing() -> None:
+    there = world()
+    number = apply(STEPS, DictionaryPlaces(there), journal(there))
+    there.stubborn = {place("a"): "10"}
+    with pytest.raises(Blocked, match="a: unkept") as blocked:
+        undo(number, DictionaryPlaces(there), journal(there))
+    assert changes.blocked(blocked.value) == "a is 10 after 1 was put there"
+    assert there.values == BEFORE | {place("a"): "10"}
 
 
 def test_a_value_changed_since_the_plan_is_not_overwritten() -> None:

@@ -58,6 +58,12 @@ def test_what_was_killed_lives_under_the_new_limit_and_is_killed_again_once_it_i
     assert guest.run(held).output == f"{64 * MIB}\n0\n"
     assert guest.run(f"{engine} {LOAD}").status == 137
 
+    assert "64 MiB, swap 0 B → no limit" in told(guest, f"fix limit {engine}:web --max max --yes")
+    assert guest.run(f"{engine} {LOAD}").status == 0
+    assert "nothing to change" in told(guest, f"fix limit {engine}:web --max max --yes")
+    assert "Undone: change " in told(guest, "undo")
+    assert guest.run(held).output == f"{64 * MIB}\n0\n"
+
     told(guest, f"fix limit {engine}:web --max 160M --yes")
     assert guest.run(f"{engine} update --memory 128m --memory-swap 128m web").status == 0
     said = flat(told(guest, "undo", status=4))

@@ -5,6 +5,7 @@ Nobody writes an undo: what can be read and written can be put back.
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import replace
 from typing import NamedTuple, Protocol
 
 from reprieve.fix.journal import Journal
@@ -92,8 +93,9 @@ def undo(
     """
     entries = journal.in_force(number)
     for entry in entries:
-        if (holder := journal.holder(entry.place)) not in (None, number):
-            raise Blocked([_stay(holder or number, entry, "newer")], hint=f"reprieve undo {holder} first")
+        holder = journal.holder(entry.place)
+        if holder is not None and holder != number:
+            raise Blocked([_stay(holder, entry, "newer")], hint=f"reprieve undo {holder} first")
     touched = not journal.find(number).ended
     journal.reopen(number)
     stuck, left, waits = list[Stay](), list[Stay](), set[str]()
@@ -107,9 +109,8 @@ def undo(
                 if entry.place.of and entry.place.of in waits:
                     raise Blocked([_stay(number, entry, "waits")])
                 found = places.get(entry.place)
-                if found == entry.want or (
-                    found == entry.before and entry.place.kind in _TWO_HALVES
-                ):  # else it is back, or somebody's: theirs is newer, and stays
+                ours = found == entry.want or (found == entry.before and entry.place.kind in _TWO_HALVES)
+                if ours:  # else it is back, or somebody's: theirs is newer, and stays
                     touched = True
                     places.put(entry.place, entry.before)
                 elif found == entry.before and entry.state == "begun":
@@ -117,6 +118,8 @@ def undo(
                         places.put(entry.place, entry.before)
                 if (found := places.get(entry.place)) != entry.before:
                     stay = _stay(number, entry, "changed", found)
+                    if ours:
+                        stay = replace(stay, why="unkept", before=entry.want, want=entry.before)
                     if not leave:
                         raise Blocked([stay])
                     became = "left"

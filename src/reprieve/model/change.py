@@ -61,7 +61,7 @@ class Stay:
 
     place: Place
     why: str  # "changed": by others since; "refused"; "waits": for another; "gone"; "newer": a later change holds it;
-    # "unplanned": it is not as when it was planned; "unkept": it was put, and something else is there
+    # "unplanned": it is not as when it was planned; "unkept": it was put, or put back, and something else is there
     number: int  # of the transaction; of "newer" of the later one
     before: str | None = None
     want: str | None = None

@@ -94,7 +94,7 @@ def stay(one: Stay) -> str:
         case "unplanned":
             return f"{name} is {found}, and was {before} when it was planned"
         case _:
-            return f"{name} is {found} where {want} was put"
+            return f"{name} is {found} after {want} was put there"
 
 
 def left_so(one: Stay) -> str:
