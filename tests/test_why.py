@@ -17,6 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+import yaml
 
 from reprieve.oom.tables import parse_kill
 from tests.conftest import Run
@@ -625,6 +626,14 @@ def test_a_row_of_a_table_that_names_a_kill_is_no_proof_that_there_was_none(repr
     assert done.returncode == 5
     assert "No OOM kill" not in done.stdout
     assert "kubectl describe pod" in done.stdout
+
+
+def test_yaml_of_crictl_is_not_read_and_what_to_give_instead_is_said(reprieve: Run) -> None:
+    told = json.loads((CAPTURES / "crictl-inspect-oom.json").read_text())
+    done = reprieve("why", "-", stdin=yaml.safe_dump(told))
+    assert done.returncode == 5
+    said = " ".join(done.stdout.split())
+    assert "stdin: is YAML, which is not read (give it as JSON: `crictl inspect CONTAINER`)" in said
 
 
 @pytest.mark.parametrize("row", ["the word OOMKilled in a sentence", "f1c2a3   nginx   Exited (0) 3 hours ago"])

@@ -1,5 +1,7 @@
 import json
 import random
+import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -157,6 +159,25 @@ def test_a_pod_that_is_not_restarted_has_ended() -> None:
     told = ending("k8s-pod-oomkilled-never.json")
     assert (told.state, told.state_reason, told.reason) == ("terminated", None, "OOMKilled")
     assert told.pod_uid == "7c25c128-e288-4d00-9d42-b3fdaa7fe6e1"
+
+
+def test_a_description_without_the_containers_id_or_a_part_of_it_tells_of_the_end() -> None:
+    whole = (CAPTURES / "k8s-describe-loop.txt").read_text()
+    (known,) = read_endings(whole)
+    (without,) = read_endings("".join(line for line in whole.splitlines(True) if "Container ID" not in line))
+    assert without == replace(known, container_id=None)
+    start, end = whole.index("    Last State:"), whole.index("    Ready:  ")
+    for indent in ("", "    "):
+        part = "".join(f"{indent}{line}" for line in textwrap.dedent(whole[start:end]).splitlines(True))
+        (told,) = read_endings(part)
+        assert (told.reason, told.exit_code, told.oom_killed, told.line) == ("OOMKilled", 137, True, 1)
+        assert (told.finished, told.name) == (known.finished, None)
+    for other in (
+        "State: Terminated\n",
+        "State:  Terminated\nReason: x\n",
+        "  State: Running\n    Reason: OOMKilled\n",
+    ):
+        assert read_endings(other) == ()
 
 
 def test_two_pods_described_one_after_the_other_are_kept_apart() -> None:

@@ -28,9 +28,9 @@ _WHAT_TO_GIVE = (
 )
 # One of these is in every status that tells of an end; without them nothing more is loaded.
 _STATUS_WORDS = (
-    *(b"OOMKilled", b"containerStatuses", b"/tasks/", b"Container ID:", b"Active: ", b"Result=", b'"Type"'),
+    *(b"OOMKilled", b"containerStatuses", b"/tasks/", b"Container ID:", b"State: ", b"Active: ", b"Result=", b'"Type"'),
     *(b"killed by the OOM killer", b" due to memory ", b"sending SIG", b"Exited (137)"),
-    *(b"SystemOOM", b"System OOM encountered", b"OOMKilling", b"Evicted", b'"CONTAINER_', b"POD ID"),
+    *(b"SystemOOM", b"System OOM encountered", b"OOMKilling", b"Evicted", b'"CONTAINER_', b"POD ID", b"sandboxID: "),
 )
 # A row of `kubectl get pods`, of `docker ps --all`: somebody was killed; whose limit it was, and when, is not in it.
 _TABLE_ROW = rb"(?m)^\S+(?: +\S+)? +\d+/\d+ +(?:Init:)?OOMKilled\b|\bExited \(137\) "
@@ -42,6 +42,7 @@ _UNREAD = (
         "give `kubectl describe pod POD`, `docker inspect CONTAINER`, or the kernel log of its host",
     ),
     (rb"(?m)^ +containerStatuses: *$", "is YAML, which is not read", "give it as JSON: `kubectl get pod POD -o json`"),
+    (rb"(?m)^ +sandboxID: \w", "is YAML, which is not read", "give it as JSON: `crictl inspect CONTAINER`"),
     (
         rb'(?m)^CONTAINER +IMAGE +CREATED +STATE |"podSandboxId"',
         "lists containers, and not how they ended",

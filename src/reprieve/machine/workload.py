@@ -157,8 +157,8 @@ def find_workload(
 ) -> Target:
     """What `deploy/web`, `sts/shop/db` or `ds/shop/log:app` names, and what such a limit and request come to.
 
-    Of the two that is meant which is given, and not so already; of "max" there is no limit. Raises Failure: nothing has that name, or it has
-    several containers.
+    Of the two that is meant which is given, and not so already; with "max" there is no limit. Raises Failure: nothing
+    has that name, or it has several containers.
     """
     match = re.fullmatch(_WORD, word)
     if match is None:

@@ -31,6 +31,7 @@ _JSON_WORDS = (
 )
 _KUBECTL_WORDS = (
     "Container ID:",
+    "State: ",
     "System OOM encountered",
     "OOMKilling",
     "Evicted",
@@ -93,7 +94,8 @@ def _from_kubectl(text: str, kills: "list[ProbeKill]") -> Iterator[Ending]:
     from reprieve.oom import kubernetes, probes
 
     kills += probes.from_rows(text)
-    yield from kubernetes.from_describe(text)
+    described = list(kubernetes.from_describe(text))
+    yield from described or kubernetes.from_state(text)
     yield from kubernetes.from_rows(text)
 
 

@@ -187,6 +187,28 @@ def from_describe(text: str) -> Iterator[Ending]:
     yield from _described(pod, containers)
 
 
+# A part of it that somebody cut out: a state that has ended, and what stands further in below it.
+_STATE = r"(?m)^( *)(?:Last )?State: +Terminated *\n((?:\1 +[A-Z][A-Za-z ]{1,20}: .*(?:\n|\Z))+)"
+
+
+def from_state(text: str) -> Iterator[Ending]:
+    """The end of a container, of a description from which more than that was left out."""
+    for line, found in fields.numbered(re.finditer(_STATE, text), text):
+        said = dict(re.findall(r"(?m)^ *([A-Z][A-Za-z ]{1,20}): +(.*?) *$", found[2]))
+        reason = said.get("Reason")
+        if reason is not None or "Exit Code" in said:
+            yield Ending(
+                manager="kubernetes",
+                line=line,
+                reason=reason,
+                exit_code=fields.number(said.get("Exit Code")),
+                signal=fields.number(said.get("Signal")),
+                oom_killed=None if reason is None else reason == "OOMKilled",
+                started=fields.moment(said.get("Started")),
+                finished=fields.moment(said.get("Finished")),
+            )
+
+
 def _described(pod: dict[str, str], containers: list[tuple[int, str, dict[str, str]]]) -> Iterator[Ending]:
     if containers and pod.get("Reason") == "Evicted":
         yield Ending(
@@ -201,7 +223,7 @@ def _described(pod: dict[str, str], containers: list[tuple[int, str, dict[str, s
             state_reason=pod.get("Message"),
         )
     for line, name, said in containers:
-        if "Container ID" not in said:
+        if "Container ID" not in said and not said.keys() & {"State", "Last State"}:
             continue
         which = "State" if said.get("State") == "Terminated" else "Last State"
         reason = said.get(f"{which}/Reason")
@@ -210,7 +232,7 @@ def _described(pod: dict[str, str], containers: list[tuple[int, str, dict[str, s
             manager="kubernetes",
             line=line,
             name=name,
-            container_id=fields.identifier(said["Container ID"]),
+            container_id=fields.identifier(said["Container ID"]) if "Container ID" in said else None,
             pod=pod.get("Name"),
             namespace=pod.get("Namespace"),
             qos=pod.get("QoS Class"),

@@ -439,7 +439,8 @@ def _evidence(ending: Ending) -> Evidence:
 def _look(title: str, ending: Ending) -> Remedy:
     """Where the answer is; every name in it is a stranger's, and none may become an option."""
     short = None if ending.container_id is None else ending.container_id[:_ID_LENGTH]
-    known = [name for name in (short, ending.pod_uid, ending.name) if name is not None]
+    name = None if ending.manager in ("cri", "kubernetes") else ending.name  # there no cgroup bears it
+    known = [one for one in (short, ending.pod_uid, name) if one is not None]
     commands: list[tuple[str, ...]] = []
     if ending.pod is not None and not ending.pod.startswith("-"):
         where = ("-n", ending.namespace) if ending.namespace is not None else ()
