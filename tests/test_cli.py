@@ -153,7 +153,7 @@ def test_a_log_in_the_place_of_a_verb_is_answered_with_the_verb(reprieve: Run, t
         (("fix", "protect", "pid:0"), "'pid:0' is no unit"),
         (("fix", "limit", "nginx", "--max", "infinity"), "'infinity' is no size: max lifts a limit"),
         (("fix", "limit", "nginx", "--swap-max", "-1"), "'-1' is no size: max lifts a limit"),
-        (("fix", "limit", "deploy/web", "--max", "max", "--high", "max"), "has a --max alone"),
+        (("fix", "limit", "deploy/web", "--max", "max", "--high", "max"), "a --max and a --request of memory, no more"),
         (("fix", "limit", "nginx", "--max", "64M", "--high", "1G"), "--high is above --max: it would never be reached"),
         (
             ("fix", "limit", "nginx", "--request", "1G"),
