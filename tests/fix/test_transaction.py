@@ -257,6 +257,39 @@ def test_what_belongs_to_what_would_not_go_back_stays_with_it() -> None:
     assert there.values == {file: None, used: None}
 
 
+def test_of_what_has_two_halves_both_are_put_back_and_what_is_back_is_not_touched() -> None:
+    unit, plain = Place(kind="unit", of="web.service", key="MemoryMax"), place("a")
+    there = World(values={unit: "1", plain: "1"})
+    steps = [Step(place=one, before="1", want="2") for one in (unit, plain)]
+    number = apply(steps, DictionaryPlaces(there), journal(there))
+    there.values = {unit: "1", plain: "1"}  # somebody has put back both, of the unit its file at least
+    again = DictionaryPlaces(there)
+    assert undo(number, again, journal(there)) == []
+    assert again.puts == 1
+    assert journal(there).find(number).ended
+
+
+@pytest.mark.parametrize("refuses", [False, True])
+def test_what_was_half_made_and_never_switched_in_goes_if_it_can(refuses: bool) -> None:
+    there = World(values={place("a"): "1"})
+    kept = journal(there)
+    number = kept.begin(kept=True)
+    kept.record(number, step("a", "1", "2"), lasts=False)  # on disk, and then the process was killed
+    there.refuses = {place("a")} if refuses else set()
+    again = DictionaryPlaces(there)
+    assert [one.number for one in recover(again, journal(there))] == [number]
+    assert (again.puts, there.values) == (0 if refuses else 1, {place("a"): "1"})
+
+
+def test_what_would_not_go_back_is_no_usual_failure() -> None:
+    there = world()
+    number = apply(STEPS, DictionaryPlaces(there), journal(there))
+    there.refuses = {place("c")}
+    with pytest.raises(Blocked) as blocked:
+        undo(number, DictionaryPlaces(there), journal(there))
+    assert blocked.value.status == 4
+
+
 def test_while_one_waits_to_be_confirmed_no_other_is_begun() -> None:
     there = world()
     first = apply([step("a", "1", "10")], DictionaryPlaces(there), journal(there), kept=False)
