@@ -148,17 +148,14 @@ def fix_swap(size_bytes: int, file: str, **options: object) -> None:
 @click.option("--size", "size_bytes", required=True, callback=size_option, metavar="SIZE", help="1M or more: 2G.")
 @_how_to_fix
 def fix_zram(size_bytes: int, **options: object) -> None:
-    """Add swap that is compressed and stays in memory, until the next boot.
+    """Add swap that is compressed and stays in memory: a device now, and a unit that makes one at each boot.
 
-    A device of its own, used before all other swap. Undone, it is swapped off and gone.
+    It is used before all other swap. Undone, it is swapped off, and both are gone.
     """
     _fix([("zram:/disksize", str(size_bytes))], options, cost=_ZRAM_COST)
 
 
-_ZRAM_COST = (
-    "processor time for what is swapped; what does not compress takes as much memory as before. It is gone at the next "
-    "boot"
-)
+_ZRAM_COST = "processor time for what is swapped; what does not compress takes as much memory as before"
 
 
 def _named_unit(word: str) -> str:

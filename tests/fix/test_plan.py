@@ -178,14 +178,19 @@ def test_zram_may_be_twice_as_large_as_the_memory_and_no_larger_unless_forced() 
     assert plan([wants((ZRAM, str(5 * GIB)))], there, told, forced=("disksize",)).steps != ()
 
 
-def test_zram_is_not_made_from_within_a_container_nor_for_later() -> None:
+def test_zram_is_not_made_from_within_a_container() -> None:
     there = DictionaryPlaces(World())
     inside = plan([wants((ZRAM, str(GIB)))], there, Machine(cgroup_private=True))
     assert [refusal.reason for refusal in inside.refused] == [
         "this is a container: it would be swap of the whole machine's"
     ]
-    later = plan([wants((ZRAM, str(GIB)))], there, Machine(), span=Span(now=False))
-    assert [refusal.reason for refusal in later.refused] == ["a zram does not outlive the boot"]
+
+
+def test_zram_is_a_device_now_and_a_unit_for_later_boots() -> None:
+    there, now, later = DictionaryPlaces(World()), "zram:/disksize", "zram.service:/disksize"
+    for span, due in ((Span(), [now, later]), (Span(later=False), [now]), (Span(now=False), [later])):
+        told = plan([wants((ZRAM, str(GIB)))], there, Machine(), span=span)
+        assert [str(step.place) for step in told.steps] == due
 
 
 def test_what_no_boot_ends_is_not_set_until_the_next() -> None:

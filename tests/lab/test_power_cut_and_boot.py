@@ -23,6 +23,7 @@ import pytest
 from lab import kernels, states
 from lab.guest import Guest, Machine
 from lab.host import call
+from reprieve.model.zram import LINK, SERVICE, UNIT
 from tests.lab.conftest import here_or_skipped
 from tests.lab.parcel import parcel
 
@@ -119,11 +120,19 @@ LIVING = {
         f"cat /proc/{PID}/oom_score_adj",
     ),
     "zram": Living(
-        *("zram --size {}", SIZES, "", f"{ZRAM}mkswap -q -L reprieve /dev/zram1; swapon /dev/zram1"),
+        *("zram --size {} --runtime", SIZES, "", f"{ZRAM}mkswap -q -L reprieve /dev/zram1; swapon /dev/zram1"),
         "cat /sys/block/zram1/disksize; grep -o zram1 /proc/swaps",
         undone_after=1,
     ),
 }
+
+
+class Unit(NamedTuple):
+    """The form that changes what each boot makes, and nothing now."""
+
+    fix: str = "zram --size {} --persistent"
+    values: tuple[str, ...] = SIZES
+    undone_after: int = 2  # changes
 
 
 class Ready(NamedTuple):
@@ -161,7 +170,7 @@ def ready(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ready]:
 
 
 @contextmanager
-def _booted_after_a_cut(form: Lasting | Living, ready: Ready, disk: Path) -> Iterator[Guest]:
+def _booted_after_a_cut(form: Lasting | Living | Unit, ready: Ready, disk: Path) -> Iterator[Guest]:
     """The machine booted anew, whose power went while the form was made, and some of it undone, again and again."""
     lines = []
     for number, value in enumerate(form.values, 1):
@@ -191,7 +200,7 @@ def test_what_lasts_is_the_old_or_the_new_and_the_next_boot_reads_it(
     with _booted_after_a_cut(form, ready, tmp_path / "root.qcow2") as guest:
         changes = _changes(*_told(guest, "changes --json"))
         booted = _found(form, guest)
-        assert booted in [_due(value, form, ready) for value in _may_be(form, changes)]
+        assert booted in [_due(value, form, ready) for value in _may_be(form.kind, changes)]
 
         said, again, told = _told(guest, "undo --recover", "undo --recover", "changes --json")
         for one in changes:
@@ -202,7 +211,7 @@ def test_what_lasts_is_the_old_or_the_new_and_the_next_boot_reads_it(
         assert again == "Nothing was left unfinished.\n"
         changes = _changes(told)
         assert all(one["ended"] for one in changes)
-        (value,) = _may_be(form, changes)
+        (value,) = _may_be(form.kind, changes)
         due = _due(value, form, ready)
         if form.once:
             assert ("as the last boot set it" in said) == (booted.shown != due.shown)
@@ -243,6 +252,60 @@ def test_what_does_not_last_is_gone_with_the_boot_and_another_of_its_name_stays(
         assert guest.run(form.read).output == before
 
 
+# Of the unit: the size in it, if its link is there; its files; its state; what is swapped to, and of which size.
+MADE = f"""
+grep -o 'DISKSIZE=[0-9]*' {LINK}; ls {UNIT} {LINK}; systemctl is-active {SERVICE}; grep -o zram1 /proc/swaps
+cat /sys/block/zram1/disksize; awk '/zram1/ {{print "priority", $5}}' /proc/swaps; ls /sys/block | grep zram
+"""
+NONE_MADE = f"{MADE}systemctl list-units --all --plain --no-legend {SERVICE}"
+
+
+def _made(size_bytes: str | None) -> str:
+    if size_bytes is None:
+        return "inactive\nzram0\n"
+    files = f"DISKSIZE={size_bytes}\n{UNIT}\n{LINK}\nactive\n"
+    return f"{files}zram1\n{size_bytes}\npriority 100\nzram0\nzram1\n"
+
+
+def _is(guest: Guest, script: str) -> str:
+    return guest.run(f"({script}) 2> /dev/null").output
+
+
+def test_zram_is_made_at_each_boot_and_at_none_once_it_is_undone(ready: Ready, tmp_path: Path) -> None:
+    size_bytes = str(96 << 20)
+    with Guest.restore(ready.machine, ready.saved) as guest:
+        assert "96 MiB, at each boot" in _told(guest, "fix zram --size 96M --yes")[0]
+        assert guest.run("sync").status == 0
+        guest.cut_power(tmp_path / "first.qcow2")
+    with states.boot(replace(ready.machine, root=tmp_path / "first.qcow2")) as guest:
+        assert guest.run("systemctl is-system-running --wait", timeout_s=240).output == "running\n"
+        assert guest.run(BOOT_ID).output != ready.boot_id
+        assert _is(guest, MADE) == _made(size_bytes)
+        again, undone = _told(guest, "fix zram --size 96M --yes", "undo")
+        assert "nothing to change" in again
+        assert "Undone: change 2" in undone
+        assert _is(guest, NONE_MADE) == _made(None)
+        assert guest.run("sync").status == 0
+        guest.cut_power(tmp_path / "second.qcow2")
+    with states.boot(replace(ready.machine, root=tmp_path / "second.qcow2")) as guest:
+        assert guest.run("systemctl is-system-running --wait", timeout_s=240).output == "running\n"
+        assert _is(guest, NONE_MADE) == _made(None)
+
+
+def test_the_unit_for_zram_is_the_old_or_the_new_and_the_next_boot_starts_it(ready: Ready, tmp_path: Path) -> None:
+    with _booted_after_a_cut(Unit(), ready, tmp_path / "root.qcow2") as guest:
+        may = _may_be("zram.service", _changes(*_told(guest, "changes --json")))
+        assert _is(guest, MADE).replace(f"{UNIT}\ninactive", "inactive") in [_made(value) for value in may]
+        _, again, told = _told(guest, "undo --recover", "undo --recover", "changes --json")
+        assert again == "Nothing was left unfinished.\n"
+        (value,) = _may_be("zram.service", _changes(told))
+        if value is None:
+            assert _is(guest, NONE_MADE) == _made(None)
+        else:
+            assert _is(guest, f"grep -o 'DISKSIZE=[0-9]*' {LINK}") == f"DISKSIZE={value}\n"
+        assert ".reprieve" not in guest.run("ls -A /etc/systemd/system").output
+
+
 class Found(NamedTuple):
     """A file, and what the system took from it."""
 
@@ -263,12 +326,12 @@ def _due(value: str | None, form: Lasting, ready: Ready) -> Found:
     return Found(OWNED, ready.files[form.file] + line, form.unset if value is None else value)
 
 
-def _may_be(form: Lasting, changes: list[dict[str, Any]]) -> set[str | None]:
+def _may_be(kind: str, changes: list[dict[str, Any]]) -> set[str | None]:
     """Which values it may have, by the journal: one, or two where something was not finished."""
     may: set[str | None] = {None}
     for change in changes[1:]:
         for entry in change["entries"]:
-            if entry["place"]["kind"] == form.kind:
+            if entry["place"]["kind"] == kind:
                 before, want = entry["before"], entry["want"]
                 undone = entry["state"] == "undone"
                 sure = {before} if undone else {want}

@@ -29,12 +29,11 @@ class Span(NamedTuple):
 
 
 _BOTH = Span()
-_NOW = ("sysctl", "swap", "redis")  # what holds until the next boot, or start
+_NOW = ("sysctl", "swap", "redis", "zram")  # what holds until the next boot, or start
 _AT_BOOT = ("fstab", "redis.conf")  # what holds from then on
 _MORTAL = {  # what ends before that, and who lasts
     "process": "reprieve fix protect UNIT holds for whoever runs in it",
     "cgroup": "tell who makes it",
-    "zram": "zram-generator, or a unit of yours, makes it at each boot",
 }
 _UNENDING = {"k8s": "without --runtime it holds until it is undone"}  # what is of no machine, so no boot ends it
 
@@ -128,11 +127,16 @@ def _together(
 
 
 def _spread(place: Place, span: Span) -> Iterator[Place]:
-    """A setting of the kernel is a value now and a line that is read at each boot; all else is one place."""
+    """A setting of the kernel is a value now and a line that is read at each boot; all else is one place.
+
+    But for zram: a device now, and a unit that makes one at each boot.
+    """
     if (span.now or place.kind not in _NOW) and (span.later or place.kind not in _AT_BOOT):
         yield place
     if span.later and place.kind == "sysctl":
         yield replace(place, kind="sysctl.d")
+    if span.later and place.kind == "zram":
+        yield replace(place, kind="zram.service", of="")
 
 
 def _step(place: Place, wanted: str | None, one: Wanted, places: Places, elsewhere: bool) -> Step | Refusal | None:

@@ -13,8 +13,9 @@ from reprieve.model.change import Blocked, Entry, Stay, Step
 from reprieve.model.finding import Failure, Place
 
 _OWNED = "somebody else sets it as well: change it there"
-# Kinds of which half may be back: a unit's file, while systemd holds the other value; zram is swapped off, and there.
-_TWO_HALVES = ("unit", "zram")
+# Kinds of which half may be back: a unit's file, while systemd holds the other value; zram is swapped off, and there;
+# the unit that makes it is without its link, and there.
+_TWO_HALVES = ("unit", "zram", "zram.service")
 
 
 class Places(Protocol):

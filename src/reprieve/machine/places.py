@@ -12,6 +12,7 @@ from reprieve.machine.swapfile import FstabLine, SwapFile, Swapping
 from reprieve.machine.sysctl import Sysctl, SysctlFile
 from reprieve.machine.workload import WorkloadMemory
 from reprieve.machine.zram import ZramSwap
+from reprieve.machine.zramunit import ZramUnit
 from reprieve.model.finding import Failure, Place
 
 
@@ -52,6 +53,7 @@ class MachinePlaces:
             "swap": Swapping(host),
             "fstab": FstabLine(host),
             "zram": ZramSwap(host),
+            "zram.service": ZramUnit(host),
             "unit": UnitSetting(host),
             "redis": RedisSetting(host),
             "redis.conf": RedisLine(host),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from reprieve.machine.bus import Bus
 
 _BUS = "/run/dbus/system_bus_socket"
-_BOOTED = "/run/systemd/system"  # sd_booted(3)
+BOOTED = "/run/systemd/system"  # sd_booted(3)
 _DEADLINE_S = 5.0  # of waiting: 160 units take 0.2 s, and far more where memory is short
 _RELOAD_S = 60.0  # to read all files again, on a machine that is slow
 _MOST = 2000  # units that are asked about, and told
@@ -60,7 +60,7 @@ def read_units(
     running = {part for path in paths for part in path.split("/") if part.rpartition(".")[2] in KINDS}
     units: dict[str, Unit] = {}
     if not host.root:
-        if not os.path.isdir(_BOOTED):
+        if not os.path.isdir(BOOTED):
             return ()
         place = _place(environ.get("DBUS_SYSTEM_BUS_ADDRESS", ""))
         whole = ask_manager(units, files, running, gaps, place, deadline_s)
@@ -170,12 +170,22 @@ def reload_units() -> None:
             raise ValueError(answer.error)
 
 
+def stop_unit(name: str) -> None:
+    """Have the manager stop a unit, if it has it loaded. Raises Failure."""
+    from jeepney.wrappers import new_method_call
+
+    with _talking() as bus:
+        (answer,) = bus.ask([new_method_call(_manager(), "StopUnit", "ss", (name, "replace"))])
+        if answer.error not in (None, *_GONE):
+            raise ValueError(answer.error)
+
+
 @contextmanager
 def _talking() -> Iterator["Bus"]:
     """The bus, with time to read all files again; what goes wrong on it is a Failure."""
     from reprieve.machine.bus import Bus
 
-    if not os.path.isdir(_BOOTED):
+    if not os.path.isdir(BOOTED):
         raise Failure("systemd does not run here", hint="its units are for machines that it has booted")
     place = _place(os.environ.get("DBUS_SYSTEM_BUS_ADDRESS", ""))
     try:

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 
 from reprieve.machine.host import Host, may
@@ -16,14 +17,14 @@ from reprieve.machine.source import shown
 from reprieve.machine.swapfile import refused_to_swap, swap_areas, swap_head, swap_label, swap_off, swap_on
 from reprieve.machine.writer import failure_of, hand, may_write, remove_file, replace_file
 from reprieve.model.finding import Failure, Place
+from reprieve.model.zram import AT_BOOT, CONTROL, NOW
 from reprieve.units import MIB, size
 
-_CONTROL = "/sys/class/zram-control"  # since 4.2; before, the devices were made when the module was loaded
 _OF = r"zram(0|[1-9][0-9]{0,5})"
-_LABEL = "reprieve"  # in the head of the swap: a device without it is somebody else's
 # Until it has a head, a device is ours by a file of its name, which says which of that name. It goes with the boot too.
 _MARKERS = "/run/reprieve"
 _OTHER = "other"
+_LABELS = (NOW, AT_BOOT)
 # zstd makes pages smallest, and a page that is smaller is a kill that comes later; lz4 is faster. What a kernel offers
 # of them is its configuration's choice.
 _ALGORITHMS = ("zstd", "lz4")
@@ -54,7 +55,7 @@ class ZramSwap:
         if place.of:
             return place
         there = [name for path in swap_areas(self._host) if re.fullmatch(_OF, name := path.removeprefix("/dev/"))]
-        return replace(place, of=there[0] if there else self._next(0 if self._has(_CONTROL) else 1))
+        return replace(place, of=there[0] if there else self._next(0 if self._has(CONTROL) else 1))
 
     def get(self, place: Place) -> str | None:
         """Its size, as long as it is swapped to; `other` where that is somebody else's doing."""
@@ -62,7 +63,7 @@ class ZramSwap:
         if f"/dev/{name}" not in swap_areas(self._host):
             return None
         try:
-            return self._read(name, "disksize").strip() if self._label(name) == _LABEL else _OTHER
+            return self._read(name, "disksize").strip() if self._label(name) in _LABELS else _OTHER
         except OSError as error:
             raise failure_of(f"/dev/{name}", error) from error
 
@@ -76,7 +77,7 @@ class ZramSwap:
                 swap_off(f"{self._host.root}/dev/{name}", area.used_bytes)
             self._remove(name)
             return
-        if not self._has(_CONTROL):
+        if not self._has(CONTROL):
             _load()
             if (following := self._next(0)) != name:  # options zram num_devices=4, in modprobe.d(5)
                 raise Failure(f"loaded, the module zram made {following} the next, not {name}", hint="plan again")
@@ -84,7 +85,7 @@ class ZramSwap:
         try:
             self._choose_algorithm(name)
             hand(f"{self._host.root}/sys/block/{name}/disksize", want)
-            _write_head(f"{self._host.root}/dev/{name}", swap_head(int(want), _LABEL))
+            _write_head(f"{self._host.root}/dev/{name}", swap_head(int(want), NOW))
         except OSError as error:
             raise Failure(f"{name}: {error.strerror}", hint=f"a smaller one may do; {_INSTEAD}") from error
         swap_on(f"{self._host.root}/dev/{name}", priority=self._priority())
@@ -105,9 +106,32 @@ class ZramSwap:
                 f"{name} is swapped to already: {self._size(name)}, with {size(area.used_bytes)} in it",
                 hint=f"two would share the same memory; undo that one first, or: swapoff /dev/{name}",
             )
-        if self._has(_CONTROL):
-            return refused_to_swap() or may_write(f"{self._host.root}{_CONTROL}/hot_remove")
-        return self._not_loadable() or refused_to_swap()
+        if self._has(CONTROL):
+            return refused_to_swap() or may_write(f"{self._host.root}{CONTROL}/hot_remove")
+        return self.missing() or self._not_loadable() or refused_to_swap()
+
+    def made_at_boot(self) -> Iterator[Place]:
+        """What is swapped to as our unit has made it. Raises Failure."""
+        for path in swap_areas(self._host):
+            if re.fullmatch(_OF, name := path.removeprefix("/dev/")):
+                try:
+                    if self._label(name) == AT_BOOT:
+                        yield Place(kind="zram", of=name, key="disksize")
+                except OSError as error:
+                    raise failure_of(path, error) from error
+
+    def missing(self) -> Failure | None:
+        """This kernel has no zram, nor a module of it; None: it has."""
+        if self._has(CONTROL):
+            return None
+        release = os.uname().release
+        try:
+            modules = self._host.read(f"/lib/modules/{release}/modules.dep", 16 * MIB)
+        except OSError:
+            modules = b""
+        if b"/zram.ko" not in modules:
+            return Failure(f"the kernel has no zram, and no module of it is there for {release}", hint=_INSTEAD)
+        return None
 
     def _next(self, number: int) -> str:
         """The lowest that is free from a number on, as zram_add() in zram_drv.c takes it."""
@@ -120,7 +144,7 @@ class ZramSwap:
 
         Killed between the two, it stays behind, empty: nobody else's is taken for ours.
         """
-        path = f"{_CONTROL}/hot_add"  # zram_hot_add in zram_drv.c: to read it makes a device, and tells its number
+        path = f"{CONTROL}/hot_add"  # zram_hot_add in zram_drv.c: to read it makes a device, and tells its number
         try:
             number = self._host.read(path, 64).decode().strip()
             try:
@@ -193,7 +217,7 @@ class ZramSwap:
         """Its marker says so, and nothing was ever written to it; or its head does. Raises OSError."""
         if self._is_marked(name) and self._read(name, "mm_stat").split()[:1] == ["0"]:
             return True
-        return self._label(name) == _LABEL
+        return self._label(name) in _LABELS
 
     def _label(self, name: str) -> str | None:
         """Raises OSError."""
@@ -204,7 +228,7 @@ class ZramSwap:
         until = time.monotonic() + _PATIENCE_S
         while True:
             try:
-                return hand(f"{self._host.root}{_CONTROL}/hot_remove", number)
+                return hand(f"{self._host.root}{CONTROL}/hot_remove", number)
             except OSError as error:
                 if error.errno != errno.EBUSY or time.monotonic() > until:
                     raise
@@ -212,14 +236,7 @@ class ZramSwap:
 
     def _not_loadable(self) -> Failure | None:
         """Why the module cannot be loaded; None: it can."""
-        release = os.uname().release
-        try:
-            modules = self._host.read(f"/lib/modules/{release}/modules.dep", 16 * MIB)
-        except OSError:
-            modules = b""
-        if b"/zram.ko" not in modules:
-            return Failure(f"the kernel has no zram, and no module of it is there for {release}", hint=_INSTEAD)
-        if shutil.which("modprobe", path=_PATH) is None:
+        if shutil.which("modprobe", path=PATH) is None:
             return Failure("the module zram is not loaded, and there is no modprobe here", hint="load it: insmod")
         if not may(_SYS_MODULE):
             return Failure("CAP_SYS_MODULE is missing, to load the module zram", hint="on the host: modprobe zram")
@@ -248,7 +265,7 @@ def _name(place: Place) -> str:
 
 def _load() -> None:
     """Raises Failure. Whoever undoes it leaves the module: it costs nothing, and others may use it by then."""
-    modprobe = shutil.which("modprobe", path=_PATH)
+    modprobe = shutil.which("modprobe", path=PATH)
     if modprobe is None:
         raise Failure("the module zram is not loaded, and there is no modprobe here", hint="load it: insmod")
     try:
@@ -270,4 +287,4 @@ def _write_head(path: str, head: bytes) -> None:
         os.close(descriptor)
 
 
-_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+PATH = "/usr/sbin:/usr/bin:/sbin:/bin"

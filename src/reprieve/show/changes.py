@@ -5,6 +5,7 @@ from itertools import zip_longest
 
 from reprieve.model.change import Blocked, Entry, Plan, Refusal, Stay, Transaction
 from reprieve.model.finding import Failure, Finding, Place
+from reprieve.model.zram import UNIT
 from reprieve.show import escape
 from reprieve.show.checked import told_remedy
 from reprieve.show.text import Page
@@ -17,7 +18,8 @@ _WHEN = {
     "process": "until it ends",
     "cgroup": "until it is removed",
     "redis": "now",
-    "zram": "until the next boot",
+    "zram": "now",
+    "zram.service": f"at each boot ({UNIT})",
     "redis.conf": "at its next start",
 }
 
@@ -120,7 +122,7 @@ def _value(place: Place, value: str | None) -> str:
         return "no bound"
     if place.kind == "zram" and value == "other":
         return "somebody else's"
-    sizes = place.kind in ("swapfile", "zram") or (
+    sizes = place.kind in ("swapfile", "zram", "zram.service") or (
         place.key.lower().startswith(_SIZES) and place.key != "memory.oom.group"
     )
     return _amount(value) if sizes else value
@@ -173,6 +175,8 @@ def where(place: Place, called: str | None = None) -> str:
             return f"swapping to {place.of}"
         case "zram":
             return f"swap on {place.of or 'zram'}"
+        case "zram.service":
+            return "swap on zram"
         case "fstab":
             return f"/etc/fstab: {place.of}"
         case _:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from reprieve.model.change import Entry, Step
 from reprieve.model.finding import Finding, Place
+from reprieve.model.zram import CONTROL, NOW, SCRIPT, SERVICE, UNIT, unit_text
 from reprieve.show import escape
 from reprieve.show.changes import SYSCTL_FILE, amounts, engine, path_of, where, workload
 from reprieve.units import MIB
@@ -65,6 +66,8 @@ def _commands(place: Place, want: str | None, called: str | None = None) -> list
             return _line(place, want)
         case "zram":
             return _zram(place, want)
+        case "zram.service":
+            return _zram_unit(want)
         case _:
             return _swap(place, want)
 
@@ -146,7 +149,9 @@ def _update(place: Place, want: str, called: str | None) -> tuple[str, ...]:
 _LISTENS = {"docker": "--host", "podman": "--url"}
 _BEYOND_BYTES, _BOTH_BEYOND_BYTES = 1 << 61, (1 << 63) - 4096  # the latter counts swap too, which is beyond it as well
 _SWAP = ("swapfile", "swap", "fstab")
-BY_COMMAND = (*_SWAP, "zram", "unit", "container", "process", "cgroup", "redis", "redis.conf")  # no module of its own
+BY_COMMAND = (  # what has no module of its own
+    *(*_SWAP, "zram", "zram.service", "unit", "container", "process", "cgroup", "redis", "redis.conf"),
+)
 
 
 def _swap(place: Place, want: str | None) -> list[tuple[str, ...]]:
@@ -171,21 +176,15 @@ def _swap(place: Place, want: str | None) -> list[tuple[str, ...]]:
 def _zram(place: Place, want: str | None) -> list[tuple[str, ...]]:
     if want is None:
         device, number = f"/dev/{place.of}", place.of.removeprefix("zram")
-        return [("swapoff", device), ("sh", "-c", 'echo "$1" > "$0"', f"{_ZRAM_CONTROL}/hot_remove", number)]
-    return [("sh", "-c", _ZRAM, _ZRAM_CONTROL, want)]
+        return [("swapoff", device), ("sh", "-c", 'echo "$1" > "$0"', f"{CONTROL}/hot_remove", number)]
+    return [("sh", "-c", " ".join(SCRIPT), CONTROL, want, NOW)]
 
 
-_ZRAM_CONTROL = "/sys/class/zram-control"
-# The number is the kernel's to give. Of the algorithms the last that it takes counts. It is used before all other swap.
-_ZRAM = (
-    'for a in $(sed -n "s,^/dev/\\(zram[0-9]*\\)[[:space:]].*,\\1,p" /proc/swaps); do '
-    '[ "$(cat "/sys/block/$a/disksize")" = "$1" ] && exit 0; echo "$a is swapped to already" >&2; exit 1; done; '
-    '[ -e "$0" ] || modprobe zram && n=$(cat "$0/hot_add") && cd "/sys/block/zram$n" && '
-    "for a in lz4 zstd; do { echo $a > comp_algorithm; } 2> /dev/null || :; done && "
-    'echo "$1" > disksize && mkswap -L reprieve "/dev/zram$n" && '
-    "p=$(awk 'BEGIN { p = 100 } NR > 1 && $5 >= p { p = $5 + 1 } END { print p < 32767 ? p : 32767 }' /proc/swaps) && "
-    'swapon -p "$p" "/dev/zram$n"'
-)
+def _zram_unit(want: str | None) -> list[tuple[str, ...]]:
+    if want is None:
+        return [("systemctl", "disable", "--now", SERVICE), ("rm", UNIT), ("systemctl", "daemon-reload")]
+    lines = unit_text(int(want)).splitlines()
+    return [("sh", "-c", 'printf "%s\\n" "$@" > "$0"', UNIT, *lines), ("systemctl", "enable", SERVICE)]
 
 
 def ansible(steps: Sequence[Step]) -> Iterator[str]:

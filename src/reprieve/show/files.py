@@ -5,16 +5,18 @@ from math import inf
 
 from reprieve.model.change import Refusal, Step
 from reprieve.model.machine import Container, Machine
+from reprieve.model.zram import SERVICE, UNIT, unit_text
 from reprieve.oom import paths
 from reprieve.show import escape
 from reprieve.show.changes import SYSCTL_FILE, amounts, workload
 from reprieve.show.export import BY_COMMAND
 
 _SYSCTLS = ("sysctl", "sysctl.d")
+_ZRAM = ("zram", "zram.service")
 
 
 def systemd(steps: Sequence[Step]) -> Iterator[str]:
-    """Drop-ins of units and a file for systemd-sysctl, each after a comment that names it, why in it."""
+    """Drop-ins of units, a unit, a file for systemd-sysctl: each after a comment that names it, why in it."""
     files: dict[tuple[str, str], dict[str, Step]] = {}
     for step in steps:
         if step.place.kind == "unit":
@@ -35,6 +37,11 @@ def systemd(steps: Sequence[Step]) -> Iterator[str]:
                 said = step.why
                 yield f"# {escape.visible(escape.plain(said))}"
             yield line
+    if (made := next((step.want for step in steps if step.place.kind in _ZRAM), None)) is not None:
+        if files:
+            yield ""
+        yield f"# {UNIT}: systemctl enable --now {SERVICE}"
+        yield from unit_text(int(made)).splitlines()
 
 
 def compose(steps: Sequence[Step], machine: Machine) -> Iterator[str]:
@@ -124,7 +131,7 @@ def kubernetes(steps: Sequence[Step]) -> Iterator[str]:
 
 _SAYS = {  # what the files of each can say
     "ansible": (*_SYSCTLS, *BY_COMMAND),
-    "systemd": ("unit", *_SYSCTLS),
+    "systemd": ("unit", *_SYSCTLS, *_ZRAM),
     "compose": ("container", "process"),
     "k8s": ("k8s",),
 }
