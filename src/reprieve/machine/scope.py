@@ -13,13 +13,14 @@ from jeepney.wrappers import DBusAddress, new_method_call
 
 from reprieve.machine.bus import Bus
 from reprieve.machine.enclosure import Enclosure, Hierarchy, read, sweep, write
-from reprieve.model.run import Bounds
+from reprieve.model.run import TEST, Bounds
 
 _SYSTEMD = "org.freedesktop.systemd1"
 _MANAGER = DBusAddress("/org/freedesktop/systemd1", _SYSTEMD, f"{_SYSTEMD}.Manager")
 _DBUS = DBusAddress("/org/freedesktop/DBus", "org.freedesktop.DBus", "org.freedesktop.DBus")
 _RULE = f"type='signal',sender='{_SYSTEMD}',interface='{_SYSTEMD}.Manager',member='JobRemoved'"
 _DEADLINE_S = 10.0
+_COMMAND, _TEST = "a command under reprieve run", "a test under its memory_limit"  # as systemctl shows them
 
 
 def enclose_by_systemd(hierarchy: Hierarchy, name: str, held: int, warden: int, bounds: Bounds) -> Enclosure:
@@ -70,7 +71,7 @@ def _start(bus: Bus, name: str, pids: tuple[int, ...]) -> None:
 
 def _ask(name: str, pids: tuple[int, ...], *, policy: bool) -> Message:
     properties: list[tuple[str, tuple[str, object]]] = [
-        ("Description", ("s", "a command under reprieve run")),
+        ("Description", ("s", _TEST if name.startswith(TEST) else _COMMAND)),
         ("PIDs", ("au", list(pids))),
         ("Delegate", ("b", True)),
         ("CollectMode", ("s", "inactive-or-failed")),
