@@ -8,9 +8,9 @@ from reprieve.machine.host import Host
 from reprieve.machine.observe import observe
 from reprieve.model.cgroup import Cgroup, Limit
 from reprieve.model.machine import Machine
-from reprieve.model.oom import Workload
 from reprieve.model.process import Process
 from reprieve.model.snapshot import Snapshot
+from reprieve.model.workload import Workload
 from reprieve.oom.paths import workload
 from reprieve.rules.living.commit import overcommit_unbounded
 from tests.conftest import Run

@@ -13,10 +13,10 @@ from reprieve.model.oom import (
     Task,
     Trigger,
     Usage,
-    Workload,
     Zone,
 )
 from reprieve.model.snapshot import Snapshot
+from reprieve.model.workload import Workload
 
 MIB = 1024 * 1024
 PAGE = 4096

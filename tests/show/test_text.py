@@ -6,8 +6,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from reprieve.model.finding import Gap, Remedy
-from reprieve.model.oom import OomReport, Stamp, Workload
+from reprieve.model.oom import OomReport, Stamp
 from reprieve.model.snapshot import Snapshot
+from reprieve.model.workload import Workload
 from reprieve.oom.paths import workload
 from reprieve.show import escape, text
 from tests.show.examples import event, finding, snapshot, summary

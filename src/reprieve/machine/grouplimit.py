@@ -14,7 +14,7 @@ from reprieve.machine.host import Host
 from reprieve.machine.writer import failure_of, hand
 from reprieve.model.cgroup import Limit
 from reprieve.model.finding import Change, Failure, Place
-from reprieve.model.oom import Workload
+from reprieve.model.workload import Workload
 from reprieve.oom.memory import limit_of
 from reprieve.oom.paths import workload
 from reprieve.units import parse_size

@@ -1,7 +1,7 @@
 """What the user came for: a claim about an event, its evidence, and what to do."""
 
 from reprieve.model.noun import noun
-from reprieve.model.oom import Workload
+from reprieve.model.workload import Workload
 
 _WHOLE = ("swapfile", "swap", "fstab", "file")  # kinds whose places are paths, without a key
 NAME_START, NAME_END = "\x02", "\x03"

@@ -7,6 +7,7 @@ else a stranger may choose is untrusted and is escaped where it is shown.
 from typing import Literal
 
 from reprieve.model.noun import noun
+from reprieve.model.workload import Workload
 
 # Figures the kernel keeps adding to, by its own names, in printed order. Units are those of the field that holds them.
 Figures = tuple[tuple[str, int], ...]
@@ -32,21 +33,6 @@ class Stamp:
     text: str | None = None
     wall_s: float | None = None  # seconds since 1970, where the log tells year and zone
     certain: bool = False  # False: `dmesg -T` drifts over suspend, RFC 3164 has neither year nor zone
-
-
-@noun
-class Workload:
-    """Whose cgroup a path is, in the words of those who made it: read from the path alone."""
-
-    path: str
-    kind: str  # "pod", "container", "unit", "session", "user", "slice", "scope", "run", "cgroup", "root"
-    name: str  # what people call it: nginx.service, user 1000, pod 95387fa4-…, docker container 4f1c2d3e4a5b
-    manager: str | None = None  # "docker", "containerd", "cri-o", "podman", "kubernetes", "systemd", "lxc", …
-    container_id: str | None = None
-    pod_uid: str | None = None
-    qos: str | None = None  # "Guaranteed", "Burstable", "BestEffort"
-    unit: str | None = None
-    uid: int | None = None
 
 
 @noun

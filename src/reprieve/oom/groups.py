@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from reprieve.model.cgroup import Cgroup, Limit
 from reprieve.model.machine import Container, Machine
-from reprieve.model.oom import Workload
+from reprieve.model.workload import Workload
 from reprieve.oom.paths import workload
 
 

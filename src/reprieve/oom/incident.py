@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from reprieve.model.oom import OomReport, OomSummary, Workload
+from reprieve.model.oom import OomReport, OomSummary
+from reprieve.model.workload import Workload
 from reprieve.oom.moments import elapsed_s
 
 # What a kill frees is back in a second or two. Where it was not enough, the kernel tries in vain to reclaim before it

@@ -21,8 +21,8 @@ import re
 from dataclasses import replace
 from functools import lru_cache
 
-from reprieve.model.oom import Workload
 from reprieve.model.run import COMMAND, TEST, is_own
+from reprieve.model.workload import Workload
 
 _ID = r"[0-9a-f]{64}"
 _POD = r"pod(?P<uid>[0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12}|[0-9a-f]{32})"

@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 
 from reprieve.model.finding import Finding, Remedy, quote
-from reprieve.model.oom import OomReport, Workload, Zone, figure
+from reprieve.model.oom import OomReport, Zone, figure
 from reprieve.model.snapshot import Snapshot
+from reprieve.model.workload import Workload
 from reprieve.oom.choose import parse_nodes
 from reprieve.rules.account import (
     BOUND,

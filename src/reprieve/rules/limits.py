@@ -6,8 +6,9 @@ from dataclasses import replace
 from typing import Literal
 
 from reprieve.model.finding import Change, Evidence, Finding, Place, Remedy, quote
-from reprieve.model.oom import Memcg, OomReport, Usage, Workload
+from reprieve.model.oom import Memcg, OomReport, Usage
 from reprieve.model.snapshot import Snapshot
+from reprieve.model.workload import Workload
 from reprieve.oom.limit import COUNTERS, reached
 from reprieve.rules.account import UNACCOUNTED, dirty_bytes, of_cgroup, total_bytes, where
 from reprieve.rules.amounts import raised_limit

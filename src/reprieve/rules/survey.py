@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from reprieve.model.cgroup import Cgroup
 from reprieve.model.machine import Machine
-from reprieve.model.oom import Workload
 from reprieve.model.process import Process
+from reprieve.model.workload import Workload
 from reprieve.oom.groups import Room, file_cache_bytes, owner, rooms
 from reprieve.oom.living import Prediction, predict, whole_machine
 from reprieve.rules.trend import BLOCK_S, TimeLeft, Trend, Window, time_left

@@ -4,8 +4,9 @@ from collections.abc import Collection, Iterator
 from dataclasses import replace
 
 from reprieve.model.finding import Change, Finding, Place, Remedy, quote
-from reprieve.model.oom import Memcg, Workload
+from reprieve.model.oom import Memcg
 from reprieve.model.snapshot import Snapshot
+from reprieve.model.workload import Workload
 from reprieve.rules.account import ANON, SHMEM, holders, of_cgroup, of_machine, part, ram_bytes, total_bytes
 from reprieve.rules.amounts import Amount, swap_size
 from reprieve.rules.evidence import lines, memory_lines

@@ -5,8 +5,8 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 
 from reprieve.model.machine import Machine
-from reprieve.model.oom import Workload
 from reprieve.model.process import Process
+from reprieve.model.workload import Workload
 from reprieve.oom.groups import ancestors
 from reprieve.oom.paths import workload
 

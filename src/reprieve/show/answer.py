@@ -15,9 +15,9 @@ from reprieve.model.oom import (
     Stamp,
     Task,
     Usage,
-    Workload,
     Zone,
 )
+from reprieve.model.workload import Workload
 from reprieve.oom.choose import recompute
 from reprieve.oom.incident import Incident, incident
 from reprieve.oom.limit import reached

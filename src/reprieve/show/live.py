@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from reprieve.model.finding import Gap, quote
 from reprieve.model.machine import Machine
-from reprieve.model.oom import Workload
+from reprieve.model.workload import Workload
 from reprieve.oom.groups import ancestors, file_cache_bytes
 from reprieve.rules.survey import Charged, Held, Survey
 from reprieve.rules.trend import Trend

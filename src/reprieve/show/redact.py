@@ -13,8 +13,9 @@ from dataclasses import replace
 
 from reprieve.model.ending import Ending
 from reprieve.model.finding import Gap
-from reprieve.model.oom import AllocationFailure, OomReport, OomSummary, Workload
+from reprieve.model.oom import AllocationFailure, OomReport, OomSummary
 from reprieve.model.snapshot import Snapshot
+from reprieve.model.workload import Workload
 from reprieve.oom.paths import workload
 from reprieve.oom.same import NODE_AGENTS
 

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from reprieve.model.cgroup import Cgroup
 from reprieve.model.finding import Change, Finding, Place, Remedy, quote
 from reprieve.model.machine import Machine
-from reprieve.model.oom import Workload
 from reprieve.model.pressure import Pressure
 from reprieve.model.snapshot import Snapshot
+from reprieve.model.workload import Workload
 from reprieve.oom.groups import ancestors, file_cache_bytes, owner, swap_allowed, swap_room
 from reprieve.rules.amounts import limit_by_peak, limit_of_parent, raised_limit
 from reprieve.rules.limits import is_inside, is_of_kubelet, leads_upwards, of_group, set_limit, set_property, written

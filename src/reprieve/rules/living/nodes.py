@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator
 
 from reprieve.model.finding import Evidence, Finding, Remedy, quote
 from reprieve.model.machine import LiveNode
-from reprieve.model.oom import Workload
 from reprieve.model.process import Process
 from reprieve.model.snapshot import Snapshot
+from reprieve.model.workload import Workload
 from reprieve.oom.choose import parse_nodes
 from reprieve.oom.groups import owner
 from reprieve.rules.host import open_nodes

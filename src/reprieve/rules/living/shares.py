@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from reprieve.model.cgroup import Cgroup
 from reprieve.model.finding import Finding, Remedy, quote
-from reprieve.model.oom import Workload
 from reprieve.model.snapshot import Snapshot
+from reprieve.model.workload import Workload
 from reprieve.oom.groups import own_bound, owner, swap_allowed
 from reprieve.rules.amounts import own_limit, raised_limit
 from reprieve.rules.growth import kept_to

@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 from reprieve.model.finding import Evidence, Finding, Remedy, quote
 from reprieve.model.machine import Machine
-from reprieve.model.oom import Workload
 from reprieve.model.process import Process
 from reprieve.model.snapshot import Snapshot
 from reprieve.model.unit import Unit, UnitLine
+from reprieve.model.workload import Workload
 from reprieve.oom.groups import owner
 from reprieve.rules.living.facts import named, process_line
 from reprieve.rules.living.written import Ignored, Value, read
