@@ -6,9 +6,9 @@ as `head`: it tells when, on which host, and by whom the line was written.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache, lru_cache
-from itertools import chain, count, repeat
+from itertools import chain, count, pairwise, repeat
 from operator import itemgetter
 from typing import NamedTuple
 
@@ -110,10 +110,25 @@ _GOES_ON = (
     *("gfp_mask=", "order=", "oom_score_adj", "total-vm:", "anon-rss:", "file-rss:", "shmem-rss:", "rss:", "UID:"),
     *("pgtables:", "swapents ", "pgtables_bytes ", "score ", "(", "name", "or sacrifice", "or a child"),
 )
+# What a break within it leaves of a word or a figure of a kill line, and what then goes on.
+_CUT_WORD, _WORD = r"(?:total-vm|anon-rss|file-rss|shmem-rss|pgtables|oom_score_adj):", 13
+_CUT_FIGURES = (
+    (r"(?:-vm|-rss|pgtables|vsz):[0-9]*$", r"[0-9]*kB"),
+    (r"process [0-9]+$", r"[0-9]+ \("),
+    (r"(?:UID|oom_score_adj):-?[0-9]*$", r"-?[0-9]+(?: |$)"),
+)
+_CUT_LEAD = ("Memory cgroup", "out of memory: ")
+# What messages begin with: where a terminal broke lines, such a line is none's rest.
+_BEGINS = (
+    r"\[|Node |Memory |Out of |Killed |Mem-Info|oom|Call Trace|CPU: |Hardware |Tasks? |(?:Free|Total) swap|\d+ pages"
+)
+_STATISTIC = r"[a-z_]+ [0-9]+"  # a line of memory.stat, which is printed in one with those before
 _DANGLING = (" score", " process", " killed", " as a", " result of", " limit of")  # no line ends so
 _OPEN = r"oom-killer:|Killed process|ill process|\[\s*pid\s*\]"
 _WRAPPED_BYTES = 512  # how far a broken line is looked for in a brief reading
 _WRAP_WIDTH = 64  # mailers break between 72 and 80; below this a line was not broken for its length
+_TERMINALS = range(40, 301)  # columns
+_BARE_FULL = 3  # lines: so many fill the width where a terminal broke a text without stamps
 _WRAP_PARTS = 40  # physical lines of one message at most: a wrapped Mem-Info or `Modules linked in:` has a dozen
 
 
@@ -148,7 +163,8 @@ def read_lines(text: str, first: int = 1) -> Iterator[Line]:
     usual = not folded and all(map(_HEAD_OF, found))  # none is the rest of another
     if usual and len(found) > _FEW and max(map(len, map(_TEXT, found))) <= _LONG:  # nor holds one
         return _usual(found, first, whole)
-    return _unglue(_unwrap(_split(found, first, whole, folded)))
+    lines = list(_split(found, first, whole, folded))
+    return _unglue(_unwrap(lines))
 
 
 # What a summary of an event is read from: its end points, and whose limit it was. Each part begins with a character
@@ -268,7 +284,8 @@ def _written_by_kernel(match: re.Match[str]) -> bool | None:
         return int(record) < 8
     if (facility := match["facility"]) is not None:
         return facility == "kern"
-    program = match["tag"] or match["app"] or match["iso_tag"]
+    app = None if match["app"] == "-" else match["app"]  # not told
+    program = match["tag"] or app or match["iso_tag"]
     if program is not None and program != "kernel":
         return False
     if program is None and (priority := match["priority"]) is not None and int(priority) >= 8:
@@ -309,9 +326,11 @@ def _from_json(number: int, raw: str, whole: bool) -> Iterator[Line]:
 
 
 def _message(entry: dict[str, object]) -> str | None:
-    for key in _JSON_WITHIN:
-        if isinstance(inner := entry.get(key), dict):
-            entry = inner
+    within = (inner for key in _JSON_WITHIN if isinstance(inner := entry.get(key), dict))
+    return next((said for one in (entry, *within) if (said := _said(one)) is not None), None)
+
+
+def _said(entry: dict[str, object]) -> str | None:
     said = next((entry[key] for key in _JSON_LOGS if isinstance(entry.get(key), (str, list))), None)
     if said is None:  # what a program says of a kill is none: the kernel's own head stands before the kernel's words
         words = (word for key in _JSON_WORDS if isinstance(word := entry.get(key), str))
@@ -333,11 +352,28 @@ def _seconds(microseconds: str | None) -> str | None:
     return f"{int(microseconds) / 1e6:.6f}"
 
 
-def _unwrap(lines: Iterator[tuple[Line, int]]) -> Iterator[tuple[Line, int]]:
+def _keeps_all(lines: Sequence[tuple[Line, int]], widest: int) -> bool:
+    """Were lines broken by a terminal, within words too, so that nothing is lost between two?
+
+    Then what was broken is as wide as the widest, or ends with the blank that it was broken behind, which mailers drop.
+    """
+    if widest not in _TERMINALS:
+        return False
+    if not any(line.head for line, _ in lines):
+        return sum(width == widest for _, width in lines) >= _BARE_FULL
+    pairs = ((line, width, rest) for (line, width), (rest, _) in pairwise(lines) if not rest.head and rest.text.strip())
+    broken = [(line, width) for line, width, rest in pairs if not re.fullmatch(_STATISTIC, rest.text)]
+    kept = sum(width == widest or line.text.endswith(" ") for line, width in broken)
+    return kept > 1 and kept * 4 >= len(broken) * 3
+
+
+def _unwrap(lines: Sequence[tuple[Line, int]]) -> Iterator[tuple[Line, int]]:
     """Join what a mailer, a terminal or a paste broke: a line without prefix that could not fit on the one before.
 
     Each message with the number of lines that it stood in.
     """
+    widest = max((width for _, width in lines), default=0)
+    keeps_all = _keeps_all(lines, widest)
     pending: Line | None = None
     broken_at = parts = 0  # width of the last physical line of `pending`, and how many it has
     for line, width in lines:
@@ -345,14 +381,12 @@ def _unwrap(lines: Iterator[tuple[Line, int]]) -> Iterator[tuple[Line, int]]:
             pending = pending._replace(text=pending.text[:-1] + line.head + line.text, whole=line.whole)
             broken_at, parts = broken_at + width, parts + 1
             continue
-        if pending is not None and not line.head and parts < _WRAP_PARTS and _goes_on(pending, line, broken_at):
-            joint = "" if pending.text.endswith("-") or not pending.text else " "
-            if pending.text.endswith("/") and re.match("[0-9a-f]{12}", line.text):
-                joint = ""  # within a container's path
-            text = pending.text.rstrip() + joint + line.text.lstrip()
-            pending = pending._replace(text=text, whole=line.whole)
-            broken_at, parts = width, parts + 1
-            continue
+        if pending is not None and not line.head and parts < _WRAP_PARTS:
+            joined = _joined(pending, line, broken_at, full=broken_at == widest, keeps_all=keeps_all)
+            if joined is not None:
+                pending = pending._replace(text=joined, whole=line.whole)
+                broken_at, parts = width, parts + 1
+                continue
         if pending is not None:
             yield pending, parts
         if not line.head and line.text[:1] in (" ", "\t"):  # of a list, or code, in a text
@@ -360,6 +394,39 @@ def _unwrap(lines: Iterator[tuple[Line, int]]) -> Iterator[tuple[Line, int]]:
         pending, broken_at, parts = line, width, 1
     if pending is not None:
         yield pending._replace(text=pending.text.removesuffix(_SOFT)), parts
+
+
+def _joined(pending: Line, line: Line, broken_at: int, *, full: bool, keeps_all: bool) -> str | None:
+    """Both in one, if the second goes on with what the first began; None: it is a message of its own.
+
+    `full`: the first is as wide as any of the text; `keeps_all`: of a terminal.
+    """
+    whole = pending.text + line.text
+    if re.fullmatch(_ELISION, line.text.strip()) is None:
+        if keeps_all and pending.head and (full or pending.text.endswith(" ")):
+            return whole
+        if keeps_all and full and not _compiled(_BEGINS).match(line.text):
+            return whole
+        if full and "oom-kill:constraint=" in pending.text:  # a line without blanks, but for those of names
+            return whole
+    if _is_cut(pending.text, line.text):
+        return whole
+    if not _goes_on(pending, line, broken_at):
+        return None
+    joint = "" if pending.text.endswith("-") or not pending.text else " "
+    if pending.text.endswith("/") and re.match("[0-9a-f]{12}", line.text):
+        joint = ""  # within a container's path
+    return pending.text.rstrip() + joint + line.text.lstrip()
+
+
+def _is_cut(before: str, after: str) -> bool:
+    """Was a word or a figure of a kill line broken in two?"""
+    if "rocess " not in before and "-vm:" not in before:
+        return False
+    if any(_compiled(rest).match(after) and _compiled(begun).search(before) for begun, rest in _CUT_FIGURES):
+        return True
+    end, begin = before[-_WORD:], after[:_WORD]
+    return any(word.start() < len(end) < word.end() for word in _compiled(_CUT_WORD).finditer(end + begin))
 
 
 def _unglue(lines: Iterator[tuple[Line, int]]) -> Iterator[Line]:
@@ -393,12 +460,16 @@ def _goes_on(pending: Line, line: Line, broken_at: int) -> bool:
             return not re.fullmatch(_ELISION, text.strip())
         start = text.lstrip()
         first_word = text[: len(text) - len(start)] + start.partition(" ")[0]
+        if pending.text.rstrip().endswith(_CUT_LEAD[0]) and start.startswith(_CUT_LEAD[1]):
+            return True
         return broken_at + 1 + len(first_word) > _WRAP_WIDTH and not re.fullmatch(_ELISION, start.rstrip())
     if not 0 < broken_at <= 100:
         return False
     start = text.lstrip()
     if start.startswith("oom-killer:"):
         return pending.text.rstrip().endswith("invoked")
+    if start.startswith(_CUT_LEAD[1]):
+        return pending.text.strip() == _CUT_LEAD[0]
     if pending.text.startswith("Task in") and " limit of /" not in pending.text:
         return True
     if broken_at > _WRAP_WIDTH // 2 and pending.text.rstrip().endswith(_DANGLING):

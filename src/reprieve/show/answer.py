@@ -98,9 +98,9 @@ def of_workload(workload: Workload | None) -> str:
 
 
 def held_bytes(kill: Kill) -> int | None:
-    """The memory a victim had in RAM, as its kill line tells; None if it tells no part of it."""
+    """The memory a victim had in RAM, as its kill line tells; None if it lacks the private part, mostly the largest."""
     told = (kill.anon_rss_bytes, kill.file_rss_bytes, kill.shmem_rss_bytes)
-    return None if told == (None, None, None) else sum(part for part in told if part is not None)
+    return None if kill.anon_rss_bytes is None else sum(part for part in told if part is not None)
 
 
 def when(stamp: Stamp) -> str | None:
