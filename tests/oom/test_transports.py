@@ -1,6 +1,8 @@
 """The same events, whatever carried their lines: real logs written again as other programs would."""
 
+import csv
 import html
+import io
 import json
 import quopri
 import re
@@ -67,6 +69,18 @@ def gelf(messages: list[str]) -> str:
     return "".join(f"{json.dumps(entry)}\n" for entry in entries)
 
 
+def searched_pretty(messages: list[str]) -> str:
+    entries = [{"_source": {"message": f"Oct  3 23:16:00 h kernel: [  1.123456] {message}"}} for message in messages]
+    return json.dumps({"hits": {"hits": entries}}, indent=2) + "\n"
+
+
+def cells(messages: list[str]) -> str:
+    rows = io.StringIO()
+    lines = [("2025-10-03T23:16:00Z", "h", f"Oct  3 23:16:00 h kernel: [  1.123456] {message}") for message in messages]
+    csv.writer(rows, quoting=csv.QUOTE_ALL, lineterminator="\n").writerows(lines)
+    return rows.getvalue()
+
+
 TRANSPORTS = {
     "bare": behind(""),
     "dmesg": behind("[{number:5d}.123456] "),
@@ -82,6 +96,10 @@ TRANSPORTS = {
     "journal short-unix": behind("1795442921.0441{second} lab kernel: "),
     "syslog": behind("Oct  3 23:16:{second} my-host kernel: [{number:5d}.123456] "),
     "syslog with two blanks": behind("Oct  3 23:16:{second} my-host kernel:  [{number:5d}.123456] "),
+    "a relay": behind("<4>May  1 10:00:01 relay1 Oct  3 23:16:{second} my-host kernel: [{number:5d}.123456] "),
+    "a relay's kernel": behind("May  1 10:00:01 relay1 kernel: Oct  3 23:16:{second} my-host kernel: "),
+    "a relay in RFC 5424": behind("<4>1 2024-05-01T10:00:01Z relay1 - - - - Oct  3 23:16:{second} my-host kernel: "),
+    "a relay in iso": behind("2024-05-01T10:00:01Z relay1 Oct  3 23:16:{second} my-host kernel: "),
     "syslog with a priority": behind("<4>Oct  3 23:16:{second} my-host kernel: "),
     "syslog with a year": behind("2025 Oct  3 23:16:{second} my-host kernel: "),
     "syslog iso": behind("2025-10-23T23:16:{second}.123456+02:00 my-host kernel: [{number:5d}.123456] "),
@@ -95,6 +113,10 @@ TRANSPORTS = {
     "a shipper": shipped,
     "a cloud": cloud,
     "Elasticsearch": searched,
+    "Elasticsearch in many lines": searched_pretty,
+    "CSV": cells,
+    "a table": lambda messages: "".join(f"| 23:16 | [  1.123456] {message} |\n" for message in messages),
+    "code": lambda messages: "".join(f"`[  1.123456] {message}`\n" for message in messages),
     "Splunk": splunk,
     "GELF": gelf,
     "grep -n": behind("{number}:Oct  3 23:16:{second} my-host kernel: [{number:5d}.123456] "),

@@ -68,6 +68,9 @@ _HEAD = rf"""(?x)
   (?:[ ]?(?:[^\s:\[\]]+[ ])?kernel:[ ]?(?:<\d>)?{_KERNEL_STAMP})?            # journalctl -o short-monotonic, wall
   (?:[ ]*MESSAGE=)?                                                       # journalctl -o export, verbose
 )"""
+_RELAYED = (
+    rf"(?x)(?:[\w.:-]{{1,255}}[ ]{{1,2}})?(?=(?:{_SYSLOG_DATE}|{_ISO_DATE})[ ][\w.-]{{1,255}}[ ]kernel(?:\[\d+\])?:[ ])"
+)
 # The head of most lines there are, and what is behind it, by one search for all lines of a text. Where it matches it is
 # what _HEAD would find.
 _BY_KERNEL = rf"(?:<\d{{1,3}}>)?\s{{0,8}}(?:{_UPTIME_STAMP}|(?:\S{{1,64}} +){{0,5}}kernel: )"
@@ -78,11 +81,13 @@ _USUAL = r"""(?xam)^
      (?:kernel(?:\[\d++\]|)|([\w.-]++)\[\d++\]):[ ]
    | )
   (?:\[[ ]{0,8}+\d{1,12}+\.\d{1,9}+\](?:[ ]?\[[ ]*+[TC]\d++\]|)[ ]|)
-))(?![ ]?(?:[^ \t\n\r\f\v:\[\]]++[ ]|)kernel: | [ ]*+MESSAGE= | <\d | [ ]{0,2}+\[[^\[\].,:\n]{0,40}+[.,:]) |)(.*)"""
+))(?![ ]?(?:[^ \t\n\r\f\v:\[\]]++[ ]|)kernel: | [ ]*+MESSAGE= | [A-Z][a-z][a-z][ ][ \d]\d[ ]\d\d:
+   | <\d | [ ]{0,2}+\[[^\[\].,:\n]{0,40}+[.,:]) |)(.*)"""
 _JSON_LOGS = ("MESSAGE", "log", "msg")  # journal, Docker, dmesg
 # Of shippers, clouds, Graylog and Splunk, and of any program's own log; and what they put all of it into.
 _JSON_WORDS = ("message", "textPayload", "line", "short_message", "_raw")
 _JSON_WITHIN = ("jsonPayload", "_source", "result")
+_JSON_PAIR = rf'\s*"(?:{"|".join((*_JSON_LOGS, *_JSON_WORDS))})" ?: ?"'  # of an entry that is printed in many lines
 _INLINE = r"\[\s{0,8}\d{1,8}\.\d{6}\](?:\[\s*[TC]\d+\])? "  # a kernel line glued to a program's on a console
 # Where another message begins within one: a mailer, or a page, took a paragraph of the log for one of prose.
 _GLUED = (
@@ -119,15 +124,14 @@ _CUT_FIGURES = (
 )
 _CUT_LEAD = ("Memory cgroup", "out of memory: ")
 # What messages begin with: where a terminal broke lines, such a line is none's rest.
-_BEGINS = (
-    r"\[|Node |Memory |Out of |Killed |Mem-Info|oom|Call Trace|CPU: |Hardware |Tasks? |(?:Free|Total) swap|\d+ pages"
-)
+_BEGINS = r"\s*(?:\[|Node |Memory |Out of |Killed |Mem-Info|oom|Call Trace|CPU: |Hardware |Tasks? |\w+ swap |\d+ pages)"
 _STATISTIC = r"[a-z_]+ [0-9]+"  # a line of memory.stat, which is printed in one with those before
 _DANGLING = (" score", " process", " killed", " as a", " result of", " limit of")  # no line ends so
 _OPEN = r"oom-killer:|Killed process|ill process|\[\s*pid\s*\]"
 _WRAPPED_BYTES = 512  # how far a broken line is looked for in a brief reading
 _WRAP_WIDTH = 64  # mailers break between 72 and 80; below this a line was not broken for its length
 _TERMINALS = range(40, 301)  # columns
+_NEAR = 12
 _BARE_FULL = 3  # lines: so many fill the width where a terminal broke a text without stamps
 _WRAP_PARTS = 40  # physical lines of one message at most: a wrapped Mem-Info or `Modules linked in:` has a dozen
 
@@ -247,7 +251,7 @@ def _split(found: list[_Found], first: int, whole: bool, folded: bool) -> Iterat
 
 def _split_any(number: int, raw: str, whole: bool) -> Iterator[tuple[Line, int]]:
     """The messages of one physical line, whatever carried it."""
-    if raw.startswith("{") or raw.lstrip().startswith('"msg": "'):
+    if raw.startswith("{") or _compiled(_JSON_PAIR).match(raw):
         yield from ((line, 0) for line in _from_json(number, raw, whole))
         return
     match_head = _compiled(_HEAD).match
@@ -260,12 +264,14 @@ def _split_any(number: int, raw: str, whole: bool) -> Iterator[tuple[Line, int]]
     if head:
         kernel = _written_by_kernel(match)
         whose = kernel is None and "kernel" not in head and not head.rstrip().endswith("]")
+        if kernel is None and (relayed := _compiled(_RELAYED).match(raw, end)):  # a syslog line behind a relay's head
+            whose, end, head = True, relayed.end(), ""  # when it was written is told behind
         if whose and (inner := match_head(raw, end)) and inner["stamped"]:  # a syslog line in a container's
             kernel = _written_by_kernel(inner)
             head, end = head + inner["stamped"], inner.end()
     text = raw[end:]
     if not head and "] " in text and (glued := _compiled(_INLINE).search(text)):
-        head, text = glued[0], text[glued.end() :]
+        head, text = glued[0], _unenclosed(text[: glued.start()], text[glued.end() :])
     if not head and " login: " in text:  # a console's prompt
         text = re.sub(r"^\S{1,64} login: (?=\[|.{1,15} invoked oom-killer)", "", text)
     if "#012" in text or "\\x0a" in text:
@@ -276,6 +282,14 @@ def _split_any(number: int, raw: str, whole: bool) -> Iterator[tuple[Line, int]]
             yield Line(number, part, head, kernel), 0
         text = parts[-1]
     yield Line(number, text, head, kernel, whole), len(raw)
+
+
+def _unenclosed(before: str, text: str) -> str:
+    """Without what closes a message that stands in quotes, or in a cell, of an export."""
+    for mark in ('"', "`", "|"):
+        if mark in before and (end := re.search(rf"{re.escape(mark)}[\s,;\])}}]{{0,20}}$", text)):
+            return text[: end.start()].rstrip() if mark == "|" else text[: end.start()].replace('""', '"')
+    return text
 
 
 def _written_by_kernel(match: re.Match[str]) -> bool | None:
@@ -360,7 +374,9 @@ def _keeps_all(lines: Sequence[tuple[Line, int]], widest: int) -> bool:
     if widest not in _TERMINALS:
         return False
     if not any(line.head for line, _ in lines):
-        return sum(width == widest for _, width in lines) >= _BARE_FULL
+        full = sum(width == widest for _, width in lines)
+        near = sum(widest - _NEAR <= width < widest for _, width in lines)  # as a mailer leaves most
+        return full >= _BARE_FULL and full > near
     pairs = ((line, width, rest) for (line, width), (rest, _) in pairwise(lines) if not rest.head and rest.text.strip())
     broken = [(line, width) for line, width, rest in pairs if not re.fullmatch(_STATISTIC, rest.text)]
     kept = sum(width == widest or line.text.endswith(" ") for line, width in broken)
@@ -405,9 +421,8 @@ def _joined(pending: Line, line: Line, broken_at: int, *, full: bool, keeps_all:
     if re.fullmatch(_ELISION, line.text.strip()) is None:
         if keeps_all and pending.head and (full or pending.text.endswith(" ")):
             return whole
-        if keeps_all and full and not _compiled(_BEGINS).match(line.text):
-            return whole
-        if full and "oom-kill:constraint=" in pending.text:  # a line without blanks, but for those of names
+        # Of a list of a group's names no part stands behind a blank, but for those of names.
+        if full and (keeps_all or "oom-kill:constraint=" in pending.text) and not _compiled(_BEGINS).match(line.text):
             return whole
     if _is_cut(pending.text, line.text):
         return whole
