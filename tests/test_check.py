@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -212,23 +212,35 @@ def test_a_file_that_cannot_be_meant_is_refused(
 # -- since the last look -----------------------------------------------------------------------------------------------
 
 
-_FULL = "kept = b'x' * (28 << 20); print('has', flush=True); input()"
+_HOLDS = "kept = b'x' * (int(input()) << 20); print('has', flush=True); input()"
+
+
+@contextmanager
+def holding(name: str, mib: int) -> Iterator[str]:
+    """The path of a cgroup of this machine with a limit of 32 MiB, in which a process holds that much."""
+    with ExitStack() as made:
+        try:
+            group = made.enter_context(small_cgroup(f"{name}-{os.getpid()}", 32 * MIB))
+        except Failure as failure:
+            missing(failure.message)
+        argv = ["sh", "-c", f'echo $$ > {group.folder}/cgroup.procs; exec "$0" -S -c "$1"', sys.executable, _HOLDS]
+        child = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        try:
+            assert child.stdin is not None
+            assert child.stdout is not None
+            child.stdin.write(f"{mib}\n".encode())
+            child.stdin.flush()
+            child.stdout.readline()
+            yield group.path
+        finally:
+            child.communicate(b"\n")
 
 
 @pytest.fixture
 def full() -> Iterator[str]:
-    """The path of a cgroup of this machine that is near its limit of 32 MiB."""
-    with ExitStack() as made:
-        try:
-            group = made.enter_context(small_cgroup(f"reprieve-check-{os.getpid()}", 32 * MIB))
-        except Failure as failure:
-            missing(failure.message)
-        argv = ["sh", "-c", f'echo $$ > {group.folder}/cgroup.procs; exec "$0" -S -c "$1"', sys.executable, _FULL]
-        child = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        assert child.stdout is not None
-        child.stdout.readline()
-        yield group.path
-        child.communicate(b"\n")
+    """The path of a cgroup of this machine that is near its limit."""
+    with holding("reprieve-check", 28) as path:
+        yield path
 
 
 def test_a_second_look_tells_what_is_new_and_what_is_gone(reprieve: Run, tmp_path: Path, full: str) -> None:
@@ -256,15 +268,41 @@ def test_a_second_look_tells_what_is_new_and_what_is_gone(reprieve: Run, tmp_pat
 
 
 def test_what_fix_would_plan_of_it_is_said_and_is_what_it_plans(reprieve: Run, full: str) -> None:
-    by_code = ("--only", "group-near-limit")
-    *_, last = reprieve("check", full, *by_code, COLUMNS="200").stdout.splitlines()
-    plans = "plans it, and asks before it changes anything"
-    assert last in (f"Fix       reprieve fix {plans}", f"Fix       reprieve fix --only group-near-limit {plans}")
-    command = last.partition(" reprieve ")[2].partition(" plans ")[0].split()
-    assert f"{full} memory." in reprieve(*command, "--dry-run", COLUMNS="200").stdout
-    narrow = [line.strip() for line in reprieve("check", full, *by_code, COLUMNS="60").stdout.splitlines()[-2:]]
-    assert " ".join(narrow) == last
+    which = r"(it|all \d+|\d+ of these \d+)"
+    said = rf"Fix +(reprieve fix(?: --only group-near-limit)?) plans {which}, and asks before it changes anything"
+    last = reprieve("check", "--only", "group-near-limit", COLUMNS="200").stdout.splitlines()[-1]
+    told = re.fullmatch(said, last)
+    assert told is not None, last
+    assert f"{full} memory." in reprieve(*told[1].split()[1:], "--dry-run", COLUMNS="200").stdout
+    narrow = reprieve("check", "--only", "group-near-limit", COLUMNS="60").stdout.splitlines()[-2:]
+    assert re.fullmatch(said, " ".join(line.strip() for line in narrow)), narrow
     assert "plans" not in reprieve("check", "--json").stdout
+
+
+def test_no_command_is_named_that_would_change_what_is_not_told(reprieve: Run, tmp_path: Path, full: str) -> None:
+    def last_of(*arguments: str | Path, **env: str) -> str:
+        return reprieve("check", *arguments, "--only", "group-near-limit", COLUMNS="200", **env).stdout.splitlines()[-1]
+
+    accepted = tmp_path / "accepted.toml"
+    with holding("reprieve-check-too", 28) as beside:
+        assert last_of().startswith("Fix ")
+        assert not last_of(full).startswith("Fix ")
+        accepted.write_text(
+            f'[[accept]]\ncode = "group-near-limit"\nabout = "{beside}"\nreason = "known"\nuntil = 2999-12-31\n'
+        )
+        assert not last_of("--accepted", accepted).startswith("Fix ")
+        (tmp_path / "check.json").write_text(
+            json.dumps({"version": 1, "found": [["group-near-limit", beside]]}),
+        )
+        assert not last_of("--since-last", STATE_DIRECTORY=str(tmp_path)).startswith("Fix ")
+
+
+def test_what_another_share_finds_is_not_said_to_be_planned_by_fix(reprieve: Run) -> None:
+    with holding("reprieve-check-half", 16) as half:
+        arguments = (half, "--only", "group-near-limit", "--warn-share", "40%")
+        told = reprieve("check", *arguments, COLUMNS="200").stdout
+    assert f"warning   {half} holds " in told
+    assert "Fix " not in told
 
 
 def test_what_fix_cannot_do_is_not_said_to_be_done_by_it(reprieve: Run, sick: Path) -> None:

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from reprieve.machine.accepted import USUAL, Last, read_accepted, read_last, state_file, write_last
@@ -65,7 +65,7 @@ def perform(request: Request) -> int:
         told = _new(told, last, notes)
         write_last(state_file(), Last({(one.code, one.subject) for one in sifted.told}, remember(machine)))
     status = _status(request, told, gaps)
-    _tell(request, machine, told, known, notes, gaps, status, path)
+    _tell(request, machine, told, notes, gaps, status, path)
     return status
 
 
@@ -118,8 +118,8 @@ def _status(request: Request, told: list[Finding], gaps: list[Gap]) -> int:
     return INCOMPLETE if any(gap.hides for gap in gaps) else 0
 
 
-def _fix(told: list[Finding], known: Sequence[Finding]) -> Fix | None:
-    """What `reprieve fix` would plan of these; None: it is for people to do.
+def _fix(told: list[Finding], machine: Machine) -> Fix | None:
+    """What `reprieve fix` would plan of these; None: it is for people to do, or no command would plan these alone.
 
     Whether it will do all of it only its plan says: that asks systemd, engines and servers.
     """
@@ -129,19 +129,21 @@ def _fix(told: list[Finding], known: Sequence[Finding]) -> Fix | None:
     from reprieve.machine.places import MachinePlaces
 
     kinds = MachinePlaces().kinds
-    wanted, _ = wanted_by(told, kinds)
-    if not wanted:
-        return None
-    codes = tuple(dict.fromkeys(one.code for one in wanted))
-    all_of_it = len(wanted_by(known, kinds)[0]) == len(wanted)
-    return Fix(plans=len(wanted), only=() if all_of_it else codes)
+    known = check(Snapshot(machine=machine))  # as `fix` does: by the usual share, without an earlier look
+    plans = [one for one in known if wanted_by([one], kinds)[0]]
+    of_these = [one for one in plans if one in told]
+    codes = tuple(dict.fromkeys(one.code for one in of_these))
+    if len(of_these) == len(plans):
+        return Fix(plans=len(of_these)) if plans else None
+    if not of_these or any(one.code in codes and one not in of_these for one in plans):
+        return None  # --only would change what was accepted, or is about others
+    return Fix(plans=len(of_these), only=codes)
 
 
 def _tell(
     request: Request,
     machine: Machine,
     told: list[Finding],
-    known: Sequence[Finding],
     notes: list[str],
     gaps: list[Gap],
     status: int,
@@ -175,7 +177,7 @@ def _tell(
             machine,
             told,
             path=path,
-            fix=None if request.origin is not None else _fix(told, known),
+            fix=None if request.origin is not None else _fix(told, machine),
             notes=notes,
             gaps=gaps,
             width=width(),
