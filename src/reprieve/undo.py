@@ -39,11 +39,10 @@ def perform(request: Request) -> int:
 def _what_then(failure: Blocked) -> str | None:
     """Of one value that somebody else has set, both ways out."""
     one, *more = (stay for stay in failure.stays if stay.why != "waits")
-    commands = list(export.undoing([Entry(number=0, place=one.place, before=one.before, want=one.want)]))
-    if more or one.why != "changed" or len(commands) != 1:
+    if more or one.why != "changed" or (command := export.by_hand(one.place, one.before)) is None:
         return failure.hint
     again = f"reprieve undo {one.number}"
-    return f"to leave it so: {again} --leave; to have it as before: {commands[0]}, then {again}"
+    return f"to leave it so: {again} --leave; to have it as before: {command}, then {again}"
 
 
 def _perform(request: Request) -> int:

@@ -85,6 +85,12 @@ def test_a_swap_file_is_made_saves_the_load_and_is_gone_after_undo(code: str, gu
     ended = guest.run(f"BEFORE=0\n{play.load}", timeout_s=200)
     assert ended.status == 0, ended.output + guest.kernel_log()[-2000:]
     assert guest.run("pkill -9 hog; pkill -9 -x app; pkill -9 -x late; sleep 1; true").status == 0
+    assert guest.run("sed -i 's/ sw 0 0$/ sw,pri=5 0 0/' /etc/fstab").status == 0
+    said = flat(told(guest, "undo", status=4))
+    assert "is /swapfile.reprieve none swap sw,pri=5 0 0: somebody else has set it since" in said
+    assert "to have it as before" not in said  # no command of ours knows their line
+    assert "see to it, then again; or `reprieve undo 1 --leave` ends the change" in said
+    assert guest.run("sed -i 's/ sw,pri=5 0 0$/ sw 0 0/' /etc/fstab").status == 0
     assert "Undone: change 1" in told(guest, "undo")
     assert guest.run(SWAP).output == before
 

@@ -9,7 +9,7 @@ import pytest
 
 from reprieve.machine.places import MachinePlaces
 from reprieve.model.change import Entry, Step, Transaction
-from reprieve.model.finding import Place
+from reprieve.model.finding import Place, parse_place
 from reprieve.show import changes, export
 from reprieve.show.text import Page, plain_paint
 
@@ -78,3 +78,24 @@ def test_what_became_of_a_value_is_told_with_its_time() -> None:
     assert head.split() == "3 at 2 anna undone in part".split()
     assert first.endswith("until it ends  gone with its process, at 5")
     assert second.endswith("now  left as somebody else set it, at 5")
+
+
+@pytest.mark.parametrize(
+    ("told", "before", "command"),
+    [
+        ("sysctl:/vm.swappiness", "60", "sysctl -w vm.swappiness=60"),
+        ("sysctl.d:/vm.swappiness", None, "sed -i '/^vm[.]swappiness *=/d' /etc/sysctl.d/60-reprieve.conf"),
+        ("redis:6379/7@1/maxmemory", "0", "redis-cli -p 6379 CONFIG SET maxmemory 0"),
+        ("redis:0/7@1/maxmemory", "0", None),
+        ("unit:web.service/MemoryMax", None, None),
+        ("fstab:/swapfile", None, None),
+        ("swapfile:/swapfile", "other", None),
+        ("zram:/disksize", "other", None),
+        ("zram.service:", "other", None),
+    ],
+)
+def test_by_hand_it_is_one_command_that_works_whatever_is_there_or_none(
+    told: str, before: str | None, command: str | None
+) -> None:
+    kind, _, rest = told.partition(":")
+    assert export.by_hand(parse_place(told) if rest else Place(kind=kind), before) == command

@@ -36,6 +36,14 @@ def undoing(entries: Sequence[Entry]) -> Iterator[str]:
         yield from map(escape.shell, _commands(entry.place, entry.before))
 
 
+def by_hand(place: Place, value: str | None) -> str | None:
+    """The one command that sets it whatever is there now; None: it takes several, or finds only what we put there."""
+    if place.kind in (*_SWAP, "zram", "zram.service") or (place.kind == "redis" and place.of.startswith("0/")):
+        return None  # of a server with a socket alone nobody tells us its path
+    commands = _commands(place, value)
+    return escape.shell(commands[0]) if len(commands) == 1 else None
+
+
 def _commands(place: Place, want: str | None, called: str | None = None) -> list[tuple[str, ...]]:
     """What does it in a shell; done again, it changes nothing."""
     match place.kind:
