@@ -137,6 +137,37 @@ except Failure as failure:
     assert done.stdout == f"{said}\n"
 
 
+def test_the_kernels_log_is_not_called_followed_where_journalctl_cannot_be_started_any_more(tmp_path: Path) -> None:
+    code = """
+import os, sys
+from reprieve.machine import journal, kmsg
+from reprieve.machine.follow import follow
+from reprieve.model.finding import Failure
+os.chdir(sys.argv[1])
+os.setuid(65534)
+os.environ["PATH"] = "."
+gaps = []
+try:
+    next(follow(None, gaps))
+except Failure as failure:
+    print(failure.message, "|", failure.hint)
+print(*((gap.place, gap.reason, gap.hides) for gap in gaps))
+"""
+    if os.geteuid() != 0 or Path("/proc/sys/kernel/dmesg_restrict").read_text().strip() == "0":
+        missing("root, and kernel.dmesg_restrict")
+    answers_once = tmp_path / "journalctl"  # answers, and is gone, as in an upgrade
+    answers_once.write_text("#!/bin/sh\n/bin/rm \"$0\"\necho '{}'\n")
+    answers_once.chmod(0o755)
+    tmp_path.chmod(0o777)
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, check=True, text=True)
+    refused = "only root may read the kernel log here"
+    assert done.stdout.splitlines() == [
+        f"/dev/kmsg: {refused}; journalctl: No such file or directory | run it with sudo",
+        f"('/dev/kmsg', '{refused}', True)",
+    ]
+    assert not answers_once.exists()
+
+
 def _append(path: Path, text: str) -> None:
     with path.open("a") as file:
         file.write(text)

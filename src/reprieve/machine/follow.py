@@ -134,7 +134,6 @@ def _journal(wait: Wait, gaps: list[Gap]) -> Generator[bytes | None, None, bool]
         hint = unheard.hint or gaps[-1].hint
         gaps.append(unheard)
         raise Failure(f"{unseen}; {unheard.place}: {unheard.reason}", hint=hint)
-    gaps[-1] = replace(gaps[-1], reason=f"{gaps[-1].reason}: the journal is followed", hint=None, hides=False)
     said = os.memfd_create("journalctl")  # a pipe that nobody reads would fill, and hold it up
     try:
         process = subprocess.Popen(
@@ -147,6 +146,7 @@ def _journal(wait: Wait, gaps: list[Gap]) -> Generator[bytes | None, None, bool]
     except OSError as error:
         os.close(said)
         raise Failure(f"{unseen}; journalctl: {error.strerror}", hint=gaps[-1].hint) from error
+    gaps[-1] = replace(gaps[-1], reason=f"{gaps[-1].reason}: the journal is followed", hint=None, hides=False)
     assert process.stdout is not None
     try:
         if ended := (yield from _pipe(os.dup(process.stdout.fileno()), wait)):
