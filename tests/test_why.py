@@ -1194,6 +1194,33 @@ def test_each_kill_is_explained_as_a_log_grows_and_ctrl_c_ends_it_quietly(tmp_pa
     assert json.loads(rest.splitlines()[-1])["kind"] == "end"
 
 
+def test_on_a_terminal_it_is_said_at_once_that_it_waits_though_the_log_is_never_silent(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    held = os.open(path, os.O_RDWR)
+    ours, theirs = os.openpty()
+    argv = [sys.executable, "-u", "-m", "reprieve", "why", "--follow", str(path)]
+    with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs) as process:
+        os.close(theirs)
+
+        def until(word: bytes) -> bytes:
+            said, end = b"", time.monotonic() + 60
+            while word not in said and time.monotonic() < end:
+                os.write(held, b"[ 1.0] eth0: link is up\n")
+                if select.select([ours], [], [], 0.1)[0]:
+                    said += os.read(ours, 65536)
+            return said
+
+        try:
+            assert until(b"ends it.").strip() == b"Waiting for kills; Ctrl-C ends it."
+            os.write(held, b"[ 9.5] Out of memory: Killed process 7 (new) total-vm:9kB, anon-rss:1kB\n")
+            assert b"Waiting" not in until(b"new (pid 7)")
+        finally:
+            process.kill()
+            os.close(held)
+            os.close(ours)
+
+
 def test_who_may_hear_nothing_is_refused_at_once_with_what_to_do(as_nobody: Run) -> None:
     if Path("/proc/sys/kernel/dmesg_restrict").read_text().strip() == "0":
         missing("kernel.dmesg_restrict")

@@ -494,7 +494,7 @@ def _follow(
     arriving = watch(follow(path, gaps, ears), source, wanted, gaps, identity.boot_id if kernel else None)
     waits = os.isatty(2)
     for happened in arriving:
-        if waits:  # not where it is refused at once
+        if waits and happened is None:  # not where it is refused at once
             print("Waiting for kills; Ctrl-C ends it.", file=sys.stderr)
             waits = False
         lines: Iterable[str] = ()

@@ -274,8 +274,9 @@ def test_an_ear_that_ends_is_no_silence_of_the_log(tmp_path: Path) -> None:
         told_to_end(listening(tmp_path / "s", gaps)) as wait,
     ):
         chunks = iter(lambda: b"" if wait(reading, 1.0) else None, b"")  # as _pipe waits
+        lines = _lines(itertools.chain((None,), chunks), listening(tmp_path / "none", gaps))
+        assert next(lines) is None  # at once: it can be heard
         begun = time.monotonic()
-        lines = _lines(chunks, listening(tmp_path / "none", gaps))
         assert next(lines) is None
         quiet_s = time.monotonic() - begun
     os.close(reading)

@@ -180,6 +180,7 @@ def test_a_pipe_is_followed_to_its_end(tmp_path: Path, following: Following) -> 
     writer = os.open(path, os.O_WRONLY)
     os.write(writer, b"one\ncaf\xe9\nlast")
     lines = following(path, [])
+    assert next(lines) is None  # it is heard, and has been written to: that somebody waits is told first
     assert [next(lines), next(lines)] == ["one", "caf\\xe9"]
     os.close(writer)
     assert list(lines) == ["last"]
@@ -200,7 +201,7 @@ def test_the_kernels_own_log_is_followed_from_its_end(following: Following) -> N
     words = f"reprieve follows {os.getpid()}"
     gaps: list[Gap] = []
     lines = following(None, gaps)
-    next(lines)  # it is at the end, and waits
+    assert next(lines) is None  # it is at the end, and waits
     Path("/dev/kmsg").write_text(f"<12>{words}\n")
     for line in lines:
         if isinstance(line, str) and words in line:

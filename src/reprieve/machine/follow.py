@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from io import FileIO
+from math import inf
 from typing import NamedTuple
 
 from reprieve.machine.host import room_for_a_process
@@ -45,8 +46,8 @@ def follow(path: str | None, gaps: list[Gap], ears: "Sequence[Ear]" = ()) -> Ite
     What the engines say is told as it comes, beside the kernel's lines; alone, where those cannot be read. Their ears
     are closed in the end.
 
-    Between them None when a second has passed without a line: what has come so far is complete. Once, but with ears
-    after each further second too: what an engine said waits longer.
+    None first, once it is known that something can be heard; between them when a second has passed without a line: what
+    has come so far is complete. Once, but with ears after each further second too: what an engine said waits longer.
     Ends when a pipe does, and at SIGINT or SIGTERM, which raise nothing meanwhile; a second one acts as ever.
     What cannot be read, or was lost, is added to `gaps`. Raises Failure if there is nothing to follow.
     """
@@ -103,6 +104,7 @@ def _kernel(wait: Wait, gaps: list[Gap], *, or_journal: bool) -> Generator[bytes
         raise Failure(f"{gaps[-1].place}: {gaps[-1].reason}", hint=gaps[-1].hint)
     try:
         os.lseek(descriptor, 0, os.SEEK_END)
+        yield None
         records, told = Records(descriptor), 0
         # Before each record it is asked whether we are to end: a flood of them has no end.
         while (ready := wait(descriptor, QUIET_S)) is not None:
@@ -164,6 +166,7 @@ def _journal(wait: Wait, gaps: list[Gap]) -> Generator[bytes | None, None, bool]
 def _pipe(descriptor: int, wait: Wait) -> Generator[bytes | None, None, bool]:
     """Returns whether the pipe has ended; else we are to."""
     try:
+        yield None
         while (ready := wait(descriptor, QUIET_S)) is not None:
             if not ready:
                 yield None
@@ -182,6 +185,7 @@ def _file(path: str, file: FileIO, wait: Wait, gaps: list[Gap]) -> Iterator[byte
     successor: FileIO | None = None
     try:
         file.seek(0, os.SEEK_END)
+        yield None
         since_s = time.monotonic()  # the last line of this file came, or another had its path
         while True:
             if data := file.read(_READ_BYTES):
@@ -229,8 +233,8 @@ def _successor(path: str, status: os.stat_result, gaps: list[Gap]) -> FileIO | N
 
 def _lines(chunks: Iterable[bytes | None], ears: "Sequence[Ear]" = ()) -> Iterator[str | Said | None]:
     rest = b""
-    said = False  # that it is quiet: the first silence tells that there is somebody who waits
-    since_s = time.monotonic()  # by the clock: an ear ends the waiting early
+    said = False  # that it is quiet
+    since_s = -inf  # by the clock: an ear ends the waiting early; the first silence is told at once
     for chunk in chunks:
         for ear in ears:
             for text in ear.take():
