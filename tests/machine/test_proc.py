@@ -328,6 +328,37 @@ def test_without_root_all_are_seen_and_what_is_refused_is_one_gap() -> None:
     assert hint == "run it as root"
 
 
+_MEASURE = f"""
+import os, sys
+from reprieve.machine.host import Host
+from reprieve.machine.proc import measure_unique, read_processes
+{_LEAVE_ROOT}
+processes = read_processes(Host(), [], pids=map(int, sys.argv[1:]))
+gaps = []
+assert measure_unique(Host(), processes, gaps, budget_s=1000) == processes
+print(*((gap.place, gap.reason, gap.hides) for gap in gaps))
+"""
+
+
+def test_one_that_may_not_be_measured_is_a_note_and_children_of_one_parent_may_hide_a_pool() -> None:
+    if os.geteuid() != 0:
+        missing("root, to become somebody else")
+
+    def refused(*pids: int) -> str:
+        argv = [sys.executable, "-c", _MEASURE, *map(str, pids)]
+        return subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+
+    with subprocess.Popen(["sleep", "600"]) as one, subprocess.Popen(["sleep", "600"]) as another:
+        try:
+            assert refused(one.pid) == f"('/proc/{one.pid}/smaps_rollup', 'permission denied', False)\n"
+            of_both = "('/proc/*/smaps_rollup', 'of 2 processes: permission denied', True)\n"
+            assert refused(one.pid, another.pid) == of_both
+            assert "False" in refused(one.pid, os.getpid())  # parent and child are no pool
+        finally:
+            one.kill()
+            another.kill()
+
+
 def test_processes_hidden_by_hidepid_are_a_gap() -> None:
     count, gaps = as_nobody("hidepid=2")
     assert count == 1

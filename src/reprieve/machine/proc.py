@@ -7,6 +7,7 @@ alone, and whoever is in a hurry names the files wanted.
 import os
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Container, Iterable
 from dataclasses import replace
 from functools import lru_cache
@@ -65,7 +66,9 @@ def measure_unique(
 ) -> list[Process]:
     """The same processes, the largest with what is theirs alone and their share of the rest, until the time is spent.
 
-    Of smaps_rollup (since 4.14), which is for root and the owner. One measured last may overrun by some 15 ms.
+    Of smaps_rollup (since 4.14), which is for root and the owner. One measured last may overrun by some 15 ms. Who is
+    refused is a note, as all else is known of him; but of several children of one parent nobody can say how large they
+    may become together.
     """
     problems: Problems = {}
     measured: dict[int, Process] = {}
@@ -87,7 +90,9 @@ def measure_unique(
             note(problems, "smaps_rollup", _ODD, process.pid)
         else:
             measured[process.pid] = replace(process, pss_bytes=pss, unique_bytes=clean + dirty)
-    tell(problems, gaps)
+    unseen = {pid for pids in problems.values() for pid in pids}
+    kin = Counter((one.ppid, one.comm) for one in processes if one.pid in unseen)
+    tell(problems, gaps, hides=any(count > 1 for count in kin.values()))
     return [measured.get(process.pid, process) for process in processes]
 
 
@@ -374,7 +379,7 @@ def note(problems: Problems, file: str, reason: str, pid: int, refused: bool = F
     problems.setdefault((file, reason, refused), []).append(pid)
 
 
-def tell(problems: Problems, gaps: list[Gap]) -> None:
+def tell(problems: Problems, gaps: list[Gap], *, hides: bool = True) -> None:
     """One gap for each file and reason."""
     hint = "run it as root" if os.geteuid() else None  # root can be refused too, where it lacks a capability
     for (file, reason, refused), pids in problems.items():
@@ -382,7 +387,7 @@ def tell(problems: Problems, gaps: list[Gap]) -> None:
             place, of = f"/proc/{pids[0]}/{file}", ""
         else:
             place, of = f"/proc/*/{file}", f"of {len(pids)} processes: "
-        gaps.append(Gap(place=place, reason=of + reason, hint=hint if refused else None))
+        gaps.append(Gap(place=place, reason=of + reason, hint=hint if refused else None, hides=hides))
 
 
 def _tell_hidden(host: Host, gaps: list[Gap]) -> None:
