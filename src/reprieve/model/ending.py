@@ -44,3 +44,4 @@ class Ending:
     restarts: int | None = None
     started: Stamp | None = None
     finished: Stamp | None = None
+    runs_since: Stamp | None = None  # after that end, where Kubernetes tells it: what runs now

@@ -156,6 +156,7 @@ def from_pod(pod: dict[str, Any], line: int) -> Iterator[Ending]:
                 restarts=fields.number(container.get("restartCount")),
                 started=fields.moment(end.get("startedAt")),
                 finished=fields.moment(end.get("finishedAt")),
+                runs_since=fields.moment(fields.table(now, "running").get("startedAt")),
             )
 
 
@@ -246,4 +247,5 @@ def _described(pod: dict[str, str], containers: list[tuple[int, str, dict[str, s
             restarts=fields.number(said.get("Restart Count")),
             started=fields.moment(said.get(f"{which}/Started")),
             finished=fields.moment(said.get(f"{which}/Finished")),
+            runs_since=fields.moment(said.get("State/Started")) if said.get("State") == "Running" else None,
         )
