@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -1255,6 +1256,64 @@ def test_what_managers_say_of_ends_is_listed_in_a_line_each(reprieve: Run, tmp_p
     kinds = [json.loads(line)["kind"] for line in reprieve("why", tmp_path, "--list", "--json").stdout.splitlines()]
     assert kinds.count("summary") == 1
     assert kinds[-1] == "end"
+
+
+def _inspected(name: str, minute: int, *, oom: bool = True, code: int = 137) -> dict[str, object]:
+    """As `docker inspect` tells of a container that has ended."""
+    finished = f"2026-11-23T{minute // 60:02}:{minute % 60:02}:00Z"
+    state = {"Status": "exited", "Running": False, "OOMKilled": oom, "ExitCode": code, "FinishedAt": finished}
+    return {"Name": f"/{name}", "Id": name.ljust(64, "0"), "State": state}
+
+
+def _event(name: str, minute: int, action: str, **told: str) -> str:
+    """As `docker events --format json` tells of it."""
+    about = {"ID": name.ljust(64, "0"), "Attributes": {"name": name, **told}}
+    at = int(datetime(2026, 11, 23, minute // 60, minute % 60, tzinfo=UTC).timestamp())
+    return json.dumps({"Type": "container", "Action": action, "Actor": about, "time": at}) + "\n"
+
+
+def _pod(name: str, at: str) -> dict[str, object]:
+    """As `kubectl get pods -o json` has it, without an id."""
+    end = {"reason": "OOMKilled", "exitCode": 137, "finishedAt": at}
+    status = {"containerStatuses": [{"name": "app", "restartCount": 0, "state": {"terminated": end}}]}
+    return {"metadata": {"name": name, "namespace": name[-1]}, "status": status}
+
+
+@pytest.mark.parametrize("form", [(), ("--markdown",)], ids=["text", "markdown"])
+def test_each_end_is_listed_with_its_own_time(reprieve: Run, form: tuple[str, ...]) -> None:
+    def listed(text: str) -> list[str]:
+        lines = reprieve("why", "--list", *form, stdin=text).stdout.splitlines()
+        return [line.removeprefix("| ") for line in lines if re.match(r"(\| )?(20\d\d-|Nov )", line)]
+
+    containers = json.dumps([_inspected("one", 660), _inspected("two", 720)])
+    pods = json.dumps({"items": [_pod("db-a", "2026-11-23T11:00:00Z"), _pod("db-b", "2026-11-23T12:00:00Z")]})
+    for text, names in ((containers, ("one", "two")), (pods, ("db-a", "db-b"))):
+        first, second = listed(text)
+        assert first.startswith("2026-11-23T11:00:00Z")
+        assert second.startswith("2026-11-23T12:00:00Z")
+        assert names[0] in first
+        assert names[1] in second
+    unit = "Nov 23 11:0{}:00 lab systemd[1]: nginx.service: A process of this unit has been killed by the OOM killer.\n"
+    first, second = listed(unit.format(1) + unit.format(2))
+    assert (first[:12], second[:12]) == ("Nov 23 11:01", "Nov 23 11:02")
+    assert "times" not in first + second
+
+
+def test_an_end_that_several_tell_of_is_listed_once_as_what_it_is(reprieve: Run) -> None:
+    def listed(*texts: str) -> list[str]:
+        return reprieve("why", "--list", stdin="\n".join(texts)).stdout.splitlines()
+
+    died = _event("one", 660, "die", exitCode="137")
+    by_oom = _event("one", 660, "oom") + died
+    assert len(listed(by_oom)) == len(listed(by_oom, json.dumps([_inspected("one", 660)]))) == 1
+    (alone,) = listed(by_oom, json.dumps([_inspected("one", 660, oom=False)]))
+    assert "ran out of memory" in alone
+    later = _event("one", 720, "die", exitCode="137")
+    first, second = listed(by_oom + later)  # another end of the same container
+    assert "ran out of memory" in first
+    assert "nothing here proves that memory was the reason" in second
+    (killed,) = listed(died + _event("one", 720, "die", exitCode="0"))  # which ended well after that
+    assert "SIGKILL ended container one" in killed
 
 
 def test_only_what_is_asked_for_is_explained_while_following(tmp_path: Path) -> None:

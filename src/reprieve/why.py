@@ -527,16 +527,13 @@ def _listing(request: Request, snapshot: Snapshot) -> Iterator[str]:
         from reprieve.show import markdown
 
         yield from markdown.listing(snapshot.history)
-        if ends := diagnose(Snapshot(endings=snapshot.endings)):
-            yield ""
-            yield from markdown.ends(snapshot.endings, ends)
+        yield from markdown.ends(snapshot.endings)
     else:
         from reprieve.show import text
 
         room = max(60, columns()) if sys.stdout.isatty() else None  # what reads a pipe wants it whole
         yield from text.listing(snapshot.history, width=room, colour=colour())
-        ends = diagnose(Snapshot(endings=snapshot.endings))
-        yield from text.ends(snapshot.endings, ends, width=room, colour=colour())
+        yield from text.ends(snapshot.endings, width=room, colour=colour())
     if snapshot.gaps and not request.as_json:  # a list is for pipes: nothing but events in it
         from reprieve.show.escape import visible
 

@@ -320,17 +320,47 @@ def _often(endings: list[Ending]) -> str:
 
 
 def _count(endings: list[Ending]) -> int:
-    """How many ends these are: events tell of one each, statuses of the last, which an event may have told.
+    return len(_ends(endings))
+
+
+def _ends(endings: list[Ending]) -> list[Ending]:
+    """Each end of one workload once: events tell of one each, statuses of the last, which an event may have told.
 
     `systemctl show` and `status` tell of one, and `show` may do without the time.
     """
     if endings[-1].manager == "systemd":
-        return len({ending.finished for ending in endings} - {None})
-    ends = [ending.finished for ending in endings if not _is_status(ending)]
+        by_time = {ending.finished: ending for ending in endings}
+        return [ending for at, ending in by_time.items() if at is not None] or endings[-1:]
+    ends = [ending for ending in endings if not _is_status(ending)]
     for status in filter(_is_status, endings):
-        if not any(_may_be_one_moment(status.finished, end) for end in ends):
-            ends.append(status.finished)
-    return len(ends)
+        if not any(_may_be_one_moment(status.finished, end.finished) for end in ends):
+            ends.append(status)
+    return ends
+
+
+def each_end(endings: tuple[Ending, ...]) -> list[Ending]:
+    """Each end once, in their order; one that somebody calls one for memory, or an eviction, is told as that alone."""
+    apart = {end for same in _by_workload(endings) for end in _ends(same)}
+    gone = {ending.pod for ending in endings if ending.reason == "Evicted"} - {None}
+    for_memory: dict[object, set[int | None]] = {}
+    for ending in endings:
+        if ending.oom_killed:
+            for_memory.setdefault(_key(ending), set()).add(_second(ending))
+
+    def is_told_better(ending: Ending) -> bool:
+        if ending.oom_killed or ending.reason == "Evicted":
+            return False
+        seconds, at = for_memory.get(_key(ending), set()), _second(ending)
+        if ending.pod in gone or at is None or None in seconds:
+            return ending.pod in gone or bool(seconds)
+        return any(at + later_s in seconds for later_s in (-2, -1, 0, 1, 2))  # their clocks differ
+
+    return [ending for ending in dict.fromkeys(endings) if ending in apart and not is_told_better(ending)]
+
+
+def _second(ending: Ending) -> int | None:
+    wall_s = None if ending.finished is None else ending.finished.wall_s
+    return None if wall_s is None else int(wall_s)
 
 
 def _is_status(ending: Ending) -> bool:
@@ -360,7 +390,8 @@ def _key(ending: Ending) -> tuple[object, ...]:
         return ending.manager, ending.node, ending.pid, None if ending.pid else (ending.source, ending.line)
     if ending.container_id is not None:
         return ending.manager, ending.container_id
-    return ending.manager, ending.pod, ending.name, None if ending.name else (ending.source, ending.line)
+    place = None if ending.name else (ending.source, ending.line)
+    return ending.manager, ending.namespace, ending.pod, ending.name, place
 
 
 def _manager(ending: Ending) -> str:

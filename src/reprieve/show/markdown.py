@@ -57,9 +57,11 @@ def listing(history: Iterable[OomSummary]) -> Iterator[str]:
     return _table(("When", "Killed", "Freed", "Limit", *titles), rows)
 
 
-def ends(endings: Sequence[Ending], findings: Sequence[Finding]) -> Iterator[str]:
-    """What managers say of ends, as a table."""
-    return _table(("When", "Ended", "Told in"), answer.ended(endings, findings))
+def ends(endings: tuple[Ending, ...]) -> Iterator[str]:
+    """What managers say of ends, as a table below that of the events; nothing where they say of none."""
+    if rows := answer.ended(endings):
+        yield ""
+        yield from _table(("When", "Ended", "Told in"), rows)
 
 
 def _event(oom: OomReport, findings: Sequence[Finding], history: Sequence[OomSummary]) -> Iterator[str]:
