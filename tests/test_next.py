@@ -174,6 +174,78 @@ def test_watched_the_place_that_fills_first_is_told_with_when_and_who_dies_there
     assert foretold["killed"] == [leak.pid]
 
 
+def test_growth_counts_in_the_groups_around_it_and_where_one_is_full_the_kill_is_there(reprieve: Run) -> None:
+    mini = HOSTS / "v2-mini-6.12"
+
+    def words(*options: str) -> str:
+        return " ".join(reprieve("next", "--from", mini, *options).stdout.split())
+
+    fits = words("--grow", "hog=10M")
+    assert "Where if memory of the machine ran out now" in fits
+    assert "it holds 30.3 MiB" in fits
+    assert "Nearest 9.8 MiB left in /app/web, limit 40 MiB; 24 MiB left in /app/batch" in fits
+    assert "33.8 MiB left in /app, limit 64 MiB" in fits
+    cut = words("--grow", "hog=100M")  # 19.8 MiB to the limit, 64 MiB of swap
+    assert cut.startswith("Next hog (pid 167) of /app/web Grows hog (pid 167) takes 83.8 MiB of the 100 MiB: then")
+    assert "/app/web is full, at its limit of 40 MiB Where if /app/web reached its limit now" in cut
+    assert "it holds 104 MiB, 100 % of that" in cut
+    whole = words("--grow", "sh=100G")
+    assert "of the 100 GiB: then memory of the machine and its swap is used up Where if memory of the machine" in whole
+    asked = words("--grow", "hog=100M", "--cgroup", "/app")
+    assert "/app/web is full, at its limit of 40 MiB Where if /app reached its limit now" in asked
+    rows = [
+        json.loads(line)
+        for line in reprieve("next", "--from", mini, "--grow", "hog=100M", "--json").stdout.splitlines()
+    ]
+    assert (rows[0]["cgroup"], rows[0]["killed"]) == ("/app/web", [167])
+
+
+_HOLDER = """
+import sys
+kept = [b"x" * (1 << 20) for _ in range(int(sys.argv[1]))]
+print("holds", flush=True)
+input()
+kept += [b"x" * (1 << 20) for _ in range(100)]
+"""
+
+
+def test_who_dies_of_the_growth_of_another_is_whom_the_kernel_kills(reprieve: Run, real_kill: str) -> None:
+    """The larger one dies when the smaller fills the group, long before that had become the larger."""
+    with small_cgroup(f"reprieve-grow-{os.getpid()}", 96 << 20) as group:
+        started = [
+            subprocess.Popen(
+                [sys.executable, "-S", "-c", f"input()\n{_HOLDER}", str(mib)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for mib in (60, 8)
+        ]
+        large, small = started
+        try:
+            for one in started:
+                Path(group.folder, "cgroup.procs").write_text(str(one.pid))
+                assert one.stdin is not None
+                assert one.stdout is not None
+                one.stdin.write("\n")
+                one.stdin.flush()
+                assert one.stdout.readline() == "holds\n"
+            said = " ".join(reprieve("next", "--grow", f"{small.pid}=100M").stdout.split())
+            assert small.stdin is not None
+            small.stdin.write("\n")
+            small.stdin.flush()
+            ended = large.wait(timeout=60)
+        finally:
+            for one in started:
+                one.kill()
+                one.communicate()
+    assert f"(pid {large.pid})" in said.partition("Grows")[0]
+    assert f"(pid {small.pid}) takes " in said
+    assert f"of the 100 MiB: then {group.path} is full, at its limit of 96 MiB" in said
+    assert f"Where if {group.path} reached its limit now" in said
+    assert ended == -signal.SIGKILL
+
+
 @pytest.mark.parametrize(
     ("name", "where", "asked"),
     [

@@ -1,7 +1,7 @@
 """`reprieve next`: whom the kernel would kill if memory ran out now, and if things were otherwise."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -23,6 +23,13 @@ if TYPE_CHECKING:
 _MOST_KILLS = 1000  # told one after the other
 _LOOKS = 15  # between which growth is told: twice as many as it takes
 _ROWS = 20  # processes and cgroups of a look, as with `top`
+
+
+class Otherwise(NamedTuple):
+    """A machine as it would be."""
+
+    machine: Machine
+    cuts: tuple[whatif.Cut, ...] = ()  # what of the growth that was asked for memory does not last for
 
 
 class Request(NamedTuple):
@@ -48,12 +55,14 @@ def perform(request: Request) -> int:
     gaps: list[Gap] = []
     survey = None
     if request.watch_s is not None:
-        survey = _watch(request, request.watch_s, gaps)
-    seen = look(request.origin, gaps) if survey is None else survey.machine
-    if not seen.processes:
-        raise Failure("there are no processes to choose from: none were told", hint="a sosreport holds none")
-    machine = changed(seen, request) if survey is None else seen
-    domain = _filling(survey, request) or find_domain(machine, request)
+        survey, (machine, cuts) = _watch(request, request.watch_s, gaps)
+    else:
+        seen = look(request.origin, gaps)
+        if not seen.processes:
+            raise Failure("there are no processes to choose from: none were told", hint="a sosreport holds none")
+        machine, cuts = changed(seen, request)
+    filling = None if cuts else _filling(survey, request)  # memory that has run out comes before what will
+    domain = filling or find_domain(machine, request, cuts)
     steps = [predict(machine, domain)]
     if request.need is not None:
         steps = list(islice(sequence(machine, domain, request.need), _MOST_KILLS)) or steps
@@ -72,6 +81,7 @@ def perform(request: Request) -> int:
             machine,
             steps,
             asked=asked,
+            cuts=cuts,
             need_bytes=request.need,
             survey=survey,
             gaps=gaps,
@@ -83,8 +93,8 @@ def perform(request: Request) -> int:
     return status
 
 
-def _watch(request: Request, watch_s: float, gaps: list[Gap]) -> "Survey":
-    """What is seen in so many seconds, or until we are told to end: the machine of the last look, and what grew."""
+def _watch(request: Request, watch_s: float, gaps: list[Gap]) -> tuple["Survey", Otherwise]:
+    """What is seen in so many seconds, or until we are told to end: what grew, and the machine of the last look."""
     from reprieve.machine.follow import turns
     from reprieve.machine.sampler import Sampler
     from reprieve.rules.survey import Surveyor
@@ -93,10 +103,12 @@ def _watch(request: Request, watch_s: float, gaps: list[Gap]) -> "Survey":
     sampler = Sampler(leave_out=frozenset({os.getpid()}))
     gaps += sampler.gaps
     surveyor = Surveyor(every_s=every_s, block_s=0)
-    survey = surveyor.survey(changed(sampler.look(), request))
+    otherwise = changed(sampler.look(), request)
+    survey = surveyor.survey(otherwise.machine)
     for _ in islice(turns(every_s, _LOOKS + 1), 1, None):
-        survey = surveyor.survey(changed(sampler.look(), request))
-    return survey
+        otherwise = changed(sampler.look(), request)
+        survey = surveyor.survey(otherwise.machine)
+    return survey, otherwise
 
 
 def _filling(survey: "Survey | None", request: Request) -> Domain | None:
@@ -107,22 +119,30 @@ def _filling(survey: "Survey | None", request: Request) -> Domain | None:
     return None if path is None else one_cgroup(survey.machine, path)
 
 
-def changed(machine: Machine, request: Request) -> Machine:
+def changed(machine: Machine, request: Request) -> Otherwise:
     """The machine as it would be. Raises Failure: there is nothing of that name."""
+    cuts = []
     for name, adj in request.adjs:
         machine = whatif.with_adj(machine, {process.pid for process in _processes(machine, name)}, adj)
     for name, limit in request.limits:
         machine = whatif.with_limit(machine, _cgroup(machine, name), limit)
     for name, more in request.grown:
         largest = max(_processes(machine, name), key=lambda process: process.rss_bytes or 0)
+        room = whatif.first_full(machine, largest.cgroup or "/")
+        if room is not None and room.left_bytes < more:
+            cuts.append(whatif.Cut(largest, more, room))
+            more = room.left_bytes  # there the kernel kills, and whom, what each holds then decides
         machine = whatif.grown(machine, largest.pid, more)
     for name in request.without:
         machine = whatif.without(machine, {process.pid for process in _processes(machine, name)})
-    return machine
+    return Otherwise(machine, tuple(cuts))
 
 
-def find_domain(machine: Machine, request: Request) -> Domain:
-    """Where memory runs out. Raises Failure: there is no such place, or its size was not told."""
+def find_domain(machine: Machine, request: Request, cuts: Sequence[whatif.Cut] = ()) -> Domain:
+    """Where memory runs out: where the user said, else where growth is cut first, else the machine.
+
+    Raises Failure: there is no such place, or its size was not told.
+    """
     if request.name is not None:
         path = whereabouts(machine, request.name)
         for group in (path, *ancestors(path)):
@@ -141,7 +161,8 @@ def find_domain(machine: Machine, request: Request) -> Domain:
             there = ", ".join(str(node.number) for node in machine.nodes)
             raise Failure(f"there is no node {request.node}", hint=f"nodes with memory: {there or 'none were told'}")
         return domain
-    domain = whole_machine(machine)
+    full = None if not cuts or cuts[0].room.path is None else one_cgroup(machine, cuts[0].room.path)
+    domain = full or whole_machine(machine)
     if domain is None:
         raise Failure("how much memory there is was not told", hint="/proc/meminfo must be readable")
     return domain

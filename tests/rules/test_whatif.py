@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from reprieve.machine.host import Host
@@ -9,6 +11,7 @@ from reprieve.machine.observe import observe
 from reprieve.model.cgroup import Cgroup
 from reprieve.model.machine import Machine
 from reprieve.model.process import Process
+from reprieve.oom.groups import file_cache_bytes, rooms
 from reprieve.rules import whatif
 from tests.oom.test_living import HOSTS
 
@@ -97,3 +100,106 @@ def test_nothing_else_is_changed(systemd: Machine) -> None:
     assert (changed.processes[-1].rss_bytes or 0) - (systemd.processes[-1].rss_bytes or 0) == 4096
     limited = whatif.with_limit(systemd, "/app.slice/web.service", 4096)
     assert {group.max_bytes for group in limited.cgroups if group not in systemd.cgroups} == {4096}
+
+
+_MIB = 1 << 20
+
+
+def _nested(*, swap_max: int = 0, swap_free: int = 0) -> Machine:
+    """A group at 30 of 40 MiB, 4 of them file cache, in one at 50 of 100 MiB; the machine has 200 MiB left."""
+    cache = (("inactive_file", 3 * _MIB), ("active_file", _MIB))
+    inner = Cgroup(
+        path="/app/web",
+        version=2,
+        current_bytes=30 * _MIB,
+        max_bytes=40 * _MIB,
+        swap_current_bytes=0,
+        swap_max_bytes=swap_max,
+        stat=cache,
+        pids=(7,),
+    )
+    outer = Cgroup(
+        path="/app",
+        version=2,
+        current_bytes=50 * _MIB,
+        max_bytes=100 * _MIB,
+        swap_current_bytes=0,
+        swap_max_bytes="max",
+        stat=cache,
+    )
+    process = Process(
+        pid=7, start_ticks=1, comm="hog", cgroup="/app/web", rss_bytes=26 * _MIB, rss_anon_bytes=26 * _MIB
+    )
+    facts = {"MemTotal": 400, "MemAvailable": 200, "SwapTotal": swap_free, "SwapFree": swap_free}
+    meminfo = tuple((name, count * _MIB) for name, count in facts.items())
+    return Machine(cgroups=(outer, inner), processes=(process,), meminfo=meminfo)
+
+
+def _figures(machine: Machine) -> dict[str, tuple[float, float, float]]:
+    """Of each group what is charged to it, is cache of that, and is in swap, in MiB."""
+    return {
+        group.path: (
+            (group.current_bytes or 0) / _MIB,
+            (file_cache_bytes(group) or 0) / _MIB,
+            (group.swap_current_bytes or 0) / _MIB,
+        )
+        for group in machine.cgroups
+    }
+
+
+def test_growth_is_charged_to_all_groups_around_the_process_and_to_the_machine() -> None:
+    machine = whatif.grown(_nested(), 7, 5 * _MIB)
+    assert _figures(machine) == {"/app": (55, 4, 0), "/app/web": (35, 4, 0)}
+    assert dict(machine.meminfo)["MemAvailable"] == 195 * _MIB
+    assert [(room.path, room.left_bytes // _MIB) for room in rooms(machine)] == [
+        ("/app/web", 9),
+        ("/app", 49),
+        (None, 195),
+    ]
+
+
+def test_at_a_limit_file_cache_is_given_up_first_and_then_it_is_swapped_out() -> None:
+    at_limit = whatif.grown(_nested(), 7, 13 * _MIB)
+    assert _figures(at_limit) == {"/app": (60, 1, 0), "/app/web": (40, 1, 0)}
+    swapping = whatif.grown(_nested(swap_max=8 * _MIB, swap_free=20), 7, 20 * _MIB)
+    assert _figures(swapping) == {"/app": (60, 0, 6), "/app/web": (40, 0, 6)}
+    assert dict(swapping.meminfo) == {
+        "MemTotal": 400 * _MIB,
+        "MemAvailable": 186 * _MIB,
+        "SwapTotal": 20 * _MIB,
+        "SwapFree": 14 * _MIB,
+    }
+
+
+@pytest.mark.parametrize(
+    ("swap_max_mib", "swap_free_mib", "full", "left_mib"),
+    [(0, 20, "/app/web", 14), (8, 20, "/app/web", 22), (100, 20, "/app/web", 34), (100, 100, "/app/web", 114)],
+)
+def test_what_is_full_first_counts_file_cache_and_the_swap_that_may_be_used(
+    swap_max_mib: int, swap_free_mib: int, full: str, left_mib: int
+) -> None:
+    machine = _nested(swap_max=swap_max_mib * _MIB, swap_free=swap_free_mib)
+    room = whatif.first_full(machine, "/app/web")
+    assert room is not None
+    assert (room.path, room.limit_bytes // _MIB, room.left_bytes // _MIB) == (full, 40, left_mib)
+    filled = whatif.grown(machine, 7, room.left_bytes)
+    then = whatif.first_full(filled, "/app/web")
+    assert then is not None
+    assert (then.path, then.left_bytes) == (full, 0)
+
+
+def test_without_swappiness_nothing_is_swapped_out_at_a_limit() -> None:
+    machine = replace(_nested(swap_max=100 * _MIB, swap_free=100), sysctls=(("vm.swappiness", "0"),))
+    room = whatif.first_full(machine, "/app/web")
+    assert room is not None
+    assert room.left_bytes == 14 * _MIB
+
+
+def test_the_group_above_or_the_machine_may_be_full_first() -> None:
+    above = whatif.first_full(whatif.with_limit(_nested(), "/app", 55 * _MIB), "/app/web")
+    assert above is not None
+    assert (above.path, above.left_bytes) == ("/app", 9 * _MIB)
+    unlimited = whatif.first_full(_nested(), "/elsewhere")
+    assert unlimited is not None
+    assert (unlimited.path, unlimited.left_bytes) == (None, 200 * _MIB)
+    assert whatif.first_full(Machine(), "/elsewhere") is None

@@ -1,13 +1,15 @@
 """What if: the same machine with one thing changed."""
 
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
+from typing import NamedTuple
 
+from reprieve.model.cgroup import Cgroup
 from reprieve.model.machine import Machine
 from reprieve.model.process import Process
 from reprieve.model.workload import Workload
-from reprieve.oom.groups import ancestors
+from reprieve.oom.groups import Room, ancestors, file_cache_bytes, swap_room, tightest
 from reprieve.oom.paths import workload
 
 _ID_DIGITS = 8  # of a container's id, at least: fewer are words too
@@ -108,8 +110,57 @@ def with_adj(machine: Machine, pids: Collection[int], adj: int) -> Machine:
     return _each(machine, pids, lambda process: replace(process, oom_score_adj=adj))
 
 
+class Cut(NamedTuple):
+    """Growth that memory ends before it is all there."""
+
+    process: Process
+    asked_bytes: int
+    room: Room  # where memory runs out then, and how much of it there is until it does
+
+
+def first_full(machine: Machine, path: str) -> Room | None:
+    """Where memory runs out first for what grows in a group, and how much that may take until then; None: not told.
+
+    What is swapped out counts here: the kernel kills at a limit when file cache and swap are used up too.
+    """
+    groups = {group.path: group for group in machine.cgroups}
+    counted = next((one for one in (path, *ancestors(path)) if one in groups), path)  # its own may lack the controller
+    facts = dict(machine.meminfo)
+    total, available = facts.get("MemTotal"), facts.get("MemAvailable")
+    swap_free = facts.get("SwapFree", 0)
+    with_swap = {one.path: _with_swap(one, _may_swap(machine, groups, one, swap_free)) for one in groups.values()}
+    bound = tightest(with_swap, counted)
+    whole = None
+    if total is not None and available is not None:
+        whole = Room(None, total + facts.get("SwapTotal", 0), available + swap_free)
+    if bound is None or (whole is not None and whole.left_bytes < bound.headroom_bytes):
+        return whole
+    limit = groups[bound.group.path].max_bytes
+    assert isinstance(limit, int)  # else it bounds nothing
+    return Room(bound.group.path, limit, bound.headroom_bytes)
+
+
+def _with_swap(group: Cgroup, swap_bytes: int) -> Cgroup:
+    """Its memory and the swap it may still take, as one limit."""
+    limit = group.max_bytes
+    return replace(group, max_bytes=limit + swap_bytes, memsw_max_bytes=None) if isinstance(limit, int) else group
+
+
+def _may_swap(machine: Machine, groups: Mapping[str, Cgroup], group: Cgroup, swap_free: int) -> int:
+    """How much of what it holds the kernel could swap out now."""
+    swappiness = group.swappiness
+    if swappiness == 0 or (swappiness is None and dict(machine.sysctls).get("vm.swappiness") == "0"):
+        return 0  # at a limit nothing is swapped then: get_scan_count() in mm/vmscan.c
+    room = swap_room(groups, group.path)
+    return min(room, swap_free) if isinstance(room, int) else swap_free
+
+
 def grown(machine: Machine, pid: int, by_bytes: int) -> Machine:
-    """With a process that has taken so much more private memory."""
+    """With a process that has taken so much more private memory, charged to the groups it is in.
+
+    At a limit file cache is given up for it, then it is swapped out; what fits is told by `first_full()`. Whose pages
+    those are changes nobody's score: of one process resident and swapped out count alike.
+    """
 
     def grow(process: Process) -> Process:
         anon = process.rss_anon_bytes
@@ -119,7 +170,52 @@ def grown(machine: Machine, pid: int, by_bytes: int) -> Machine:
             rss_anon_bytes=None if anon is None else anon + by_bytes,
         )
 
+    for path in [one.cgroup or "/" for one in machine.processes if one.pid == pid]:
+        machine = _charged(machine, path, by_bytes)
     return _each(machine, (pid,), grow)
+
+
+def _charged(machine: Machine, path: str, by_bytes: int) -> Machine:
+    """With so much more in a group and those it is in, and in the machine."""
+    groups, facts = {group.path: group for group in machine.cgroups}, dict(machine.meminfo)
+    more, cache_gone, swapped = by_bytes, 0, 0  # of the group and those below it
+    for above in (path, *ancestors(path)):
+        group = groups.get(above)
+        if group is None or group.current_bytes is None:
+            continue
+        current, cache = group.current_bytes + more, max((file_cache_bytes(group) or 0) - cache_gone, 0)
+        over = max(current - group.max_bytes, 0) if isinstance(group.max_bytes, int) else 0
+        given_up = min(over, cache)
+        out = min(over - given_up, _may_swap(machine, groups, group, facts.get("SwapFree", 0) - swapped))
+        more, cache_gone, swapped = more - given_up - out, cache_gone + given_up, swapped + out
+        groups[above] = replace(
+            group,
+            current_bytes=group.current_bytes + more,
+            swap_current_bytes=None if group.swap_current_bytes is None else group.swap_current_bytes + swapped,
+            memsw_current_bytes=(
+                None if group.memsw_current_bytes is None else group.memsw_current_bytes + more + swapped
+            ),
+            stat=_less_cache(group, cache_gone),
+        )
+    for name, taken in (("MemAvailable", by_bytes - swapped), ("SwapFree", swapped)):
+        if name in facts:
+            facts[name] -= taken
+    if (short := -facts.get("MemAvailable", 0)) > 0:  # swapped out, whatever limits of groups say
+        facts |= {"MemAvailable": 0, "SwapFree": facts.get("SwapFree", 0) - short}
+    facts |= {name: 0 for name in ("SwapFree",) if facts.get(name, 0) < 0}
+    return replace(machine, cgroups=tuple(groups.values()), meminfo=tuple(facts.items()))
+
+
+def _less_cache(group: Cgroup, gone_bytes: int) -> tuple[tuple[str, int], ...]:
+    """Its memory.stat with less file cache, the inactive first."""
+    told = dict(group.stat)
+    prefix = "total_" if group.version == 1 else ""
+    for name in (f"{prefix}inactive_file", f"{prefix}active_file"):
+        part = min(told.get(name, 0), gone_bytes)
+        gone_bytes -= part
+        if part:
+            told[name] -= part
+    return tuple(told.items())
 
 
 def without(machine: Machine, pids: Collection[int]) -> Machine:

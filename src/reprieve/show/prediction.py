@@ -12,6 +12,7 @@ from reprieve.oom.choose import Candidate
 from reprieve.oom.groups import Room, owner, rooms
 from reprieve.oom.living import Prediction, held_bytes, spared, why_spared
 from reprieve.rules.survey import Survey
+from reprieve.rules.whatif import Cut
 from reprieve.show import answer, escape
 from reprieve.show.remaining import full_in, time_left, where
 from reprieve.show.text import Page, colours, plain_paint
@@ -31,6 +32,7 @@ def foretell(
     steps: Sequence[Prediction],
     *,
     asked: Collection[Process] = (),
+    cuts: Sequence[Cut] = (),
     need_bytes: int | None = None,
     survey: Survey | None = None,
     gaps: Sequence[Gap] = (),
@@ -40,13 +42,16 @@ def foretell(
 ) -> Iterator[str]:
     """The first of `steps` as lines; if there are more, each kill until enough is free.
 
-    `asked` are those whom the user named, `survey` is what was seen while the machine was watched.
+    `asked` are those whom the user named, `cuts` is the growth that memory does not last for, `survey` is what was seen
+    while the machine was watched.
     """
     page = Page(width=width, paint=colours() if colour else plain_paint)
     first = steps[0]
     yield page.headline("Next", foretold_who(first), "strong")
     if survey is not None:
         yield from page.say("Time left", time_left(survey), "critical" if survey.ends_first else "")
+    for cut in cuts:
+        yield from page.say("Grows", _cut(machine, cut), "warning")
     yield from page.say("Where", _where(first))
     victim = first.victim
     if victim is not None and first.instead is None:
@@ -110,6 +115,15 @@ def _place_of(prediction: Prediction, asked: Collection[Process]) -> str | None:
     if any(process.oom_score_adj == -1000 for process in asked):
         return f"{whom}: never, as an oom_score_adj of -1000 exempts from it"
     return f"{whom}: its memory or its oom_score_adj could not be seen"
+
+
+def _cut(machine: Machine, cut: Cut) -> str:
+    """How much of its growth there is memory for, and where that is full then."""
+    whom = answer.process(cut.process.comm, cut.process.pid)
+    said = f"{whom} takes {size(cut.room.left_bytes)} of the {size(cut.asked_bytes)}"
+    if cut.room.path is None:
+        return f"{said}: then memory of {where(machine, cut.room)} is used up"
+    return f"{said}: then {where(machine, cut.room)} is full, at its limit of {size(cut.room.limit_bytes)}"
 
 
 def _where(prediction: Prediction) -> str:
