@@ -148,7 +148,19 @@ def test_a_log_in_the_place_of_a_verb_is_answered_with_the_verb(reprieve: Run, t
             "nginx.timer holds no memory: name what it starts, as nginx.",
         ),
         (("fix", "limit", "", "--max", "64M"), "'' is no unit"),
-        (("fix", "limit", "pod:shop/web", "--max", "64M"), "'pod:shop/web' is no unit"),
+        (
+            ("fix", "limit", "pod:shop/web", "--max", "64M"),
+            "'pod:shop/web' cannot be limited here; what can: a unit, docker:NAME, podman:NAME, deployment/NAME, "
+            "statefulset/NAME, daemonset/NAME, a cgroup by its path",
+        ),
+        (("fix", "limit", "job/x", "--max", "64M"), "of other pods the limit stands in the manifest that makes them"),
+        (
+            ("fix", "limit", "cronjob/x", "--max", "64M"),
+            "'cronjob/x' cannot be limited here; what can: a unit, docker:NAME",
+        ),
+        (("fix", "limit", "pod/x", "--max", "64M"), "'pod/x' cannot be limited here; what can: a unit, docker:NAME"),
+        (("fix", "protect", "deployment/web"), "'deployment/web' is no unit: nginx, or nginx.service, is one"),
+        (("fix", "oom-policy", "job/x", "stop"), "'job/x' is no unit: nginx, or nginx.service, is one"),
         (("fix", "limit", "pid:12", "--max", "64M"), "'pid:12' is no unit"),
         (("fix", "protect", "pid:0"), "'pid:0' is no unit"),
         (("fix", "limit", "nginx", "--max", "infinity"), "'infinity' is no size: max lifts a limit"),
@@ -178,6 +190,16 @@ def test_what_cannot_be_meant_is_refused_before_anything_is_looked_at(
     assert said.returncode == 2
     assert says in " ".join(said.stderr.split())
     assert said.stdout == ""
+
+
+@pytest.mark.parametrize(
+    "kind", ["deployment", "deployments", "Deployment", "deployment.apps", "statefulset", "daemonset"]
+)
+def test_the_long_words_of_kubectl_name_a_workload_too(kind: str, reprieve: Run) -> None:
+    said = reprieve("fix", "limit", f"{kind}/shop/web/more", "--max", "1G", "--dry-run")
+    short = {"statefulset": "sts", "daemonset": "ds"}.get(kind, "deploy")
+    assert said.returncode == 1
+    assert f"'{short}/shop/web/more' is no name of a workload" in said.stderr
 
 
 def test_what_is_refused_for_now_and_for_later_alike_is_told_once(reprieve: Run) -> None:

@@ -162,7 +162,7 @@ def _named_unit(word: str) -> str:
     """What `nginx`, `nginx.service` or `unit:nginx` calls; without a kind it is a service."""
     name = word.removeprefix("unit:")
     kind = name.rpartition(".")[2]
-    if not name or name.startswith(("pid:", "pod:")):
+    if not name or "/" in name or name.startswith(("pid:", "pod:")):
         raise click.BadParameter(f"{word!r} is no unit: nginx, or nginx.service, is one")
     if "." in name and kind in _WITHOUT_MEMORY:
         raise click.BadParameter(f"{name} holds no memory: name what it starts, as {name.rpartition('.')[0]}.service")
@@ -212,16 +212,21 @@ def fix_limit(
 
     A unit of systemd by a drop-in of ours, which its manager takes over at once, a slice also before it is there; a
     container (docker:web, podman:web) by its engine, which sets --max and --swap-max together and keeps what is not
-    said; deploy/NAME, sts/NAMESPACE/NAME, ds/NAME:CONTAINER in the cluster that the kubeconfig names, by --max and
-    --request, whose pods are made anew with it; a cgroup that nobody looks after by its path, until it is removed.
+    said; deploy/NAME, sts/NAMESPACE/NAME, ds/NAME:CONTAINER (or kubectl's long words, as deployment/NAME) in the
+    cluster that the kubeconfig names, by --max and --request, whose pods are made anew with it; a cgroup that nobody
+    looks after by its path, until it is removed.
     `max` in the place of a SIZE lifts the limit, as far as it is its own.
     """
     if most is None and high is None and swap_max is None and request is None:
         raise click.UsageError("--max, --high, --swap-max or --request says to what it is to be limited")
     if isinstance(high, int) and isinstance(most, int) and high > most:
         raise click.UsageError("--high is above --max: it would never be reached")
-    if target.startswith(_WORKLOADS):
-        return _limit_workload(target, most, request, options, other=high if swap_max is None else swap_max)
+    kind, slash, rest = target.partition("/")
+    if slash and (short := _WORKLOADS.get(kind.lower().removesuffix(".apps"))) is not None:
+        workload = f"{short}/{rest}"
+        return _limit_workload(workload, most, request, options, other=high if swap_max is None else swap_max)
+    if target.startswith("pod:") or (slash and kind and not target.startswith(_ENGINES)):
+        raise click.UsageError(f"{target!r} cannot be limited here; what can: {_LIMITED}")
     if request is not None:
         raise click.UsageError(f"--request is what a node of Kubernetes keeps for a pod: {_kept_for(target)}")
     if not target.startswith(_ENGINES):
@@ -236,7 +241,15 @@ def fix_limit(
 
 
 _ENGINES = ("docker:", "podman:")
-_WORKLOADS = ("deploy/", "sts/", "ds/")
+_WORKLOADS = {  # kubectl's own words, and those it prints: deployment.apps/web
+    **dict.fromkeys(("deploy", "deployment", "deployments"), "deploy"),
+    **dict.fromkeys(("sts", "statefulset", "statefulsets"), "sts"),
+    **dict.fromkeys(("ds", "daemonset", "daemonsets"), "ds"),
+}
+_LIMITED = (
+    "a unit, docker:NAME, podman:NAME, deployment/NAME, statefulset/NAME, daemonset/NAME, a cgroup by its path, /NAME; "
+    "of other pods the limit stands in the manifest that makes them"
+)
 
 
 def _limit_workload(target: str, most: Bound, request: int | None, options: dict[str, Any], *, other: Bound) -> None:

@@ -381,8 +381,9 @@ def test_who_may_only_look_is_told_before_anything_is_changed(shop: Kube) -> Non
 
 
 def test_what_is_not_there_is_told(shop: Kube) -> None:
-    said = shop.run("fix", "limit", "deploy/nosuch", "--max", "1G", "--yes", status=1).stderr
-    assert "namespace shop has no Deployment nosuch\n  kubectl get deployments -n shop" in said
+    for word in ("deploy/nosuch", "deployment/nosuch", "deployments.apps/shop/nosuch"):
+        said = shop.run("fix", "limit", word, "--max", "1G", "--yes", status=1).stderr
+        assert "namespace shop has no Deployment nosuch\n  kubectl get deployments -n shop" in said
 
 
 def node(name: str, memory: str) -> dict[str, Any]:
