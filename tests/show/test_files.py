@@ -1,5 +1,7 @@
 """What is exported for Compose, of plans that no engine here has."""
 
+from dataclasses import replace
+
 from reprieve.model.change import Step
 from reprieve.model.finding import Place
 from reprieve.model.machine import Container, Machine
@@ -63,3 +65,19 @@ def test_what_it_cannot_say_is_refused_with_the_reason() -> None:
         "there no limit is no line: take mem_limit out of the file",
         "no file of Compose says that",
     ]
+
+
+def test_a_word_that_was_taken_for_a_unit_is_told_how_a_container_is_named() -> None:
+    unit = Step(place=Place(kind="unit", of="web.service", key="MemoryMax"), before=None, want=str(64 * MIB))
+
+    def hint(step: Step, form: str) -> str | None:
+        (refusal,) = files.not_said([step], form, MACHINE)
+        return refusal.hint
+
+    named = "--as sh does, of this unit of systemd; a container of Compose is docker:web or podman:web"
+    assert hint(unit, "compose") == named
+    assert hint(unit, "k8s") == "--as sh does"
+    found = replace(unit, code="unit-setting-ignored")  # nobody has named it
+    assert hint(found, "compose") == "--as sh does"
+    slices = replace(unit, place=Place(kind="unit", of="batch.slice", key="MemoryMax"))
+    assert hint(slices, "compose") == "--as sh does"

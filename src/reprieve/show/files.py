@@ -158,7 +158,15 @@ def not_said(steps: Sequence[Step], form: str, machine: Machine) -> Iterator[Ref
                 place=step.place,
                 want=step.want,
                 reason=reason,
-                hint="--as sh does",
+                hint=_instead(step, form),
                 code=step.code,
                 called=step.called,
             )
+
+
+def _instead(step: Step, form: str) -> str:
+    """What says it; a word that was taken for a service of systemd may have been meant for one of Compose."""
+    name, _, kind = step.place.of.rpartition(".")
+    if form == "compose" and step.place.kind == "unit" and kind == "service" and not step.code:
+        return f"--as sh does, of this unit of systemd; a container of Compose is docker:{name} or podman:{name}"
+    return "--as sh does"
