@@ -571,6 +571,15 @@ def test_what_is_printed_of_a_request_does_it_in_a_shell(tmp_path: Path) -> None
                 holds(shop, "hand", then, *THREE[1:])
 
 
+def test_without_a_cluster_it_is_told_what_is_read_there() -> None:
+    with pytest.raises(
+        Failure, match=r"^no kubeconfig: /nowhere is not there; deploy/web is read in its cluster"
+    ) as caught:
+        find_workload("deploy/web", 1 << 30, {"KUBECONFIG": "/nowhere"})
+    assert "to be printed too: which container, which request" in caught.value.message
+    assert "KUBECONFIG=FILE names that of the cluster" in str(caught.value.hint)
+
+
 @pytest.mark.parametrize("word", ["deploy/", "deploy/a/b/c", "deploy/Web", "sts/../x", "ds/a:", "deploy/a b"])
 def test_what_is_no_name_is_not_asked_for(word: str) -> None:
     with pytest.raises(Failure, match="is no name of a workload"):

@@ -163,7 +163,11 @@ def find_workload(
     match = re.fullmatch(_WORD, word)
     if match is None:
         raise Failure(f"{word!r} is no name of a workload", hint="deploy/NAME, sts/NAMESPACE/NAME, ds/NAME:CONTAINER")
-    cluster = own_cluster(environ)
+    try:
+        cluster = own_cluster(environ)
+    except Failure as failure:
+        said = f"{word} is read in its cluster first, to be printed too: which container, which request"
+        raise Failure(f"{failure.message}; {said}", hint=failure.hint) from failure
     named = _Parts(
         server=cluster.server,
         namespace=match["namespace"] or cluster.namespace,
