@@ -399,3 +399,15 @@ def test_this_machine_is_looked_at_without_rights_too(reprieve: Run, as_nobody: 
         assert said.stdout.startswith("Machine   ")
         assert said.stderr == ""
         assert said.returncode in (0, 5)
+
+
+@pytest.mark.parametrize("verb", [("check",), ("top", "--once"), ("next",)])
+def test_a_folder_of_no_machine_is_refused_with_what_to_give(
+    verb: tuple[str, ...], reprieve: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "passwd").write_text("root:x:0:0::/root:/bin/sh\n")
+    said = reprieve(*verb, "--from", tmp_path)
+    assert (said.returncode, said.stdout) == (1, "")
+    assert f"{tmp_path} is no captured machine" in said.stderr
+    assert "what reprieve snapshot -o FILE wrote, a sosreport, or the root" in said.stderr

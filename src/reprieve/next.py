@@ -225,7 +225,7 @@ def look(origin: str | None, gaps: list[Gap], *, unique_s: float = 0) -> Machine
     if origin is None:
         return whatif.without(observe(Host(), gaps, unique_s=unique_s), {os.getpid()})
     if os.path.isdir(origin):
-        return observe(Host(origin), gaps, unique_s=unique_s)
+        return _captured(origin, observe(Host(origin), gaps, unique_s=unique_s))
     from reprieve.machine.unpack import is_archive, unpacked  # loads what decompresses
 
     if is_archive(origin):
@@ -238,3 +238,11 @@ def look(origin: str | None, gaps: list[Gap], *, unique_s: float = 0) -> Machine
         raise Failure(f"{shown(origin)} tells of no machine", hint="reprieve snapshot -o FILE makes one that does")
     gaps += snapshot.machine_gaps
     return snapshot.machine
+
+
+def _captured(origin: str, machine: Machine) -> Machine:
+    """Raises Failure: nothing of a kernel is there, and that nothing is found would be no answer."""
+    if machine.meminfo or machine.processes or machine.cgroups or machine.sysctls:
+        return machine
+    hint = "what reprieve snapshot -o FILE wrote, a sosreport, or the root of a captured machine, with its proc and sys"
+    raise Failure(f"{shown(origin)} is no captured machine: it holds nothing of a kernel's /proc or /sys", hint=hint)
