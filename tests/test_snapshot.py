@@ -81,6 +81,31 @@ def test_a_place_that_cannot_be_written_is_refused(reprieve: Run) -> None:
     assert done.stderr.startswith("reprieve: /dev/full: No space left on device\n")
 
 
+def test_what_was_there_stays_whole_until_the_new_one_is(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("dear to somebody")
+    script = (
+        "import resource, signal, sys; from reprieve.snapshot import perform\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024))\n"
+        "perform(output='file', root=sys.argv[1])"
+    )
+    argv = [sys.executable, "-c", script, str(WHOLE)]
+    done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True)
+    assert "file: File too large" in done.stderr
+    assert (tmp_path / "file").read_text() == "dear to somebody"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_link_is_not_followed(reprieve: Run, tmp_path: Path) -> None:
+    (tmp_path / "target").write_text("of somebody else")
+    for name, target in (("link", "target"), ("dangling", "absent")):
+        (tmp_path / name).symlink_to(target)
+        done = reprieve("snapshot", "--from", WHOLE, "-o", name)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert f"{name} is a link" in done.stderr
+    assert (tmp_path / "target").read_text() == "of somebody else"
+    assert not (tmp_path / "absent").exists()
+
+
 def test_a_terminal_is_not_written_to() -> None:
     assert "a snapshot is no text for a terminal" in on_a_terminal("snapshot", "-o", "-")
 

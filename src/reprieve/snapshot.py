@@ -1,7 +1,6 @@
 """`reprieve snapshot`: all that can be seen of a machine, in one file that travels."""
 
 import os
-import stat
 import sys
 from dataclasses import replace
 from itertools import accumulate
@@ -120,17 +119,35 @@ def _summary(snapshot: Snapshot) -> str:
 
 
 def _write(path: str, data: bytes) -> None:
-    """To a file of the user's own alone: what is in it, the kernel does not tell everybody."""
+    """To a file of the user's own alone: what is in it, the kernel does not tell everybody.
+
+    One that is there is replaced once the new one is whole; a pipe or a device is written to. Raises Failure.
+    """
     try:
         if path == "-":
             sys.stdout.buffer.write(data)
             sys.stdout.flush()
-            return
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        with open(descriptor, "wb") as file:
-            if stat.S_ISREG(os.fstat(descriptor).st_mode):  # it may have been there, and open to others
-                os.fchmod(descriptor, 0o600)
-                os.ftruncate(descriptor, 0)
-            file.write(data)
+        elif os.path.exists(path) and not os.path.isfile(path):
+            with open(os.open(path, os.O_WRONLY | os.O_CLOEXEC), "wb") as file:
+                file.write(data)
+        elif os.path.islink(path):
+            raise Failure(f"{shown(path)} is a link", hint="name the file that is meant; - is standard output")
+        else:
+            _replace(path, data)
     except OSError as error:
         raise Failure(f"{shown(path)}: {error.strerror}", hint="name a file that can be written") from error
+
+
+def _replace(path: str, data: bytes) -> None:
+    """By one rename; if anything fails, all is as it was. Raises OSError."""
+    beside = f"{path}.{os.getpid()}.new"
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(descriptor)
+        os.rename(beside, path)
+    except BaseException:  # Ctrl-C too
+        os.unlink(beside)
+        raise
