@@ -202,6 +202,13 @@ def test_the_long_words_of_kubectl_name_a_workload_too(kind: str, reprieve: Run)
     assert f"'{short}/shop/web/more' is no name of a workload" in said.stderr
 
 
+@pytest.mark.parametrize("option", ["--yes", "-y"])
+def test_undo_takes_the_consent_that_it_does_not_ask_for(option: str, reprieve: Run) -> None:
+    said = reprieve("undo", option, "999999")
+    assert (said.returncode, "No such option" in said.stderr) == (1, False)
+    assert reprieve("undo", "999999").stderr == said.stderr
+
+
 def test_what_is_refused_for_now_and_for_later_alike_is_told_once(reprieve: Run) -> None:
     said = reprieve("fix", "swappiness", "1", "--as", "k8s")
     assert (said.returncode, said.stdout) == (4, "")

@@ -345,6 +345,7 @@ def fix_oom_policy(unit: str, policy: str, **options: object) -> None:
 @click.argument("number", type=click.IntRange(1), required=False)
 @click.option("--recover", is_flag=True, help="Put back what was begun and not finished, after a crash.")
 @click.option("--leave", is_flag=True, help="Leave what somebody else has changed since as it is, and be done with it.")
+@click.option("--yes", "-y", is_flag=True, expose_value=False, help="As `fix` takes it: undo never asks.")
 @click.option("--unless-kept", type=int, hidden=True)
 def undo(number: int | None, recover: bool, leave: bool, unless_kept: int | None) -> None:
     """Put back what `reprieve fix` changed: NUMBER, or the newest.
