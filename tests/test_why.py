@@ -644,6 +644,18 @@ def test_a_row_of_a_table_that_names_no_kill_is_no_kernel_log(reprieve: Run, row
     assert done.stdout.startswith("There is no kernel log in stdin: whether the kernel killed is not known.")
 
 
+@pytest.mark.parametrize("name", ["get-events-liveness.txt", "get-events-wide-liveness.txt", "events-liveness.json"])
+def test_events_of_a_failed_probe_are_told_as_what_they_are(reprieve: Run, name: str) -> None:
+    done = reprieve("why", "-", stdin=(CAPTURES / f"k8s-{name}").read_text())
+    assert done.returncode == 0
+    said = " ".join(done.stdout.split())
+    assert said.startswith(
+        "Nothing in stdin proves an OOM kill; the kernel log of its host would tell. Ended The kubelet"
+    )
+    assert "as its liveness probe had failed: no OOM kill" in said
+    assert "its end is not told" not in said
+
+
 def test_what_a_kubelet_tells_of_is_a_kill_and_no_proof_of_a_full_node(reprieve: Run) -> None:
     done = reprieve("why", CAPTURES / "k8s-events.json", "--fail-on-kill", COLUMNS="120")
     assert done.returncode == 3

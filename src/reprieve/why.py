@@ -310,15 +310,15 @@ def _no_kill(request: Request, told: Snapshot, endings: Sequence[Ending], places
 
 
 def _standing(request: Request, told: Snapshot, endings: Sequence[Ending]) -> Iterator[str]:
-    """How those are whose status was given, where no finding tells it: neither that of a SIGKILL nor an eviction."""
-    from reprieve.rules.ending import SIGKILL, how, who
+    """How those are whose status was given, where no finding tells it: no SIGKILL, and no kubelet's doing."""
+    from reprieve.rules.ending import SIGKILL, how, is_of_event_alone, who
     from reprieve.show.escape import markdown, plain
 
     if _kills(told, endings):
         return
     words = markdown if request.markdown else plain
     others = [one for one in endings if SIGKILL not in (one.signal, (one.exit_code or 0) - 128)]
-    others = [one for one in others if one.reason != "Evicted"]
+    others = [one for one in others if one.reason != "Evicted" and not is_of_event_alone(one)]
     for one in others[:_STATUSES]:
         yield words(f"{who(one)}: {how(one)}")
     if more := len(others[_STATUSES:]):

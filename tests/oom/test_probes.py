@@ -59,7 +59,27 @@ def changed(**end: Any) -> str:
     ],
 )
 def test_another_end_is_not_explained_by_it(pod: str) -> None:
-    assert FAILED_LIVENESS not in [ending.reason for ending in read_endings(f"{pod}\n{EVENTS}")]
+    ends = [ending.reason for ending in read_endings(f"{pod}\n{EVENTS}") if ending.exit_code is not None]
+    assert ends
+    assert FAILED_LIVENESS not in ends
+
+
+ALONE = {"json": EVENTS, "rows": ROWS, "wide": WIDE, "described": DESCRIBED[DESCRIBED.index("Events:") :]}
+ALONE |= {"of all namespaces": ROWS.replace("\n", "\nshop   "), "again": ROWS + ROWS.replace("6s ", "2s (x2 over 9s)")}
+
+
+@pytest.mark.parametrize("text", ALONE.values(), ids=ALONE)
+def test_alone_an_event_tells_who_ended_it_and_not_by_what(text: str) -> None:
+    told = only(text)
+    assert (told.manager, told.name, told.reason) == ("kubernetes", "app", FAILED_LIVENESS)
+    assert (told.exit_code, told.signal, told.state, told.oom_killed) == (None, None, None, None)
+    assert told.pod == (None if text.startswith("Events:") else "stuck")
+    assert told.namespace == ("shop" if "shop" in text else None)
+
+
+def test_an_end_that_is_told_is_not_told_again_by_the_event() -> None:
+    for pod in (POD, changed(exitCode=143), changed(reason="OOMKilled")):
+        assert only(f"{pod}\n{EVENTS}").exit_code is not None
 
 
 @pytest.mark.parametrize("said", ["Stopping container app", "Container app failed liveness probe, and what is that"])

@@ -162,3 +162,13 @@ def test_a_kill_for_a_failed_probe_is_the_kubelets_and_none_for_memory() -> None
     (ending,) = snapshot("../captures/k8s-describe-liveness.txt").endings
     hostile = replace(ending, pod="--all")
     assert [one.remedies[0].commands for one in diagnose(Snapshot(endings=(hostile,)))] == [()]
+
+
+@pytest.mark.parametrize("name", ["k8s-get-events-liveness.txt", "k8s-get-events-wide-liveness.txt"])
+def test_an_event_of_a_failed_probe_alone_is_the_kubelets_doing_too(name: str) -> None:
+    (finding,) = diagnose(snapshot(f"../captures/{name}"))
+    assert (finding.code, finding.confidence) == ("killed-without-proof", "likely")
+    claim = "The kubelet ended container app of pod stuck, as its liveness probe had failed: no OOM kill"
+    assert plain(finding.claim) == claim
+    assert "not with which status it ended" in finding.detail[0]
+    assert finding.remedies[0].commands == (("kubectl", "describe", "pod", "stuck"),)

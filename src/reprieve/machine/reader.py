@@ -31,6 +31,7 @@ _STATUS_WORDS = (
     *(b"OOMKilled", b"containerStatuses", b"/tasks/", b"Container ID:", b"State: ", b"Active: ", b"Result=", b'"Type"'),
     *(b"killed by the OOM killer", b" due to memory ", b"sending SIG", b"Exited (137)"),
     *(b"SystemOOM", b"System OOM encountered", b"OOMKilling", b"Evicted", b'"CONTAINER_', b"POD ID", b"sandboxID: "),
+    *(b" failed liveness probe", b" failed startup probe"),
 )
 # A row of `kubectl get pods`, of `docker ps --all`: somebody was killed; whose limit it was, and when, is not in it.
 _TABLE_ROW = rb"(?m)^\S+(?: +\S+)? +\d+/\d+ +(?:Init:)?OOMKilled\b|\bExited \(137\) "

@@ -32,7 +32,8 @@ class Ending:
     state: str | None = None  # now, in the manager's word: "exited", "running", "Waiting", "failed"
     state_reason: str | None = None  # "CrashLoopBackOff"; words of the kubelet (eviction), of the kernel (OOMKilling)
     # Of the end: "OOMKilled", "Error", "oom-kill", "signal", "SystemOOM"; a daemon's words; of an engine's events
-    # "oom", and "kill" where it had just been asked for it; of a kubelet's events "failed liveness probe".
+    # "oom", and "kill" where it had just been asked for it; of a kubelet's events "failed liveness probe";
+    # with nothing else told, that was about to be its end.
     reason: str | None = None
     exit_code: int | None = None  # 137 is 128 + SIGKILL, whoever sent it
     signal: int | None = None  # where the manager tells it apart from an exit

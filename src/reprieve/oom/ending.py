@@ -27,6 +27,7 @@ _JSON_WORDS = (
     '"Type"',
     '"SystemOOM"',
     '"OOMKilling"',
+    '"Killing"',
     '"Evicted"',
 )
 _KUBECTL_WORDS = (
@@ -69,7 +70,7 @@ def read_endings(text: str) -> tuple[Ending, ...]:
     if kills:
         from reprieve.oom import probes
 
-        found = list(probes.told_with(found, kills))
+        found = [*probes.told_with(found, kills), *probes.told_alone(found, kills)]
     if any(word in text for word in _JOURNAL_WORDS):
         told = {(ending.manager, ending.name) for ending in found}  # `systemctl status` quotes the journal
         found += [ending for ending in _from_journal(text) if (ending.manager, ending.name) not in told]
@@ -170,7 +171,7 @@ def _from_kubernetes(item: dict[str, Any], line: int, kills: "list[ProbeKill]") 
     if "involvedObject" not in item:
         yield from kubernetes.from_pod(item, line)
         return
-    kills += probes.from_event(item)
+    kills += probes.from_event(item, line)
     yield from kubernetes.from_event(item, line)
 
 

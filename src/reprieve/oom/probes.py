@@ -35,6 +35,7 @@ class KillEvent(NamedTuple):
     pod: str | None
     container: str
     probe: str  # "liveness", "startup"
+    line: int
     namespace: str | None = None
     pod_uid: str | None = None
     first: Stamp | None = None
@@ -47,6 +48,7 @@ class KillRow(NamedTuple):
     pod: str
     container: str
     probe: str
+    line: int
     namespace: str | None
     lines: range | None  # of the description that it stands in; None for `kubectl get events`
     after_start_s: tuple[float, float] | None  # at least, at most: after the newest start of it in that table
@@ -55,14 +57,14 @@ class KillRow(NamedTuple):
 ProbeKill = KillEvent | KillRow
 
 
-def from_event(event: dict[str, Any]) -> Iterator[KillEvent]:
+def from_event(event: dict[str, Any], line: int) -> Iterator[KillEvent]:
     """Of `kubectl get events -o json`, if it is one."""
     about, said = fields.table(event, "involvedObject"), fields.text(event.get("message")) or ""
     if event.get("reason") == "Killing" and (match := re.fullmatch(_SAID, said)):
         first, last = (event.get(key) or event.get("eventTime") for key in ("firstTimestamp", "lastTimestamp"))
         pod, namespace, uid = (fields.text(about.get(key)) for key in ("name", "namespace", "uid"))
         when = (fields.moment(first), fields.moment(last))
-        yield KillEvent(pod, match["name"], match["probe"], namespace, uid, *when)
+        yield KillEvent(pod, match["name"], match["probe"], line, namespace, uid, *when)
 
 
 class _Ages(NamedTuple):
@@ -81,10 +83,13 @@ class _About(NamedTuple):
 
 def from_rows(text: str) -> Iterator[KillRow]:
     """Rows of tables. `kubectl describe` names the pod above them, and `kubectl get events` in each."""
-    kills: dict[_About, tuple[_Ages | None, str]] = {}
+    kills: dict[_About, tuple[_Ages | None, str, int]] = {}
     starts: dict[_About, _Ages] = {}
     described = _described(text)
+    at, line = 0, 1
     for match, head in _heads(text):
+        line += text.count("\n", at, match.start())
+        at = match.start()
         container = match["name"] or match["started"]
         reason = "Killing" if match["name"] else "Started"
         if (row := _row(head, reason)) is None:
@@ -101,13 +106,13 @@ def from_rows(text: str) -> Iterator[KillRow]:
             if ages is not None and (about not in starts or ages.last < starts[about].last):
                 starts[about] = ages
         elif about not in kills or _is_newer(ages, kills[about][0]):
-            kills[about] = (ages, match["probe"])
-    for about, (killed, probe) in kills.items():
+            kills[about] = (ages, match["probe"], line)
+    for about, (killed, probe, line) in kills.items():
         started = starts.get(about)
         after = None
         if started is not None and killed is not None:
             after = (started.last[0] - killed.first[1], started.last[1] - killed.last[0])
-        yield KillRow(about.pod, about.container, probe, about.namespace, about.lines, after)
+        yield KillRow(about.pod, about.container, probe, line, about.namespace, about.lines, after)
 
 
 def _is_newer(ages: _Ages | None, than: _Ages | None) -> bool:
@@ -198,6 +203,23 @@ def told_with(endings: Iterable[Ending], kills: Iterable[ProbeKill]) -> Iterator
             if row is not None and _is_of(row, ending):
                 found.append(row)
         yield replace(ending, reason=_REASONS[found[-1].probe]) if found else ending
+
+
+def told_alone(endings: Iterable[Ending], kills: Iterable[ProbeKill]) -> Iterator[Ending]:
+    """Containers of whose ends nothing else tells: that a kubelet was about to end them, the last time."""
+    told = {(ending.pod, ending.name) for ending in endings}
+    last = {(kill.namespace, kill.pod, kill.container): kill for kill in kills}
+    for kill in last.values():
+        if not told & {(kill.pod, kill.container), (None, kill.container)}:
+            yield Ending(
+                manager="kubernetes",
+                line=kill.line,
+                name=kill.container,
+                pod=kill.pod,
+                namespace=kill.namespace,
+                reason=_REASONS[kill.probe],
+                finished=kill.last if isinstance(kill, KillEvent) else None,
+            )
 
 
 def _asked(name: str | None) -> tuple[str | None, ...]:

@@ -245,7 +245,8 @@ def killed_without_proof(snapshot: Snapshot) -> Iterator[Finding]:
     stop: `docker stop` after ten seconds, the kubelet when the grace period is over, a person. The manager's flag does
     not settle it where it is false: Podman before 5 never sets it, systemd is told of no kill on cgroup v1, and Docker
     there of none that a full machine made. The kernel log of the host settles it. Where events tell that an engine was
-    just asked to kill it, or that a kubelet was to end it for a failed probe, that is said instead.
+    just asked to kill it, or that a kubelet was to end it for a failed probe, that is said instead; of the latter also
+    where nothing else is told of the end.
 
     Source: signal(7); Documentation/admin-guide/cgroup-v1/memory.rst, 10; what Podman 4.3 and 5.4 said of one kill.
     """
@@ -253,6 +254,9 @@ def killed_without_proof(snapshot: Snapshot) -> Iterator[Finding]:
     gone = {ending.pod for ending in snapshot.endings if ending.reason == "Evicted"}
     for endings in _by_workload(snapshot.endings):
         last = endings[-1]
+        if is_of_event_alone(last) and _key(last) not in proven:
+            yield _on_probe_alone(endings)
+            continue
         if SIGKILL not in (last.signal, (last.exit_code or 0) - 128) or _key(last) in proven:
             continue
         if (last.pod is not None and last.pod in gone) or any(is_about(last, oom) for oom in snapshot.ooms):
@@ -296,10 +300,6 @@ def _on_probe(endings: list[Ending], how: str) -> Finding:
     """It is asked by SIGTERM before, and given its grace period: killContainer() in pkg/kubelet/kuberuntime."""
     last = endings[-1]
     probe = (last.reason or "").removeprefix("failed ")
-    where = () if last.namespace is None else ("-n", last.namespace)
-    look: tuple[tuple[str, ...], ...] = ()
-    if last.pod is not None and not last.pod.startswith("-"):
-        look = (("kubectl", "describe", "pod", last.pod, *where),)
     return Finding(
         code="killed-without-proof",
         severity="notice",
@@ -310,8 +310,38 @@ def _on_probe(endings: list[Ending], how: str) -> Finding:
             "An event of it says so. SIGTERM came first: it had not ended when its grace period was over.",
         ),
         evidence=tuple(map(_evidence, endings)),
-        remedies=(Remedy(title="See in its events (Unhealthy) what became of the probe", commands=look),),
+        remedies=(Remedy(title="See in its events (Unhealthy) what became of the probe", commands=_describe(last)),),
     )
+
+
+def is_of_event_alone(ending: Ending) -> bool:
+    """That a kubelet was about to end it is all that is told of it: by what it ended is not."""
+    return ending.reason in (FAILED_LIVENESS, FAILED_STARTUP) and ending.exit_code is None
+
+
+def _on_probe_alone(endings: list[Ending]) -> Finding:
+    last = endings[-1]
+    probe = (last.reason or "").removeprefix("failed ")
+    return Finding(
+        code="killed-without-proof",
+        severity="notice",
+        confidence="likely",  # that it was ended is certain; the kernel can have been first
+        claim=f"The kubelet ended {_workload(last)}, as its {probe} had failed: no OOM kill",
+        detail=(
+            *_when(endings),
+            "An event of it says so, and not with which status it ended: it is sent SIGTERM, and SIGKILL (137) when "
+            "its grace period is over. The description of its pod tells that, and whether its last end was another.",
+        ),
+        evidence=tuple(map(_evidence, endings)),
+        remedies=(Remedy(title="See how it ended, and what became of the probe", commands=_describe(last)),),
+    )
+
+
+def _describe(ending: Ending) -> tuple[tuple[str, ...], ...]:
+    if ending.pod is None or ending.pod.startswith("-"):  # a stranger's word, which may not become an option
+        return ()
+    where = () if ending.namespace is None else ("-n", ending.namespace)
+    return (("kubectl", "describe", "pod", ending.pod, *where),)
 
 
 def _often(endings: list[Ending]) -> str:
