@@ -1,5 +1,6 @@
 import json
 import random
+import re
 import textwrap
 from dataclasses import replace
 from pathlib import Path
@@ -178,6 +179,93 @@ def test_a_description_without_the_containers_id_or_a_part_of_it_tells_of_the_en
         "  State: Running\n    Reason: OOMKilled\n",
     ):
         assert read_endings(other) == ()
+
+
+# What mails, tickets and chats do to the lines of a paste.
+SPOILT = {
+    "quoted": lambda line: f"> {line}",
+    "quoted without a blank": lambda line: f">{line}",
+    "quoted twice": lambda line: f"> > {line}",
+    "barred": lambda line: f"| {line}",
+    "indented": lambda line: f"    {line}",
+    "indented by a tab": lambda line: f"\t{line}",
+    "tabs for blanks": lambda line: line.replace("  ", "\t"),
+    "stripped": str.lstrip,
+    "squeezed": lambda line: re.sub(" +", " ", line),
+    "stripped and squeezed": lambda line: re.sub(" +", " ", line.strip(" ")),
+    "of Windows": lambda line: line.replace("\n", "\r\n"),
+    "of a web page": lambda line: line.replace(" ", "\xa0"),
+}
+
+
+def spoilt(name: str, how: str) -> str:
+    return "".join(map(SPOILT[how], (CAPTURES / name).read_text().splitlines(True)))
+
+
+@pytest.mark.parametrize("how", SPOILT)
+@pytest.mark.parametrize("name", ["k8s-describe-loop.txt", "k8s-describe-evicted.txt", "k8s-describe-liveness.txt"])
+def test_a_description_in_a_mail_a_ticket_or_a_chat_tells_the_same(name: str, how: str) -> None:
+    assert read_endings(spoilt(name, how)) == endings(name)
+
+
+@pytest.mark.parametrize("how", SPOILT)
+def test_an_end_cut_out_of_it_tells_the_same_there(how: str) -> None:
+    lines = spoilt("k8s-describe-loop.txt", how).splitlines(True)
+    (first,) = [number for number, line in enumerate(lines) if "Last" in line and "Terminated" in line]
+    (told,) = read_endings("".join(lines[first : first + 5]))
+    (known,) = endings("k8s-describe-loop.txt")
+    assert (told.reason, told.exit_code, told.finished) == (known.reason, known.exit_code, known.finished)
+
+
+@pytest.mark.parametrize("how", ["quoted", "barred", "indented by a tab", "stripped", "of Windows"])
+@pytest.mark.parametrize("name", ["docker-inspect-oom-pid1.json", "k8s-pod-oomkilled-never.json", "ctr-events.txt"])
+def test_quoted_words_of_other_managers_tell_the_same(name: str, how: str) -> None:
+    if name != "ctr-events.txt" or "quoted" in how:
+        assert read_endings(spoilt(name, how)) == endings(name)
+
+
+def test_the_state_cut_out_of_docker_inspect_tells_of_the_end() -> None:
+    lines = (CAPTURES / "docker-inspect-oom-pid1.json").read_text().splitlines(True)
+    (known,) = endings("docker-inspect-oom-pid1.json")
+    first = next(number for number, line in enumerate(lines) if '"State"' in line)
+    for part in (lines[:40], lines[first:], lines[first : first + 14], [f"> {line}" for line in lines[first:40]]):
+        (told,) = read_endings("".join(part))
+        assert (told.manager, told.oom_killed, told.exit_code) == ("docker", True, 137)
+        assert (told.finished, told.name) == (known.finished, None)
+
+
+def test_a_part_of_a_pods_json_tells_of_the_end() -> None:
+    pod = json.loads((CAPTURES / "k8s-pod-oomkilled-crashloop.json").read_text())
+    statuses = pod["status"]["containerStatuses"]
+    last = statuses[0]["lastState"]
+    keyed = [
+        f'"{key}": {json.dumps(value, indent=2)},\n' for key, value in (("containerStatuses", statuses), *last.items())
+    ]
+    keyed.append(f'  "lastState": {json.dumps(last)},\n  "name": "hog",\n')
+    bare = [json.dumps(value) for value in (statuses, statuses[0], last, last["terminated"])]
+    for part in (*keyed, *bare):
+        (told,) = read_endings(part)
+        assert (told.manager, told.reason, told.exit_code, told.oom_killed) == ("kubernetes", "OOMKilled", 137, True)
+        assert told.finished is not None
+    assert only_names(keyed[0]) == only_names(bare[1]) == ["hog"]
+
+
+def only_names(text: str) -> list[str | None]:
+    return [told.name for told in read_endings(text)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"exitCode": 137, "msg": "OOMKilled"}',
+        '{"terminated": true, "reason": "OOMKilled"}',
+        '{"reason": "Evicted", "terminated": {}}',
+        '"State": {"Name": "OOMKilled"}',
+        '"state": {"waiting": {"reason": "OOMKilled"}}',
+    ],
+)
+def test_json_of_other_programs_tells_of_no_end(text: str) -> None:
+    assert read_endings(text) == ()
 
 
 def test_two_pods_described_one_after_the_other_are_kept_apart() -> None:

@@ -28,7 +28,17 @@ _WHAT_TO_GIVE = (
 )
 # One of these is in every status that tells of an end; without them nothing more is loaded.
 _STATUS_WORDS = (
-    *(b"OOMKilled", b"containerStatuses", b"/tasks/", b"Container ID:", b"State: ", b"Active: ", b"Result=", b'"Type"'),
+    *(
+        b"OOMKilled",
+        b"containerStatuses",
+        b"/tasks/",
+        b"Container ID:",
+        b"State:",
+        b'"exitCode"',
+        b"Active: ",
+        b"Result=",
+        b'"Type"',
+    ),
     *(b"killed by the OOM killer", b" due to memory ", b"sending SIG", b"Exited (137)"),
     *(b"SystemOOM", b"System OOM encountered", b"OOMKilling", b"Evicted", b'"CONTAINER_', b"POD ID", b"sandboxID: "),
     *(b" failed liveness probe", b" failed startup probe"),
@@ -42,8 +52,12 @@ _UNREAD = (
         "names a kill, but not whose limit it was, nor when",
         "give `kubectl describe pod POD`, `docker inspect CONTAINER`, or the kernel log of its host",
     ),
-    (rb"(?m)^ +containerStatuses: *$", "is YAML, which is not read", "give it as JSON: `kubectl get pod POD -o json`"),
-    (rb"(?m)^ +sandboxID: \w", "is YAML, which is not read", "give it as JSON: `crictl inspect CONTAINER`"),
+    (
+        rb"(?m)^[>| \t]*containerStatuses: *$",
+        "is YAML, which is not read",
+        "give it as JSON: `kubectl get pod POD -o json`",
+    ),
+    (rb"(?m)^[>| \t]*sandboxID: \w", "is YAML, which is not read", "give it as JSON: `crictl inspect CONTAINER`"),
     (
         rb'(?m)^CONTAINER +IMAGE +CREATED +STATE |"podSandboxId"',
         "lists containers, and not how they ended",

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 # Without one of these words nothing here reads the text: most texts are searched once and left.
 _JSON_WORDS = (
     '"OOMKilled"',
+    '"terminated"',
+    '"exitCode"',
     '"CONTAINER_EXITED"',
     '"CONTAINER_RUNNING"',
     '"containerStatuses"',
@@ -32,7 +34,7 @@ _JSON_WORDS = (
 )
 _KUBECTL_WORDS = (
     "Container ID:",
-    "State: ",
+    "State:",
     "System OOM encountered",
     "OOMKilling",
     "Evicted",
@@ -49,12 +51,18 @@ _SIGNALS = {"HUP": 1, "INT": 2, "QUIT": 3, "ILL": 4, "ABRT": 6, "BUS": 7, "FPE":
 _FAILED_BYTES = 8 * 2**20  # what opens a bracket and is no JSON is read again from the next one: so much in all
 
 
+_QUOTE = r"(?m)^[ \t]*(?:[>|] ?)+"  # a mail, a ticket, a chat
+# What may stand for itself where somebody cut it out of a status, or cut the rest away.
+_PARTS = ("State", "state", "lastState", "terminated", "containerStatuses", "initContainerStatuses")
+
+
 def read_endings(text: str) -> tuple[Ending, ...]:
     """Every container and unit the text tells the state of, in its order; none if it is no such text.
 
     >>> [(ending.name, ending.reason) for ending in read_endings("Id=nginx.service\\nResult=oom-kill\\n")]
     [('nginx.service', 'oom-kill')]
     """
+    text = _unquoted(text)
     found: list[Ending] = []
     kills: list[ProbeKill] = []
     if any(word in text for word in _JSON_WORDS):
@@ -75,6 +83,14 @@ def read_endings(text: str) -> tuple[Ending, ...]:
         told = {(ending.manager, ending.name) for ending in found}  # `systemctl status` quotes the journal
         found += [ending for ending in _from_journal(text) if (ending.manager, ending.name) not in told]
     return tuple(_each_once(sorted(found, key=lambda ending: ending.line)))
+
+
+def _unquoted(text: str) -> str:
+    """The same lines without what a mail or a ticket put before them, and with blanks and quotation marks as typed."""
+    text = text.replace("\r\n", "\n").replace("\xa0", " ").replace("\t", "  ")
+    if "“OOMKilled”" in text:
+        text = re.sub("[“”]", '"', text)
+    return re.sub(_QUOTE, "", text) if ">" in text or "|" in text else text
 
 
 def _each_once(endings: Iterable[Ending]) -> Iterator[Ending]:
@@ -129,8 +145,10 @@ def _from_json(text: str, kills: "list[ProbeKill]") -> Iterator[Ending]:
     decode = JSONDecoder().raw_decode
     events: list[tuple[int, dict[str, Any]]] = []
     end = failed_bytes = 0
-    for line, bracket in fields.numbered(re.finditer(r"(?m)^[ \t]*([\[{])", text), text):
-        begin = bracket.start(1)
+    for line, bracket in fields.numbered(
+        re.finditer(rf'(?m)^[ \t]*(?:"({"|".join(_PARTS)})"\s?:\s?)?([\[{{])', text), text
+    ):
+        begin = bracket.start(2)
         if begin < end:
             continue
         if failed_bytes > _FAILED_BYTES:
@@ -141,6 +159,8 @@ def _from_json(text: str, kills: "list[ProbeKill]") -> Iterator[Ending]:
             reached = text.find("\n", error.pos) if isinstance(error, JSONDecodeError) else -1
             failed_bytes += (reached if reached >= 0 else len(text)) - begin
             continue
+        if bracket[1] is not None:
+            value = {bracket[1]: value}
         for item in value if isinstance(value, list) else [value]:
             if not isinstance(item, dict):
                 continue
@@ -163,6 +183,23 @@ def _from_object(item: dict[str, Any], line: int, kills: "list[ProbeKill]") -> I
         yield _from_inspect({"State": item}, line)
     elif "OOMKilled" in fields.table(item, "State"):
         yield _from_inspect(item, line)
+    else:
+        yield from _from_part(item, line)
+
+
+def _from_part(item: dict[str, Any], line: int) -> Iterator[Ending]:
+    """What was cut out of a pod: statuses of containers, one of them, its state, the end that this tells."""
+    from reprieve.oom import kubernetes
+
+    if "exitCode" in item and "finishedAt" in item:
+        item = {"terminated": item}
+    if "exitCode" in fields.table(item, "terminated"):
+        item = {"lastState": item}
+    ends = (fields.table(fields.table(item, key), "terminated") for key in ("state", "lastState"))
+    if any("exitCode" in end for end in ends):
+        item = {"containerStatuses": [item]}
+    parts = {key: item[key] for key in ("initContainerStatuses", "containerStatuses") if key in item}
+    yield from kubernetes.from_pod({"status": parts}, line)
 
 
 def _from_kubernetes(item: dict[str, Any], line: int, kills: "list[ProbeKill]") -> Iterator[Ending]:

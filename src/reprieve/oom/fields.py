@@ -83,6 +83,15 @@ def unix_moment(value: object) -> Stamp | None:
     return None if seconds is None else Stamp(text=str(seconds), wall_s=float(seconds), certain=True)
 
 
+# `kubectl describe` names first what it is about; volumes have a "Name:" too, and no such key behind it.
+ABOUT = r"(?m)^[ \t]*Name:[ \t]+(\S{1,253})[ \t]*(?=\n[ \t]*(?:Namespace|Roles?|Priority|Node|Labels):)"
+
+
+def described(text: str) -> list[tuple[int, str]]:
+    """Where each description of a pod or a node begins, and its name."""
+    return [(match.start(), match[1]) for match in re.finditer(ABOUT, text)]
+
+
 def numbered(matches: Iterable[re.Match[str]], text: str) -> Iterator[tuple[int, re.Match[str]]]:
     """Each with the number of the line it begins in, counted on from the one before."""
     number, at = 1, 0

@@ -7,7 +7,7 @@ a kubelet's own doing, before the kernel has to (pkg/kubelet/eviction/eviction_m
 
 import re
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -86,7 +86,7 @@ def _oom_killing(said: str, line: int, **known: Any) -> Iterator[Ending]:
 
 def from_rows(text: str) -> Iterator[Ending]:
     """Rows of tables of events and of pods. `kubectl describe` names above them what they are about."""
-    described = [(match.start(), match[1]) for match in re.finditer(r"(?m)^Name: +(\S{1,253})$", text)]
+    described = fields.described(text)
 
     def about(match: re.Match[str], names: str) -> str | None:
         named = re.search(names, match["about"])
@@ -160,24 +160,59 @@ def from_pod(pod: dict[str, Any], line: int) -> Iterator[Ending]:
             )
 
 
+_Entry = tuple[int, int, str, str]  # its line, how far it stands in, key, value
+_CONTAINERS = ("Containers", "Init Containers")
+_BEHIND = ("Conditions", "Volumes", "QoS Class", "Node-Selectors", "Tolerations", "Events", "Ephemeral Containers")
+_OF_STATE = ("Reason", "Message", "Exit Code", "Signal", "Started", "Finished")
+
+
 def from_describe(text: str) -> Iterator[Ending]:
-    """`kubectl describe pod`: what a key belongs to is told by how far it stands in."""
+    """`kubectl describe pod`: what a key belongs to is told by how far it stands in; if that is lost, by the key."""
+    yield from list(_from_entries(_indented(text))) or _from_entries(_flat(text))
+
+
+def _indented(text: str) -> Iterator[_Entry]:
+    for number, line in enumerate(text.split("\n"), 1):
+        if entry := re.match(r"( *)([A-Za-z][\w .-]{0,252}):(.*)", line):
+            yield number, len(entry[1]), entry[2], entry[3].strip()
+
+
+def _flat(text: str) -> Iterator[_Entry]:
+    """As far in as kubectl prints them; chats and mailers strip blanks, squeeze them, or make tabs of them."""
+    inside = False
+    lines = [*text.split("\n"), ""]
+    for number, line in enumerate(lines[:-1], 1):
+        entry = re.match(r"[ \t]*([A-Za-z][\w .-]{0,252}):(.*)", line)
+        if entry is None:
+            continue
+        key, value, next_line = entry[1], entry[2].strip(), lines[number].lstrip()
+        depth = 0
+        if key in (*_CONTAINERS, *_BEHIND):
+            inside = key in _CONTAINERS
+        elif key == "Name" and next_line.startswith("Namespace:"):  # not that of a volume
+            inside = False
+        elif key == "Name":
+            continue
+        elif inside and not value and next_line.startswith(("Container ID:", "Image:")):
+            depth = 2
+        elif inside:
+            depth = 6 if key in _OF_STATE or key[0].islower() else 4
+        yield number, depth, key, value
+
+
+def _from_entries(entries: Iterable[_Entry]) -> Iterator[Ending]:
     pod: dict[str, str] = {}
     containers: list[tuple[int, str, dict[str, str]]] = []
     section, group, inside = "", "", False
-    for number, line in enumerate(text.split("\n"), 1):
-        entry = re.match(r"( *)([A-Za-z][\w .-]{0,252}):(.*)", line)
-        if entry is None:
-            continue
-        depth, key, value = len(entry[1]), entry[2], entry[3].strip()
+    for number, depth, key, value in entries:
         if depth == 0:
             section = key
             if key == "Name" and inside:  # the next pod
                 yield from _described(pod, containers)
                 pod, containers = {}, []
-            inside = inside or key in ("Containers", "Init Containers")
+            inside = inside or key in _CONTAINERS
             pod.setdefault(key, value)
-        elif section in ("Containers", "Init Containers"):
+        elif section in _CONTAINERS:
             if depth == 2:
                 containers.append((number, key, {}))
             elif containers and depth == 4:
@@ -188,16 +223,19 @@ def from_describe(text: str) -> Iterator[Ending]:
     yield from _described(pod, containers)
 
 
-# A part of it that somebody cut out: a state that has ended, and what stands further in below it.
-_STATE = r"(?m)^( *)(?:Last )?State: +Terminated *\n((?:\1 +[A-Z][A-Za-z ]{1,20}: .*(?:\n|\Z))+)"
+# A part of it that somebody cut out: a state that has ended, and what stands below it.
+_STATE = (
+    r"(?m)^[ \t]*(?:Last )?State:[ \t]+Terminated[ \t]*\n"
+    rf"((?:[ \t]*(?:{'|'.join(_OF_STATE)}):[ \t].*(?:\n|\Z))+)"
+)
 
 
 def from_state(text: str) -> Iterator[Ending]:
     """The end of a container, of a description from which more than that was left out."""
     for line, found in fields.numbered(re.finditer(_STATE, text), text):
-        said = dict(re.findall(r"(?m)^ *([A-Z][A-Za-z ]{1,20}): +(.*?) *$", found[2]))
+        said = dict(re.findall(r"(?m)^[ \t]*([A-Z][A-Za-z ]{1,20}):[ \t]+(.*?)[ \t]*$", found[1]))
         reason = said.get("Reason")
-        if reason is not None or "Exit Code" in said:
+        if reason == "OOMKilled" or "Exit Code" in said:
             yield Ending(
                 manager="kubernetes",
                 line=line,

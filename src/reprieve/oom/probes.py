@@ -121,8 +121,9 @@ def _is_newer(ages: _Ages | None, than: _Ages | None) -> bool:
 
 def _described(text: str) -> list[tuple[int, str, str | None, range]]:
     """Where each description begins, its pod, its namespace and its lines."""
-    heads = re.finditer(r"(?m)^Name: +(\S{1,253})$(?:\nNamespace: +(\S{1,63})$)?", text)
-    found = [(line, match) for line, match in fields.numbered(heads, text)]
+    found = list(
+        fields.numbered(re.finditer(rf"{fields.ABOUT}(?:\n[ \t]*Namespace: +(\S{{1,63}})[ \t]*$)?", text), text)
+    )
     ends = [line for line, _ in found[1:]] + [text.count("\n") + 2]
     return [
         (match.start(), match[1], match[2], range(line, end))
