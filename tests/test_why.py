@@ -626,7 +626,46 @@ def test_a_row_of_a_table_that_names_a_kill_is_no_proof_that_there_was_none(repr
     done = reprieve("why", "-", stdin=f"NAME\n{row}\n")
     assert done.returncode == 5
     assert "No OOM kill" not in done.stdout
-    assert "kubectl describe pod" in done.stdout
+    assert "No log could be read" not in done.stdout
+    of_memory = "OOMKilled" in row
+    assert ("kubectl describe pod" if of_memory else "SIGKILL (137), and not who sent it") in done.stdout
+    assert done.stdout.startswith(
+        "Of an OOM kill there is a word in stdin" if of_memory else "There is no kernel log in"
+    )
+
+
+@pytest.mark.parametrize(
+    ("part", "word"),
+    [
+        ('            "OOMKilled": true,\n            "ExitCode": 137,\n', '"OOMKilled": true'),
+        ("> “OOMKilled”: true,\n", "“OOMKilled”: true"),
+        ("        exitCode: 137\n        reason: OOMKilled\n", "reason: OOMKilled"),
+        ('  "reason": "OOMKilled",\n', '"reason": "OOMKilled"'),
+        ("> Reason: OOMKilled\n> Exit Code: 137\n", "Reason: OOMKilled"),
+        ("status:\n  containerStatuses:\n  - state:\n      terminated:\n        reason: OOMKilled\n", "is YAML"),
+    ],
+)
+def test_a_part_of_a_status_is_told_by_its_word_and_not_by_who_else_sends_sigkill(
+    reprieve: Run, part: str, word: str
+) -> None:
+    for options in ((), ("--all",), ("--redact",)):
+        done = reprieve("why", "-", *options, stdin=part)
+        assert done.returncode == 5
+        said = " ".join(done.stdout.split())
+        assert said.startswith("Of an OOM kill there is a word in")
+        assert "docker stop" not in said
+        assert "No OOM kill" not in said
+    said = " ".join(reprieve("why", "-", stdin=part).stdout.split())
+    assert word in said
+    assert "its manager's word that the kernel killed a process of it for memory" in said
+    assert "kubectl get pod POD -o json" in said
+
+
+def test_a_flag_that_is_false_leaves_it_open_who_sent_sigkill(reprieve: Run) -> None:
+    done = reprieve("why", "-", stdin='"OOMKilled": false,\n"ExitCode": 137,\n')
+    assert done.returncode == 5
+    assert done.stdout.startswith("There is no kernel log in stdin")
+    assert "docker stop" in done.stdout
 
 
 def test_yaml_of_crictl_is_not_read_and_what_to_give_instead_is_said(reprieve: Run) -> None:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from reprieve.machine.events import HISTORY, Wanted, gone_groups, retell, stream, tell, watch
 from reprieve.machine.host import Identity, become_expendable, identify, room_for_a_process
-from reprieve.machine.reader import NO_KERNEL_LOG, Event
+from reprieve.machine.reader import NO_LOGS, Event, names_a_kill
 from reprieve.machine.source import NOTHING_READ, Block, Source, shown
 from reprieve.model.ending import Ending
 from reprieve.model.finding import Failure, Gap, quote
@@ -384,11 +384,13 @@ def _none_of(kills: Sequence[OomSummary | Ending]) -> str:
     return f"None of the {len(kills)} events found is what was asked for"
 
 
-def _unknown(request: Request, gaps: Iterable[Gap], places: Sequence[str]) -> str:
+def _unknown(request: Request, gaps: Sequence[Gap], places: Sequence[str]) -> str:
     """Silence of what is no kernel log must not look like health."""
     reasons = {gap.reason for gap in gaps if gap.hides}
-    if any(reason.startswith(NO_KERNEL_LOG) for reason in reasons):
-        where = "what was given" if request.redact else _names(request, places)
+    where = "what was given" if request.redact else _names(request, places)
+    if names_a_kill(gaps):
+        return f"Of an OOM kill there is a word in {where}, and no more: whose limit it was is not known."
+    if any(reason.startswith(NO_LOGS) for reason in reasons):
         said = f"There is no kernel log in {where}"
     else:
         said = "Nothing was read from standard input" if NOTHING_READ in reasons else "No log could be read"

@@ -23,8 +23,13 @@ _QUOTED_LINES = 8  # between two quotes of one kill
 _PASTE_BYTES = 2 * 1024 * 1024  # a pod is 10 KiB of JSON, and people paste a few
 _BEGIN_BYTES, _END_BYTES = 64 * 1024, 16 * 1024  # of a text without events: is there a line of a kernel log in it?
 NO_KERNEL_LOG = "holds no line of a kernel log"
+TOO_LITTLE = "names an OOM kill, but not whose limit it was"
 _WHAT_TO_GIVE = (
     "give that of the machine it ran on, `journalctl -k` or `dmesg`; or `docker inspect`, `kubectl describe pod`"
+)
+_WHOLE = (
+    "give all that `docker inspect CONTAINER`, `kubectl describe pod POD` or `kubectl get pod POD -o json` print, or "
+    "the kernel log of its host"
 )
 # One of these is in every status that tells of an end; without them nothing more is loaded.
 _STATUS_WORDS = (
@@ -43,14 +48,20 @@ _STATUS_WORDS = (
     *(b"SystemOOM", b"System OOM encountered", b"OOMKilling", b"Evicted", b'"CONTAINER_', b"POD ID", b"sandboxID: "),
     *(b" failed liveness probe", b" failed startup probe"),
 )
-# A row of `kubectl get pods`, of `docker ps --all`: somebody was killed; whose limit it was, and when, is not in it.
-_TABLE_ROW = rb"(?m)^\S+(?: +\S+)? +\d+/\d+ +(?:Init:)?OOMKilled\b|\bExited \(137\) "
+# A row of `kubectl get pods`, of `docker ps --all`: whose limit it was, and when, or who sent SIGKILL, is not in it.
+_KILLED_ROW = rb"(?m)^[>| \t]*\S+(?:[ \t]+\S+)?[ \t]+\d+/\d+[ \t]+(?:Init:)?OOMKilled\b"
+_EXITED_ROW = rb"\bExited \(137\) "
 # Statuses that are not read, or tell too little: by what they are known, what they are, and what to give instead.
 _UNREAD = (
     (
-        _TABLE_ROW,
-        "names a kill, but not whose limit it was, nor when",
+        _KILLED_ROW,
+        f"{TOO_LITTLE}, nor when",
         "give `kubectl describe pod POD`, `docker inspect CONTAINER`, or the kernel log of its host",
+    ),
+    (
+        _EXITED_ROW,
+        "names an end by SIGKILL (137), and not who sent it",
+        "give `docker inspect CONTAINER`, or the kernel log of its host",
     ),
     (
         rb"(?m)^[>| \t]*containerStatuses: *$",
@@ -64,6 +75,7 @@ _UNREAD = (
         "give `crictl inspect CONTAINER`, or the kernel log of its host",
     ),
 )
+NO_LOGS = (NO_KERNEL_LOG, *(reason for _, reason, _ in _UNREAD))
 _PROOFS = ("kmsg", "journal")  # kinds whose records only the kernel can mark as its own
 _PIECES = 36  # of 256 KiB: the longest task table that is read, 8 MiB, with all around it
 
@@ -72,6 +84,13 @@ Event = OomReport | AllocationFailure | Ending
 
 _BY_KERNEL = attrgetter("kernel")
 _Kind = TypeVar("_Kind", bound=OomReport | AllocationFailure)
+
+
+def names_a_kill(gaps: Iterable[Gap]) -> bool:
+    """Is one of them that a part of a status tells of an OOM kill?"""
+    from reprieve.oom.foreign import BY_OOM
+
+    return any(gap.reason.startswith(TOO_LITTLE) or gap.reason.endswith(BY_OOM) for gap in gaps)
 
 
 class Passage(NamedTuple):
@@ -255,7 +274,16 @@ class _Paste:
         for shape, reason, hint in () if told else _UNREAD:
             if re.search(shape, self.text):
                 gaps.append(Gap(place=source.name, reason=reason, hint=hint))
+                gaps += filter(None, [self._word(source)])
                 return
+
+    def _word(self, source: Source) -> Gap | None:
+        from reprieve.oom.foreign import oom_killed
+
+        word = oom_killed(bytes(self.text[:_PASTE_BYTES]).decode(errors="backslashreplace"))
+        if word is None:
+            return None
+        return Gap(place=f"{source.name}:{word.line}", reason=f"{word.words}: {word.means}", hides=False)
 
     def _judge(self, source: Source, gaps: list[Gap]) -> None:
         """That nothing was found means nothing where no line is the kernel's."""
@@ -267,6 +295,9 @@ class _Paste:
         if not is_text(self.text) or any(
             is_kernel_log(part, whole=self.fits) for part in (begin, *rest)
         ):  # what is no text is told of already
+            return
+        if (word := self._word(source)) is not None:  # who else sends a SIGKILL is not the question then
+            gaps += (Gap(place=source.name, reason=TOO_LITTLE, hint=_WHOLE), word)
             return
         for sign in signs(begin):
             at = f"{source.name}:{sign.line}"

@@ -84,6 +84,24 @@ _SIGNS = (  # what they match is shown: no more than words that are spelled out 
 )
 
 
+# As a status says it, and no sentence: `"OOMKilled": true`, `reason: OOMKilled`, `OOMKilled=true`.
+_OOM_KILLED = (
+    r"[\"'“]?OOMKilled[\"'”]?\s?[:=]\s?[\"']?(?i:true)\b"
+    r"|[\"'“]?[Rr]eason[\"'”]?[ \t]?[:=][ \t]{0,20}[\"'“]?OOMKilled\b[\"'”]?"
+)
+BY_OOM = "its manager's word that the kernel killed a process of it for memory"
+
+
+def oom_killed(text: str) -> Sign | None:
+    """The first word of a manager for an OOM kill, in a part of a status of which nothing else can be read.
+
+    >>> oom_killed('  "OOMKilled": true,'), oom_killed('  "OOMKilled": false,')
+    (Sign(line=1, words='"OOMKilled": true', means=...), None)
+    """
+    found = re.search(_OOM_KILLED, text)
+    return None if found is None else Sign(text.count("\n", 0, found.start()) + 1, found[0], BY_OOM)
+
+
 def signs(text: str) -> Iterator[Sign]:
     """The first of each kind."""
     for pattern, means in _SIGNS:
