@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -100,6 +101,29 @@ def test_what_is_no_text_is_told_and_a_kill_in_it_is_shown(reprieve: Run, tmp_pa
         assert done.stdout.startswith("Killed    python (pid 3882)" if path == "core" else "No log could be read")
     piped = run_sh(f"cat {sys.executable} | {sys.executable} -m reprieve why")
     assert (piped.returncode, "stdin: is no text" in piped.stdout) == (5, True)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-8"])
+def test_a_text_with_a_byte_order_mark_is_read_as_what_it_is(reprieve: Run, tmp_path: Path, encoding: str) -> None:
+    mark = "" if encoding == "utf-16" else "\ufeff"  # Python writes that one itself
+    status = (CAPTURES / "docker-inspect-oom-pid1.json").read_text().replace("\n", "\r\n")
+    (tmp_path / "status.json").write_bytes((mark + status).encode(encoding))
+    (tmp_path / "kern.log").write_bytes((mark + MYSQLD.read_text()).encode(encoding))
+    (tmp_path / "kern.log.gz").write_bytes(gzip.compress((tmp_path / "kern.log").read_bytes()))
+    assert reprieve("why", "status.json").stdout.startswith("Ended     Docker says that container oom1 lost a process")
+    whole = reprieve("why", MYSQLD).stdout.splitlines()[0]
+    for name in ("kern.log", "kern.log.gz"):
+        done = reprieve("why", name)
+        assert (done.returncode, done.stdout.splitlines()[0]) == (0, whole)
+
+
+def test_a_zip_archive_is_called_so_and_what_to_do(reprieve: Run, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "logs.zip", "w") as archive:
+        archive.write(MYSQLD, "kern.log")
+    done = reprieve("why", "logs.zip", COLUMNS="120")
+    assert done.returncode == 5
+    assert "logs.zip: is a zip archive (unpack it, and name what was in it)" in " ".join(done.stdout.split())
+    assert "holds no line" not in done.stdout
 
 
 def test_a_log_that_a_crash_damaged_is_a_log(reprieve: Run, tmp_path: Path) -> None:

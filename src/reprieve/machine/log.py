@@ -22,6 +22,7 @@ from reprieve.machine.source import (
 from reprieve.model.finding import Failure, Gap
 
 _KERNEL_LOGS = r"(?:kern\.log|syslog|messages|dmesg)(?:[.-].*)?"  # with rotations: .1, .2.gz, -20260101.zst
+_ZIP, _ZIPPED, _UNZIP = b"PK\x03\x04", "is a zip archive", "unpack it, and name what was in it"
 _JOURNAL_MAGIC = b"LPKSHHRH"  # journal-def.h
 _KMSG_DEVICE = 1 << 8 | 11  # major 1, minor 11, as in admin-guide/devices.txt: Windows has no makedev(3)
 _IN_TEXT = bytes((*b"\a\b\t\n\v\f\r\x1b", *range(0x20, 0x7F), *range(0x80, 0x100)))  # Latin-1 and colours too
@@ -79,10 +80,11 @@ def told_if_no_log(source: Source) -> Source:
         reason: str | None = "is empty"
         for at, block in enumerate(source.blocks(gaps)):
             if at == 0:
-                reason = None if is_text(block) else "is no text"
+                reason = None if is_text(block) else _ZIPPED if block.startswith(_ZIP) else "is no text"
             yield block
         if reason is not None and len(gaps) == gaps_before:  # else what was in the way is told already
-            hint = _A_LOG if reason == "is no text" else _ROTATIONS if source.kind == "file" else _WRITER
+            hint = _ROTATIONS if source.kind == "file" else _WRITER
+            hint = {"is no text": _A_LOG, _ZIPPED: _UNZIP}.get(reason, hint)
             reason = NOTHING_READ if reason == "is empty" and source.name == "stdin" else reason
             gaps.append(Gap(place=source.name, reason=reason, hint=hint))
 
@@ -105,7 +107,7 @@ def is_text(start: Block) -> bool:
     """
     said = bytes(start[:_LOOKED_AT_BYTES]).replace(_HOLE, b"").rstrip(b"\0")
     strange = len(said.translate(None, _IN_TEXT))
-    return bool(said) and (strange <= _STRANGE or strange * 25 <= len(said))
+    return bool(said) and not said.startswith(_ZIP) and (strange <= _STRANGE or strange * 25 <= len(said))
 
 
 def _named(path: str, identity: Identity, gaps: list[Gap]) -> list[Source]:

@@ -18,6 +18,7 @@ Block = bytes | bytearray
 
 # How compressed files begin. The fourth byte of "BZh" is the block size, "1" to "9".
 _PACKINGS = ((b"\x1f\x8b", "gzip"), (b"\xfd7zXZ\x00", "xz"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"BZh", "bzip2"))
+_MARKS = ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"), (b"\xef\xbb\xbf", "utf-8-sig"))
 if sys.platform == "win32":
     _READ_ONLY = os.O_RDONLY | os.O_BINARY | os.O_NOINHERIT
 else:
@@ -90,7 +91,31 @@ def read_path(path: str, gaps: list[Gap]) -> Iterator[Block]:
 
 
 def read_open(file: FileIO, name: str, gaps: list[Gap]) -> Iterator[Block]:
-    """The plain text of what is open, from where it stands; unpacked if it begins like a compressed file."""
+    """The plain text of what is open, from where it stands; unpacked if it begins like a compressed file; as UTF-8."""
+    yield from _in_utf_8(_unpacked(file, name, gaps))
+
+
+def _in_utf_8(blocks: Iterator[Block]) -> Iterator[Block]:
+    """The same text without a byte order mark; of UTF-16, which PowerShell writes behind `>`, where that mark tells."""
+    first = next(blocks, None)
+    if first is None:
+        return
+    encoding = next((name for mark, name in _MARKS if first.startswith(mark)), None)
+    if encoding is None:
+        yield first
+        yield from blocks
+        return
+    from codecs import getincrementaldecoder
+    from itertools import chain
+
+    decoder = getincrementaldecoder(encoding)(errors="replace")
+    for block in chain((first,), blocks, (b"",)):
+        text = decoder.decode(block, final=not block).encode(errors="replace")
+        for at in range(0, len(text), BLOCK_BYTES):  # it may have grown by half
+            yield text[at : at + BLOCK_BYTES]
+
+
+def _unpacked(file: FileIO, name: str, gaps: list[Gap]) -> Iterator[Block]:
     chunks = _raw_blocks(file, name, gaps)
     first = next(chunks, None)
     if first is None:
