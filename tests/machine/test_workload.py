@@ -333,6 +333,64 @@ def test_what_the_namespace_does_not_allow_is_told_in_its_words(shop: Kube) -> N
     shop.call("DELETE", "/api/v1/namespaces/shop/limitranges/most")
 
 
+LIMIT_RANGES = "/api/v1/namespaces/shop/limitranges"
+
+
+def each(**amounts: str) -> dict[str, Any]:
+    """What containers of the namespace are given where nothing is written."""
+    given = {key: {"memory": amount} for key, amount in amounts.items()}
+    return {"metadata": {"name": "given"}, "spec": {"limits": [{"type": "Container", **given}]}}
+
+
+def test_a_limit_that_the_namespace_gives_all_the_same_is_told_with_its_figure(shop: Kube) -> None:
+    shop.make(by("kubectl-create"), workload("still", app(limit="1Gi"), app("log", limit="32Mi")))
+    shop.make(LIMIT_RANGES, each(default="128Mi", defaultRequest="64Mi"))
+    asked = ("fix", "limit", "deploy/still:app", "--max", "max")
+    for also in ((), ("--request", "96M")):
+        said = " ".join(shop.run(*asked, *also, "--yes", status=4).stdout.split())
+        assert "with none written app has a limit of 128 MiB: a LimitRange of the namespace gives it" in said
+        assert "--max with a size counts instead; kubectl get limitrange,resourcequota" in said
+        assert "bounds it any more" not in said
+    said = " ".join(shop.run(*asked, "--request", "1G", "--yes", status=4).stdout.split())
+    assert "its pods would not be let in" in said
+    assert 'Invalid value: "1Gi": must be less than or equal to memory limit' in said
+    holds(shop, "still", app(limit="1Gi"), app("log", limit="32Mi"))
+    assert put(shop) == []
+    shop.run(*asked[:4], "2G", "--yes")  # what the hint says
+    shop.call("DELETE", f"{LIMIT_RANGES}/given")
+    holds(shop, "still", app(limit="2Gi"), app("log", limit="32Mi"))
+
+
+def test_a_request_that_the_namespace_gives_is_told_with_its_figure(shop: Kube) -> None:
+    shop.make(by("kubectl-create"), workload("asked", app(limit="1Gi"), app("log", limit=None)))
+    shop.make(LIMIT_RANGES, each(defaultRequest="64Mi"))
+    said = " ".join(shop.run("fix", "limit", "deploy/asked:app", "--max", "max", "--yes").stdout.split())
+    shop.call("DELETE", f"{LIMIT_RANGES}/given")
+    assert "no limit of its own bounds it any more" in said
+    assert "QoS class Burstable stays" in said
+    assert "its request, as none is written, is 64 MiB (LimitRange): a node must have as much left" in said
+    assert "its own above 128 MiB (before above 1.1 GiB)" in said
+    assert "nothing is requested then" not in said
+    holds(shop, "asked", app(limit=None), app("log", limit=None))
+
+
+def test_who_has_a_volume_of_his_own_is_tried_like_any_other(shop: Kube) -> None:
+    """A StatefulSet mounts what each pod claims, which no pod of it alone has."""
+    mounts = {"volumeMounts": [{"name": "data", "mountPath": "/data"}]}
+    stored = workload("store", {**app(limit="64Mi"), **mounts})
+    claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    stored["spec"]["volumeClaimTemplates"] = [{"metadata": {"name": "data"}, "spec": claim}]
+    shop.make(by("kubectl-create", "statefulsets"), stored)
+    shop.make(LIMIT_RANGES, each(max="512Mi"))  # which is what is given, too
+    said = " ".join(shop.run("fix", "limit", "sts/store", "--max", "1G", "--yes", status=4).stdout.split())
+    assert "maximum memory usage per Container is 512Mi, but limit is 1Gi" in said
+    said = " ".join(shop.run("fix", "limit", "sts/store", "--max", "max", "--yes", status=4).stdout.split())
+    assert "with none written app has a limit of 512 MiB: a LimitRange of the namespace gives it" in said
+    shop.call("DELETE", f"{LIMIT_RANGES}/given")
+    holds(shop, "store", app(limit="64Mi"), kind="statefulsets")
+    assert put(shop) == []
+
+
 def test_a_quota_that_would_be_exceeded_is_told_with_its_figures(shop: Kube) -> None:
     shop.make(by("kubectl-create"), workload("much", app(limit="64Mi")))
     hard = {"limits.memory": "512Mi"}
@@ -548,6 +606,7 @@ def test_who_may_not_ask_for_nodes_is_not_told_of_them(shop: Kube) -> None:
     environ = {"KUBECONFIG": shop.kubeconfig(VIEWER)}
     cost = find_workload("deploy/narrow", None, environ, request_bytes=1 << 30).cost
     assert "a node must have 1 GiB left for a pod of it, before 2 GiB; which nodes have is not known here" in cost
+    assert "what a LimitRange of the namespace adds to that is not known here" in cost
 
 
 @pytest.mark.matrix

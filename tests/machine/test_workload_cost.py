@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from reprieve.machine.workload_cost import LIMITS, REQUESTS, Amount, costs
+from reprieve.machine.workload_cost import LIMITS, REQUESTS, Amount, Pods, changed, costs, spec_of
 
 
 def told(*containers: dict[str, Any], before: tuple[dict[str, Any], ...] = (), **spec: Any) -> dict[str, Any]:
@@ -23,7 +23,11 @@ def node(memory: str, **spec: Any) -> dict[str, Any]:
 
 
 def asks(told: dict[str, Any], request: str, *nodes: dict[str, Any], kind: str = "deploy") -> str:
-    return "; ".join(costs(told, kind, "app", [Amount(REQUESTS, request)], list(nodes)))
+    return "; ".join(costs(told, kind, "app", [Amount(REQUESTS, request)], list(nodes), None))
+
+
+def lifted(told: dict[str, Any], pods: Pods | None) -> str:
+    return "; ".join(costs(told, "deploy", "app", [Amount(LIMITS, None)], None, pods))
 
 
 @pytest.mark.parametrize(
@@ -86,3 +90,24 @@ ROLLS: dict[str, Any] = {"spec": told(container("app"))["spec"], "status": {"des
 )
 def test_the_class_is_by_all_limits_and_requests(of: dict[str, Any], quality: str) -> None:
     assert f"QoS class {quality}" in asks(of, "1Gi")
+
+
+def test_what_the_server_adds_to_a_pod_counts() -> None:
+    of = told(container("app", limit="1Gi"))
+    added = told(container("app", "64Mi"))
+    said = lifted(of, Pods(spec_of(of), spec_of(added)))
+    assert "QoS class Burstable stays" in said
+    assert "its request, as none is written, is 64 MiB (LimitRange): a node must have as much left" in said
+    assert "its own above 64 MiB (before above 1 GiB)" in said
+    assert "not known here: kubectl get limitrange" not in said
+
+
+def test_what_the_server_adds_is_not_guessed() -> None:
+    said = lifted(told(container("app", limit="1Gi")), None)
+    assert "what a LimitRange of the namespace adds to that is not known here: kubectl get limitrange" in said
+
+
+def test_what_goes_is_written_nowhere_and_all_else_stays() -> None:
+    of = told({"name": "app", "resources": {LIMITS: {"cpu": "1", "memory": "1Gi"}}}, container("log", "32Mi"))
+    then = spec_of(changed(of, "app", [Amount(LIMITS, None)]))
+    assert then["containers"] == [{"name": "app", "resources": {LIMITS: {"cpu": "1"}}}, container("log", "32Mi")]

@@ -15,7 +15,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from reprieve.machine.engine import text
 from reprieve.machine.kubernetes import NAME, Cluster, cluster_at, own_cluster
-from reprieve.machine.workload_cost import LIMITS, REQUESTS, Amount, amount_of, containers_of, costs
+from reprieve.machine.workload_cost import (
+    LIMITS,
+    REQUESTS,
+    Amount,
+    Pods,
+    amount_of,
+    changed,
+    containers_of,
+    costs,
+    named,
+    spec_of,
+)
 from reprieve.machine.workload_owner import owner_of
 from reprieve.model.finding import Failure, Place
 from reprieve.oom import fields
@@ -101,7 +112,8 @@ class WorkloadMemory:
             made = self._apply(cluster, parts, told, wanted, dry_run=True)
         except Failure as failure:
             return failure
-        return _refused_pod(cluster, parts, made)
+        (pod,) = _try_pods(cluster, parts, made)
+        return pod if pod is None or isinstance(pod, Failure) else _given(pod, parts, wanted)
 
     def gone(self, place: Place) -> bool:
         """Was it deleted, or made anew?"""
@@ -168,7 +180,7 @@ def find_workload(
     except Failure as failure:
         said = f"{word} is read in its cluster first, to be printed too: which container, which request"
         raise Failure(f"{failure.message}; {said}", hint=failure.hint) from failure
-    named = _Parts(
+    sought = _Parts(
         server=cluster.server,
         namespace=match["namespace"] or cluster.namespace,
         kind=match["kind"],
@@ -177,15 +189,15 @@ def find_workload(
         container=match["container"] or "",
         key=_BOTH,
     )
-    told = _read(cluster, named)
+    told = _read(cluster, sought)
     if told is None:
-        kinds = f"{KINDS[named.kind].lower()}s"
-        hint = f"kubectl get {kinds} -n {named.namespace} tells which there are; deploy/NAMESPACE/NAME is of another"
-        raise Failure(f"namespace {named.namespace} has no {KINDS[named.kind]} {named.name}", hint=hint)
+        kinds = f"{KINDS[sought.kind].lower()}s"
+        hint = f"kubectl get {kinds} -n {sought.namespace} tells which there are; deploy/NAMESPACE/NAME is of another"
+        raise Failure(f"namespace {sought.namespace} has no {KINDS[sought.kind]} {sought.name}", hint=hint)
     names = [text(one["name"]) for one in containers_of(told)]
-    if not named.container and len(names) != 1:
+    if not sought.container and len(names) != 1:
         raise Failure(f"{word} has {len(names)} containers", hint=" or ".join(f"{word}:{name}" for name in names))
-    parts = named._replace(uid=told["metadata"]["uid"], container=named.container or names[0])
+    parts = sought._replace(uid=told["metadata"]["uid"], container=sought.container or names[0])
     asked = [
         Amount(field, quantity(amount) if isinstance(amount, int) else None)
         for field, amount in ((LIMITS, most), (REQUESTS, request_bytes))
@@ -196,7 +208,9 @@ def find_workload(
     key = next(key for key, meant in _FIELDS.items() if meant == tuple(one.field for one in wanted))
     of = f"{parts.server}/{parts.namespace}/{parts.kind}/{parts.name}@{parts.uid}/{parts.container}"
     nodes = cluster.read_nodes() if any(one.field == REQUESTS for one in wanted) else None
-    cost = "; ".join(costs(told, parts.kind, parts.container, wanted, nodes))
+    before, then = _try_pods(cluster, parts, told, changed(told, parts.container, wanted))
+    pods = Pods(before, then) if isinstance(before, dict) and isinstance(then, dict) else None
+    cost = "; ".join(costs(told, parts.kind, parts.container, wanted, nodes, pods))
     return Target(Place(kind="k8s", of=of, key=key), _joined(wanted), cost)
 
 
@@ -307,28 +321,51 @@ def _edited(parts: _Parts, told: dict[str, Any], wanted: Sequence[Amount]) -> li
     return edits
 
 
-def _refused_pod(cluster: Cluster, parts: _Parts, made: dict[str, Any]) -> Failure | None:
-    """Whether a pod of what was made would be let in: limits of the namespace and quotas hold for pods alone."""
-    template = made["spec"]["template"]
-    like = {**template.get("metadata", {}), "name": f"{parts.name[:200]}-reprieve", "namespace": parts.namespace}
+def _try_pods(cluster: Cluster, parts: _Parts, *workloads: dict[str, Any]) -> list[dict[str, Any] | Failure | None]:
+    """The spec of a pod of each, as the server would make it: it adds what a LimitRange says.
 
-    async def work(client: "AsyncClient") -> Failure | None:
-        from lightkube import ApiError
-        from lightkube.resources.core_v1 import Pod
+    A Failure: it would let none in, as limits of the namespace and quotas hold for pods alone. None: we may not try.
+    """
 
-        from reprieve.machine.kubernetes import refusal
-
-        pod = Pod.from_dict({"metadata": like, "spec": template["spec"]})
-        assert isinstance(pod, Pod)  # lightkube calls it what all its objects are
-        try:
-            await client.create(pod, dry_run=True)
-        except ApiError as error:
-            said = error.status.message or ""
-            if error.status.code == 403 and "cannot create resource" not in said:  # else it is we who may not
-                return Failure(f"its pods would not be let in: {refusal(error).message}", hint=_LIMITS)
-        return None
+    async def work(client: "AsyncClient") -> list[dict[str, Any] | Failure | None]:
+        return [await _try_pod(client, parts, one) for one in workloads]
 
     return cluster.ask(work)
+
+
+async def _try_pod(client: "AsyncClient", parts: _Parts, workload: dict[str, Any]) -> dict[str, Any] | Failure | None:
+    from lightkube import ApiError
+    from lightkube.resources.core_v1 import Pod
+
+    from reprieve.machine.kubernetes import refusal
+
+    about = workload["spec"]["template"].get("metadata", {})
+    like = {**about, "name": f"{parts.name[:200].rstrip('.')}-reprieve", "namespace": parts.namespace}
+    spec = spec_of(workload)
+    if claims := [one["metadata"]["name"] for one in fields.tables(workload["spec"], "volumeClaimTemplates")]:
+        others = [one for one in fields.tables(spec, "volumes") if one["name"] not in claims]
+        spec = {**spec, "volumes": [*others, *({"name": one, "emptyDir": {}} for one in claims)]}
+    pod = Pod.from_dict({"metadata": like, "spec": spec})
+    assert isinstance(pod, Pod)  # lightkube calls it what all its objects are
+    try:
+        made: dict[str, Any] = (await client.create(pod, dry_run=True)).to_dict()["spec"]
+    except ApiError as error:
+        said = error.status.message or ""
+        forbidden = error.status.code == 403 and "cannot create resource" not in said  # else it is we who may not
+        if forbidden or (error.status.code == 422 and ".resources." in said):  # with what a LimitRange has added
+            return Failure(f"its pods would not be let in: {refusal(error).message}", hint=_LIMITS)
+        return None
+    return made
+
+
+def _given(pod: dict[str, Any], parts: _Parts, wanted: Sequence[Amount]) -> Failure | None:
+    """A limit that is taken out, and is there all the same."""
+    given = amount_of(named(pod, parts.container), LIMITS)
+    if Amount(LIMITS, None) not in wanted or given.quantity is None:
+        return None
+    figure = size(given.size_bytes) if isinstance(given.size_bytes, int) else given.quantity
+    reason = f"with none written {parts.container} has a limit of {figure}: a LimitRange of the namespace gives it"
+    return Failure(reason, hint=f"--max with a size counts instead; {_LIMITS}")
 
 
 _LIMITS = "kubectl get limitrange,resourcequota tells what the namespace allows"

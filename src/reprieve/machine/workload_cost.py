@@ -22,45 +22,76 @@ class Amount(NamedTuple):
         return fields.quantity(self.quantity)
 
 
+class Pods(NamedTuple):
+    """What stands in the spec of a pod before and then, with all that the server adds to what is written."""
+
+    before: dict[str, Any]
+    then: dict[str, Any]
+
+
 def amount_of(container: dict[str, Any], field: str) -> Amount:
     """What stands in that field of a container."""
     told = fields.table(fields.table(container, "resources"), field).get("memory")
     return Amount(field, None if told is None else text(str(told)))
 
 
+def spec_of(told: dict[str, Any]) -> dict[str, Any]:
+    """What is written of its pods."""
+    spec: dict[str, Any] = told["spec"]["template"]["spec"]
+    return spec
+
+
 def containers_of(told: dict[str, Any]) -> list[dict[str, Any]]:
     """Those that run in its pods, but for what runs before them."""
-    return fields.tables(told["spec"]["template"]["spec"], "containers")
+    return fields.tables(spec_of(told), "containers")
+
+
+def named(spec: dict[str, Any], name: str) -> dict[str, Any]:
+    """A container of a pod, one of which has that name."""
+    return next(one for one in fields.tables(spec, "containers") if one["name"] == name)
 
 
 def costs(
-    told: dict[str, Any], kind: str, container: str, wanted: Sequence[Amount], nodes: list[dict[str, Any]] | None
+    told: dict[str, Any],
+    kind: str,
+    container: str,
+    wanted: Sequence[Amount],
+    nodes: list[dict[str, Any]] | None,
+    pods: Pods | None,
 ) -> Iterator[str]:
     """Its pods, their class, where they can run, and when a node that is short of memory would evict them.
 
-    `nodes` of the cluster; None: they were not asked for, or may not be.
+    `nodes` of the cluster; None: they were not asked for, or may not be. `pods` that would be made; None: they were not
+    to be had, and what is written has to do.
     """
     count = told["spec"].get("replicas") if kind != "ds" else told.get("status", {}).get("desiredNumberScheduled")
-    pods = "its pods are" if count is None else f"its {count} pods are" if count != 1 else "its pod is"
+    its = "its pods are" if count is None else f"its {count} pods are" if count != 1 else "its pod is"
     strategy = told["spec"].get("updateStrategy") or {}
     if strategy.get("type") == "OnDelete":
-        yield f"{pods} made anew only as somebody deletes them (OnDelete)"
+        yield f"{its} made anew only as somebody deletes them (OnDelete)"
     else:
-        yield f"{pods} made anew (rollout), now and when it is undone"
-    then = _changed(told, container, wanted)
-    before, after = _quality(told), _quality(then)
-    yield f"QoS class {before} stays" if before == after else f"QoS class {before} becomes {after}"
-    asked_bytes, asks_bytes = _requested_bytes(told), _requested_bytes(then)
+        yield f"{its} made anew (rollout), now and when it is undone"
+    written = spec_of(changed(told, container, wanted))
+    before, then = pods or Pods(spec_of(told), written)
+    was, becomes = _quality(before), _quality(then)
+    yield f"QoS class {was} stays" if was == becomes else f"QoS class {was} becomes {becomes}"
+    asked_bytes, asks_bytes = _requested_bytes(before), _requested_bytes(then)
     of_request = any(one.field == REQUESTS for one in wanted)
     if of_request:
         yield _scheduled(asked_bytes, asks_bytes, nodes)
-    elif amount_of(_named(told, container), REQUESTS).quantity is None:
-        was = amount_of(_named(told, container), LIMITS).size_bytes
-        if amount_of(_named(then, container), LIMITS).quantity is None:
+    elif amount_of(named(written, container), REQUESTS).quantity is None:
+        asks = amount_of(named(then, container), REQUESTS)
+        if amount_of(named(written, container), LIMITS).quantity is not None:
+            had_bytes = _requests_bytes(named(before, container))
+            kept = f" and was {size(had_bytes)}" if had_bytes else ""
+            yield f"its request, as none is written, is as large as the limit{kept}: a node must have as much left"
+        elif asks.quantity is None:
             yield "nothing is requested then: a node takes it in however little it has left"
         else:
-            kept = f" and was {size(was)}" if isinstance(was, int) else ""
-            yield f"its request, as none is written, is as large as the limit{kept}: a node must have as much left"
+            figure = size(asks.size_bytes) if isinstance(asks.size_bytes, int) else asks.quantity
+            yield f"its request, as none is written, is {figure} (LimitRange): a node must have as much left"
+    if pods is None:
+        yield "what a LimitRange of the namespace adds to that is not known here: kubectl get limitrange"
     yield _evicted(asked_bytes, asks_bytes)
     less = ", nor whether that is more than it requests" if of_request else ""
     yield f"what it uses now is not known here{less}: kubectl top pod tells, where metrics are kept"
@@ -103,30 +134,27 @@ def _some(size_bytes: int | None) -> str:
     return size(size_bytes) if size_bytes else "nothing"
 
 
-def _changed(told: dict[str, Any], container: str, wanted: Sequence[Amount]) -> dict[str, Any]:
+def changed(told: dict[str, Any], container: str, wanted: Sequence[Amount]) -> dict[str, Any]:
     """The same with these amounts."""
-    spec = told["spec"]["template"]["spec"]
     made = []
     for one in containers_of(told):
         resources = fields.table(one, "resources")
         if one["name"] == container:
-            amounts = {each.field: {**fields.table(resources, each.field), "memory": each.quantity} for each in wanted}
-            resources = {**resources, **amounts}
+            for each in wanted:
+                others = {key: has for key, has in fields.table(resources, each.field).items() if key != "memory"}
+                amount = {} if each.quantity is None else {"memory": each.quantity}
+                resources = {**resources, each.field: {**others, **amount}}
         made.append({**one, "resources": resources})
-    return {"spec": {"template": {"spec": {**spec, "containers": made}}}}
+    template = {**told["spec"]["template"], "spec": {**spec_of(told), "containers": made}}
+    return {**told, "spec": {**told["spec"], "template": template}}
 
 
-def _named(told: dict[str, Any], name: str) -> dict[str, Any]:
-    return next(one for one in containers_of(told) if one["name"] == name)
-
-
-def _requested_bytes(told: dict[str, Any]) -> int | None:
+def _requested_bytes(spec: dict[str, Any]) -> int | None:
     """By a pod of it: by all its containers, or by one that runs before them if that is more; PodRequestsAndLimits() in
     pkg/api/v1/resource. None: it is not told in figures.
     """
     before, then = (
-        [_requests_bytes(one) for one in fields.tables(told["spec"]["template"]["spec"], key)]
-        for key in ("initContainers", "containers")
+        [_requests_bytes(one) for one in fields.tables(spec, key)] for key in ("initContainers", "containers")
     )
     known = [one for one in (*before, *then) if one is not None]
     if len(known) < len(before) + len(then):
@@ -143,9 +171,8 @@ def _requests_bytes(container: dict[str, Any]) -> int | None:
     return told.size_bytes if isinstance(told.size_bytes, int) else None
 
 
-def _quality(told: dict[str, Any]) -> str:
+def _quality(spec: dict[str, Any]) -> str:
     """The QoS class of its pods: GetPodQOS() in pkg/apis/core/v1/helper/qos. What is not requested is as the limit."""
-    spec = told["spec"]["template"]["spec"]
     guaranteed, anything = True, False
     for container in (*fields.tables(spec, "initContainers"), *fields.tables(spec, "containers")):
         resources = fields.table(container, "resources")
