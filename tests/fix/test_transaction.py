@@ -185,6 +185,43 @@ def test_an_older_change_is_not_undone_under_a_newer_one() -> None:
     assert there.values == BEFORE
 
 
+LIMIT, REQUEST, BOTH = (Place(kind="k8s", of="app", key=key) for key in ("memory", "requests", "memory+requests"))
+
+
+@pytest.mark.parametrize(
+    ("under", "over"), [(LIMIT, BOTH), (REQUEST, BOTH), (BOTH, LIMIT), (BOTH, REQUEST), (BOTH, BOTH)]
+)
+def test_a_place_that_shares_a_field_is_held_by_the_newer(under: Place, over: Place) -> None:
+    there = World(lasting={LIMIT, REQUEST, BOTH})
+    older, newer = (
+        apply([Step(place=at, before=there.values.get(at), want=want)], DictionaryPlaces(there), journal(there))
+        for at, want in ((under, "1Gi"), (over, "2Gi+"))
+    )
+    with pytest.raises(Blocked, match="newer") as blocked:
+        undo(older, DictionaryPlaces(there), journal(there))
+    assert blocked.value.hint == f"reprieve undo {newer} first"
+    undo(newer, DictionaryPlaces(there), journal(there))
+    undo(older, DictionaryPlaces(there), journal(there))
+    assert not any(there.values.values())
+
+
+@pytest.mark.parametrize(
+    ("under", "over"),
+    [
+        (LIMIT, REQUEST),
+        (REQUEST, LIMIT),
+        (LIMIT, Place(kind="k8s", of="log", key="memory+requests")),
+        (Place(kind="cgroup", of="app", key="memory"), BOTH),
+    ],
+)
+def test_a_place_that_shares_none_is_not(under: Place, over: Place) -> None:
+    there = World()
+    older = apply([Step(place=under, before=None, want="1Gi")], DictionaryPlaces(there), journal(there))
+    apply([Step(place=over, before=None, want="2Gi")], DictionaryPlaces(there), journal(there))
+    undo(older, DictionaryPlaces(there), journal(there))
+    assert there.values == {under: None, over: "2Gi"}
+
+
 def test_changes_of_different_places_are_undone_in_any_order() -> None:
     there = world()
     first = apply([step("a", "1", "10")], DictionaryPlaces(there), journal(there))

@@ -513,6 +513,28 @@ def test_of_two_the_one_that_was_there_comes_back_and_the_other_goes(shop: Kube)
 
 
 def test_limit_and_request_do_not_undo_each_other(shop: Kube) -> None:
+    shop.make(by("kubectl-create"), workload("order", app(limit="64Mi")))
+    asked = ("fix", "limit", "deploy/order", "--yes")
+    for more in (("--max", "1G"), ("--request", "32M"), ("--max", "2G", "--request", "64M")):
+        shop.run(*asked, *more)
+    for number in ("1", "2"):
+        said = shop.run("undo", number, status=1).stderr
+        assert "change 3 has changed deploy/shop/order:app memory" in said
+        assert "reprieve undo 3 first" in said
+    holds(shop, "order", app(limit="2Gi", request="64Mi"))
+    shop.run("undo", "3")
+    holds(shop, "order", app(limit="1Gi", request="32Mi"))
+    shop.run("undo", "1")  # under what is of the request alone
+    holds(shop, "order", app(limit="64Mi", request="32Mi"))
+    shop.run("undo", "2")
+    holds(shop, "order", app(limit="64Mi"))
+    assert put(shop) == [
+        *(("app", "1Gi"), ("app", "+32Mi"), ("app", "2Gi+64Mi")),
+        *(("app", "1Gi+32Mi"), ("app", "64Mi"), (f"{RESOURCES}/requests/memory", None)),
+    ]
+
+
+def test_whoever_puts_limit_and_request_takes_nothing_else_away(shop: Kube) -> None:
     environ = {"KUBECONFIG": shop.kubeconfig()}
     memory, gib = WorkloadMemory(environ), 1 << 30
     shop.make(by("kubectl-create"), workload("turns", app(limit="64Mi"), app("log", limit="1Gi")))

@@ -17,6 +17,17 @@ _RECOVER = "reprieve undo --recover puts back what was not finished"
 _DAMAGED = "what it says of changes cannot be trusted: put its line right, or move it away and undo by hand"
 
 
+def overlaps(one: Place, other: Place) -> bool:
+    """Does who changes the one change the other? Fields of `k8s` that change together are one place, of both names.
+
+    >>> overlaps(Place(kind="k8s", of="web", key="memory+requests"), Place(kind="k8s", of="web", key="requests"))
+    True
+    """
+    if one.kind == other.kind == "k8s" and one.of == other.of:
+        return not set(one.key.split("+")).isdisjoint(other.key.split("+"))
+    return one == other
+
+
 class Ledger(Protocol):
     """Lines that outlive this process."""
 
@@ -188,9 +199,9 @@ class Journal:
         return entry.state != "undone" and entry.boot_id in (None, self._boot_id)
 
     def holder(self, place: Place) -> int | None:
-        """Which transaction changed a place last, of those in force."""
+        """Which transaction changed a place last, or one that overlaps it, of those in force."""
         for number, transaction in reversed(self._transactions.items()):
-            if any(entry.place == place and self.holds(entry) for entry in transaction.entries):
+            if any(overlaps(entry.place, place) and self.holds(entry) for entry in transaction.entries):
                 return number
         return None
 
