@@ -49,6 +49,22 @@ def test_a_pod_requests_what_its_containers_do_or_one_before_them(of: dict[str, 
     assert left in asks(of, "1Gi")
 
 
+@pytest.mark.parametrize(
+    ("of", "more"),
+    [
+        (told(container("app", "32Mi"), before=({**container("proxy", "64Mi"), "restartPolicy": "Always"},)), {}),
+        (told(container("app", "32Mi")), {"overhead": {"memory": "120Mi"}}),
+        (told(container("app", "32Mi")), {"resources": {"requests": {"memory": "4Gi"}}}),
+    ],
+    ids=["a sidecar", "overhead", "the pod as a whole"],
+)
+def test_where_more_than_its_containers_counts_no_sum_is_told(of: dict[str, Any], more: dict[str, Any]) -> None:
+    spec_of(of).update(more)
+    said = asks(of, "1Gi", node("8Gi"))
+    assert "how much a node must have left for a pod of it is not known here: kubectl describe nodes" in said
+    assert "its own above that, of those by priority" in said
+
+
 def test_what_nobody_here_can_read_is_not_counted() -> None:
     said = asks(told(container("app"), container("log", "1e9")), "1Gi")
     assert "how much a node must have left for a pod of it is not known here" in said
@@ -63,6 +79,9 @@ def test_what_nobody_here_can_read_is_not_counted() -> None:
         ((node("8Gi"), node("8Gi", unschedulable=True)), "; the node has as much at all"),
         ((node("512Mi"), node("1Gi", unschedulable=True), node("600Mi")), ", and none of 2 nodes has as much at all"),
         ((node("512Mi"),), ", and the node has not as much at all"),
+        ((node("8000000000m"), {"metadata": {"name": "new"}}), "; which nodes have is not known here"),
+        ((node("8000000000m"), node("8Gi"), node("512Mi")), "; 1 of 2 nodes has as much at all, of 1 more it is not"),
+        ((node("512Mi"), node("8000000000m")), ", and the node has not as much at all, of 1 more it is not known here"),
     ],
 )
 def test_nodes_are_counted_by_what_they_have_at_all(nodes: tuple[dict[str, Any], ...], said: str) -> None:

@@ -103,19 +103,21 @@ def _scheduled(before_bytes: int | None, after_bytes: int | None, nodes: list[di
         return "how much a node must have left for a pod of it is not known here: kubectl describe nodes"
     was = "" if before_bytes in (None, after_bytes) else f", before {_some(before_bytes)}"
     said = f"a node must have {_some(after_bytes)} left for a pod of it{was}"
-    room = [
+    told = [
         fields.quantity(fields.table(fields.table(one, "status"), "allocatable").get("memory"))
         for one in nodes or ()
         if not fields.table(one, "spec").get("unschedulable")
     ]
+    room = [one for one in told if isinstance(one, int)]
+    unread = f", of {len(told) - len(room)} more it is not known here" if len(room) < len(told) else ""
     if not room:
         return f"{said}; which nodes have is not known here: kubectl describe nodes"
-    enough = sum(isinstance(one, int) and one >= after_bytes for one in room)
+    enough = sum(one >= after_bytes for one in room)
     if not enough:
         none = "the node has not" if len(room) == 1 else f"none of {len(room)} nodes has"
-        return f"{said}, and {none} as much at all"
+        return f"{said}, and {none} as much at all{unread}"
     which = "the node has" if len(room) == 1 else f"{enough} of {len(room)} nodes {'has' if enough == 1 else 'have'}"
-    return f"{said}; {which} as much at all, and whether it is left kubectl describe nodes tells"
+    return f"{said}; {which} as much at all{unread}, and whether it is left kubectl describe nodes tells"
 
 
 def _evicted(before_bytes: int | None, after_bytes: int | None) -> str:
@@ -151,8 +153,12 @@ def changed(told: dict[str, Any], container: str, wanted: Sequence[Amount]) -> d
 
 def _requested_bytes(spec: dict[str, Any]) -> int | None:
     """By a pod of it: by all its containers, or by one that runs before them if that is more; PodRequestsAndLimits() in
-    pkg/api/v1/resource. None: it is not told in figures.
+    pkg/api/v1/resource. None: it is not told in figures, or more counts: what its runtime takes (`overhead`), what
+    the pod as a whole requests, and what begins before its containers and stays beside them.
     """
+    beside = any(one.get("restartPolicy") == "Always" for one in fields.tables(spec, "initContainers"))
+    if beside or fields.table(spec, "overhead") or fields.table(spec, "resources"):
+        return None
     before, then = (
         [_requests_bytes(one) for one in fields.tables(spec, key)] for key in ("initContainers", "containers")
     )
