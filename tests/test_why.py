@@ -117,6 +117,16 @@ def test_a_text_with_a_byte_order_mark_is_read_as_what_it_is(reprieve: Run, tmp_
         assert (done.returncode, done.stdout.splitlines()[0]) == (0, whole)
 
 
+def test_a_log_that_stands_newest_first_is_called_so(reprieve: Run) -> None:
+    text = text_of("lab/6.1.0-56-cloud-amd64__memcg.txt")
+    turned = "".join(reversed(text.splitlines(keepends=True)))
+    said = reprieve("why", stdin=turned)
+    assert said.returncode == 5
+    assert "its lines stand newest first" in said.stdout
+    assert "tac FILE | reprieve why" in " ".join(said.stdout.split())
+    assert "newest first" not in reprieve("why", stdin=text).stdout
+
+
 def test_a_zip_archive_is_called_so_and_what_to_do(reprieve: Run, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "logs.zip", "w") as archive:
         archive.write(MYSQLD, "kern.log")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from reprieve.oom.foreign import is_kernel_log, signs
+from reprieve.oom.foreign import is_kernel_log, is_newest_first, signs
 from tests.logs_of import LOGS
 
 
@@ -14,6 +14,11 @@ def test_every_real_log_with_a_prefix_is_a_kernel_log(path: Path) -> None:
     text = path.read_text(errors="backslashreplace")
     stamped = re.search(r"(?m)^(?:\S+ +){0,6}\[ *\d+\.\d{6}\]|\d\d:\d\d:\d\d\S* \S+ kernel: ", text)
     assert is_kernel_log(text) or not stamped  # bare quotes are known by their words alone, where these are a report
+
+
+@pytest.mark.parametrize("path", sorted(LOGS.glob("*.log")), ids=lambda path: path.name)
+def test_no_real_log_stands_newest_first(path: Path) -> None:
+    assert not is_newest_first(path.read_text(errors="backslashreplace"))
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ _COUNTED_BYTES = 8 * 1024 * 1024  # lines are numbered this far: counting costs 
 _STEP = 4096
 _QUOTED_LINES = 8  # between two quotes of one kill
 _PASTE_BYTES = 2 * 1024 * 1024  # a pod is 10 KiB of JSON, and people paste a few
+_ORDER_BYTES = 16 << 10  # by whose lines it is told which way round a text is
 _BEGIN_BYTES, _END_BYTES = 64 * 1024, 16 * 1024  # of a text without events: is there a line of a kernel log in it?
 NO_KERNEL_LOG = "holds no line of a kernel log"
 TOO_LITTLE = "names an OOM kill, but not whose limit it was"
@@ -254,6 +255,16 @@ class _Paste:
             yield ending
         if not (told or events) and source.named and len(gaps) == gaps_before:
             self._judge(source, gaps)
+        if events and source.named:
+            self._see_order(source, gaps)
+
+    def _see_order(self, source: Source, gaps: list[Gap]) -> None:
+        """Exports begin with the newest line, and a report is read from its first."""
+        from reprieve.oom.foreign import is_newest_first
+
+        if is_newest_first(self.text[:_ORDER_BYTES].decode(errors="backslashreplace")):
+            reason = "its lines stand newest first, so that no report was read whole"
+            gaps.append(Gap(place=source.name, reason=reason, hint="turn it round: tac FILE | reprieve why"))
 
     def _endings(self, source: Source, gaps: list[Gap]) -> Iterator[Ending]:
         if not self.fits:

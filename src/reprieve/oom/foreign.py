@@ -1,14 +1,17 @@
-"""Is a text a kernel log at all; and if not, what in it looks like an end for memory?
+"""Is a text a kernel log at all, and in order; and if not, what in it looks like an end for memory?
 
-Asked only where no report was found: that a kernel log holds none is an answer; that an application's does is not.
+The former is asked only where no report was found: that a kernel log holds none is an answer; that an application's
+does is not.
 """
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 from reprieve.oom.lines import Line, read_lines
 
+_FALLS = 5  # of times: fewer may be chance
 # Shapes that only the kernel's buffer is printed in, whoever wrote into it: /dev/kmsg, the journal's JSON and its
 # export, forms of dmesg (--time-format, --decode, --raw without stamps, --json); the banner of a boot without stamps.
 _SHAPES = (
@@ -35,6 +38,17 @@ def is_kernel_log(text: str, *, whole: bool = True) -> bool:
     if re.search(_SHAPES, text) is not None or (not whole and " systemd[1]: " in text):
         return True
     return any(map(_is_of_kernel, read_lines(text)))
+
+
+def is_newest_first(text: str) -> bool:
+    """Do the times of its lines fall, as in exports that begin with the newest?
+
+    >>> is_newest_first("".join(f"[{at:5d}.000001] usb 1-1: reset\\n" for at in range(9, 0, -1)))
+    True
+    """
+    times = re.findall(r"\[ *(\d{1,8}\.\d{6})\]", text) or re.findall(r"\b\d\d:\d\d:\d\d\b", text)
+    steps = [later.rjust(16) > earlier.rjust(16) for earlier, later in pairwise(times) if earlier != later]
+    return len(steps) >= _FALLS and sum(steps) * 20 < len(steps)
 
 
 def is_of_programs(text: str) -> bool:
