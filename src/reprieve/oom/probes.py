@@ -45,7 +45,7 @@ class KillEvent(NamedTuple):
 class KillRow(NamedTuple):
     """The same in a table, which tells by how long ago: the newest such row of a container in it."""
 
-    pod: str
+    pod: str | None
     container: str
     probe: str
     line: int
@@ -75,7 +75,7 @@ class _Ages(NamedTuple):
 
 
 class _About(NamedTuple):
-    pod: str
+    pod: str | None
     container: str
     namespace: str | None
     lines: range | None
@@ -98,10 +98,11 @@ def from_rows(text: str) -> Iterator[KillRow]:
         about = None if named is None else _About(named, container, namespace, None)
         if about is None:
             above = bisect_left(described, match.start(), key=lambda one: one[0]) - 1
-            if above < 0:
-                continue
-            _, pod, of_namespace, lines = described[above]
-            about = _About(pod, container, of_namespace, lines)
+            if above < 0:  # the rows alone were pasted
+                about = _About(None, container, None, None)
+            else:
+                _, pod, of_namespace, lines = described[above]
+                about = _About(pod, container, of_namespace, lines)
         if match["started"]:
             if ages is not None and (about not in starts or ages.last < starts[about].last):
                 starts[about] = ages
