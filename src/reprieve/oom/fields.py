@@ -1,9 +1,11 @@
 """Fields of what managers print → values of a noun; None where they say nothing, or nothing sensible."""
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import Any, Literal
+from operator import itemgetter
+from typing import Any, Literal, NamedTuple
 
 from reprieve.model.oom import Stamp
 from reprieve.oom.lines import stamp
@@ -84,12 +86,35 @@ def unix_moment(value: object) -> Stamp | None:
 
 
 # `kubectl describe` names first what it is about; volumes have a "Name:" too, and no such key behind it.
-ABOUT = r"(?m)^[ \t]*Name:[ \t]+(\S{1,253})[ \t]*(?=\n[ \t]*(?:Namespace|Roles?|Priority|Node|Labels):)"
+_ABOUT = (
+    r"(?m)^[ \t]*Name:[ \t]+(\S{1,253})[ \t]*(?=\n[ \t]*(?:Namespace|Roles?|Priority|Node|Labels):)"
+    r"(?:\n[ \t]*Namespace:[ \t]+(\S{1,63})[ \t]*$)?"
+)
 
 
-def described(text: str) -> list[tuple[int, str]]:
-    """Where each description of a pod or a node begins, and its name."""
-    return [(match.start(), match[1]) for match in re.finditer(ABOUT, text)]
+class Described(NamedTuple):
+    """A pod or a node that a text describes."""
+
+    at: int  # where its description begins
+    name: str
+    namespace: str | None
+    lines: range
+
+
+def described(text: str) -> list[Described]:
+    """All that `kubectl describe` describes in it."""
+    found = list(numbered(re.finditer(_ABOUT, text), text))
+    ends = [*(line for line, _ in found[1:]), text.count("\n") + 2]
+    return [
+        Described(match.start(), match[1], match[2], range(line, end))
+        for (line, match), end in zip(found, ends, strict=False)  # where there is none, one end too many
+    ]
+
+
+def described_at(at: int, descriptions: list[Described]) -> Described | None:
+    """In which of them that place of the text is."""
+    above = bisect_left(descriptions, at, key=itemgetter(0))
+    return descriptions[above - 1] if above else None
 
 
 def numbered(matches: Iterable[re.Match[str]], text: str) -> Iterator[tuple[int, re.Match[str]]]:

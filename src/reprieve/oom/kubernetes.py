@@ -6,7 +6,6 @@ a kubelet's own doing, before the kernel has to (pkg/kubelet/eviction/eviction_m
 """
 
 import re
-from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -92,8 +91,8 @@ def from_rows(text: str) -> Iterator[Ending]:
         named = re.search(names, match["about"])
         if named is not None:
             return str(next(filter(None, named.groups())))
-        above = bisect_left(described, (match.start(), ""))
-        return described[above - 1][1] if above else None
+        above = fields.described_at(match.start(), described)
+        return None if above is None else above.name
 
     for line, row in fields.numbered(re.finditer(_EVENT_ROW, text), text):
         ending = _system_oom(row, line, node=about(row, _NODE))

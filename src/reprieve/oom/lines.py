@@ -68,6 +68,7 @@ _HEAD = rf"""(?x)
   (?:[ ]?(?:[^\s:\[\]]+[ ])?kernel:[ ]?(?:<\d>)?{_KERNEL_STAMP})?            # journalctl -o short-monotonic, wall
   (?:[ ]*MESSAGE=)?                                                       # journalctl -o export, verbose
 )"""
+# Where a relay put its own head before that of the machine: a host, and then the head of a line of the kernel's.
 _RELAYED = (
     rf"(?x)(?:[\w.:-]{{1,255}}[ ]{{1,2}})?(?=(?:{_SYSLOG_DATE}|{_ISO_DATE})[ ][\w.-]{{1,255}}[ ]kernel(?:\[\d+\])?:[ ])"
 )
@@ -116,13 +117,12 @@ _GOES_ON = (
     *("pgtables:", "swapents ", "pgtables_bytes ", "score ", "(", "name", "or sacrifice", "or a child"),
 )
 # What a break within it leaves of a word or a figure of a kill line, and what then goes on.
-_CUT_WORD, _WORD = r"(?:total-vm|anon-rss|file-rss|shmem-rss|pgtables|oom_score_adj):", 13
+_CUT_WORD, _LONGEST_WORD = r"(?:total-vm|anon-rss|file-rss|shmem-rss|pgtables|oom_score_adj):", 14
 _CUT_FIGURES = (
     (r"(?:-vm|-rss|pgtables|vsz):[0-9]*$", r"[0-9]*kB"),
     (r"process [0-9]+$", r"[0-9]+ \("),
     (r"(?:UID|oom_score_adj):-?[0-9]*$", r"-?[0-9]+(?: |$)"),
 )
-_CUT_LEAD = ("Memory cgroup", "out of memory: ")
 # What messages begin with: where a terminal broke lines, such a line is none's rest.
 _BEGINS = r"\s*(?:\[|Node |Memory |Out of |Killed |Mem-Info|oom|Call Trace|CPU: |Hardware |Tasks? |\w+ swap |\d+ pages)"
 _STATISTIC = r"[a-z_]+ [0-9]+"  # a line of memory.stat, which is printed in one with those before
@@ -131,8 +131,9 @@ _OPEN = r"oom-killer:|Killed process|ill process|\[\s*pid\s*\]"
 _WRAPPED_BYTES = 512  # how far a broken line is looked for in a brief reading
 _WRAP_WIDTH = 64  # mailers break between 72 and 80; below this a line was not broken for its length
 _TERMINALS = range(40, 301)  # columns
-_NEAR = 12
-_BARE_FULL = 3  # lines: so many fill the width where a terminal broke a text without stamps
+# Of a text without stamps: so many lines fill the width of a terminal, and fewer end within so many columns of it, as
+# those that a mailer breaks do.
+_FULL, _NEAR = 3, 12
 _WRAP_PARTS = 40  # physical lines of one message at most: a wrapped Mem-Info or `Modules linked in:` has a dozen
 
 
@@ -375,8 +376,8 @@ def _keeps_all(lines: Sequence[tuple[Line, int]], widest: int) -> bool:
         return False
     if not any(line.head for line, _ in lines):
         full = sum(width == widest for _, width in lines)
-        near = sum(widest - _NEAR <= width < widest for _, width in lines)  # as a mailer leaves most
-        return full >= _BARE_FULL and full > near
+        near = sum(widest - _NEAR <= width < widest for _, width in lines)
+        return full >= _FULL and full > near
     pairs = ((line, width, rest) for (line, width), (rest, _) in pairwise(lines) if not rest.head and rest.text.strip())
     broken = [(line, width) for line, width, rest in pairs if not re.fullmatch(_STATISTIC, rest.text)]
     kept = sum(width == widest or line.text.endswith(" ") for line, width in broken)
@@ -421,7 +422,7 @@ def _joined(pending: Line, line: Line, broken_at: int, *, full: bool, keeps_all:
     if re.fullmatch(_ELISION, line.text.strip()) is None:
         if keeps_all and pending.head and (full or pending.text.endswith(" ")):
             return whole
-        # Of a list of a group's names no part stands behind a blank, but for those of names.
+        # The line that names the constraint has no blanks, but for those of names.
         if full and (keeps_all or "oom-kill:constraint=" in pending.text) and not _compiled(_BEGINS).match(line.text):
             return whole
     if _is_cut(pending.text, line.text):
@@ -440,7 +441,7 @@ def _is_cut(before: str, after: str) -> bool:
         return False
     if any(_compiled(rest).match(after) and _compiled(begun).search(before) for begun, rest in _CUT_FIGURES):
         return True
-    end, begin = before[-_WORD:], after[:_WORD]
+    end, begin = before[-_LONGEST_WORD:], after[:_LONGEST_WORD]
     return any(word.start() < len(end) < word.end() for word in _compiled(_CUT_WORD).finditer(end + begin))
 
 
@@ -470,21 +471,19 @@ def _unglue(lines: Iterator[tuple[Line, int]]) -> Iterator[Line]:
 
 def _goes_on(pending: Line, line: Line, broken_at: int) -> bool:
     text = line.text
+    if pending.text.rstrip().endswith("Memory cgroup") and text.lstrip().startswith("out of memory: "):
+        return True  # however short: read apart, the second would tell of the whole machine
     if pending.head:
         if not pending.text:  # `[ 1117.596510]` alone, and its message on the next line
             return not re.fullmatch(_ELISION, text.strip())
         start = text.lstrip()
         first_word = text[: len(text) - len(start)] + start.partition(" ")[0]
-        if pending.text.rstrip().endswith(_CUT_LEAD[0]) and start.startswith(_CUT_LEAD[1]):
-            return True
         return broken_at + 1 + len(first_word) > _WRAP_WIDTH and not re.fullmatch(_ELISION, start.rstrip())
     if not 0 < broken_at <= 100:
         return False
     start = text.lstrip()
     if start.startswith("oom-killer:"):
         return pending.text.rstrip().endswith("invoked")
-    if start.startswith(_CUT_LEAD[1]):
-        return pending.text.strip() == _CUT_LEAD[0]
     if pending.text.startswith("Task in") and " limit of /" not in pending.text:
         return True
     if broken_at > _WRAP_WIDTH // 2 and pending.text.rstrip().endswith(_DANGLING):

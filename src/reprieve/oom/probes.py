@@ -5,7 +5,7 @@ k8s.io/apimachinery/pkg/util/duration for how kubectl spells an age.
 """
 
 import re
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import accumulate, product
@@ -85,7 +85,7 @@ def from_rows(text: str) -> Iterator[KillRow]:
     """Rows of tables. `kubectl describe` names the pod above them, and `kubectl get events` in each."""
     kills: dict[_About, tuple[_Ages | None, str, int]] = {}
     starts: dict[_About, _Ages] = {}
-    described = _described(text)
+    described = fields.described(text)
     at, line = 0, 1
     for match, head in _heads(text):
         line += text.count("\n", at, match.start())
@@ -95,14 +95,12 @@ def from_rows(text: str) -> Iterator[KillRow]:
         if (row := _row(head, reason)) is None:
             continue
         named, namespace, ages = row
-        about = None if named is None else _About(named, container, namespace, None)
-        if about is None:
-            above = bisect_left(described, match.start(), key=lambda one: one[0]) - 1
-            if above < 0:  # the rows alone were pasted
-                about = _About(None, container, None, None)
-            else:
-                _, pod, of_namespace, lines = described[above]
-                about = _About(pod, container, of_namespace, lines)
+        if named is not None:
+            about = _About(named, container, namespace, None)
+        elif (above := fields.described_at(match.start(), described)) is not None:
+            about = _About(above.name, container, above.namespace, above.lines)
+        else:  # the rows alone were pasted
+            about = _About(None, container, None, None)
         if match["started"]:
             if ages is not None and (about not in starts or ages.last < starts[about].last):
                 starts[about] = ages
@@ -118,18 +116,6 @@ def from_rows(text: str) -> Iterator[KillRow]:
 
 def _is_newer(ages: _Ages | None, than: _Ages | None) -> bool:
     return ages is not None and (than is None or ages.last < than.last)
-
-
-def _described(text: str) -> list[tuple[int, str, str | None, range]]:
-    """Where each description begins, its pod, its namespace and its lines."""
-    found = list(
-        fields.numbered(re.finditer(rf"{fields.ABOUT}(?:\n[ \t]*Namespace: +(\S{{1,63}})[ \t]*$)?", text), text)
-    )
-    ends = [line for line, _ in found[1:]] + [text.count("\n") + 2]
-    return [
-        (match.start(), match[1], match[2], range(line, end))
-        for (line, match), end in zip(found, ends, strict=False)  # without a head one end too many
-    ]
 
 
 def _heads(text: str) -> Iterator[tuple[re.Match[str], str]]:
