@@ -26,7 +26,7 @@ from reprieve.request import (
     unmapped_gap,
     wanted_by,
 )
-from reprieve.rules import diagnose
+from reprieve.rules import diagnose, diagnose_each
 
 _STATUSES = 5  # that are told one by one where nothing else is
 
@@ -529,13 +529,13 @@ def _listing(request: Request, snapshot: Snapshot) -> Iterator[str]:
         from reprieve.show import markdown
 
         yield from markdown.listing(snapshot.history)
-        yield from markdown.ends(snapshot.endings)
+        yield from markdown.ends(diagnose_each(snapshot.endings))
     else:
         from reprieve.show import text
 
         room = max(60, columns()) if sys.stdout.isatty() else None  # what reads a pipe wants it whole
         yield from text.listing(snapshot.history, width=room, colour=colour())
-        yield from text.ends(snapshot.endings, width=room, colour=colour())
+        yield from text.ends(diagnose_each(snapshot.endings), width=room, colour=colour())
     if snapshot.gaps and not request.as_json:  # a list is for pipes: nothing but events in it
         from reprieve.show.escape import visible
 

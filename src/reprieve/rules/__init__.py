@@ -1,8 +1,10 @@
 """From facts to findings: what was killed, why, and what to do. Nothing here opens, runs, kills or asks the clock."""
 
+from reprieve.model.ending import Ending
 from reprieve.model.finding import Finding
 from reprieve.model.snapshot import Snapshot
 from reprieve.rules.ending import (
+    each_end,
     ended_by_oom,
     killed_by_daemon,
     killed_without_proof,
@@ -78,3 +80,8 @@ def diagnose(snapshot: Snapshot) -> list[Finding]:
     """All findings about a snapshot: by event, then the severest first, then in the order of RULES."""
     found = [finding for rule in RULES for finding in rule(snapshot)]
     return sorted(found, key=lambda finding: (finding.oom or 0, SEVERITIES.index(finding.severity)))
+
+
+def diagnose_each(endings: tuple[Ending, ...]) -> list[tuple[Ending, Finding]]:
+    """What is to be said of each end by itself, for a list: `diagnose` tells those of one workload together."""
+    return [(ending, finding) for ending in each_end(endings) for finding in diagnose(Snapshot(endings=(ending,)))]

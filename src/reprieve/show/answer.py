@@ -17,15 +17,12 @@ from reprieve.model.oom import (
     Usage,
     Zone,
 )
-from reprieve.model.snapshot import Snapshot
 from reprieve.model.workload import Workload
 from reprieve.oom.choose import recompute
 from reprieve.oom.incident import Incident, incident
 from reprieve.oom.limit import reached
 from reprieve.oom.moments import elapsed_s
-from reprieve.rules import diagnose
 from reprieve.rules.account import Holder, holders, largest_task, of_cgroup, ram_bytes, task_pages, total_bytes
-from reprieve.rules.ending import each_end
 from reprieve.rules.limits import is_lifted, named
 from reprieve.rules.workers import SEVERAL
 from reprieve.rules.zones import where_to_look
@@ -456,13 +453,9 @@ def where_told(history: Sequence[OomSummary]) -> tuple[tuple[str, ...], list[tup
     return tuple(title for title, _ in columns), cells
 
 
-def ended(endings: tuple[Ending, ...]) -> list[tuple[str, str, str]]:
+def ended(told: Iterable[tuple[Ending, Finding]]) -> list[tuple[str, str, str]]:
     """What managers say of ends, a row for each: when it was, the claim, and where it is told. Names are marked."""
-    return [
-        (_when_ended(ending), claim(finding), quote(place(finding.evidence[-1])))
-        for ending in each_end(endings)
-        for finding in diagnose(Snapshot(endings=(ending,)))
-    ]
+    return [(_when_ended(ending), claim(finding), quote(place(finding.evidence[-1]))) for ending, finding in told]
 
 
 def _when_ended(ending: Ending) -> str:

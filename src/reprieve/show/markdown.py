@@ -57,9 +57,9 @@ def listing(history: Iterable[OomSummary]) -> Iterator[str]:
     return _table(("When", "Killed", "Freed", "Limit", *titles), rows)
 
 
-def ends(endings: tuple[Ending, ...]) -> Iterator[str]:
+def ends(told: Iterable[tuple[Ending, Finding]]) -> Iterator[str]:
     """What managers say of ends, as a table below that of the events; nothing where they say of none."""
-    if rows := answer.ended(endings):
+    if rows := answer.ended(told):
         yield ""
         yield from _table(("When", "Ended", "Told in"), rows)
 

@@ -81,13 +81,13 @@ def listing(history: Iterable[OomSummary], *, width: int | None = 80, colour: bo
         yield paint(line if width is None else escape.cut(line, width), "")
 
 
-def ends(endings: tuple[Ending, ...], *, width: int | None = 80, colour: bool = False) -> Iterator[str]:
+def ends(told: Sequence[tuple[Ending, Finding]], *, width: int | None = 80, colour: bool = False) -> Iterator[str]:
     """One line for each of what managers say of an end: when, what they say, and where unless it is all in one text."""
     paint = colours() if colour else plain_paint
-    rows = [tuple(map(escape.plain, row)) for row in answer.ended(endings)]
+    rows = [tuple(map(escape.plain, row)) for row in answer.ended(told)]
     at = max((escape.columns(moment) for moment, _, _ in rows), default=0)
     at = at if width is None else min(at, _TO_THE_SECOND)
-    alone = len({ending.source for ending in endings}) == 1
+    alone = len({ending.source for ending, _ in told}) == 1
     for moment, said, place in rows:
         line = "  ".join((_pad(escape.cut(moment, at), at), said, *(() if alone else (place,))))
         yield paint(line if width is None else escape.cut(line, width), "")
