@@ -12,7 +12,7 @@ import pytest
 
 from reprieve.model.oom import AllocationFailure, OomReport
 from reprieve.model.snapshot import Snapshot
-from reprieve.oom.lines import Line
+from reprieve.oom.line import Line
 from reprieve.oom.report import _kind, read_reports
 from reprieve.rules import diagnose
 from reprieve.show import text as page

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reprieve.oom.lines import _HEAD, _USUAL, Line, _written_by_kernel, caller, host, read_lines, stamp
+from reprieve.oom.line import Line
+from reprieve.oom.lines import _HEAD, _USUAL, _written_by_kernel, caller, host, read_lines, stamp
 from tests.logs_of import all_logs
 
 WORDS = "Out of memory: Killed process 7 (tmux: server) total-vm:8kB"

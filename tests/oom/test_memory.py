@@ -11,7 +11,8 @@ from typing import Any, Literal
 import pytest
 
 from reprieve.model.oom import FreeBlocks, HugePages, Memcg, MemcgStat, Memory, Node, Slab, Usage, Zone, figure
-from reprieve.oom.lines import Line, read_lines
+from reprieve.oom.line import Line
+from reprieve.oom.lines import read_lines
 from reprieve.oom.memory import MemcgDraft, MemoryDraft, page_size, parse_allocation_failure
 
 LOGS = Path(__file__).parents[1] / "logs"

@@ -12,7 +12,8 @@ from reprieve.machine.source import Block, Source
 from reprieve.model.ending import Ending
 from reprieve.model.finding import Gap
 from reprieve.model.oom import AllocationFailure, OomReport, Stamp
-from reprieve.oom.lines import Line, read_lines, read_spine
+from reprieve.oom.line import Line
+from reprieve.oom.lines import read_lines, read_spine
 from reprieve.oom.report import read_events
 from reprieve.oom.scan import Excerpt, scan
 from reprieve.oom.tables import parse_kill

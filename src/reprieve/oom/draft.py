@@ -11,7 +11,8 @@ from itertools import zip_longest
 from typing import Any
 
 from reprieve.model.oom import AllocationFailure, Kill, Memcg, Memory, OomReport, Task, Trigger
-from reprieve.oom.lines import Line, caller, host, stamp
+from reprieve.oom.line import Line
+from reprieve.oom.lines import caller, host, stamp
 from reprieve.oom.memory import MemcgDraft, MemoryDraft, page_size, parse_allocation_failure
 from reprieve.oom.paths import workload
 from reprieve.oom.tables import LEADS, last_number, parse_header, parse_kill, parse_rows

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from reprieve.model.ending import Ending
 from reprieve.oom import fields
-from reprieve.oom.lines import Line, read_lines, stamp
+from reprieve.oom.line import Line
+from reprieve.oom.lines import read_lines, stamp
 
 if TYPE_CHECKING:
     from reprieve.oom.probes import ProbeKill

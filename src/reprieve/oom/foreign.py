@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
-from reprieve.oom.lines import Line, read_lines
+from reprieve.oom.line import Line
+from reprieve.oom.lines import read_lines
 
 _FALLS = 5  # of times: fewer may be chance
 # Shapes that only the kernel's buffer is printed in, whoever wrote into it: /dev/kmsg, the journal's JSON and its

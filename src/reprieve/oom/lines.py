@@ -1,4 +1,4 @@
-"""Kernel lines out of whatever carried them: prefixes off, wrapped pastes joined.
+"""Kernel lines out of whatever carried them: prefixes off, wrapped pastes joined (`oom/wrapped.py`).
 
 A line reaches us from dmesg, a serial console, /dev/kmsg, the journal, syslog, a container log, a mail, a web page or
 `grep -n`. Each puts something before the kernel's words, some break them, some escape them. What is taken off is kept
@@ -6,25 +6,14 @@ as `head`: it tells when, on which host, and by whom the line was written.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import cache, lru_cache
-from itertools import chain, count, pairwise, repeat
+from itertools import chain, count, repeat
 from operator import itemgetter
-from typing import NamedTuple
 
 from reprieve.model.oom import Stamp
-
-
-class Line(NamedTuple):
-    """One message. A tuple, not a dataclass: a report has hundreds, and they end as facts of a noun."""
-
-    number: int  # of its first physical line, counted from 1
-    text: str  # what the kernel printed
-    head: str = ""  # what was before it, as it stands in the log
-    kernel: bool | None = None  # True, False: the transport proves who wrote it; None: it cannot tell
-    whole: bool = True  # False: the text ends here without a newline, so its last word may be cut
-    boot_id: str | None = None  # where the journal tells
-
+from reprieve.oom.line import Line
+from reprieve.oom.wrapped import SOFT, unwrap
 
 _SYSLOG_DATE = r"""(?:
     (?:\d{4}[ ]|[^\W\d]{2,5}\.?[ ])? (?:[^\W\d]{2,5}\.?|\d{1,2}[月월])[ ]+\d{1,2}[ ](?:\d{4}[ ])?
@@ -108,33 +97,8 @@ _UNTAGGED = rf"(?m)^{_DATED}([\w.-]{{1,64}}) (?:(?:Node \d+ )?(?:DMA|Normal|High
 _NO_TAG = r"(?!(?!oom-killer)[a-z][\w./-]*(?:\[\d+\])?: )"
 _BB_TAG = r"(?i)\[/?(?:b|i|u|code|color|font|quote|size|spoiler)(?:=[^\[\]\n]{1,40})?\]"
 _NOT_QUOTED = r"=(?![0-9A-F]{2}|\n|\Z)"  # in quoted-printable no `=` stands for itself
-_SOFT = "\ud800"  # a line of quoted-printable goes on in the next: half a character, which no text holds
 _TAG = r"</?(?:br|span|p|pre|code|div|font|li)\b[^<>\n]{0,200}>"
-_ELISION = r"(?:\[?\.{2,8}\]?|…|<[a-z]{1,12}>|\(\.{3}\))?"  # what people put where they left lines out; or nothing
-# A bare, wrapped line goes on if it begins with what never begins a message, behind what such a line may stand behind.
-_GOES_ON = (
-    *("gfp_mask=", "order=", "oom_score_adj", "total-vm:", "anon-rss:", "file-rss:", "shmem-rss:", "rss:", "UID:"),
-    *("pgtables:", "swapents ", "pgtables_bytes ", "score ", "(", "name", "or sacrifice", "or a child"),
-)
-# What a break within it leaves of a word or a figure of a kill line, and what then goes on.
-_CUT_WORD, _LONGEST_WORD = r"(?:total-vm|anon-rss|file-rss|shmem-rss|pgtables|oom_score_adj):", 14
-_CUT_FIGURES = (
-    (r"(?:-vm|-rss|pgtables|vsz):[0-9]*$", r"[0-9]*kB"),
-    (r"process [0-9]+$", r"[0-9]+ \("),
-    (r"(?:UID|oom_score_adj):-?[0-9]*$", r"-?[0-9]+(?: |$)"),
-)
-# What messages begin with: where a terminal broke lines, such a line is none's rest.
-_BEGINS = r"\s*(?:\[|Node |Memory |Out of |Killed |Mem-Info|oom|Call Trace|CPU: |Hardware |Tasks? |\w+ swap |\d+ pages)"
-_STATISTIC = r"[a-z_]+ [0-9]+"  # a line of memory.stat, which is printed in one with those before
-_DANGLING = (" score", " process", " killed", " as a", " result of", " limit of")  # no line ends so
-_OPEN = r"oom-killer:|Killed process|ill process|\[\s*pid\s*\]"
 _WRAPPED_BYTES = 512  # how far a broken line is looked for in a brief reading
-_WRAP_WIDTH = 64  # mailers break between 72 and 80; below this a line was not broken for its length
-_TERMINALS = range(40, 301)  # columns
-# Of a text without stamps: so many lines fill the width of a terminal, and fewer end within so many columns of it, as
-# those that a mailer breaks do.
-_FULL, _NEAR = 3, 12
-_WRAP_PARTS = 40  # physical lines of one message at most: a wrapped Mem-Info or `Modules linked in:` has a dozen
 
 
 @cache
@@ -153,7 +117,7 @@ def read_lines(text: str, first: int = 1) -> Iterator[Line]:
     if "[/" in text:
         text = re.sub(_BB_TAG, "", text)
     if "=3D" in text and not _compiled(_NOT_QUOTED).search(text):
-        text = re.sub("=C2(=\n)?=A0|=([0-9A-F]{2})", _quoted_printable, text).replace("=\n", f"{_SOFT}\n")
+        text = re.sub("=C2(=\n)?=A0|=([0-9A-F]{2})", _quoted_printable, text).replace("=\n", f"{SOFT}\n")
     if "&" in text and ("&lt;" in text or "&gt;" in text or "&#" in text or "&nbsp;" in text):
         text = _unescape(text)
     if "\xa0" in text:
@@ -168,8 +132,7 @@ def read_lines(text: str, first: int = 1) -> Iterator[Line]:
     usual = not folded and all(map(_HEAD_OF, found))  # none is the rest of another
     if usual and len(found) > _FEW and max(map(len, map(_TEXT, found))) <= _LONG:  # nor holds one
         return _usual(found, first, whole)
-    lines = list(_split(found, first, whole, folded))
-    return _unglue(_unwrap(lines))
+    return _unglue(unwrap(list(_split(found, first, whole, folded))))
 
 
 # What a summary of an event is read from: its end points, and whose limit it was. Each part begins with a character
@@ -367,84 +330,6 @@ def _seconds(microseconds: str | None) -> str | None:
     return f"{int(microseconds) / 1e6:.6f}"
 
 
-def _keeps_all(lines: Sequence[tuple[Line, int]], widest: int) -> bool:
-    """Were lines broken by a terminal, within words too, so that nothing is lost between two?
-
-    Then what was broken is as wide as the widest, or ends with the blank that it was broken behind, which mailers drop.
-    """
-    if widest not in _TERMINALS:
-        return False
-    if not any(line.head for line, _ in lines):
-        full = sum(width == widest for _, width in lines)
-        near = sum(widest - _NEAR <= width < widest for _, width in lines)
-        return full >= _FULL and full > near
-    pairs = ((line, width, rest) for (line, width), (rest, _) in pairwise(lines) if not rest.head and rest.text.strip())
-    broken = [(line, width) for line, width, rest in pairs if not re.fullmatch(_STATISTIC, rest.text)]
-    kept = sum(width == widest or line.text.endswith(" ") for line, width in broken)
-    return kept > 1 and kept * 4 >= len(broken) * 3
-
-
-def _unwrap(lines: Sequence[tuple[Line, int]]) -> Iterator[tuple[Line, int]]:
-    """Join what a mailer, a terminal or a paste broke: a line without prefix that could not fit on the one before.
-
-    Each message with the number of lines that it stood in.
-    """
-    widest = max((width for _, width in lines), default=0)
-    keeps_all = _keeps_all(lines, widest)
-    pending: Line | None = None
-    broken_at = parts = 0  # width of the last physical line of `pending`, and how many it has
-    for line, width in lines:
-        if pending is not None and pending.text.endswith(_SOFT) and parts < _WRAP_PARTS:
-            pending = pending._replace(text=pending.text[:-1] + line.head + line.text, whole=line.whole)
-            broken_at, parts = broken_at + width, parts + 1
-            continue
-        if pending is not None and not line.head and parts < _WRAP_PARTS:
-            joined = _joined(pending, line, broken_at, full=broken_at == widest, keeps_all=keeps_all)
-            if joined is not None:
-                pending = pending._replace(text=joined, whole=line.whole)
-                broken_at, parts = width, parts + 1
-                continue
-        if pending is not None:
-            yield pending, parts
-        if not line.head and line.text[:1] in (" ", "\t"):  # of a list, or code, in a text
-            line = line._replace(text=line.text.lstrip(" \t"))
-        pending, broken_at, parts = line, width, 1
-    if pending is not None:
-        yield pending._replace(text=pending.text.removesuffix(_SOFT)), parts
-
-
-def _joined(pending: Line, line: Line, broken_at: int, *, full: bool, keeps_all: bool) -> str | None:
-    """Both in one, if the second goes on with what the first began; None: it is a message of its own.
-
-    `full`: the first is as wide as any of the text; `keeps_all`: of a terminal.
-    """
-    whole = pending.text + line.text
-    if re.fullmatch(_ELISION, line.text.strip()) is None:
-        if keeps_all and pending.head and (full or pending.text.endswith(" ")):
-            return whole
-        # The line that names the constraint has no blanks, but for those of names.
-        if full and (keeps_all or "oom-kill:constraint=" in pending.text) and not _compiled(_BEGINS).match(line.text):
-            return whole
-    if _is_cut(pending.text, line.text):
-        return whole
-    if not _goes_on(pending, line, broken_at):
-        return None
-    joint = "" if pending.text.endswith("-") or not pending.text else " "
-    if pending.text.endswith("/") and re.match("[0-9a-f]{12}", line.text):
-        joint = ""  # within a container's path
-    return pending.text.rstrip() + joint + line.text.lstrip()
-
-
-def _is_cut(before: str, after: str) -> bool:
-    """Was a word or a figure of a kill line broken in two?"""
-    if "rocess " not in before and "-vm:" not in before:
-        return False
-    if any(_compiled(rest).match(after) and _compiled(begun).search(before) for begun, rest in _CUT_FIGURES):
-        return True
-    end, begin = before[-_LONGEST_WORD:], after[:_LONGEST_WORD]
-    return any(word.start() < len(end) < word.end() for word in _compiled(_CUT_WORD).finditer(end + begin))
-
-
 def _unglue(lines: Iterator[tuple[Line, int]]) -> Iterator[Line]:
     """The same; of a line that holds several messages each by itself.
 
@@ -467,28 +352,6 @@ def _unglue(lines: Iterator[tuple[Line, int]]) -> Iterator[Line]:
         for at, part in enumerate(parts[1:], 1):
             for inner, _ in _split_any(line.number, part, line.whole or at < last):
                 yield inner
-
-
-def _goes_on(pending: Line, line: Line, broken_at: int) -> bool:
-    text = line.text
-    if pending.text.rstrip().endswith("Memory cgroup") and text.lstrip().startswith("out of memory: "):
-        return True  # however short: read apart, the second would tell of the whole machine
-    if pending.head:
-        if not pending.text:  # `[ 1117.596510]` alone, and its message on the next line
-            return not re.fullmatch(_ELISION, text.strip())
-        start = text.lstrip()
-        first_word = text[: len(text) - len(start)] + start.partition(" ")[0]
-        return broken_at + 1 + len(first_word) > _WRAP_WIDTH and not re.fullmatch(_ELISION, start.rstrip())
-    if not 0 < broken_at <= 100:
-        return False
-    start = text.lstrip()
-    if start.startswith("oom-killer:"):
-        return pending.text.rstrip().endswith("invoked")
-    if pending.text.startswith("Task in") and " limit of /" not in pending.text:
-        return True
-    if broken_at > _WRAP_WIDTH // 2 and pending.text.rstrip().endswith(_DANGLING):
-        return True
-    return start.startswith(_GOES_ON) and re.search(_OPEN, pending.text) is not None
 
 
 _UPTIME = r"\[\s*([0-9]{1,12}\.[0-9]{1,9})\]"

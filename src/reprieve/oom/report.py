@@ -11,7 +11,8 @@ from itertools import groupby, islice
 
 from reprieve.model.oom import AllocationFailure, OomReport
 from reprieve.oom.draft import Draft
-from reprieve.oom.lines import Line, read_lines
+from reprieve.oom.line import Line
+from reprieve.oom.lines import read_lines
 
 # Words that only a line of that kind has: the cheapest test there is, on every line of a log.
 _OF_KILLS = (  # all of these lines hold "ill"

@@ -8,7 +8,7 @@ from itertools import chain, repeat, takewhile
 from typing import Any
 
 from reprieve.model.oom import Kill, Task
-from reprieve.oom.lines import Line
+from reprieve.oom.line import Line
 
 _FIELD = {  # the header's words that are ours; a column of any other name is kept by that name
     "uid": "uid",
