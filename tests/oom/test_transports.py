@@ -195,6 +195,12 @@ def test_a_terminal_that_breaks_lines_changes_no_fact(columns: int, name: str) -
     assert broken == events(text) or name in ("001", "103", "113")  # there a part is lost at one of these widths
 
 
+@pytest.mark.parametrize("name", LOGS)
+def test_lines_that_are_alike_in_several_reports_were_not_broken_by_a_terminal(name: str) -> None:
+    bare = "".join(f"{line.text}\n" for line in read_lines(text_of(name)))
+    assert [line.text for line in read_lines(bare * 4)] == [line.text for line in read_lines(bare)] * 4
+
+
 @pytest.mark.parametrize("width", [60, 76, 80, 100, 132])
 @pytest.mark.parametrize("lead", ["", "[ 2196.812345] ", "> "])
 def test_a_kill_line_broken_anywhere_tells_what_it_told_or_nothing(lead: str, width: int) -> None:

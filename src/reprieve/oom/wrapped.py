@@ -21,15 +21,18 @@ _CUT_FIGURES = (
     (r"(?:UID|oom_score_adj):-?[0-9]*$", r"-?[0-9]+(?: |$)"),
 )
 # What messages begin with: where a terminal broke lines, such a line is none's rest.
-_BEGINS = r"\s*(?:\[|Node |Memory |Out of |Killed |Mem-Info|oom|Call Trace|CPU: |Hardware |Tasks? |\w+ swap |\d+ pages)"
+_BEGINS = (
+    r"\s*(?:\[|Node |Memory |Out of |Killed |Mem-Info|lowmem_reserve|oom|Call Trace|CPU: |Hardware |Tasks? |\w+ swap |"
+    r"\d+ pages|\S{1,15} (?:cpuset=|invoked ))"
+)
 _STATISTIC = r"[a-z_]+ [0-9]+"  # a line of memory.stat, which is printed in one with those before
 _DANGLING = (" score", " process", " killed", " as a", " result of", " limit of")  # no line ends so
 _OPEN = r"oom-killer:|Killed process|ill process|\[\s*pid\s*\]"
 _WRAP_WIDTH = 64  # mailers break between 72 and 80; below this a line was not broken for its length
 _TERMINALS = range(40, 301)  # columns
-# Of a text without stamps: so many lines fill the width of a terminal, and fewer end within so many columns of it, as
-# those that a mailer breaks do.
-_FULL, _NEAR = 3, 12
+# Of a text without stamps: so many lines at least, and one of so many, fill the width of a terminal; and fewer end
+# within so many columns of it, as those that a mailer breaks do.
+_FULL, _OF, _NEAR = 3, 16, 12
 _WRAP_PARTS = 40  # physical lines of one message at most: a wrapped Mem-Info or `Modules linked in:` has a dozen
 
 
@@ -72,7 +75,7 @@ def _keeps_all(lines: Sequence[tuple[Line, int]], widest: int) -> bool:
     if not any(line.head for line, _ in lines):
         full = sum(width == widest for _, width in lines)
         near = sum(widest - _NEAR <= width < widest for _, width in lines)
-        return full >= _FULL and full > near
+        return full >= max(_FULL, len(lines) / _OF, near + 1)
     pairs = ((line, width, rest) for (line, width), (rest, _) in pairwise(lines) if not rest.head and rest.text.strip())
     broken = [(line, width) for line, width, rest in pairs if not re.fullmatch(_STATISTIC, rest.text)]
     kept = sum(width == widest or line.text.endswith(" ") for line, width in broken)
