@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from reprieve.machine.places import MachinePlaces
-from reprieve.model.change import Entry, Step, Transaction
+from reprieve.model.change import Entry, Stay, Step, Transaction
 from reprieve.model.finding import Place, parse_place
 from reprieve.show import changes, export
 from reprieve.show.text import Page, plain_paint
@@ -64,6 +64,32 @@ def test_a_limit_of_a_cgroup_is_a_size_and_its_path_one_word() -> None:
     assert file.startswith("/sys/fs/cgroup/memory/a b:1/'$(x)'")
     together = Place(kind="cgroup", of="4711:/a", key="memory.oom.group")
     assert changes.difference(together, "0", "1") == "/a memory.oom.group  0 → 1, until it is removed"
+
+
+@pytest.mark.parametrize(
+    ("place", "found", "said"),
+    [
+        ("sysctl:/vm.swappiness", "5", "vm.swappiness is 5: somebody else has set it"),
+        (
+            "sysctl.d:/vm.swappiness",
+            "5",
+            "vm.swappiness (/etc/sysctl.d/60-reprieve.conf) is 5: somebody else has set it",
+        ),
+        (
+            "sysctl.d:/vm.swappiness",
+            None,
+            "vm.swappiness (/etc/sysctl.d/60-reprieve.conf) is not set: somebody else has removed it",
+        ),
+        (
+            "zram.service:/disksize",
+            "other",
+            "swap on zram (/etc/systemd/system/reprieve-zram.service) is somebody else's: somebody else has set it",
+        ),
+    ],
+)
+def test_what_others_have_set_is_told_with_where(place: str, found: str | None, said: str) -> None:
+    theirs = Stay(place=parse_place(place), why="changed", number=3, before=None, want="10", found=found)
+    assert changes.stay(theirs).startswith(f"{said} since change 3 changed it from not set to 10")
 
 
 def test_what_became_of_a_value_is_told_with_its_time() -> None:

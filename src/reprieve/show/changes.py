@@ -12,6 +12,7 @@ from reprieve.show.text import Page
 from reprieve.units import size
 
 SYSCTL_FILE = "/etc/sysctl.d/60-reprieve.conf"
+_FILES = {"sysctl.d": SYSCTL_FILE, "zram.service": UNIT}  # of places that are called as what is now
 _WHEN = {
     "sysctl": "now",
     "sysctl.d": f"at each boot ({SYSCTL_FILE})",
@@ -79,10 +80,13 @@ def blocked(failure: Failure) -> str:
 def stay(one: Stay) -> str:
     """What is there, what was to be, and why it is not."""
     name, before, want, found = where(one.place), *(_value(one.place, v) for v in (one.before, one.want, one.found))
+    if (file := _FILES.get(one.place.kind)) is not None:
+        name = f"{name} ({file})"
     match one.why:
         case "changed":
             then = f"change {one.number} changed it from {before} to {want}"
-            return f"{name} is {found}: somebody else has set it since {then}"
+            did = "removed" if one.found is None else "set"
+            return f"{name} is {found}: somebody else has {did} it since {then}"
         case "refused":
             back = "to what it was" if one.before is None else f"from {want} to {before}"
             return f"{name} does not go back {back}: {one.reason}"
@@ -120,7 +124,7 @@ def _value(place: Place, value: str | None) -> str:
         return ", ".join(f"{field[:-1]} {_amount(one)}" for field, one in amounts(place, value))
     if place.key == "maxmemory" and value == "0":
         return "no bound"
-    if place.kind == "zram" and value == "other":
+    if place.kind in ("zram", "zram.service") and value == "other":
         return "somebody else's"
     sizes = place.kind in ("swapfile", "zram", "zram.service") or (
         place.key.lower().startswith(_SIZES) and place.key != "memory.oom.group"
