@@ -5,11 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import pytest
 from _pytest.mark import ParameterSet
 
 from lab import kernels, scenarios, states
+from lab.guest import GuestSilent
 from lab.scenario import Outcome, Scenario
 from reprieve.model.oom import OomReport
 from reprieve.model.snapshot import Snapshot
@@ -20,8 +22,8 @@ from tests.lab import kernel_text, told
 # One of each kind that takes seconds: whole machine, adjustment, own limit, the parent's, a group, a panic, no kill.
 QUICK = ("global", "global-adj", "memcg", "memcg-nested", "memcg-oom-group", "panic-on-oom2-memcg", "overcommit2")
 
-# Who dies is a race where many grow: a play that went otherwise on a busy machine is played again. What is read of a
-# play is never given a second chance.
+# Who dies is a race where many grow, and a kernel that swaps to zram may go round in reclaim for minutes before it
+# kills: a play that went otherwise is played again. What is read of a play is never given a second chance.
 PLAYS = 3
 
 
@@ -42,12 +44,7 @@ def _cases() -> Iterator[ParameterSet]:
 def test_what_is_said_of_a_scenario_is_what_it_did(
     scenario: Scenario, series: str, play_here: Callable[[Scenario, str], Outcome]
 ) -> None:
-    for _ in range(PLAYS):
-        outcome = play_here(scenario, series)
-        otherwise = _otherwise_than_planned(scenario, outcome)
-        if not otherwise:
-            break
-    assert otherwise == [], outcome.output + outcome.log
+    outcome = _as_planned(scenario, lambda: play_here(scenario, series))
     _assert_it_is_read_and_judged(scenario, outcome)
     _assert_the_command_says_it(scenario, outcome)
 
@@ -62,6 +59,17 @@ def test_a_kill_is_the_same_in_each_format_of_the_journal_and_of_dmesg(
         (oom,) = (event for event in read_reports(text) if isinstance(event, OomReport))
         told_by = (command, oom.victim and oom.victim.comm, oom.constraint, oom.oom_memcg, len(oom.tasks or ()))
         assert told_by == (command, "leaky", "CONSTRAINT_MEMCG", "/system.slice/leaky.service", 1), text
+
+
+def _as_planned(scenario: Scenario, play: Callable[[], Outcome]) -> Outcome:
+    for _ in range(PLAYS - 1):
+        with suppress(GuestSilent):
+            outcome = play()
+            if not _otherwise_than_planned(scenario, outcome):
+                return outcome
+    outcome = play()
+    assert _otherwise_than_planned(scenario, outcome) == [], outcome.output + outcome.log
+    return outcome
 
 
 def _otherwise_than_planned(scenario: Scenario, outcome: Outcome) -> list[str]:
