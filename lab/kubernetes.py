@@ -111,6 +111,7 @@ def control_plane(users: Sequence[tuple[str, str]] = ()) -> Iterator[Cluster]:
         server = [str(built), f"--etcd-servers={at}", f"--cert-dir={home}", f"--secure-port={port}"]
         server += ["--bind-address=127.0.0.1", f"--token-auth-file={home}/tokens", "--authorization-mode=Node,RBAC"]
         server += ["--disable-admission-plugins=ServiceAccount", "--service-account-issuer=https://lab"]
+        server += ["--kubelet-preferred-address-types=InternalIP"]  # no resolver knows its nodes
         server += [f"--service-account-key-file={key}", f"--service-account-signing-key-file={key}"]
         process = stack.enter_context(
             _running([*server, "--service-cluster-ip-range=10.0.0.0/24"], home / "apiserver.log")

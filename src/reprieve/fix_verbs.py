@@ -257,10 +257,14 @@ def _limit_workload(target: str, most: Bound, request: int | None, options: dict
         raise click.UsageError("a container of Kubernetes has a --max and a --request of memory, no more")
     if isinstance(most, int) and request is not None and request > most:
         raise click.UsageError("--request is above --max: no such pod would be let in")
+    from reprieve.fix.harm import below_use
     from reprieve.machine.workload import find_workload
 
     found = find_workload(target, most, request_bytes=request)
-    _fix([(str(found.place), found.want)], options, cost=found.cost)
+    against = None
+    if isinstance(most, int) and found.place.key != "requests" and (use := found.use) is not None:
+        against = below_use(most, use.working_set_bytes, use.pod)
+    _fix([(str(found.place), found.want)], options, cost=found.cost, against=against)
 
 
 def _kept_for(target: str) -> str:

@@ -78,6 +78,7 @@ def node(kube: Kube, cluster: Cluster, engine: Engine, folder: Path) -> Iterator
         script.append(f"mount --bind {folder}/setting-{number} /proc/sys/{path}")
     argv = [str(program("kubelet")), f"--config={folder}/kubelet.json", f"--kubeconfig={folder}/kubelet.kubeconfig"]
     argv += [f"--root-dir={folder}/kubelet", f"--hostname-override={NAME}", "--container-runtime=docker"]
+    argv += [f"--docker={engine.address}", "--housekeeping_interval=1s"]  # by which it measures what they use
     argv += [f"--docker-endpoint={engine.address}", "--network-plugin=", "--pod-infra-container-image=pause:1"]
     argv += [f"--cert-dir={folder}/pki", "--v=2"]
     own = ["unshare", "--mount", "--propagation", "slave", "sh", "-c", " && ".join([*script, 'exec "$@"']), "sh"]

@@ -23,11 +23,11 @@ def node(memory: str, **spec: Any) -> dict[str, Any]:
 
 
 def asks(told: dict[str, Any], request: str, *nodes: dict[str, Any], kind: str = "deploy") -> str:
-    return "; ".join(costs(told, kind, "app", [Amount(REQUESTS, request)], list(nodes), None))
+    return "; ".join(costs(told, kind, "app", [Amount(REQUESTS, request)], list(nodes), None, None))
 
 
 def lifted(told: dict[str, Any], pods: Pods | None) -> str:
-    return "; ".join(costs(told, "deploy", "app", [Amount(LIMITS, None)], None, pods))
+    return "; ".join(costs(told, "deploy", "app", [Amount(LIMITS, None)], None, pods, None))
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,16 @@ def objections(changes: Iterable[Change], machine: Machine) -> dict[Place, Objec
     return found
 
 
+def below_use(limit_bytes: int, held_bytes: int, pod: str) -> Objection | None:
+    """A limit of a container below what it holds in a pod, told by the node of that."""
+    if limit_bytes >= held_bytes:
+        return None
+    return Objection(
+        f"in pod {quote(pod)} it holds {size(held_bytes)} (working set), and is killed before it holds as much again",
+        f"more than it holds: {-(-held_bytes // MIB)}M",
+    )
+
+
 def price(change: Change, machine: Machine) -> str | None:
     """What a value of the kernel's settings costs here, where it costs something: what `reprieve check` would find."""
     match change.place.kind, change.place.key, change.want:

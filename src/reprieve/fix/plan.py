@@ -19,6 +19,7 @@ class Wanted(NamedTuple):
     why: str = ""
     cost: str | None = None
     called: str | None = None  # of whom the settings are, where their places have a number
+    against: Objection | None = None  # what others than this machine say of the first of them
 
 
 class Span(NamedTuple):
@@ -73,6 +74,7 @@ def plan(
     steps: dict[Place, Step] = {}
     refused: list[Refusal] = []
     harmful = objections([change for one in wanted for change in one.changes], machine)
+    harmful |= {one.changes[0].place: one.against for one in wanted if one.against is not None}
     for one in wanted:
         found, against = _together(
             one,

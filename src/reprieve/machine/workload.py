@@ -28,6 +28,7 @@ from reprieve.machine.workload_cost import (
     spec_of,
 )
 from reprieve.machine.workload_owner import owner_of
+from reprieve.machine.workload_use import Use, most_used
 from reprieve.model.finding import Failure, Place
 from reprieve.oom import fields
 from reprieve.units import MIB, parse_size, size
@@ -55,6 +56,7 @@ class Target(NamedTuple):
     place: Place
     want: str | None
     cost: str
+    use: Use | None  # now, of a limit that is to change; None: that is not known here
 
 
 class _Parts(NamedTuple):
@@ -210,8 +212,9 @@ def find_workload(
     nodes = cluster.read_nodes() if any(one.field == REQUESTS for one in wanted) else None
     before, then = _try_pods(cluster, parts, told, changed(told, parts.container, wanted))
     pods = Pods(before, then) if isinstance(before, dict) and isinstance(then, dict) else None
-    cost = "; ".join(costs(told, parts.kind, parts.container, wanted, nodes, pods))
-    return Target(Place(kind="k8s", of=of, key=key), _joined(wanted), cost)
+    use = most_used(cluster, parts.namespace, told, parts.container)
+    cost = "; ".join(costs(told, parts.kind, parts.container, wanted, nodes, pods, use))
+    return Target(Place(kind="k8s", of=of, key=key), _joined(wanted), cost, use)
 
 
 def quantity(size_bytes: int) -> str:
