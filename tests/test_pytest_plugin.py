@@ -14,7 +14,7 @@ from time import monotonic, sleep
 import pytest
 
 from reprieve.machine.enclosure import find_hierarchy
-from reprieve.model.run import TEST
+from reprieve.model.run import TEST, is_own
 from tests.machine.real import missing
 from tests.test_run import _nobodys
 
@@ -41,10 +41,12 @@ def outcomes(said: str) -> dict[str, str]:
     return {name: how for how, name in re.findall(r"^(\w+) test_it\.py::(\w+)", said, re.MULTILINE)}
 
 
-def groups() -> list[str]:
+def left() -> list[str]:
+    """Groups around tests whose pytest has ended: of one that runs beside us they are there."""
     hierarchy = find_hierarchy()
     assert hierarchy is not None
-    return [folder for folder, _, _ in os.walk(hierarchy.mount) if Path(folder).name.startswith(TEST)]
+    made = (folder for folder, _, _ in os.walk(hierarchy.mount) if is_own(name := Path(folder).name) and TEST in name)
+    return [folder for folder in made if not Path(f"/proc/{Path(folder).name.split('-')[2]}").exists()]
 
 
 def test_what_the_kernel_kills_a_test_for_is_its_failure_and_the_others_go_on(tmp_path: Path) -> None:
@@ -58,7 +60,7 @@ def test_what_the_kernel_kills_a_test_for_is_its_failure_and_the_others_go_on(tm
     assert "reprieve run --max" not in said
     assert "Captured stdout call -----------------------------\nso far" in ended.stdout
     assert "40 MiB test_it.py::test_leaks" in said
-    assert not groups()
+    assert not left()
 
 
 def test_only_what_the_function_takes_counts_and_fixtures_are_pytests_own(tmp_path: Path) -> None:
@@ -171,7 +173,7 @@ def test_forks():
     assert outcomes(ended.stdout) == {"test_leaves": "FAILED", "test_crashes": "FAILED", "test_forks": "PASSED"}
     assert "Ended     test_leaves with status 7" in ended.stdout
     assert "Ended     test_crashes killed by signal 11" in ended.stdout
-    assert not groups()
+    assert not left()
 
 
 @pytest.mark.slow
@@ -238,4 +240,4 @@ def test_ctrl_c_ends_it_and_nothing_stays_behind(tmp_path: Path) -> None:
     assert "KeyboardInterrupt" in said
     assert process.returncode == 2
     assert not Path(f"/proc/{(tmp_path / 'pid').read_text()}").exists()
-    assert not groups()
+    assert not left()

@@ -16,7 +16,7 @@ from dying import forget, in_force, killed, make, unmake
 from reprieve.model.finding import parse_place
 from reprieve.model.zram import LINK, SERVICE, UNIT, unit_text
 
-FILE, STRIDE = "zramunit.py", 4  # systemd reads all unit files again each time
+FILE, STRIDE = "zramunit.py", 7  # systemd reads all unit files again each time
 SIZE = 4 << 20
 make_it = partial(make, parse_place("zram.service:/disksize"), str(SIZE))
 

@@ -31,11 +31,11 @@ FORMS = {
     "swap": "for n in 1 2 3; do {0} fix swap --size 12M --file /mnt/swapfile --runtime --yes; {0} undo; done",
     "unit": "for n in 91 92 93; do {0} fix limit web --max ${{n}}M --yes; {0} undo; done",
 }
+# Seconds after the first change is begun; two of them in each run of all tests, the others by hand.
+CUTS = [pytest.param(at_s, marks=pytest.mark.slow if at_s in (5, 9) else pytest.mark.matrix) for at_s in range(2, 10)]
 
-pytestmark = pytest.mark.slow
 
-
-@pytest.mark.parametrize("cut_s", [3, 6, 9, 12])
+@pytest.mark.parametrize("cut_s", CUTS)
 @pytest.mark.parametrize("form", FORMS)
 def test_after_a_power_cut_all_of_a_change_holds_or_is_put_back(form: str, cut_s: float, tmp_path: Path) -> None:
     with here_or_skipped():

@@ -52,7 +52,9 @@ def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 def pod(name: str, of: str, holds_mib: int) -> dict[str, Any]:
     """What a controller would make of it, on this node."""
-    held = f"held=$({BUSYBOX} dd if=/dev/zero bs=1M count={holds_mib} | {BUSYBOX} tr '\\0' x); {BUSYBOX} sleep 900; : kept"
+    held = (
+        f"held=$({BUSYBOX} dd if=/dev/zero bs=1M count={holds_mib} | {BUSYBOX} tr '\\0' x); {BUSYBOX} sleep 900; : kept"
+    )
     container = {"name": "app", "image": IMAGE, "imagePullPolicy": "Never", "command": [BUSYBOX, "sh", "-c", held]}
     spec = {"nodeName": NAME, "hostNetwork": True, "automountServiceAccountToken": False, "containers": [container]}
     return {"metadata": {"name": name, "labels": {"app": of}}, "spec": {**spec, "terminationGracePeriodSeconds": 1}}
