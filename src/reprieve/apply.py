@@ -14,8 +14,9 @@ from typing import NamedTuple
 from reprieve.fix.journal import Journal, Ledger
 from reprieve.fix.plan import Span, Wanted, plan, wanted_by
 from reprieve.fix.transaction import apply
-from reprieve.machine.host import identify
+from reprieve.machine.host import Host, identify
 from reprieve.machine.ledger import LedgerFile, ledger_path
+from reprieve.machine.newgroup import to_start_in
 from reprieve.machine.places import MachinePlaces
 from reprieve.machine.watcher import undo_unless_kept
 from reprieve.model.change import Plan
@@ -159,11 +160,13 @@ def _apply(request: Request, told: Plan, places: MachinePlaces) -> int:
                 said = f"{changes.blocked(cause)}; {said}"
             raise Failure(said, hint=failure.hint, status=REFUSED) from failure
     page = _page()
+    made = [step.place for step in told.steps if step.place.kind == "cgroup.new"]
     print_lines(
         (
             "",
             page.headline("Done", (f"change {number}: put, read back and right",), "strong"),
             page.raw("Undo", f"reprieve undo {number}", "command"),
+            *(page.raw("Start", escape.shell(to_start_in(Host(), place)), "command") for place in made),
         )
     )
     if within is not None:

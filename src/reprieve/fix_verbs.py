@@ -199,6 +199,7 @@ def _bound(parse: _Parse) -> Callable[[click.Context, click.Option, str | None],
 )
 @click.option("--swap-max", callback=_bound(size_option), metavar="SIZE|max", help="How much swap it may use.")
 @click.option("--request", callback=limit_option, metavar="SIZE", help="Which a node of Kubernetes keeps for it.")
+@click.option("--make", is_flag=True, help="Make the cgroup if it is not there, until the next boot.")
 @_how_to_fix
 def fix_limit(
     target: str,
@@ -206,6 +207,7 @@ def fix_limit(
     high: Bound,
     swap_max: Bound,
     request: int | None,
+    make: bool,
     **options: object,
 ) -> None:
     """Limit the memory of a unit, a container, a workload of Kubernetes, or a cgroup.
@@ -214,13 +216,15 @@ def fix_limit(
     container (docker:web, podman:web) by its engine, which sets --max and --swap-max together and keeps what is not
     said; deploy/NAME, sts/NAMESPACE/NAME, ds/NAME:CONTAINER (or kubectl's long words, as deployment/NAME) in the
     cluster that the kubeconfig names, by --max and --request, whose pods are made anew with it; a cgroup that nobody
-    looks after by its path, until it is removed.
+    looks after by its path, until it is removed, which --make makes, empty, and undo removes if it is empty again.
     `max` in the place of a SIZE lifts the limit, as far as it is its own.
     """
     if most is None and high is None and swap_max is None and request is None:
         raise click.UsageError("--max, --high, --swap-max or --request says to what it is to be limited")
     if isinstance(high, int) and isinstance(most, int) and high > most:
         raise click.UsageError("--high is above --max: it would never be reached")
+    if make and not target.startswith("/"):
+        raise click.UsageError(f"--make makes a cgroup, by its path: /batch; {target!r} is made by who starts it")
     kind, slash, rest = target.partition("/")
     if slash and (short := _WORKLOADS.get(kind.lower().removesuffix(".apps"))) is not None:
         workload = f"{short}/{rest}"
@@ -229,6 +233,8 @@ def fix_limit(
         raise click.UsageError(f"{target!r} cannot be limited here; what can: {_LIMITED}")
     if request is not None:
         raise click.UsageError(f"--request is what a node of Kubernetes keeps for a pod: {_kept_for(target)}")
+    if make:
+        return _make_group(target, most, high, swap_max, options)
     if not target.startswith(_ENGINES):
         return _fix(_limits_of(target, most, high, swap_max), options)
     if high is not None:
@@ -238,6 +244,16 @@ def fix_limit(
     found = find_container(target)
     want = ("" if most is None else str(most)) + ("" if swap_max is None else f"+{swap_max}")
     return _fix([(str(found.place), want)], options, called=found.called, cost=found.cost)
+
+
+def _make_group(target: str, most: Bound, high: Bound, swap_max: Bound, options: dict[str, Any]) -> None:
+    from reprieve.machine.host import Host
+    from reprieve.machine.newgroup import limits_of_new_group
+
+    changes = limits_of_new_group(Host(), target, most=most, high=high, swap=swap_max)
+    is_new = any(change.place.kind == "cgroup.new" for change in changes)
+    cost = "it is empty: who is to be limited is started in it, nobody is moved" if is_new else None
+    _fix([(str(change.place), change.want) for change in changes], options, cost=cost)
 
 
 _ENGINES = ("docker:", "podman:")

@@ -18,7 +18,7 @@ from reprieve.machine.places import MachinePlaces
 from reprieve.model.change import Step
 from reprieve.model.finding import Place
 
-_LEDGER = "/run/changes.jsonl"
+_LEDGER = os.environ.get("LEDGER", "/run/changes.jsonl")
 
 
 def _journal(ledger: LedgerFile, boot: str = "boot-1") -> Journal:

@@ -46,14 +46,15 @@ sys.stdin.read()
 @pytest.fixture
 def group() -> Iterator[Enclosure]:
     """A cgroup of 32 MiB and no swap."""
-    with _group() as made:
+    with small_group() as made:
         yield made
 
 
 @contextmanager
-def _group(name: str = "") -> Iterator[Enclosure]:
+def small_group(name: str = "", limit_bytes: int = LIMIT) -> Iterator[Enclosure]:
+    """A cgroup with such a limit and no swap."""
     try:
-        made = small_cgroup(name or f"reprieve-test-{os.getpid()}-{next(_NUMBERS)}", LIMIT)
+        made = small_cgroup(name or f"reprieve-test-{os.getpid()}-{next(_NUMBERS)}", limit_bytes)
         folder = made.__enter__()
     except Failure as failure:
         missing(failure.message)
@@ -227,12 +228,12 @@ def test_what_somebody_else_has_set_since_stays(group: Enclosure, tmp_path: Path
 def test_a_cgroup_that_was_made_anew_at_the_same_path_is_another(tmp_path: Path) -> None:
     name, places = f"reprieve-test-{os.getpid()}-anew", MachinePlaces()
     with LedgerFile(str(tmp_path / "ledger")) as ledger:
-        with _group(name) as group:
+        with small_group(name) as group:
             made = planned(Change(place=most(group), want=str(16 * MIB)))
             number = apply(made.steps, places, journal(ledger))
         (step,) = made.steps
         assert places.gone(step.place)
-        with _group(name) as group:
+        with small_group(name) as group:
             Path(group.folder, most(group).key).write_text(str(16 * MIB))  # the very value that was put there
             with pytest.raises(Failure, match="was removed, and made anew"):
                 places.put(step.place, str(LIMIT))
@@ -325,7 +326,7 @@ def test_without_the_right_it_is_refused_before_anything_is_changed(group: Enclo
 
 
 def test_a_name_of_blanks_and_signs_is_a_name(tmp_path: Path) -> None:
-    with _group(f"a b:1@2 'c' {os.getpid()}") as group:
+    with small_group(f"a b:1@2 'c' {os.getpid()}") as group:
         made = limited(group, most=16 * MIB)
         with LedgerFile(str(tmp_path / "ledger")) as ledger:
             number = apply(made.steps, MachinePlaces(), journal(ledger))

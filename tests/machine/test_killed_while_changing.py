@@ -21,6 +21,7 @@ from reprieve.machine.demo import small_cgroup
 from reprieve.machine.grouplimit import limits_of_group
 from reprieve.machine.host import Host
 from reprieve.machine.ledger import LedgerFile
+from reprieve.machine.newgroup import limits_of_new_group
 from reprieve.machine.places import MachinePlaces
 from reprieve.machine.proc import read_processes
 from reprieve.machine.workload import find_workload
@@ -30,6 +31,7 @@ from tests.machine.clusters import Kube, real
 from tests.machine.engines import engine
 from tests.machine.real import missing, program
 from tests.machine.servers import redis
+from tests.machine.test_grouplimit import old, small_group
 from tests.machine.workloads import APPS, app, by, workload
 
 CALLS = ("openat", "write", "fsync", "rename", "unlink", "fchmod", "fchown", "ftruncate", "flock", "mkdir", "close")
@@ -130,6 +132,23 @@ def a_cgroup(_folder: Path) -> Iterator[Living]:
 
 
 @contextmanager
+def a_new_cgroup(_folder: Path) -> Iterator[Living]:
+    with small_group(limit_bytes=96 * MIB) as outer:
+        if not old():
+            Path(outer.folder, "cgroup.subtree_control").write_text("+memory\n")
+        (change,) = limits_of_new_group(Host(), f"{outer.path}/batch", most=64 * MIB, swap=0)
+        if (refused := MachinePlaces().obstacle(change.place, change.want)) is not None:
+            missing(f"cgroups that may be made: {refused.message}")
+        made = Path(outer.folder, "batch")
+        files = [made / name for name in change.place.key.split("+")]
+
+        def read() -> str:
+            return f"{made.stat().st_mode:o} {[file.read_text() for file in files]}" if made.exists() else ""
+
+        yield Living((f"{change.place}={change.want}",), (made, *files), read)
+
+
+@contextmanager
 def a_server(folder: Path) -> Iterator[Living]:
     with redis(folder, "--maxmemory", "20mb", "--maxmemory-policy", "allkeys-lru") as server:
         (process,) = read_processes(Host(), [], pids=(server.pid,))
@@ -188,6 +207,7 @@ def a_workload(folder: Path) -> Iterator[Living]:
     [
         *((a_process, call) for call in ("openat", "write", "close")),
         *((a_cgroup, call) for call in ("openat", "write", "close")),
+        *((a_new_cgroup, call) for call in ("mkdir", "openat", "write", "fchmod", "close")),
         *(pytest.param(a_server, call, marks=pytest.mark.slow) for call in ("connect", "sendto", "recvfrom")),
         *(
             pytest.param(what, call, marks=(pytest.mark.slow, pytest.mark.alone))

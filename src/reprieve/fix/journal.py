@@ -20,11 +20,15 @@ _DAMAGED = "what it says of changes cannot be trusted: put its line right, or mo
 def overlaps(one: Place, other: Place) -> bool:
     """Does who changes the one change the other? Fields of `k8s` that change together are one place, of both names.
 
+    A limit of a cgroup is changed after its group was made, never before: so it is asked of the later one first.
+
     >>> overlaps(Place(kind="k8s", of="web", key="memory+requests"), Place(kind="k8s", of="web", key="requests"))
     True
     """
     if one.kind == other.kind == "k8s" and one.of == other.of:
         return not set(one.key.split("+")).isdisjoint(other.key.split("+"))
+    if other.kind == "cgroup.new" and one.kind in ("cgroup", "cgroup.new"):  # what is removed takes its limits along
+        return one.of.partition("/")[2] == other.of.partition("/")[2]
     return one == other
 
 

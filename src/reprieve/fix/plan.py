@@ -35,6 +35,7 @@ _AT_BOOT = ("fstab", "redis.conf")  # what holds from then on
 _MORTAL = {  # what ends before that, and who lasts
     "process": "reprieve fix protect UNIT holds for whoever runs in it",
     "cgroup": "tell who makes it",
+    "cgroup.new": "what --as sh prints makes it, wherever that is run at each boot; a slice of systemd lasts",
 }
 _UNENDING = {"k8s": "without --runtime it holds until it is undone"}  # what is of no machine, so no boot ends it
 
@@ -105,7 +106,7 @@ def _together(
             hint = f"{objection.instead}; --force {change.place.key} does it all the same"
             return [], [_refusal(change.place, change.want, one, Failure(objection.reason, hint=hint))]
         if (lasting := _MORTAL.get(change.place.kind)) is not None and not span.now:
-            ended = Failure(f"a {change.place.kind} does not outlive the boot", hint=lasting)
+            ended = Failure(f"a {change.place.kind.removesuffix('.new')} does not outlive the boot", hint=lasting)
             return [], [_refusal(change.place, change.want, one, ended)]
         if (holds := _UNENDING.get(change.place.kind)) is not None and not span.later:
             unended = Failure(f"no boot ends what {change.place.kind} is told", hint=holds)

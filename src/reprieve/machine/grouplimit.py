@@ -44,15 +44,15 @@ class GroupLimit:
 
         Who has set its limits would set them again, on another machine too.
         """
-        _, path = _which(place)
-        if (owned := _owned(workload(path))) is not None:
+        _, path = which(place)
+        if (owned := owned_by(workload(path))) is not None:
             raise owned
-        with self._held(place) as held:
+        with self.held(place) as held:
             return replace(place, of=f"{held.inode}:{held.path}")
 
     def get(self, place: Place) -> str | None:
         """In bytes; `max`: no limit. Raises Failure: the cgroup is no more, or has no such file."""
-        with self._held(place) as held:
+        with self.held(place) as held:
             try:
                 descriptor = os.open(place.key, os.O_RDONLY | os.O_CLOEXEC, dir_fd=held.folder)
                 try:
@@ -67,7 +67,7 @@ class GroupLimit:
         """One write, to that cgroup or to none."""
         if want is None:
             raise Failure(f"{place} cannot be absent", hint=f"{_MAX} is no limit")
-        with self._held(place) as held:
+        with self.held(place) as held:
             try:
                 hand(place.key, "-1" if held.version == 1 and want == _MAX else want, folder=held.folder)
             except OSError as error:
@@ -75,7 +75,7 @@ class GroupLimit:
 
     def canonical(self, place: Place, want: str | None) -> str | None:
         """In whole pages, as the kernel keeps them."""
-        _which(place)
+        which(place)
         if want is None or want == _MAX:
             return want
         if place.key == _TOGETHER:
@@ -90,7 +90,7 @@ class GroupLimit:
 
     def obstacle(self, place: Place, want: str | None) -> Failure | None:
         """No right to it."""
-        with self._held(place) as held:
+        with self.held(place) as held:
             if not os.access(place.key, os.W_OK, dir_fd=held.folder, effective_ids=True):
                 return _failure(held, place, OSError(_refused(held.folder), ""))
         return None
@@ -98,42 +98,35 @@ class GroupLimit:
     def gone(self, place: Place) -> bool:
         """Was it removed? Another may have its path."""
         try:
-            with self._held(place):
+            with self.held(place):
                 return False
-        except _Ended:
+        except Ended:
             return True
 
     @contextmanager
-    def _held(self, place: Place) -> Iterator["_Held"]:
+    def held(self, place: Place) -> Iterator["Held"]:
         """The folder of that very cgroup: what is opened in it is of this one, or fails. Raises Failure."""
-        inode, path = _which(place)
-        tree = _tree(self._host)
+        inode, path = which(place)
+        tree = tree_of(self._host)
         version = 2 if tree.version == "2" else 1
         if place.key not in _FILES[version]:
             raise Failure(
                 f"version {version} of cgroups, which is used here, has no {place.key}",
                 hint=f"there are {', '.join(_FILES[version])}",
             )
-        top = tree.top.rstrip("/")
-        if not path.startswith(f"{top}/"):
-            raise Failure(
-                f"cgroup {path} cannot be reached from here", hint=f"what is in {top} can, or all on the host"
-            )
-        below = path.removeprefix(top)
+        lies = folder_of(tree, path)
         try:
-            folder = os.open(
-                self._host.root + tree.folder + below, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-            )
+            folder = os.open(self._host.root + lies, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except (FileNotFoundError, NotADirectoryError) as error:
-            hint = f"its folder would be {tree.folder}{below}; reprieve run makes one for a command"
-            raise _Ended(f"there is no cgroup {path}", hint=hint) from error
+            made = "--make makes it, if that is meant; reprieve run makes one for a command"
+            raise Ended(f"there is no cgroup {path}", hint=f"its folder would be {lies}; {made}") from error
         except OSError as error:
-            raise failure_of(tree.folder + below, error) from error
+            raise failure_of(lies, error) from error
         try:
             found = os.fstat(folder).st_ino
             if inode not in (None, found):
-                raise _Ended(f"cgroup {path} was removed, and made anew")
-            yield _Held(folder, found, path, version)
+                raise Ended(f"cgroup {path} was removed, and made anew")
+            yield Held(folder, found, path, version)
         finally:
             os.close(folder)
 
@@ -147,25 +140,37 @@ def limits_of_group(
     both first, who lowers writes it last. What it may have of swap stays as it is, unless told; without a limit for
     memory there is none for both. The path may be that of its folder, too. Raises Failure.
     """
-    told: _Sizes = (("memory.max", most), ("memory.high", high), ("memory.swap.max", swap))
-    tree = _tree(host)
-    if path.startswith(f"{tree.folder}/"):  # as a shell completes it
-        path = tree.top.rstrip("/") + path.removeprefix(tree.folder).rstrip("/")
-    if tree.version != "2":
-        told = _version_1(GroupLimit(host), path, most, high, swap)
+    tree = tree_of(host)
+    path = path_in(tree, path)
+    if tree.version == "2":
+        told = _version_2(most, high, swap)
+    else:
+        limits = GroupLimit(host)
+        now = _number(limits.get(_place(path, _MEMORY)))
+        try:
+            both_now = _number(limits.get(_place(path, _BOTH)))
+        except NoFile:
+            if swap is not None:
+                raise
+            both_now = inf
+        told = _version_1(now, both_now, most, high, swap)
     return tuple(Change(place=_place(path, key), want=str(size)) for key, size in told if size is not None)
 
 
-def _version_1(limits: GroupLimit, path: str, most: Limit, high: Limit, swap: Limit) -> _Sizes:
+def limits_of_none(tree: Hierarchy, *, most: Limit, high: Limit, swap: Limit) -> Iterator[tuple[str, str]]:
+    """The same of a cgroup that has no limit yet, as each has that is made: file and value. Raises Failure."""
+    told = _version_2(most, high, swap) if tree.version == "2" else _version_1(inf, inf, most, high, swap)
+    return ((key, str(size)) for key, size in told if size is not None)
+
+
+def _version_2(most: Limit, high: Limit, swap: Limit) -> _Sizes:
+    return (("memory.max", most), ("memory.high", high), ("memory.swap.max", swap))
+
+
+def _version_1(now: float, both_now: float, most: Limit, high: Limit, swap: Limit) -> _Sizes:
+    """What it is limited to now, for memory, and for memory and swap together; there without a limit if not counted."""
     if high is not None:
         raise Failure("version 1 of cgroups, which is used here, has no memory.high", hint="--max is a limit there too")
-    now = _number(limits.get(_place(path, _MEMORY)))
-    try:
-        both_now = _number(limits.get(_place(path, _BOTH)))
-    except _NoFile:
-        if swap is None:
-            return ((_MEMORY, most),)
-        raise
     memory = now if most is None else _number(str(most))
     both: float | None = None
     if swap is not None:
@@ -179,15 +184,15 @@ def _version_1(limits: GroupLimit, path: str, most: Limit, high: Limit, swap: Li
     return ordered if both is None or both >= both_now else ordered[::-1]
 
 
-class _Ended(Failure):
+class Ended(Failure):
     """The cgroup is no more."""
 
 
-class _NoFile(Failure):
+class NoFile(Failure):
     """The cgroup has no such file."""
 
 
-class _Held(NamedTuple):
+class Held(NamedTuple):
     folder: int
     inode: int
     path: str
@@ -202,14 +207,30 @@ def _number(limit: str | None) -> float:
     return int(limit) if limit is not None and limit.isdecimal() else inf
 
 
-def _tree(host: Host) -> Hierarchy:
+def tree_of(host: Host) -> Hierarchy:
+    """Where the groups are. Raises Failure."""
     found = read_hierarchy(host, [])
     if found is None:
         raise Failure("no memory controller is mounted here", hint="see /proc/self/mountinfo")
     return found
 
 
-def _which(place: Place) -> tuple[int | None, str]:
+def path_in(tree: Hierarchy, told: str) -> str:
+    """The path of a cgroup, which may be told as that of its folder, as a shell completes it."""
+    if told.startswith(f"{tree.folder}/"):
+        return tree.top.rstrip("/") + told.removeprefix(tree.folder).rstrip("/")
+    return told
+
+
+def folder_of(tree: Hierarchy, path: str) -> str:
+    """Where the cgroup of that path lies. Raises Failure: in no part of the tree that is mounted here."""
+    top = tree.top.rstrip("/")
+    if not path.startswith(f"{top}/"):
+        raise Failure(f"cgroup {path} cannot be reached from here", hint=f"what is in {top} can, or all on the host")
+    return tree.folder + path.removeprefix(top)
+
+
+def which(place: Place) -> tuple[int | None, str]:
     """Inode and path. Raises Failure: a name that is none leads nowhere."""
     match = re.fullmatch(_OF, place.of)
     if match is None:
@@ -217,7 +238,7 @@ def _which(place: Place) -> tuple[int | None, str]:
     return None if match["inode"] is None else int(match["inode"]), match["path"]
 
 
-def _owned(whose: Workload) -> Failure | None:
+def owned_by(whose: Workload) -> Failure | None:
     """Whom a change goes through."""
     if whose.kind == "cgroup" and whose.manager is None:
         return None
@@ -236,11 +257,11 @@ def _refused(folder: int) -> int:
     return errno.EROFS if os.fstatvfs(folder).f_flag & os.ST_RDONLY else errno.EACCES
 
 
-def _failure(held: _Held, place: Place, error: OSError) -> Failure:
+def _failure(held: Held, place: Place, error: OSError) -> Failure:
     if error.errno == errno.ENODEV or not os.fstat(held.folder).st_nlink:
-        return _Ended(f"there is no cgroup {held.path}")
+        return Ended(f"there is no cgroup {held.path}")
     if error.errno == errno.ENOENT:
-        return _NoFile(
+        return NoFile(
             f"cgroup {held.path} has no {place.key}", hint="its parent keeps the controller, or the kernel counts none"
         )
     if error.errno == errno.EBUSY:  # version 1 kills nobody for it

@@ -6,6 +6,7 @@ from reprieve.machine.container_limit import ContainerLimit
 from reprieve.machine.dropin import UnitSetting
 from reprieve.machine.grouplimit import GroupLimit
 from reprieve.machine.host import Host
+from reprieve.machine.newgroup import NewGroup
 from reprieve.machine.redisplaces import RedisLine, RedisSetting
 from reprieve.machine.score import ProcessScore
 from reprieve.machine.swapfile import FstabLine, SwapFile, Swapping
@@ -59,6 +60,7 @@ class MachinePlaces:
             "redis.conf": RedisLine(host),
             "process": ProcessScore(host),
             "cgroup": GroupLimit(host),
+            "cgroup.new": NewGroup(host),
             "container": ContainerLimit(host),
             "k8s": WorkloadMemory(),
         }

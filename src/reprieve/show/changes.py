@@ -18,6 +18,7 @@ _WHEN = {
     "sysctl.d": f"at each boot ({SYSCTL_FILE})",
     "process": "until it ends",
     "cgroup": "until it is removed",
+    "cgroup.new": "until the next boot",
     "redis": "now",
     "zram": "now",
     "zram.service": f"at each boot ({UNIT})",
@@ -88,6 +89,8 @@ def stay(one: Stay) -> str:
             did = "removed" if one.found is None else "set"
             return f"{name} is {found}: somebody else has {did} it since {then}"
         case "refused":
+            if one.place.kind == "cgroup.new":
+                return f"{name} is not removed: {one.reason}"
             back = "to what it was" if one.before is None else f"from {want} to {before}"
             return f"{name} does not go back {back}: {one.reason}"
         case "waits":
@@ -116,6 +119,8 @@ def left_so(one: Stay) -> str:
 
 
 def _value(place: Place, value: str | None) -> str:
+    if place.kind == "cgroup.new":
+        return _made(place, value)
     if value is None:
         return "not set"
     if place.kind == "container":
@@ -130,6 +135,14 @@ def _value(place: Place, value: str | None) -> str:
         place.key.lower().startswith(_SIZES) and place.key != "memory.oom.group"
     )
     return _amount(value) if sizes else value
+
+
+def _made(place: Place, value: str | None) -> str:
+    """`made with memory.max 2 GiB` for `2147483648`."""
+    if value in (None, "other"):
+        return "not there" if value is None else "somebody else's"
+    files = zip_longest(place.key.split("+"), (value or "").split("+"))
+    return f"made with {', '.join(f'{file} {_amount(size)}' for file, size in files)}"
 
 
 def _amount(value: str | None) -> str:
@@ -162,6 +175,8 @@ def where(place: Place, called: str | None = None) -> str:
             return f"process {place.of.partition('@')[0]}{f' of {called}' if called else ''} {place.key}"
         case "cgroup":
             return f"{path_of(place)} {place.key}"
+        case "cgroup.new":
+            return f"cgroup {place.of}"
         case "redis":
             port, _, process = place.of.partition("/")
             at = f"at port {port}" if port != "0" else f"(pid {process.partition('@')[0]})"

@@ -63,9 +63,9 @@ def _commands(place: Place, want: str | None, called: str | None = None) -> list
             pid, _, start = place.of.partition("@")
             return [("sh", "-c", _SCORE, "sh", pid, start, str(want))]
         case "cgroup":
-            old = place.key.endswith("in_bytes")  # version 1, which has a tree for each controller
-            file = f"/sys/fs/cgroup{'/memory' if old else ''}{path_of(place)}/{place.key}"
-            return [("sh", "-c", 'echo "$1" > "$0"', file, "-1" if old and want == "max" else str(want))]
+            return [("sh", "-c", 'echo "$1" > "$0"', f"{_folder(place)}/{place.key}", _size(place, want))]
+        case "cgroup.new":
+            return [_group(place, want)]
         case "redis":
             port = place.of.partition("/")[0]
             at = ("-p", port) if port != "0" else ("-s", "SOCKET")
@@ -84,6 +84,33 @@ def _commands(place: Place, want: str | None, called: str | None = None) -> list
 _SCORE = (
     '[ "$(sed "s/.*) //" "/proc/$1/stat" | cut -d" " -f20)" = "$2" ] || { echo "process $1 has ended" >&2; exit 1; }; '
     'echo "$3" > "/proc/$1/oom_score_adj"'
+)
+
+
+def _folder(place: Place) -> str:
+    return f"/sys/fs/cgroup{'/memory' if _is_old(place) else ''}{path_of(place)}"
+
+
+def _size(place: Place, want: str | None) -> str:
+    return "-1" if _is_old(place) and want == "max" else str(want)
+
+
+def _is_old(place: Place) -> bool:
+    """Is it of version 1, which has a tree for each controller?"""
+    return place.key.endswith("in_bytes")
+
+
+def _group(place: Place, want: str | None) -> tuple[str, ...]:
+    if want is None:
+        return ("rmdir", _folder(place))
+    limits = zip(place.key.split("+"), want.split("+"), strict=True)
+    return ("sh", "-c", _MADE, _folder(place), *(f"{file}={_size(place, size)}" for file, size in limits))
+
+
+# What is made, and cannot be limited, is no group to leave behind.
+_MADE = (
+    'made=; [ -d "$0" ] || { mkdir "$0" && made=1; } || exit; for limit do '
+    'echo "${limit#*=}" > "$0/${limit%%=*}" || { [ -z "$made" ] || rmdir "$0"; exit 1; }; done'
 )
 
 
@@ -158,7 +185,7 @@ _LISTENS = {"docker": "--host", "podman": "--url"}
 _BEYOND_BYTES, _BOTH_BEYOND_BYTES = 1 << 61, (1 << 63) - 4096  # the latter counts swap too, which is beyond it as well
 _SWAP = ("swapfile", "swap", "fstab")
 BY_COMMAND = (  # what has no module of its own
-    *(*_SWAP, "zram", "zram.service", "unit", "container", "process", "cgroup", "redis", "redis.conf"),
+    *(*_SWAP, "zram", "zram.service", "unit", "container", "process", "cgroup", "cgroup.new", "redis", "redis.conf"),
 )
 
 
