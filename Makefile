@@ -84,7 +84,7 @@ test: .build/test-packages .build/dev .build/guest
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow and not matrix"
 
 test-all: .build/slow-packages .build/dev .build/guests
-	@echo "make test-all: every kernel, the systemd guest, the browser; budget 60 minutes"
+	@echo "make test-all: three kernels, the systemd guest, the browser; budget 60 minutes"
 	@$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "slow and not alone"
 	@$(BIN)/python -m pytest -q -m "slow and alone"
 
