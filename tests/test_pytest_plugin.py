@@ -210,17 +210,14 @@ def test_beside_others_each_has_its_own_limit(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_without_rights_each_process_has_its_limit_and_that_is_told(tmp_path: Path) -> None:
+def test_without_rights_each_process_has_its_limit_and_that_is_told(open_folder: Path) -> None:
     argv, environ = _nobodys()
-    (tmp_path / "test_it.py").write_text(
+    (open_folder / "test_it.py").write_text(
         f"{_LIMITED}@limited('40M')\ndef test_leaks(): {_LEAK}\n@limited('40M')\ndef test_fits(): pass\n"
     )
-    for folder in (tmp_path, *tmp_path.parents):
-        if "pytest" in str(folder):
-            folder.chmod(folder.stat().st_mode | 0o055)
     python = argv[: argv.index("-m")]
     ended = subprocess.run(
-        [*python, *_PYTEST[1:], "test_it.py"], env=environ, cwd=tmp_path, capture_output=True, text=True, timeout=120
+        [*python, *_PYTEST[1:], "test_it.py"], env=environ, cwd=open_folder, capture_output=True, text=True, timeout=120
     )
     assert outcomes(ended.stdout) == {"test_leaks": "FAILED", "test_fits": "PASSED"}, ended.stdout + ended.stderr
     assert "MemoryError" in ended.stdout
