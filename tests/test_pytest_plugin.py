@@ -33,7 +33,8 @@ def may_make_groups() -> None:
 def play(folder: Path, tests: str, *options: str) -> subprocess.CompletedProcess[str]:
     """Those tests, run in that folder."""
     (folder / "test_it.py").write_text(_LIMITED + tests)
-    argv = (*_PYTEST, *options, f"--junitxml={folder}/junit.xml", "test_it.py")
+    # A folder of its own: else it closes ours to others, which servers that tests beside us run need to be open.
+    argv = (*_PYTEST, *options, f"--basetemp={folder}/base", f"--junitxml={folder}/junit.xml", "test_it.py")
     return subprocess.run(argv, cwd=folder, capture_output=True, text=True, timeout=120)
 
 
