@@ -94,6 +94,15 @@ def test_2_6_24_kills_a_child_of_whom_it_selects() -> None:
     assert (found["selected_pid"], found["victim_pid"], found["trigger_oom_adj"]) == (4455, 4456, -3)
 
 
+def test_5_0_says_in_two_lines_whom_it_chose_and_may_kill_a_child() -> None:
+    constraint = "[1.0] oom-kill:constraint=CONSTRAINT_NONE,nodemask=(null),global_oom,task_memcg=/a,task=sh,pid=38,uid=3\n"
+    select = "[1.1] Out of memory: Kill process 38 (sh) score 22 or sacrifice child\n"
+    found = told(f"{constraint}{select}[1.2] Killed process 52 (make) total-vm:8kB, anon-rss:4kB, file-rss:0kB\n")
+    assert (found["selected_pid"], found["kill_score"], found["victim_pid"]) == (38, 22, 52)
+    assert (found["constraint"], found["task_memcg"]) == ("CONSTRAINT_NONE", "/a")
+    assert len(read(constraint + select.replace("38", "39"))) == 2
+
+
 def test_until_2_6_18_the_score_is_of_a_process_and_children() -> None:
     found = told(
         "oom-killer: gfp_mask=0x201d2, order=0\nOut of Memory: Kill process 4567 (java) score 29393 and children.\n"

@@ -309,9 +309,10 @@ class Draft:
             or (not line.whole and match.end() == len(line.text))
             or self.failure
             or self.ended
-            or "selected_line" in self.facts
             or self._is_of_others()
         ):
+            return False
+        if "selected_line" in self.facts and not self._was_chosen(int(match["pid"])):
             return False
         lead = match["lead"] or ""
         if not self._fits(lead) or (lead and not lead.lower().startswith(LEADS)):  # else somebody quotes it
@@ -322,6 +323,11 @@ class Draft:
         self.facts["selected_score"] = int(match["score"])
         self._note_lead(lead)
         return True
+
+    def _was_chosen(self, pid: int) -> bool:
+        """v5.0, between ef8444ea01d7 and bbbe48029720, says in two lines whom it chose: both are of one event."""
+        behind_constraint = self.facts["selected_line"] == self.facts.get("constraint_line")
+        return behind_constraint and self.facts.get("selected_pid") in (None, pid)
 
     def _take_task_in(self, line: Line) -> bool:
         match = re.match(_TASK_IN, line.text)
@@ -360,7 +366,8 @@ class Draft:
             return False
         lead = line.text.partition("illed process")[0][:-1]
         chosen = self.facts.get("selected_pid")
-        if not self.kills and chosen not in (None, kill.pid) and "constraint" in self.facts:
+        one_line = "constraint" in self.facts and "selected_score" not in self.facts
+        if not self.kills and chosen not in (None, kill.pid) and one_line:
             return False  # since 5.1 the chosen one is the one killed: this kill is another event's
         if (self._is_of_others() and chosen != kill.pid) or not self._fits(lead):
             return False
