@@ -24,11 +24,13 @@ _ISO_DATE = r"""(?:
     (?:[ ]?(?:Z|[+-]\d\d:?\d\d|(?!INFO|WARN|ERROR|DEBUG|FATAL)[A-Z]{3,5}\b))?
   | \d{9,10}\.\d{6}(?=[ ])
 )"""
+_DMESG_DATE = r"[^\W\d][^\[\]\n]{2,20}\d\d:\d\d:\d\d[^\[\]\n]{0,12}\d{4}"  # as the language of its user has it
 _UPTIME_STAMP = r"\[[<+\s]{0,12}(?:\d-)?\d{1,12}[.,]\d{1,9}(?:[@,]\d{1,3}|s|[ ]<[\s\d.]{1,16}>|>)?\]"
 _KERNEL_STAMP = rf"""
-    (?:\[(?:[^\W\d][^\[\]\n]{{2,20}}\d\d:\d\d:\d\d[^\[\]\n]{{0,12}}\d{{4}}(?:[ ]<[\s\d.]{{1,16}}>)?  # dmesg -T
-          |[A-Z][a-z]{{2}}[ ]?\d{{1,2}}[ ]\d\d:\d\d                             # dmesg -H
-          |\d{{4}}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{{3}}Z)\](?:[ ]|$)                     # Jenkins
+    (?:\[(?:{_DMESG_DATE}(?:[ ]<[\s\d.]{{1,16}}>)?                          # dmesg -T
+          |(?:[A-Z][a-z]{{2}}[ ])?[A-Z][a-z]{{2}}[ ]?\d{{1,2}}[ ]\d\d:\d\d(?::\d\d)?  # dmesg -H; -T without its year
+          |\d{{4}}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{{3}}Z)\](?:[ ]|$)               # Jenkins
+      |\[{_ISO_DATE}\](?=[ ]kernel:)
       |\[[^\[\]\n]{{0,24}}\d\d:\d\d[^\[\]\n]{{0,33}}\][ ]?(?={_UPTIME_STAMP}))?  # a terminal's log
     (?:{_UPTIME_STAMP}(?:[ ]?\[\s*[TC]\d+\S*\])?                          # dmesg, with a caller
        (?:[ ]{{0,2}}(?:<\d>)?(?:\.?\(\d\))?\[[^\[\]\n]{{0,16}}:[^\[\]\n]{{0,24}}\])?[ ]?)?   # Android: who, where
@@ -41,7 +43,8 @@ _HEAD = rf"""(?x)
      (?=<\d|\[\s*\d+\.\d|\[\w{{2,4}}[ ]|[A-Z][a-z]{{2}}[ ]+\d|\d{{4}}-\d\d-\d\d))?
   (?:<(?P<priority>\d{{1,3}})>(?:1[ ])?)?                                    # dmesg -r, serial console; RFC 5424
   (?:(?P<record>[0-9]{{1,4}}),[0-9]{{1,20}},[0-9]{{1,18}},[^;,\s]{{1,4}}(?:,[^;\s]*)?;)?             # /dev/kmsg
-  (?:(?P<facility>[a-z]+\d?)[ ]*:[a-z]+[ ]*:[ ])?                           # dmesg -x
+  (?:(?P<facility>[a-z]+\d?)[ ]*:[a-z]+[ ]*:[ ]                            # dmesg -x
+    |(?:[\w.-]{{1,255}}:[ ])?(?P<talos>[a-z]+\d?):[ ]{{1,8}}[a-z]{{3,7}}:[ ]\[{_ISO_DATE}\]:[ ])?  # talosctl dmesg
   (?:{_SYSLOG_DATE}                                                        # RFC 3164, journalctl: a host, and who wrote
      (?:(?:[ ][^\s:\[\]]+)?(?:[ ][a-z0-9]+\.[a-z]+)?[ ](?P<tag>[^\s:\[\]]+)(?:\[\d+\])?:(?:[ ]|$)
       |[ ]\[kernel\](?:[ ]|$)                                               # metalog
@@ -49,6 +52,7 @@ _HEAD = rf"""(?x)
    |{_ISO_DATE}
      (?:[ ](?:stdout|stderr)[ ][FP][ ]                                     # a container log (CRI)
       |[ ]0x[\da-f]+[ ]+\w+[ ]+0x[\da-f]+[ ]+\d+[ ]+\d+[ ]+com\.docker\.[\w.-]+:[ ]  # macOS, of Docker's machine
+      |[ ]\[kernel\](?:[ ]|$)
       |[ ]\S+[ ](?P<app>[^\s:]+)[ ]\S+[ ]\S+[ ](?:-|\[[^\]]*\])[ ]           # RFC 5424
       |(?:[ ][^\s:\[\]]+)?[ ](?P<iso_tag>kernel|[^\s:\[\]]+(?=\[\d+\]:))(?:\[\d+\])?:(?:[ ]|$)
       |[ ]+ | $)                                                           # dmesg --time-format iso, kubectl: no host
@@ -79,6 +83,8 @@ _JSON_WORDS = ("message", "textPayload", "line", "short_message", "_raw")
 _JSON_WITHIN = ("jsonPayload", "_source", "result")
 _JSON_PAIR = rf'\s*"(?:{"|".join((*_JSON_LOGS, *_JSON_WORDS))})" ?: ?"'  # of an entry that is printed in many lines
 _INLINE = r"\[\s{0,8}\d{1,8}\.\d{6}\](?:\[\s*[TC]\d+\])? "  # a kernel line glued to a program's on a console
+# A line in quotes or code marks: in a list of a program, a cell, a sentence.
+_OPENED = rf"(?x)[^\"'`]{{0,80}}[\"'`](?=(?:{_SYSLOG_DATE}|{_ISO_DATE})[ ])"
 # Where another message begins within one: a mailer, or a page, took a paragraph of the log for one of prose.
 _GLUED = (
     r"\s(?=(?:[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\S{0,20})(?: \S{1,255})? kernel: "
@@ -152,7 +158,8 @@ def read_spine(data: bytes, first: int = 1) -> Iterator[Line]:
         if match.start() < at:
             continue
         begin = data.rfind(b"\n", at, match.start()) + 1 or at
-        if data[begin : begin + 24].lstrip(b"> ").startswith(b"oom-killer:"):  # "X invoked" is on the line before
+        start = data[begin : begin + 40].lstrip(b"> ")
+        if start.startswith((b"oom-killer:", b"invoked oom-k")):  # who invoked it is on the line before
             begin = data.rfind(b"\n", at, max(at, begin - 1)) + 1 or at
         end = _end_of_line(data, match.end())
         start = data[begin : begin + (4 if data.startswith(b">", begin) else 2)]
@@ -236,6 +243,11 @@ def _split_any(number: int, raw: str, whole: bool) -> Iterator[tuple[Line, int]]
     text = raw[end:]
     if not head and "] " in text and (glued := _compiled(_INLINE).search(text)):
         head, text = glued[0], _unenclosed(text[: glued.start()], text[glued.end() :])
+    if not head and (opened := _compiled(_OPENED).match(text)):
+        inner = match_head(text, opened.end())
+        if inner is not None and inner["stamped"]:
+            kernel = _written_by_kernel(inner)
+            head, text = inner["stamped"], _unenclosed(opened[0], text[inner.end() :])
     if not head and " login: " in text:  # a console's prompt
         text = re.sub(r"^\S{1,64} login: (?=\[|.{1,15} invoked oom-killer)", "", text)
     if "#012" in text or "\\x0a" in text:
@@ -250,7 +262,7 @@ def _split_any(number: int, raw: str, whole: bool) -> Iterator[tuple[Line, int]]
 
 def _unenclosed(before: str, text: str) -> str:
     """Without what closes a message that stands in quotes, or in a cell, of an export."""
-    for mark in ('"', "`", "|"):
+    for mark in ('"', "`", "'", "|"):
         if mark in before and (end := re.search(rf"{re.escape(mark)}[\s,;\])}}]{{0,20}}$", text)):
             return text[: end.start()].rstrip() if mark == "|" else text[: end.start()].replace('""', '"')
     return text
@@ -260,7 +272,7 @@ def _written_by_kernel(match: re.Match[str]) -> bool | None:
     """Facility 0 in a record of the kernel's own buffer is proof: user space cannot write it there."""
     if (record := match["record"]) is not None:
         return int(record) < 8
-    if (facility := match["facility"]) is not None:
+    if (facility := match["facility"] or match["talos"]) is not None:
         return facility == "kern"
     app = None if match["app"] == "-" else match["app"]  # not told
     program = match["tag"] or app or match["iso_tag"]
@@ -354,10 +366,10 @@ def _unglue(lines: Iterator[tuple[Line, int]]) -> Iterator[Line]:
                 yield inner
 
 
-_UPTIME = r"\[\s*([0-9]{1,12}\.[0-9]{1,9})\]"
+_UPTIME = r"\[\s*([0-9]{1,12}\.[0-9]{1,9})(?:s|[@,][0-9]{1,3}|[ ]<[\s0-9.]{1,16}>)?\]"
 _RECORD = r"[0-9]{1,4},[0-9]{1,20},([0-9]{1,18}),"
 _UNIX = r"(?:^|\s)([0-9]{9,10}\.[0-9]{6})\s"
-_WRITTEN_DATE = rf"(?x)(?:^|[\[\s>:])({_ISO_DATE}|{_SYSLOG_DATE})"
+_WRITTEN_DATE = rf"(?x)(?:^|[\[\s>:])({_ISO_DATE}|{_SYSLOG_DATE}|(?<=\[){_DMESG_DATE})"
 
 
 @lru_cache(16)  # the lines of one report share it
@@ -404,7 +416,11 @@ def days(year: int, month: int, day: int) -> int:
     return 365 * year + year // 4 - year // 100 + year // 400 + (153 * month + 2) // 5 + day - 1 - 719468
 
 
-_HOST_BEHIND_TIME = r"\d\d:\d\d:\d\d\S{0,20}(?: \d{4}\b)?(?: [A-Z]{3,5}\b)? (\S{1,255}) \S{1,255}?:(?:\s|$)"
+_LEVEL = r"[a-z]+\d?\.(?:emerg|alert|crit|err|warn|notice|info|debug) "  # busybox: facility.level
+_HOST_BEHIND_TIME = (
+    r"\d\d:\d\d:\d\d\S{0,20}(?: \d{4}\b)?(?: [A-Z]{3,5}\b)? (?!\d{4} )"
+    rf"(?!{_LEVEL})(\S{{1,255}}) (?:{_LEVEL})?\S{{1,255}}?:(?:\s|$)"
+)
 
 
 def host(head: str) -> str | None:

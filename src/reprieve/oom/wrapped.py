@@ -25,6 +25,10 @@ _BEGINS = (
     r"\s*(?:\[|Node |Memory |Out of |Killed |Mem-Info|lowmem_reserve|oom|Call Trace|CPU: |Hardware |Tasks? |\w+ swap |"
     r"\d+ pages|\S{1,15} (?:cpuset=|invoked ))"
 )
+# And what the kernel ends a report with: behind a stamp or without, it is none's rest.
+_OF_THE_END = (
+    r"(?:Memory cgroup out of memory|Out of memory): Kill|Killed process \d|oom-kill:c|Tasks in /|oom_reaper: reaped"
+)
 _STATISTIC = r"[a-z_]+ [0-9]+"  # a line of memory.stat, which is printed in one with those before
 _DANGLING = (" score", " process", " killed", " as a", " result of", " limit of")  # no line ends so
 _OPEN = r"oom-killer:|Killed process|ill process|\[\s*pid\s*\]"
@@ -120,6 +124,8 @@ def _goes_on(pending: Line, line: Line, broken_at: int) -> bool:
         if not pending.text:  # `[ 1117.596510]` alone, and its message on the next line
             return not re.fullmatch(_ELISION, text.strip())
         start = text.lstrip()
+        if pending.kernel is not False and re.match(_OF_THE_END, start):  # of others' lines it may be a quotation
+            return False
         first_word = text[: len(text) - len(start)] + start.partition(" ")[0]
         return broken_at + 1 + len(first_word) > _WRAP_WIDTH and not re.fullmatch(_ELISION, start.rstrip())
     if not 0 < broken_at <= 100:
