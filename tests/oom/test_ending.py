@@ -425,6 +425,22 @@ def test_a_journal_tells_who_killed_before_the_kernel_had_to() -> None:
     assert early.finished.text == "Nov 23 14:05:32"
 
 
+def test_what_systemd_says_of_a_kill_is_told_in_all_its_words() -> None:
+    """Those of a user's manager too; what systemd-oomd tells itself is told once."""
+    new = "May  2 19:40:40 lab systemd[1879]: bot.service: The kernel OOM killer killed some processes in this unit.\n"
+    [bot] = read_endings(new)
+    assert (bot.manager, bot.name, bot.oom_killed) == ("systemd", "bot.service", True)
+    unit = "May  2 19:40:41 lab systemd[1879]: app-a.scope: systemd-oomd killed some process(es) in this unit.\n"
+    [app] = read_endings(unit)
+    assert (app.manager, app.name, app.reason) == (
+        "systemd-oomd",
+        "app-a.scope",
+        "killed some process(es) in this unit",
+    )
+    itself = "May  2 19:40:41 lab systemd-oomd[7]: Killed /user.slice/app-a.scope due to memory p>\n"
+    assert [ending.line for ending in read_endings(unit + itself)] == [2]
+
+
 @pytest.mark.parametrize(
     "line",
     [
@@ -432,7 +448,8 @@ def test_a_journal_tells_who_killed_before_the_kernel_had_to() -> None:
         "Killed /system.slice/a.service due to memory pressure for / being 24.93% > 5.00% for > 2s",
         "Nov 23 14:09:52 lab systemd-oomd[329]: Considered 1 cgroups for killing, top candidates were:",
         "Nov 23 14:05:26 lab earlyoom[441]: sending SIGTERM when mem <= 20.00% and swap <= 100.00%,",
-        "Nov 23 14:05:26 lab systemd[700]: a.service: A process of this unit has been killed by the OOM killer.",
+        "Nov 23 14:05:26 lab systemd-x[7]: a.service: A process of this unit has been killed by the OOM killer.",
+        "a.service: The kernel OOM killer killed some processes in this unit.",
     ],
 )
 def test_a_line_that_is_no_word_of_a_daemon_about_its_kill_is_no_ending(line: str) -> None:

@@ -49,6 +49,14 @@ def one(text: str) -> Line:
         ("/var/log/kern.log:5:Dec 21 06:55:33 gdb kernel: [419827.630493] ", None),
         ("> [  728.287402] ", None),
         ("    MESSAGE=", None),
+        ("[Tue Sep 16 03:14:22] ", None),
+        ("[Sep 16 03:14:22] ", None),
+        ("[2026-05-02 10:14:02 UTC] kernel: ", None),
+        ("2026-05-02T10:14:02Z [kernel] ", None),
+        ("kern: warning: [2026-05-02T10:14:02.123456789Z]: ", True),
+        ("  kern:     err: [2026-05-02T10:14:02.123456789Z]: ", True),
+        ("node-1a: kern:     err: [2026-05-02T10:14:02.123456789Z]: ", True),
+        ("user: warning: [2026-05-02T10:14:02.123456789Z]: ", False),
         ("4,19685342,241227987454,-,caller=T12845;", True),
         ("kern  :err   : [   49.921978][ T6736] ", True),
         ("12,1968,241227987454,-;", False),
@@ -73,6 +81,25 @@ def test_a_message_may_begin_with_blanks_and_with_words_like_a_tag() -> None:
 def test_a_kernel_line_glued_to_a_programs_is_found() -> None:
     line = one("Creating journal (262144 blocks): [   34.739137] mkfs.ext4 invoked oom-killer: gfp_mask=0x1")
     assert line.text.startswith("mkfs.ext4 invoked")
+
+
+@pytest.mark.parametrize("line", ['    "{}",', "    '{}',", "- `{}`", "See: `{}`.", '"{}"'])
+def test_a_line_in_quotes_is_taken_out_of_them(line: str) -> None:
+    assert one(line.format(f"May  2 09:40:36 lab kernel: {WORDS}")).text == WORDS
+
+
+def test_a_message_in_quotes_is_one_if_it_is_all_of_its_line() -> None:
+    assert one(f'    "{WORDS}",').text == WORDS
+    assert one(f"  'kernel: {WORDS}';").text == WORDS
+    assert one(f'    "log": "{WORDS}" + more,').text.startswith('"log"')
+
+
+def test_a_head_tells_when_and_where_in_all_its_forms() -> None:
+    assert stamp("[dim. 3 mai 18:03:30 2026] ").text == "dim. 3 mai 18:03:30 2026"
+    assert stamp("<4>[63651.040374s][pid:2912,cpu3,sh]").uptime_s == 63651.040374
+    assert host("Mon May  4 02:16:48 2026 kern.warn kernel: ") is None
+    assert host("May  4 02:16:48 router kern.warn kernel: ") == "router"
+    assert host("node-1a: kern:     err: [2026-05-02T10:14:02.123Z]: ") == "node-1a"
 
 
 def test_escapes_of_syslog_pages_and_terminals_are_undone() -> None:

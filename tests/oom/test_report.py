@@ -95,12 +95,34 @@ def test_2_6_24_kills_a_child_of_whom_it_selects() -> None:
 
 
 def test_5_0_says_in_two_lines_whom_it_chose_and_may_kill_a_child() -> None:
-    constraint = "[1.0] oom-kill:constraint=CONSTRAINT_NONE,nodemask=(null),global_oom,task_memcg=/a,task=sh,pid=38,uid=3\n"
+    constraint = (
+        "[1.0] oom-kill:constraint=CONSTRAINT_NONE,nodemask=(null),global_oom,task_memcg=/a,task=sh,pid=38,uid=3\n"
+    )
     select = "[1.1] Out of memory: Kill process 38 (sh) score 22 or sacrifice child\n"
     found = told(f"{constraint}{select}[1.2] Killed process 52 (make) total-vm:8kB, anon-rss:4kB, file-rss:0kB\n")
     assert (found["selected_pid"], found["kill_score"], found["victim_pid"]) == (38, 22, 52)
     assert (found["constraint"], found["task_memcg"]) == ("CONSTRAINT_NONE", "/a")
     assert len(read(constraint + select.replace("38", "39"))) == 2
+
+
+def test_a_kill_behind_a_lost_newline_is_one_and_a_name_is_none() -> None:
+    constraint = "[1.000001] oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),oom_memcg=/{},task_memcg=/a,task=sh,"
+    kill = "[1.000002] Memory cgroup out of memory: Killed process {} (sh) total-vm:8kB, anon-rss:4kB, file-rss:0kB\n"
+    found = told(f"{constraint.format('a')}pid=38,uid=3{kill.format(38)}")
+    assert (found["victim_pid"], found["oom_memcg"], found["uid"]) == (38, "/a", 3)
+    forged = constraint.format(f",uid=0{kill.format(1)[:-1]}")
+    found = told(f"{forged}pid=38,uid=3\n{kill.format(38)}")
+    assert (found["victim_pid"], found["task_memcg"]) == (38, "/a")
+
+
+def test_behind_a_stamped_line_a_message_without_one_is_no_rest_of_it() -> None:
+    text = (
+        "[Sat May  2 09:17:40 2026] python invoked oom-killer: gfp_mask=0xcc0(GFP_KERNEL), order=0, oom_score_adj=944\n"
+        "Memory cgroup out of memory: Killed process 7 (python) total-vm:8kB, anon-rss:4kB, file-rss:0kB\n"
+        "Tasks in /a are going to be killed due to memory.oom.group set\n```\n"
+    )
+    found = told(text)
+    assert (found["trigger"], found["victim_pid"], found["anon_rss_kb"]) == ("python", 7, 4)
 
 
 def test_until_2_6_18_the_score_is_of_a_process_and_children() -> None:

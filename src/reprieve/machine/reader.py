@@ -45,7 +45,15 @@ _STATUS_WORDS = (
         b"Active: ",
         b"Result=",
     ),
-    *(b'"Type"', b"killed by the OOM killer", b" due to memory ", b"sending SIG", b"Exited (137)"),
+    *(
+        b'"Type"',
+        b"killed by the OOM killer",
+        b"OOM killer killed some",
+        b"systemd-oomd killed",
+        b" due to memory ",
+        b"sending SIG",
+        b"Exited (137)",
+    ),
     *(b"SystemOOM", b"System OOM encountered", b"OOMKilling", b"Evicted", b'"CONTAINER_', b"POD ID", b"sandboxID: "),
     *(b" failed liveness probe", b" failed startup probe"),
 )

@@ -42,11 +42,22 @@ _KUBECTL_WORDS = (
     " failed liveness probe",
     " failed startup probe",
 )
-_JOURNAL_WORDS = ("killed by the OOM killer", " due to memory ", "sending SIG")
-# unit_log_oom() in systemd's src/core/unit.c (since 244; "process(es)" of systemd-oomd since 248); monitor_*_contexts_
-# handler() in src/oom/oomd-manager.c; kill_process() in earlyoom's kill.c.
-_OF_SYSTEMD = r"(?P<unit>\S+): A process of this unit has been killed by the OOM killer\."
-_OF_OOMD = r"Killed (?P<path>/.*?) due to (?P<reason>memory (?:pressure|used) .*)"
+_JOURNAL_WORDS = (
+    "killed by the OOM killer",
+    "OOM killer killed some",
+    "systemd-oomd killed",
+    " due to memory ",
+    "sending SIG",
+)
+# In systemd's src/core/unit.c: of the kernel's kills since 244, later in other words, of systemd-oomd's since 248;
+# monitor_*_contexts_handler() in src/oom/oomd-manager.c, of which a pager cuts the end; kill_process() in earlyoom's
+# kill.c.
+_OF_SYSTEMD = (
+    r"(?P<unit>\S+): (?:A process of this unit has been killed by the OOM killer"
+    r"|The kernel OOM killer killed some processes in this unit"
+    r"|systemd-oomd (?P<oomd>killed .{1,20} process\(es\) in this unit))\."
+)
+_OF_OOMD = r"Killed (?P<path>/.*?) due to (?P<reason>memory (?:pressure|used) .*|memory.{0,12}>$)"
 _OF_EARLYOOM = r'sending SIG(?P<signal>TERM|KILL) to process \d{1,10} uid \d{1,10} "(?P<comm>.*)": (?P<reason>.*)'
 _SIGNALS = {"HUP": 1, "INT": 2, "QUIT": 3, "ILL": 4, "ABRT": 6, "BUS": 7, "FPE": 8, "KILL": 9, "SEGV": 11, "TERM": 15}
 _FAILED_BYTES = 8 * 2**20  # what opens a bracket and is no JSON is read again from the next one: so much in all
@@ -118,17 +129,29 @@ def _from_kubectl(text: str, kills: "list[ProbeKill]") -> Iterator[Ending]:
 
 
 def _from_journal(text: str) -> Iterator[Ending]:
-    """Lines that bear the name of who wrote them; anybody may have written it, as any line of a text."""
+    """Lines that bear the name of who wrote them; anybody may have written it, as any line of a text.
+
+    Of a kill that systemd-oomd tells of itself systemd's word is left out.
+    """
+    told: list[Ending] = []
+    echoes: list[Ending] = []
     for line in read_lines(text):
-        if "systemd[1]: " in line.head:
-            if match := re.fullmatch(_OF_SYSTEMD, line.text):
-                yield _of_daemon("systemd", line, name=match["unit"], reason="killed by the OOM killer")
+        if re.search(r"(?:^|\s)systemd(?:\[\d+\])?: $", line.head):  # that of a user too
+            match = re.fullmatch(_OF_SYSTEMD, line.text)
+            if match is not None and match["oomd"] is not None:
+                echoes.append(_of_daemon("systemd-oomd", line, name=match["unit"], reason=match["oomd"]))
+            elif match is not None:
+                told.append(_of_daemon("systemd", line, name=match["unit"], reason="killed by the OOM killer"))
         elif re.search(r"systemd-oomd(?:\[\d+\])?: ", line.head):
-            if match := re.fullmatch(_OF_OOMD, line.text):
-                yield _of_daemon("systemd-oomd", line, name=match["path"].rpartition("/")[2], reason=match["reason"])
+            if match := re.match(_OF_OOMD, line.text):
+                name = match["path"].rpartition("/")[2]
+                told.append(_of_daemon("systemd-oomd", line, name=name, reason=match["reason"]))
         elif re.search(r"earlyoom(?:\[\d+\])?: ", line.head) and (match := re.fullmatch(_OF_EARLYOOM, line.text)):
             name, number = match["comm"], _SIGNALS[match["signal"]]
-            yield replace(_of_daemon("earlyoom", line, name=name, reason=match["reason"]), signal=number)
+            told.append(replace(_of_daemon("earlyoom", line, name=name, reason=match["reason"]), signal=number))
+    by_itself = {ending.name for ending in told if ending.manager == "systemd-oomd"}
+    yield from told
+    yield from (ending for ending in echoes if ending.name not in by_itself)
 
 
 def _of_daemon(manager: str, line: Line, *, name: str, reason: str) -> Ending:

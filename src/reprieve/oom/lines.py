@@ -84,13 +84,18 @@ _JSON_WITHIN = ("jsonPayload", "_source", "result")
 _JSON_PAIR = rf'\s*"(?:{"|".join((*_JSON_LOGS, *_JSON_WORDS))})" ?: ?"'  # of an entry that is printed in many lines
 _INLINE = r"\[\s{0,8}\d{1,8}\.\d{6}\](?:\[\s*[TC]\d+\])? "  # a kernel line glued to a program's on a console
 # A line in quotes or code marks: in a list of a program, a cell, a sentence.
-_OPENED = rf"(?x)[^\"'`]{{0,80}}[\"'`](?=(?:{_SYSLOG_DATE}|{_ISO_DATE})[ ])"
+_OPENED = rf"(?x).{{0,200}}?[\"'`](?=(?:{_SYSLOG_DATE}|{_ISO_DATE})[ ])"
 # Where another message begins within one: a mailer, or a page, took a paragraph of the log for one of prose.
 _GLUED = (
     r"\s(?=(?:[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\S{0,20})(?: \S{1,255})? kernel: "
     r"|\[[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \d{4}\] )"
     r"|(?<=\S)\s?(?=\[\s{0,8}\d{1,8}\.\d{6}\](?:\[\s*[TC]\d+\])? )"
 )
+# The line that names the constraint ends in a figure, which no name of a stranger can stand behind.
+_CONSTRAINT_AND_MORE = (
+    r"(oom-kill:constraint=.{1,8192},uid=\d{1,10})\s?(?=\[\s*\d|Out of memory: |Memory cgroup out of)(.*)"
+)
+_QUOTED = r"\s*([\"'])((?:(?!\1).)*)\1[,;]?\s*$"  # all of a line: of a list that a program wrote
 _RAN_ON = ("Out of ", "Killed process ")  # until 2.6.24 none ended its line
 _NOT_ENDED = r"(?<=child)\s?(?=Killed process |Out of memory: )|(?<=\))(?=Out of memory: )"
 _FEW = 8  # lines: so many may be a paragraph that was a whole report
@@ -248,6 +253,9 @@ def _split_any(number: int, raw: str, whole: bool) -> Iterator[tuple[Line, int]]
         if inner is not None and inner["stamped"]:
             kernel = _written_by_kernel(inner)
             head, text = inner["stamped"], _unenclosed(opened[0], text[inner.end() :])
+    if not head and (quoted := _compiled(_QUOTED).match(text)):
+        yield from _split_any(number, quoted[2], whole)
+        return
     if not head and " login: " in text:  # a console's prompt
         text = re.sub(r"^\S{1,64} login: (?=\[|.{1,15} invoked oom-killer)", "", text)
     if "#012" in text or "\\x0a" in text:
@@ -263,7 +271,7 @@ def _split_any(number: int, raw: str, whole: bool) -> Iterator[tuple[Line, int]]
 def _unenclosed(before: str, text: str) -> str:
     """Without what closes a message that stands in quotes, or in a cell, of an export."""
     for mark in ('"', "`", "'", "|"):
-        if mark in before and (end := re.search(rf"{re.escape(mark)}[\s,;\])}}]{{0,20}}$", text)):
+        if mark in before and (end := re.search(rf"{re.escape(mark)}[\s,;.\])}}]{{0,20}}$", text)):
             return text[: end.start()].rstrip() if mark == "|" else text[: end.start()].replace('""', '"')
     return text
 
@@ -366,6 +374,16 @@ def _unglue(lines: Iterator[tuple[Line, int]]) -> Iterator[Line]:
                 yield inner
 
 
+def unglued(line: Line) -> Iterator[Line]:
+    """The line that names the constraint, and what stands behind it where a paste lost the newline."""
+    found = _compiled(_CONSTRAINT_AND_MORE).match(line.text)
+    if found is None or ",task=" in found[2]:
+        yield line
+        return
+    yield line._replace(text=found[1], whole=True)
+    yield from (rest for rest, _ in _split_any(line.number, found[2], line.whole))
+
+
 _UPTIME = r"\[\s*([0-9]{1,12}\.[0-9]{1,9})(?:s|[@,][0-9]{1,3}|[ ]<[\s0-9.]{1,16}>)?\]"
 _RECORD = r"[0-9]{1,4},[0-9]{1,20},([0-9]{1,18}),"
 _UNIX = r"(?:^|\s)([0-9]{9,10}\.[0-9]{6})\s"
@@ -427,6 +445,7 @@ def host(head: str) -> str | None:
     """The host a syslog or journal prefix names."""
     named = re.search(_HOST_BEHIND_TIME, head)
     named = named or re.search(r"(?:\d\.\d{6}|\]) ([^\s:\[\]]{1,255}) kernel:", head)
+    named = named or re.match(r"([\w.-]{1,255}): [a-z]+\d?: {1,8}[a-z]{3,7}: \[", head)
     return named[1] if named else None
 
 

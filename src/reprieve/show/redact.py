@@ -68,7 +68,8 @@ _SAYINGS = (
     r"OOMKilling|CrashLoopBackOff|ContainerCreating|PodInitializing|ImagePullBackOff|ErrImagePull|InvalidImageName|"
     r"CreateContainer(?:Config)?Error|RunContainerError|combined from similar events|oom|kill|"
     r"success|exit-code|signal|core-dump|watchdog|timeout|protocol|resources|oom-kill|start-limit-hit|assert|"
-    r"(?:exec-)?condition|killed by the OOM killer|failed (?:liveness|startup) probe)$",
+    r"(?:exec-)?condition|killed by the OOM killer|failed (?:liveness|startup) probe|"
+    r"killed (?:some|\d+) process\(es\) in this unit)$",
     r"(?:Pod )?The node (?:was low on resource|had condition): "
     r"(?:\[(?:(?:Memory|Disk|PID)Pressure(?:, )?)+\]|memory|ephemeral-storage|inodes|pids)",
     r"(?:badness|oom_score|oom_score_adj|VmRSS) -?\d+(?: [KMG]iB)?"  # earlyoom
