@@ -43,8 +43,7 @@ _HEAD = rf"""(?x)
      (?=<\d|\[\s*\d+\.\d|\[\w{{2,4}}[ ]|[A-Z][a-z]{{2}}[ ]+\d|\d{{4}}-\d\d-\d\d))?
   (?:<(?P<priority>\d{{1,3}})>(?:1[ ])?)?                                    # dmesg -r, serial console; RFC 5424
   (?:(?P<record>[0-9]{{1,4}}),[0-9]{{1,20}},[0-9]{{1,18}},[^;,\s]{{1,4}}(?:,[^;\s]*)?;)?             # /dev/kmsg
-  (?:(?P<facility>[a-z]+\d?)[ ]*:[a-z]+[ ]*:[ ]                            # dmesg -x
-    |(?:[\w.-]{{1,255}}:[ ])?(?P<talos>[a-z]+\d?):[ ]{{1,8}}[a-z]{{3,7}}:[ ]\[{_ISO_DATE}\]:[ ])?  # talosctl dmesg
+  (?:(?P<facility>[a-z]+\d?)[ ]*:[a-z]+[ ]*:[ ])?                           # dmesg -x
   (?:{_SYSLOG_DATE}                                                        # RFC 3164, journalctl: a host, and who wrote
      (?:(?:[ ][^\s:\[\]]+)?(?:[ ][a-z0-9]+\.[a-z]+)?[ ](?P<tag>[^\s:\[\]]+)(?:\[\d+\])?:(?:[ ]|$)
       |[ ]\[kernel\](?:[ ]|$)                                               # metalog
@@ -83,6 +82,8 @@ _JSON_WORDS = ("message", "textPayload", "line", "short_message", "_raw")
 _JSON_WITHIN = ("jsonPayload", "_source", "result")
 _JSON_PAIR = rf'\s*"(?:{"|".join((*_JSON_LOGS, *_JSON_WORDS))})" ?: ?"'  # of an entry that is printed in many lines
 _INLINE = r"\[\s{0,8}\d{1,8}\.\d{6}\](?:\[\s*[TC]\d+\])? "  # a kernel line glued to a program's on a console
+# `talosctl dmesg`: of several nodes with the name of each.
+_TALOS = rf"(?x)\s*(?:[\w.-]{{1,255}}:[ ])?(?P<facility>[a-z]+\d?):[ ]{{1,8}}[a-z]{{3,7}}:[ ]\[{_ISO_DATE}\]:[ ]"
 # A line in quotes or code marks: in a list of a program, a cell, a sentence.
 _OPENED = rf"(?x).{{0,200}}?[\"'`](?=(?:{_SYSLOG_DATE}|{_ISO_DATE})[ ])"
 # Where another message begins within one: a mailer, or a page, took a paragraph of the log for one of prose.
@@ -248,12 +249,15 @@ def _split_any(number: int, raw: str, whole: bool) -> Iterator[tuple[Line, int]]
     text = raw[end:]
     if not head and "] " in text and (glued := _compiled(_INLINE).search(text)):
         head, text = glued[0], _unenclosed(text[: glued.start()], text[glued.end() :])
-    if not head and (opened := _compiled(_OPENED).match(text)):
+    if not head and "Z]: " in text and (talos := _compiled(_TALOS).match(text)):
+        head, text, kernel = talos[0].lstrip(), text[talos.end() :], talos["facility"] == "kern"
+    quotes = not head and ('"' in text or "`" in text or "'" in text)
+    if quotes and (opened := _compiled(_OPENED).match(text)):
         inner = match_head(text, opened.end())
         if inner is not None and inner["stamped"]:
             kernel = _written_by_kernel(inner)
             head, text = inner["stamped"], _unenclosed(opened[0], text[inner.end() :])
-    if not head and (quoted := _compiled(_QUOTED).match(text)):
+    if quotes and not head and (quoted := _compiled(_QUOTED).match(text)):
         yield from _split_any(number, quoted[2], whole)
         return
     if not head and " login: " in text:  # a console's prompt
@@ -280,7 +284,7 @@ def _written_by_kernel(match: re.Match[str]) -> bool | None:
     """Facility 0 in a record of the kernel's own buffer is proof: user space cannot write it there."""
     if (record := match["record"]) is not None:
         return int(record) < 8
-    if (facility := match["facility"] or match["talos"]) is not None:
+    if (facility := match["facility"]) is not None:
         return facility == "kern"
     app = None if match["app"] == "-" else match["app"]  # not told
     program = match["tag"] or app or match["iso_tag"]
