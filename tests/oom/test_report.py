@@ -115,6 +115,11 @@ def test_a_kill_behind_a_lost_newline_is_one_and_a_name_is_none() -> None:
     assert (found["victim_pid"], found["task_memcg"]) == (38, "/a")
 
 
+def test_a_limit_is_named_where_people_left_fields_out() -> None:
+    constraint = "oom-kill:constraint=CONSTRAINT_MEMCG, oom_memcg=/a/b.scope, task=git,pid=38,uid=3\n"
+    assert told(constraint)["oom_memcg"] == "/a/b.scope"
+
+
 def test_behind_a_stamped_line_a_message_without_one_is_no_rest_of_it() -> None:
     text = (
         "[Sat May  2 09:17:40 2026] python invoked oom-killer: gfp_mask=0xcc0(GFP_KERNEL), order=0, oom_score_adj=944\n"

@@ -41,7 +41,10 @@ _CONTEXT = (
     ("nodemask", r",nodemask=([^=]{0,4096}?)(?=,cpuset=|,mems_allowed=|,global_oom|,oom_memcg=|,task_memcg=|,task=)"),
     ("cpuset", r",cpuset=(.{0,4096}?)(?=,mems_allowed=)"),
     ("mems_allowed", r",mems_allowed=([\d,-]*\d)(?=,[a-z]|\s|$)"),
-    ("oom_memcg", r",oom_memcg=(.{0,4096}?)(?=,task_memcg=)"),
+    (
+        "oom_memcg",
+        r", {0,8}oom_memcg=(?:(.{0,4096}?)(?=,task_memcg=)|([^,]{1,4096})(?=, {0,8}task=))",
+    ),  # people leave fields out
     ("task_memcg", r",task_memcg=(.{0,4096}?)(?=,task=)"),
     ("selected_comm", r",task=(?:(.{0,60}),pid=[0-9]|([^,]{1,60})$)"),
 )
