@@ -94,6 +94,11 @@ def test_a_message_in_quotes_is_one_if_it_is_all_of_its_line() -> None:
     assert one(f'    "log": "{WORDS}" + more,').text.startswith('"log"')
 
 
+@pytest.mark.parametrize("around", ["```", "```text", "----------", "(...snipped...)"])
+def test_what_people_put_around_a_log_is_no_rest_of_its_lines(around: str) -> None:
+    assert [line.text for line in read_lines(f"[    1.000000] {WORDS}\n{around}\n")] == [WORDS, around]
+
+
 def test_a_head_tells_when_and_where_in_all_its_forms() -> None:
     assert stamp("[dim. 3 mai 18:03:30 2026] ").text == "dim. 3 mai 18:03:30 2026"
     assert stamp("<4>[63651.040374s][pid:2912,cpu3,sh]").uptime_s == 63651.040374

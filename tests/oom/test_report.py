@@ -128,6 +128,9 @@ def test_behind_a_stamped_line_a_message_without_one_is_no_rest_of_it() -> None:
     )
     found = told(text)
     assert (found["trigger"], found["victim_pid"], found["anon_rss_kb"]) == ("python", 7, 4)
+    head = "Nov 14 15:23:48 oldserver kernel: [337631.991218] "
+    broken = f"{head}Memory cgroup out of memory:\nKilled process 7 (a) total-vm:8kB\n"
+    assert told(broken)["constraint_inferred"] == "CONSTRAINT_MEMCG"
 
 
 def test_until_2_6_18_the_score_is_of_a_process_and_children() -> None:

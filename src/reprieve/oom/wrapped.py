@@ -125,7 +125,8 @@ def _goes_on(pending: Line, line: Line, broken_at: int) -> bool:
         if not pending.text:  # `[ 1117.596510]` alone, and its message on the next line
             return not re.fullmatch(_ELISION, text.strip())
         start = text.lstrip()
-        if pending.kernel is not False and re.match(_OF_THE_END, start):  # of others' lines it may be a quotation
+        quoted = pending.kernel is False or pending.text.rstrip().endswith(":")  # or broken behind what ran out
+        if not quoted and re.match(_OF_THE_END, start):
             return False
         first_word = text[: len(text) - len(start)] + start.partition(" ")[0]
         return broken_at + 1 + len(first_word) > _WRAP_WIDTH and not re.fullmatch(_ELISION, start.rstrip())
