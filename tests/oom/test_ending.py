@@ -420,7 +420,7 @@ def test_a_journal_tells_who_killed_before_the_kernel_had_to() -> None:
     assert (oomd.manager, oomd.name, oomd.oom_killed) == ("systemd-oomd", "press.service", True)
     assert (oomd.reason or "").startswith("memory pressure for /system.slice/press.service being 24.93% > 5.00%")
     [early] = read_endings((LAB / "6.1.0-56-cloud-amd64__systemd-earlyoom.out.txt").read_text())
-    assert (early.manager, early.name, early.signal) == ("earlyoom", "eater", 15)
+    assert (early.manager, early.name, early.pid, early.signal) == ("earlyoom", "eater", 443, 15)
     assert early.finished is not None
     assert early.finished.text == "Nov 23 14:05:32"
 
@@ -439,6 +439,111 @@ def test_what_systemd_says_of_a_kill_is_told_in_all_its_words() -> None:
     )
     itself = "May  2 19:40:41 lab systemd-oomd[7]: Killed /user.slice/app-a.scope due to memory p>\n"
     assert [ending.line for ending in read_endings(unit + itself)] == [2]
+
+
+def test_a_process_that_earlyoom_asked_first_is_told_once() -> None:
+    asked = 'Nov 23 14:05:32 lab earlyoom[4]: sending SIGTERM to process 7 uid 0 "a": badness 9, VmRSS 334 MiB\n'
+    [once] = read_endings(asked + asked.replace("TERM", "KILL"))
+    assert (once.line, once.signal) == (2, 9)
+    assert [one.pid for one in read_endings(asked + asked.replace("process 7", "process 8"))] == [7, 8]
+
+
+NOHANG = "6.1.0-57-cloud-amd64__systemd-nohang"
+ASKED = (LAB / f"{NOHANG}.out.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "victim", "signal", "when"),
+    [
+        ("", ("eater", 323), 15, "Nov 29 22:08:27"),
+        ("-kill", ("stub, name: x", 323), 9, "Nov 29 22:08:43"),  # SIGTERM before, which it did not obey
+        ("-own-log", ("stub, name: x", 323), 9, "2026-11-29 22:08:42,385"),
+    ],
+)
+def test_nohang_tells_whom_it_ended_and_at_what_threshold(
+    name: str, victim: tuple[str, int], signal: int, when: str
+) -> None:
+    [told] = endings_of(name)
+    assert (told.manager, (told.name, told.pid), told.signal, told.oom_killed) == ("nohang", victim, signal, True)
+    assert told.finished is not None
+    assert told.finished.text == when
+    assert re.fullmatch(
+        r"MemAvailable \[\d+ MiB, [\d.]+ %\] <= soft_threshold_min_mem \[117 MiB, 25.0 %\]; "
+        r"SwapFree \[0 MiB, 0.0 %\] <= soft_threshold_min_swap \[0 MiB, - %\]; "
+        r"Vm, MiB: Size: \d+, RSS: \d+ \(Anon: \d+, File: 1, Shmem: 0\), Swap: 0; "
+        r"The victim died in [\d.]+s; MemAvailable: [\d.]+ MiB, SwapFree: 0.0 MiB",
+        told.reason or "",
+    ), told.reason
+
+
+def endings_of(name: str) -> tuple[Ending, ...]:
+    return read_endings((LAB / f"{NOHANG}{name}.out.txt").read_text())
+
+
+def test_nohang_that_kills_nobody_tells_of_no_end() -> None:
+    assert "Sending SIGKILL to the victim" in (LAB / f"{NOHANG}-silent.out.txt").read_text()
+    assert [told.manager for told in endings_of("-silent")] == ["systemd"]  # of another's, which the kernel killed
+
+
+@pytest.mark.parametrize(
+    ("instead", "of"),
+    [
+        ("mallory[297]: ", "nohang[297]: "),  # anybody
+        ("Selected process died before corrective action", "OK; total response time: 230ms"),
+        ("Cannot send a signal: PermissionError", "OK; total response time: 230ms"),
+        ("  Executing the command: kill -USR1 323", "  Sending SIGTERM to the victim"),
+        ("  PID:       , name: ", "  PID:       323, name: "),
+        ("nohang[298]: Memory info, MiB:", "nohang[297]: Memory info, MiB:"),  # of another
+    ],
+)
+def test_a_block_of_nohang_that_is_not_whole_is_no_end(instead: str, of: str) -> None:
+    of = re.sub(r"\d+ms", lambda _: re.findall(r"OK; total response time: (\d+ms)", ASKED)[0], of)
+    assert of in ASKED
+    text = ASKED.replace(of, instead).replace(
+        "  PID: 323, name: ", "  PID: , name: " if "PID" in of else "  PID: 323, name: "
+    )
+    assert read_endings(text) == ()
+
+
+def test_the_end_that_nohang_tells_of_needs_no_end_of_its_block_and_no_status_of_the_victim() -> None:
+    [whole] = endings_of("")
+    cut = ASKED[: ASKED.index("The victim died")]
+    [told] = read_endings(cut)
+    assert (told.pid, told.name, told.signal) == (whole.pid, whole.name, whole.signal)
+    brief = re.sub(r"(?s)[^\n]*Victim status.*?(?=[^\n]*Memory info)", "", ASKED)  # print_victim_status = False
+    assert len(brief) < len(ASKED)
+    [told] = read_endings(brief)
+    assert (told.pid, told.name, told.line < whole.line) == (whole.pid, whole.name, True)
+    desktop = ASKED.replace(" nohang[", " nohang-desktop[")
+    assert read_endings(desktop) == (whole,)
+
+
+def test_each_threshold_of_nohang_is_told() -> None:
+    low = "MemAvailable [10 MiB, 2.1 %] <= hard_threshold_min_mem [11 MiB, 2.3 %]"
+    zram = "MemUsedZram [300 MiB, 64.0 %] >= soft_threshold_max_zram [258 M, 55.0 %]"
+    pressure = "Current PSI metric value (91.2) >= hard_threshold_max_psi (90.0)"
+    lasting = "PSI metric value exceeded psi_excess_duration (30.0s) for 31.4s"
+    head = "Nov 29 22:08:27 lab nohang[297]: "
+    again = f"{head}Recheck memory levels...\n" + "".join(f"{head}  {one}\n" for one in (low, zram, pressure, lasting))
+    [told] = read_endings(ASKED.replace(f"{head}Victim status", f"{again}{head}Victim status"))
+    assert (told.reason or "").startswith(f"{low}; {zram}; {pressure}; {lasting}; Vm, MiB: "), told.reason
+
+
+@pytest.mark.parametrize("name", ["a, badness: 1", "x, state: S (", "[ OK ] Sending", "FINISHING", "a  b", "1 (x)"])
+def test_a_victim_of_nohang_has_the_name_it_chose(name: str) -> None:
+    [told] = read_endings(ASKED.replace(": eater,", f": {name},").replace("(runner.sh)", f"({name})"))
+    assert (told.name, told.pid) == (name, 323)
+
+
+def test_a_folder_of_a_victim_that_reads_as_the_edge_of_a_block_is_none() -> None:
+    edge = "<<=== FINISHING implement_corrective_action() ===<<"
+    [told] = read_endings(ASKED.replace("cwd realpath: /", f"cwd realpath: /srv/{edge}"))
+    assert told.name == "eater"
+
+
+def test_two_that_nohang_ended_are_two() -> None:
+    both = read_endings(ASKED + ASKED.replace("eater", "other").replace("323", "324"))
+    assert [(one.name, one.pid) for one in both] == [("eater", 323), ("other", 324)]
 
 
 @pytest.mark.parametrize(

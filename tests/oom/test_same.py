@@ -32,6 +32,7 @@ UID = "9bec9ebe-fa84-4118-934d-82889fb07a6c"
         (Ending(manager="kubelet", line=1, name="other", pid=12964), DOCKER),
         (Ending(manager="kubelet", line=1, name="hog", pid=12964, node="b"), replace(DOCKER, host="a")),
         (Ending(manager="systemd", line=1, name="hog.service"), DOCKER),
+        (Ending(manager="nohang", line=1, name="hog", pid=12964, oom_killed=True), DOCKER),  # the kernel did not, then
     ],
 )
 def test_what_is_not_proven_to_be_the_same_is_another(ending: Ending, event: OomReport) -> None:
@@ -57,3 +58,10 @@ def test_an_id_of_the_path_or_the_process_proves_it(ending: Ending, event: OomRe
     for told in (event, summarise(event)):
         assert is_about(ending, told)
         assert statuses.tell_of(told)
+
+
+@pytest.mark.parametrize("manager", ["earlyoom", "nohang"])
+def test_a_kill_by_another_daemon_leaves_no_kill_of_the_kernel_out(manager: str) -> None:
+    statuses = Statuses()
+    statuses.add(Ending(manager=manager, line=1, name="hog", pid=7, signal=9, oom_killed=True))
+    assert not statuses.of_a_kill

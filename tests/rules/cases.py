@@ -16,6 +16,7 @@ from reprieve.oom.report import read_reports
 
 LOGS = Path(__file__).parent.parent / "logs"
 _LAB = "lab/6.1.0-56-cloud-amd64__"
+_NEWER = "lab/6.1.0-57-cloud-amd64__"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,8 +84,18 @@ CASES = {
         ),
     ),
     "killed-by-daemon": Cases(
-        speaks=(_LAB + "systemd-systemd-oomd.out.txt", _LAB + "systemd-earlyoom.out.txt"),
+        speaks=(
+            _LAB + "systemd-systemd-oomd.out.txt",
+            _LAB + "systemd-earlyoom.out.txt",
+            _NEWER + "systemd-nohang.out.txt",
+            _NEWER + "systemd-nohang-kill.out.txt",
+            _NEWER + "systemd-nohang-own-log.out.txt",
+        ),
         silent=(
+            (
+                _NEWER + "systemd-nohang-silent.out.txt",
+                "nohang may not, shows its settings, and another says its words",
+            ),
             (_LAB + "systemd-unit-memorymax.out.txt", "the kernel's kill of a unit"),
             (_LAB + "systemd-unit-oompolicy-kill.out.txt", "the kernel's, and systemd's own words of it"),
         ),

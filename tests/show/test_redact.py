@@ -199,6 +199,7 @@ OOMD = (
     "Nov 23 14:09:52 lab systemd-oomd[329]: Killed /zq.slice/zqjob.service due to memory pressure for /zq.slice being "
     "61.21% > 60.00% for > 1min 30s with reclaim activity"
 )
+NOHANG = (Path(__file__).parents[1] / "logs/lab/6.1.0-57-cloud-amd64__systemd-nohang.out.txt").read_text()
 
 
 def every_form(facts: Snapshot) -> str:
@@ -218,6 +219,12 @@ def every_form(facts: Snapshot) -> str:
     ("line", "stays"),
     [
         (EARLYOOM, "oom_score 1200, VmRSS 2300 MiB"),
+        (
+            NOHANG.replace("eater", "zqbilling").replace("realpath: /", "realpath: /srv/zq/"),
+            "MemAvailable [113 MiB, 24.1 %] <= soft_threshold_min_mem [117 MiB, 25.0 %]; SwapFree [0 MiB, 0.0 %] <= "
+            "soft_threshold_min_swap [0 MiB, - %]; Vm, MiB: Size: 298, RSS: 298 (Anon: 297, File: 1, Shmem: 0), Swap: 0"
+            "; The victim died in 0.267s; MemAvailable: 410.9 MiB, SwapFree: 0.0 MiB",
+        ),
         (OOMD, "memory pressure for /slice-1.slice being 61.21% > 60.00% for > 1min 30s with reclaim activity"),
     ],
 )
@@ -257,6 +264,8 @@ SAID = st.sampled_from(
         "memory pressure for {} being 1% > 2% for > 3s",
         "memory pressure for /a being 1% > 2% for > 3s {} being x",
         "memory pressure {}",
+        "MemAvailable [1 MiB, 1 %] <= {} [1 MiB, 1 %]",
+        "The victim died in 1s; {}",
         "The node was low on resource: {}",
         "The node was low on resource: memory. Container {} was using 1Ki",
         'Usage of EmptyDir volume "{}" exceeds the limit',
@@ -267,7 +276,18 @@ SAID = st.sampled_from(
 ).map(lambda form: form.format(SECRET))
 STATE = ("name", "node", "container_id", "pod", "namespace", "pod_uid", "qos", "state", "state_reason", "reason")
 MANAGERS = (
-    *("docker", "podman", "containerd", "cri", "kubernetes", "systemd", "systemd-oomd", "earlyoom", "kubelet"),
+    *(
+        "docker",
+        "podman",
+        "containerd",
+        "cri",
+        "kubernetes",
+        "systemd",
+        "systemd-oomd",
+        "earlyoom",
+        "nohang",
+        "kubelet",
+    ),
     "node-problem-detector",
 )
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _KINDS = ("docker:", "podman:", "pod:", "unit:", "pid:")
 KILLED = "137"
+_BY_DAEMONS = "earlyoom, nohang: journalctl -u earlyoom -u nohang -u nohang-desktop | reprieve why"
 _OTHERS = {
     "139": (
         "SIGSEGV, the program touched memory that it has not; killed for memory by the kernel it ends with 137",
@@ -21,7 +22,7 @@ _OTHERS = {
     ),
     "143": (
         "SIGTERM, it was asked to end; killed for memory by the kernel it ends with 137",
-        "who asked: reprieve why docker:NAME, pod:NS/NAME, unit:NAME; earlyoom: journalctl -u earlyoom | reprieve why",
+        f"who asked: reprieve why docker:NAME, pod:NS/NAME, unit:NAME; {_BY_DAEMONS}",
     ),
 }
 
@@ -43,7 +44,7 @@ def meaning(word: str) -> Gap | None:
         return None
     from reprieve.oom.foreign import SIGKILL_TELLS
 
-    hint = "docker:NAME, pod:NS/NAME, unit:NAME or pid:N asks for the kill of that one"
+    hint = f"docker:NAME, pod:NS/NAME, unit:NAME or pid:N asks for the kill of that one; {_BY_DAEMONS}"
     return Gap(place=f"exit status {KILLED}", reason=f"128 + 9: {SIGKILL_TELLS}", hint=hint, hides=False)
 
 

@@ -52,6 +52,7 @@ _STATUS_WORDS = (
         b"systemd-oomd killed",
         b" due to memory ",
         b"sending SIG",
+        b"Sending SIG",
         b"Exited (137)",
     ),
     *(b"SystemOOM", b"System OOM encountered", b"OOMKilling", b"Evicted", b'"CONTAINER_', b"POD ID", b"sandboxID: "),

@@ -7,6 +7,7 @@ from reprieve.model.oom import Stamp
 
 OOM, KILL = "oom", "kill"  # events of an engine
 FAILED_LIVENESS, FAILED_STARTUP = "failed liveness probe", "failed startup probe"  # an event of a kubelet, in its words
+OF_A_PROCESS = ("earlyoom", "nohang")  # they end one process before the kernel must, and name that, not its unit
 
 
 @noun
@@ -17,12 +18,12 @@ class Ending:
     """
 
     # "docker", "podman", "containerd", "cri", "kubernetes", "systemd"; who killed by itself: "systemd-oomd",
-    # "earlyoom"; who read it in the kernel log of a node: "kubelet", "node-problem-detector"
+    # "earlyoom", "nohang"; who read it in the kernel log of a node: "kubelet", "node-problem-detector"
     manager: str
     line: int  # where in its source it is told, counted from 1
     source: str = "-"
-    name: str | None = None  # of the container or unit; of the process, where earlyoom or an agent of a node names it
-    pid: int | None = None  # of the process, where an agent of a node tells it
+    name: str | None = None  # of the container or unit; of the process, where it is that which is named
+    pid: int | None = None  # of the process, where earlyoom, nohang or an agent of a node tells it
     node: str | None = None  # of Kubernetes, where the text tells it
     container_id: str | None = None
     pod: str | None = None

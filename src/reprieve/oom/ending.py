@@ -2,7 +2,7 @@
 
 Read by shape: `docker inspect`, `podman inspect`, `docker events`, `podman events`, `crictl inspect` (JSON), `ctr
 events`, what kubectl prints of pods and events (`kubernetes.py`), `systemctl status`, `systemctl show`; and lines of a
-journal in which systemd, systemd-oomd or earlyoom tell of a kill.
+journal in which systemd, systemd-oomd, earlyoom or nohang (`nohang.py`) tell of a kill.
 """
 
 import re
@@ -48,17 +48,21 @@ _JOURNAL_WORDS = (
     "systemd-oomd killed",
     " due to memory ",
     "sending SIG",
+    "Sending SIG",
 )
 # In systemd's src/core/unit.c: of the kernel's kills since 244, later in other words, of systemd-oomd's since 248;
 # monitor_*_contexts_handler() in src/oom/oomd-manager.c, of which a pager cuts the end; kill_process() in earlyoom's
 # kill.c.
+_ECHO = "killed "
 _OF_SYSTEMD = (
     r"(?P<unit>\S+): (?:A process of this unit has been killed by the OOM killer"
     r"|The kernel OOM killer killed some processes in this unit"
-    r"|systemd-oomd (?P<oomd>killed .{1,20} process\(es\) in this unit))\."
+    rf"|systemd-oomd (?P<oomd>{_ECHO}.{{1,20}} process\(es\) in this unit))\."
 )
 _OF_OOMD = r"Killed (?P<path>/.*?) due to (?P<reason>memory (?:pressure|used) .*|memory.{0,12}>$)"
-_OF_EARLYOOM = r'sending SIG(?P<signal>TERM|KILL) to process \d{1,10} uid \d{1,10} "(?P<comm>.*)": (?P<reason>.*)'
+_OF_EARLYOOM = (
+    r'sending SIG(?P<signal>TERM|KILL) to process (?P<pid>\d{1,10}) uid \d{1,10} "(?P<comm>.*)": (?P<reason>.*)'
+)
 _SIGNALS = {"HUP": 1, "INT": 2, "QUIT": 3, "ILL": 4, "ABRT": 6, "BUS": 7, "FPE": 8, "KILL": 9, "SEGV": 11, "TERM": 15}
 _FAILED_BYTES = 8 * 2**20  # what opens a bracket and is no JSON is read again from the next one: so much in all
 
@@ -129,29 +133,52 @@ def _from_kubectl(text: str, kills: "list[ProbeKill]") -> Iterator[Ending]:
 
 
 def _from_journal(text: str) -> Iterator[Ending]:
-    """Lines that bear the name of who wrote them; anybody may have written it, as any line of a text.
+    """Each end once: one that does not obey is sent a second signal, and systemd repeats what systemd-oomd tells."""
+    told = list(_from_lines(text))
+    by_itself = {one.name for one in told if one.manager == "systemd-oomd" and not _is_echo(one)}
+    last: Ending | None = None
+    for ending in told:
+        if _is_echo(ending) and ending.name in by_itself:
+            continue
+        if last is not None and (last.pid is None or _whose(last) != _whose(ending)):
+            yield last
+        last = ending
+    if last is not None:
+        yield last
 
-    Of a kill that systemd-oomd tells of itself systemd's word is left out.
-    """
-    told: list[Ending] = []
-    echoes: list[Ending] = []
+
+def _whose(ending: Ending) -> tuple[object, ...]:
+    return ending.manager, ending.pid, ending.name
+
+
+def _is_echo(ending: Ending) -> bool:
+    """Did systemd tell it of systemd-oomd, and not that itself, which tells why?"""
+    return ending.manager == "systemd-oomd" and (ending.reason or "").startswith(_ECHO)
+
+
+def _from_lines(text: str) -> Iterator[Ending]:
+    """Lines that bear the name of who wrote them; anybody may have written it, as any line of a text."""
+    from reprieve.oom.nohang import Blocks
+
+    blocks = Blocks()
     for line in read_lines(text):
         if re.search(r"(?:^|\s)systemd(?:\[\d+\])?: $", line.head):  # that of a user too
             match = re.fullmatch(_OF_SYSTEMD, line.text)
             if match is not None and match["oomd"] is not None:
-                echoes.append(_of_daemon("systemd-oomd", line, name=match["unit"], reason=match["oomd"]))
+                yield _of_daemon("systemd-oomd", line, name=match["unit"], reason=match["oomd"])
             elif match is not None:
-                told.append(_of_daemon("systemd", line, name=match["unit"], reason="killed by the OOM killer"))
+                yield _of_daemon("systemd", line, name=match["unit"], reason="killed by the OOM killer")
         elif re.search(r"systemd-oomd(?:\[\d+\])?: ", line.head):
             if match := re.match(_OF_OOMD, line.text):
-                name = match["path"].rpartition("/")[2]
-                told.append(_of_daemon("systemd-oomd", line, name=name, reason=match["reason"]))
-        elif re.search(r"earlyoom(?:\[\d+\])?: ", line.head) and (match := re.fullmatch(_OF_EARLYOOM, line.text)):
-            name, number = match["comm"], _SIGNALS[match["signal"]]
-            told.append(replace(_of_daemon("earlyoom", line, name=name, reason=match["reason"]), signal=number))
-    by_itself = {ending.name for ending in told if ending.manager == "systemd-oomd"}
-    yield from told
-    yield from (ending for ending in echoes if ending.name not in by_itself)
+                yield _of_daemon("systemd-oomd", line, name=match["path"].rpartition("/")[2], reason=match["reason"])
+        elif re.search(r"earlyoom(?:\[\d+\])?: ", line.head):
+            if match := re.fullmatch(_OF_EARLYOOM, line.text):
+                told = _of_daemon("earlyoom", line, name=match["comm"], reason=match["reason"])
+                yield replace(told, pid=int(match["pid"]), signal=_SIGNALS[match["signal"]])
+        elif (ending := blocks.add(line)) is not None:
+            yield ending
+    if (ending := blocks.left()) is not None:
+        yield ending
 
 
 def _of_daemon(manager: str, line: Line, *, name: str, reason: str) -> Ending:

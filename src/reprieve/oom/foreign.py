@@ -75,7 +75,7 @@ class Sign(NamedTuple):
 
 SIGKILL_TELLS = (
     "SIGKILL, whoever sent it: the kernel for memory, `docker stop` or `kill`, a kubelet, a time limit, a person, or a "
-    "daemon such as earlyoom"
+    "daemon such as earlyoom or nohang"
 )
 _JVM = (
     "Java heap space|GC overhead limit exceeded|Metaspace|Direct buffer memory|unable to create (?:new )?native thread"

@@ -36,7 +36,8 @@ class Statuses:
     def add(self, ending: Ending) -> None:
         """One more."""
         killed = ending.oom_killed is True or ending.signal == _SIGKILL or ending.exit_code == 128 + _SIGKILL
-        names = {ending.container_id, ending.pod_uid, ending.pid} - {None}
+        process = ending.pid if ending.manager in NODE_AGENTS else None  # other daemons killed before the kernel did
+        names = {ending.container_id, ending.pod_uid, process} - {None}
         self.of_a_kill = self.of_a_kill or (killed and bool(names))
         for name in names:
             self._by_name.setdefault(name, []).append(ending)

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from reprieve.model.ending import FAILED_LIVENESS, FAILED_STARTUP, KILL, OOM, Ending
+from reprieve.model.ending import FAILED_LIVENESS, FAILED_STARTUP, KILL, OF_A_PROCESS, OOM, Ending
 from reprieve.model.finding import Evidence, Finding, Remedy, quote
 from reprieve.model.oom import OomReport, OomSummary, Stamp
 from reprieve.model.snapshot import Snapshot
@@ -25,19 +25,22 @@ _ENDS_WITHIN_S = 60.0  # of the kill; where only a child was killed the containe
 _CLOCKS_DIFFER_S = 2.0  # dates of logs are of whole seconds
 _ID_LENGTH = 12  # of a container's id: what `docker ps` shows, and enough to find it in a path
 DAEMONS = {  # that kill by themselves, and what of them is to be known
-    "systemd-oomd": "The kernel log has no report of it: it is no kill by the kernel. "
-    "`oomctl` shows what it watches, and at what pressure it acts.",
-    "earlyoom": "The kernel log has no report of it: it is no kill by the kernel. "
-    "`systemctl cat earlyoom` shows at what levels it acts.",
+    "systemd-oomd": "`oomctl` shows what it watches, and at what pressure it acts.",
+    "earlyoom": "`systemctl cat earlyoom` shows at what levels it acts.",
+    "nohang": "At what levels it acts stands in /etc/nohang/nohang.conf, of nohang-desktop in nohang-desktop.conf: "
+    "soft_threshold_min_mem and soft_threshold_min_swap for SIGTERM, hard_… for SIGKILL. Lower ones let it act later, "
+    "once it is restarted.",
 }
+_NO_REPORT = "The kernel log has no report of it: it is no kill by the kernel."
+_DAEMON = "a daemon such as earlyoom or nohang"
 _OTHERS = {  # who else sends SIGKILL
-    "docker": "docker stop (after 10 s), docker kill, docker rm -f, a person, or a daemon such as earlyoom",
-    "podman": "podman stop (after 10 s), podman kill, podman rm -f, a person, or a daemon such as earlyoom",
-    "containerd": "whoever stops containers in it, a person, or a daemon such as earlyoom",
+    "docker": f"docker stop (after 10 s), docker kill, docker rm -f, a person, or {_DAEMON}",
+    "podman": f"podman stop (after 10 s), podman kill, podman rm -f, a person, or {_DAEMON}",
+    "containerd": f"whoever stops containers in it, a person, or {_DAEMON}",
     "kubernetes": "the kubelet when the grace period is over (a failed liveness probe, an eviction, a deletion, a "
-    "drain), a person, or a daemon such as earlyoom",
-    "cri": "the kubelet when the grace period is over, crictl stop, a person, or a daemon such as earlyoom",
-    "systemd": "systemctl kill, a person, or a daemon such as earlyoom",
+    f"drain), a person, or {_DAEMON}",
+    "cri": f"the kubelet when the grace period is over, crictl stop, a person, or {_DAEMON}",
+    "systemd": f"systemctl kill, a person, or {_DAEMON}",
 }
 _FALSE = {  # why "not for memory" does not settle it
     "docker": "OOMKilled is false: no limit of its own was reached, yet on cgroup v1 Docker is not told of kills on a "
@@ -77,28 +80,39 @@ def ended_by_oom(snapshot: Snapshot) -> Iterator[Finding]:
 
 
 def killed_by_daemon(snapshot: Snapshot) -> Iterator[Finding]:
-    """systemd-oomd or earlyoom killed it, before the kernel had to.
+    """systemd-oomd, earlyoom or nohang killed it, before the kernel had to.
 
     The kernel log has no report of such a kill. systemd-oomd ends a whole cgroup: for pressure (the time its processes
-    stood still for memory), or for swap that is nearly used up. earlyoom ends one process when little memory and swap
-    are left. The memory may have been full, or close to it; what it was full of only the time before can tell.
+    stood still for memory), or for swap that is nearly used up. earlyoom and nohang end one process when little memory
+    and swap are left, nohang for pressure too where it is told so: by SIGTERM, which a process may take its time with
+    (status 143), and by SIGKILL (137) when less is left, or when it does not end. The memory may have been full, or
+    close to it; what it was full of only the time before can tell.
 
-    Source: systemd-oomd.service(8), oomd.conf(5); earlyoom(1).
+    Source: systemd-oomd.service(8), oomd.conf(5); earlyoom(1); nohang(8).
     """
     for endings in _by_workload(snapshot.endings):
         last = endings[-1]
-        if last.manager not in DAEMONS:
+        about = DAEMONS.get(last.manager)
+        if about is None:
             continue
         often = _often(endings)
-        by = "process " if last.manager == "earlyoom" else ""
         yield Finding(
             code="killed-by-daemon",
             severity="critical",
             confidence="certain",
-            claim=f"{last.manager} killed {by}{quote(last.name or '')}{often}, before the kernel had to",
-            detail=(*_when(endings), f"Its words: {quote(last.reason or '')}", DAEMONS[last.manager]),
+            claim=f"{last.manager} killed {_victim(last)}{often}, before the kernel had to",
+            detail=(*_when(endings), f"Its words: {quote(last.reason or '')}", f"{_NO_REPORT} {about}"),
             evidence=tuple(map(_evidence, endings)),
         )
+
+
+def _victim(ending: Ending) -> str:
+    """`press.service`, `process eater (pid 443, by SIGTERM)`."""
+    name = quote(ending.name or "")
+    if ending.manager not in OF_A_PROCESS:
+        return name
+    pid = "" if ending.pid is None else f"pid {ending.pid}, "
+    return f"process {name} ({pid}by {'SIGKILL' if ending.signal == SIGKILL else 'SIGTERM'})"
 
 
 def manager_agrees(snapshot: Snapshot) -> Iterator[Finding]:

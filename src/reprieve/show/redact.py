@@ -11,11 +11,12 @@ import shlex
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from reprieve.model.ending import Ending
+from reprieve.model.ending import OF_A_PROCESS, Ending
 from reprieve.model.finding import Gap
 from reprieve.model.oom import AllocationFailure, OomReport, OomSummary
 from reprieve.model.snapshot import Snapshot
 from reprieve.model.workload import Workload
+from reprieve.oom.nohang import FIGURES
 from reprieve.oom.paths import workload
 from reprieve.oom.same import NODE_AGENTS
 
@@ -74,6 +75,7 @@ _SAYINGS = (
     r"(?:\[(?:(?:Memory|Disk|PID)Pressure(?:, )?)+\]|memory|ephemeral-storage|inodes|pids)",
     r"(?:badness|oom_score|oom_score_adj|VmRSS) -?\d+(?: [KMG]iB)?"  # earlyoom
     r"(?:, (?:badness|oom_score|oom_score_adj|VmRSS) -?\d+(?: [KMG]iB)?)*",
+    FIGURES,  # nohang
     r"memory pressure for \S+ being [\d.]+% > [\d.]+% for > \d+(?:us|ms|s|min|h|d)"
     r"(?: \d+(?:us|ms|s|min|h|d))*(?: with reclaim activity)?",
     r"memory used \(\d+\) / total \(\d+\) and swap used \(\d+\) / total \(\d+\) being more than [\d.]+%",
@@ -261,7 +263,7 @@ def _failure(names: Names, failure: AllocationFailure) -> AllocationFailure:
 
 def _ending(names: Names, ending: Ending) -> Ending:
     """Containers and pods have the pseudonyms of their cgroups' paths: the kernel's report of one is still its."""
-    comm = ending.name if ending.manager in ("earlyoom", *NODE_AGENTS) else None
+    comm = ending.name if ending.manager in (*OF_A_PROCESS, *NODE_AGENTS) else None
     if ending.manager == "systemd-oomd":
         name = names.maybe_path(ending.name)
     else:
