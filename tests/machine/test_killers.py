@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reprieve.machine.host import Host
-from reprieve.machine.killers import parse_earlyoom, parse_oomd, read_killers
+from reprieve.machine.killers import parse_earlyoom, parse_nohang, parse_oomd, read_killers
 from reprieve.machine.proc import read_processes
 from reprieve.model.finding import Gap
 from tests.machine.real import missing
@@ -48,9 +48,38 @@ def test_oomd_has_defaults_and_later_files_override() -> None:
     assert parse_oomd(["SwapUsedLimit=lots\nDefaultMemoryPressureDurationSec=soon\n"]) == (None, 60, None)
 
 
+@pytest.mark.parametrize(
+    ("conf", "told"),
+    [
+        ("", (None, None, None, None)),
+        ("soft_threshold_min_mem = 5 %\nsoft_threshold_min_swap = 10 %\n", (5, 10, None, None)),
+        ("soft_threshold_min_mem=512 M\nsoft_threshold_min_swap = 512 M\n", (6.25, 25, None, None)),
+        ("soft_threshold_min_mem = 5 %\nhard_threshold_min_mem = 9.5 %\n", (9.5, None, None, None)),
+        ("# soft_threshold_min_mem = 5 %\n  soft_threshold_min_mem = 6 %\n", (None, None, None, None)),
+        ("soft_threshold_min_mem = 5\nsoft_threshold_min_swap = lots %\n", (None, None, None, None)),
+        ("soft_threshold_min_mem = 1 %\nsoft_threshold_min_swap = 9999 M\n", (1, 100, None, None)),
+        ("psi_checking_enabled = False\nsoft_threshold_max_psi = 40\npsi_excess_duration = 30\n", (None,) * 4),
+        (
+            "psi_checking_enabled = True\nsoft_threshold_max_psi  = 40\npsi_excess_duration = 30\n",
+            (None, None, 40, 30),
+        ),
+    ],
+)
+def test_nohang_is_told_by_its_file(conf: str, told: tuple[float | None, ...]) -> None:
+    assert parse_nohang(conf, 8 * GIB, 2 * GIB) == told
+
+
+def test_nohang_looks_at_no_pressure_where_there_is_no_swap() -> None:
+    conf = "psi_checking_enabled = True\nsoft_threshold_max_psi = 40\npsi_excess_duration = 30\n"
+    conf += "soft_threshold_min_mem = 5 %\nsoft_threshold_min_swap = 10 M\n"
+    assert parse_nohang(conf, 8 * GIB, 0) == (5, None, None, None)
+
+
 @given(st.text(max_size=200), st.lists(st.text(max_size=40), max_size=8))
 def test_no_text_is_too_odd(text: str, words: list[str]) -> None:
-    for figure in (*parse_oomd([text]), *parse_earlyoom(words, GIB, 0)):
+    confs = (f"{key} = {text}" for key in ("soft_threshold_min_mem", "psi_excess_duration"))
+    told = (figure for conf in confs for figure in parse_nohang(conf + "\npsi_checking_enabled = True", GIB, GIB))
+    for figure in (*parse_oomd([text]), *parse_earlyoom(words, GIB, 0), *told):
         assert figure is None or 0 <= figure <= 1e9 * 60
 
 
@@ -75,6 +104,41 @@ def test_one_that_runs_is_found_with_its_threshold_and_its_rights(early: subproc
     assert found[0].may_kill_all is True
 
 
+def _machine(root: Path, comm: str, files: dict[str, str]) -> Host:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    stat_line = f"7 ({comm}) S 1 7 7 0 -1 4194304 0 0 0 0 0 0 0 0 20 0 1 0 100 0 10 " + "0 " * 30
+    (root / "proc/7/stat").write_text(stat_line.rstrip() + "\n")
+    return Host(str(root))
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("/usr/bin/python3 /usr/sbin/nohang --monitor --config /etc/nohang/mine.conf", [(5, 10)]),
+        ("/usr/bin/python3 /usr/sbin/nohang -c /etc/nohang/mine.conf --monitor", [(5, 10)]),
+        ("/usr/bin/python3 /usr/sbin/nohang --monitor --config mine.conf", [(None, None)]),
+        ("/usr/bin/python3 /usr/sbin/nohang --monitor --config /etc/nohang/gone.conf", [(None, None)]),
+        ("/usr/bin/python3 /usr/sbin/nohang --check --config /etc/nohang/mine.conf", []),  # it kills nobody
+        ("hog --config /etc/nohang/mine.conf", []),  # who calls itself so
+    ],
+)
+def test_nohang_is_told_by_the_file_that_it_was_started_with(
+    words: str, found: list[tuple[float | None, float | None]], tmp_path: Path
+) -> None:
+    files = {
+        "proc/7/status": "Name:\tnohang\nCapEff:\t00000004210840e6\n",
+        "proc/7/cmdline": "".join(f"{word}\0" for word in words.split()),
+        "etc/nohang/mine.conf": "soft_threshold_min_mem = 5 %\nsoft_threshold_min_swap = 10 %\n",
+    }
+    host, gaps = _machine(tmp_path, "nohang", files), list[Gap]()
+    told = read_killers(host, read_processes(host, [], page_bytes=4096), GIB, GIB, gaps)
+    assert [(one.memory_percent, one.swap_free_percent) for one in told] == found
+    assert all(one.may_kill_all for one in told)
+    assert gaps == []
+
+
 def test_drop_ins_are_read_in_the_order_of_their_names(tmp_path: Path) -> None:
     files = {
         "proc/7/status": "Name:\tsystemd-oomd\nCapEff:\t0000000000000000\n",
@@ -84,12 +148,7 @@ def test_drop_ins_are_read_in_the_order_of_their_names(tmp_path: Path) -> None:
         "etc/systemd/oomd.conf.d/05-mine.conf": "[OOM]\nDefaultMemoryPressureDurationSec=5s\n",
         "etc/systemd/oomd.conf.d/notes.txt": "[OOM]\nDefaultMemoryPressureDurationSec=1s\n",
     }
-    for name, text in files.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
-    stat_line = "7 (systemd-oomd) S 1 7 7 0 -1 4194304 0 0 0 0 0 0 0 0 20 0 1 0 100 0 10 " + "0 " * 30
-    (tmp_path / "proc/7/stat").write_text(stat_line.rstrip() + "\n")
-    host, gaps = Host(str(tmp_path)), list[Gap]()
+    host, gaps = _machine(tmp_path, "systemd-oomd", files), list[Gap]()
     (found,) = read_killers(host, read_processes(host, [], page_bytes=4096), GIB, GIB, gaps)
     assert (found.swap_used_percent, found.pressure_percent, found.pressure_s) == (50, 60, 20)
     assert found.may_kill_all is False

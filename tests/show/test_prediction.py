@@ -128,12 +128,19 @@ def test_another_killer_is_named_with_what_it_waits_for() -> None:
     early = Killer(name="earlyoom", pid=30, start_ticks=1, memory_percent=10, swap_free_percent=5)
     oomd = Killer(name="systemd-oomd", pid=31, start_ticks=1, swap_used_percent=90, pressure_percent=60, pressure_s=30)
     weak = Killer(name="nohang", pid=32, start_ticks=1, may_kill_all=False)
-    words = " ".join(" ".join(told(replace(known, killers=(early, oomd, weak)))).split())
+    able = Killer(
+        name="nohang", pid=33, start_ticks=1, memory_percent=5, swap_free_percent=10, pressure_percent=40, pressure_s=30
+    )
+    words = " ".join(" ".join(told(replace(known, killers=(early, oomd, weak, able)))).split())
     assert (
         "Before earlyoom (pid 30) kills when less than 100 MiB of RAM can be had and less than 10 MiB of swap" in words
     )
     assert "systemd-oomd (pid 31) kills when more than 90 % of RAM and of swap are used, or a unit that it" in words
     assert "nohang (pid 32) lacks the right to kill" in words
+    assert (
+        "nohang (pid 33) kills when less than 50 MiB of RAM can be had and less than 20 MiB of swap are free, or as "
+        "little RAM can be had and tasks wait 40 % of the time for 30 s" in words
+    )
 
 
 def test_what_could_not_be_seen_is_said() -> None:

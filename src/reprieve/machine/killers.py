@@ -5,6 +5,8 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import pairwise
+from operator import itemgetter
 
 from reprieve.machine.host import Host
 from reprieve.model.finding import Gap
@@ -24,11 +26,14 @@ _LONG = ["prefer=", "avoid=", "ignore=", "dryrun", "ignore-root-user", "sort-by-
 def read_killers(
     host: Host, processes: Iterable[Process], total_bytes: int | None, swap_bytes: int | None, gaps: list[Gap]
 ) -> tuple[Killer, ...]:
-    """Those among the processes. `total_bytes`, `swap_bytes`: of which the sizes that earlyoom is given are shares."""
+    """Those among the processes. `total_bytes`, `swap_bytes`: of which the sizes that others are given are shares."""
     found = []
     for process in processes:
         name = next((one for one in NAMES if process.comm == one[:15]), None)
         if name is None or process.kernel_thread or process.state in ("Z", "X"):
+            continue
+        words = _words(host, process.pid, gaps) if name in ("earlyoom", "nohang") else []
+        if name == "nohang" and words and "--monitor" not in words:  # it only shows its settings, or all tasks
             continue
         killer = Killer(
             name=name,
@@ -37,8 +42,14 @@ def read_killers(
             may_kill_all=_may_kill_all(host, process, gaps),
         )
         if name == "earlyoom":
-            memory, swap = parse_earlyoom(_words(host, process.pid, gaps), total_bytes, swap_bytes)
+            memory, swap = parse_earlyoom(words, total_bytes, swap_bytes)
             killer = replace(killer, memory_percent=memory, swap_free_percent=swap)
+        elif name == "nohang":
+            conf = _nohang_conf(host, words, gaps)
+            memory, swap, pressure, lasting = parse_nohang(conf, total_bytes, swap_bytes)
+            killer = replace(
+                killer, memory_percent=memory, swap_free_percent=swap, pressure_percent=pressure, pressure_s=lasting
+            )
         elif name == "systemd-oomd":
             used, pressure, lasting = parse_oomd(_conf_texts(host, gaps))
             killer = replace(killer, swap_used_percent=used, pressure_percent=pressure, pressure_s=lasting)
@@ -75,6 +86,47 @@ def _least(share: str | None, size: str | None, total_bytes: int | None) -> floa
     if share is None and size is None:
         return 10.0
     return min(shares, default=None)
+
+
+def parse_nohang(
+    text: str, total_bytes: int | None, swap_bytes: int | None
+) -> tuple[float | None, float | None, float | None, float | None]:
+    """Percent of memory and of swap below which it sends a signal; percent of pressure, and for how many seconds.
+
+    Memory and swap must both be below: of the two thresholds the one that is reached first, SIGTERM's as a rule. For
+    pressure memory must be too, and it is looked at where there is swap.
+    """
+    told: dict[str, str] = {}
+    for key, value in re.findall(r"^([a-z_]+)[ \t]*=[ \t]*(.*?)[ \t]*$", text, re.MULTILINE):
+        told.setdefault(key, value)
+    pairs = [
+        (memory, _share(told.get(f"{kind}_threshold_min_swap"), swap_bytes))
+        for kind in ("soft", "hard")
+        if (memory := _share(told.get(f"{kind}_threshold_min_mem"), total_bytes)) is not None
+    ]
+    memory, swap = max(pairs, key=itemgetter(0), default=(None, None))
+    if told.get("psi_checking_enabled") != "True" or not swap_bytes:
+        return memory, swap, None, None
+    return memory, swap, _number(told.get("soft_threshold_max_psi")), _number(told.get("psi_excess_duration"))
+
+
+def _share(text: str | None, of_bytes: int | None) -> float | None:
+    """Percent: of `5 %` as it is, of `300 M` (MiB) what it is of all."""
+    match = re.fullmatch(r"([0-9.]{1,12})[ \t]*([%M])", text or "")
+    figure = None if match is None else _number(match[1])
+    if match is None or figure is None or (match[2] == "M" and not of_bytes):
+        return None
+    return min(figure if match[2] == "%" else figure * 2**20 * 100 / (of_bytes or 1), 100.0)
+
+
+def _number(text: str | None) -> float | None:
+    return float(text) if text is not None and re.fullmatch(r"[0-9]{1,9}(?:\.[0-9]{0,9})?", text) else None
+
+
+def _nohang_conf(host: Host, words: list[str], gaps: list[Gap]) -> str:
+    """The file that it was told, which it read when it started; empty where it was told one from its own folder."""
+    told = next((after for word, after in pairwise(words) if word in ("-c", "--config")), "")
+    return (host.text(told, gaps) or "") if told.startswith("/") else ""
 
 
 def parse_oomd(texts: Iterable[str]) -> tuple[float | None, float | None, float | None]:

@@ -14,5 +14,7 @@ class Killer:
     memory_percent: float | None = None  # acts when less of RAM can be had
     swap_free_percent: float | None = None  # and less of swap is free
     swap_used_percent: float | None = None  # acts when more of RAM and more of swap is used
-    pressure_percent: float | None = None  # acts when tasks of a watched group waited for memory so much
+    # Acts when tasks of a watched group waited for memory so much; with memory_percent those of the machine, while less
+    # of RAM can be had, whatever is free of swap.
+    pressure_percent: float | None = None
     pressure_s: float | None = None  # for so long

@@ -254,9 +254,12 @@ def _acts(killer: Killer, machine: Machine) -> str:
     if killer.swap_used_percent is not None and swap:
         conditions.append(f"more than {killer.swap_used_percent:g} % of RAM and of swap are used")
     if killer.pressure_percent is not None and killer.pressure_s is not None:
-        conditions.append(
-            f"a unit that it watches waits {killer.pressure_percent:g} % of its time for {killer.pressure_s:g} s"
+        who = (
+            "a unit that it watches waits"
+            if killer.memory_percent is None
+            else "as little RAM can be had and tasks wait"
         )
+        conditions.append(f"{who} {killer.pressure_percent:g} % of the time for {killer.pressure_s:g} s")
     return "may kill" if not conditions else f"kills when {', or '.join(conditions)}"
 
 

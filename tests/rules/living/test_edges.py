@@ -10,6 +10,7 @@ import pytest
 from reprieve.model.cgroup import Cgroup
 from reprieve.model.earlier import Earlier
 from reprieve.model.finding import NAME_END, NAME_START, Finding, Remedy
+from reprieve.model.killer import Killer
 from reprieve.model.machine import HugePool, LiveNode, Machine, Segment, SwapArea, Tmpfs
 from reprieve.model.process import Process
 from reprieve.model.snapshot import Snapshot
@@ -18,6 +19,7 @@ from reprieve.rules.living import check
 from reprieve.rules.living.commit import commit_limit_near, overcommit_unbounded
 from reprieve.rules.living.groups import held_at_high, limits_exceed_memory, parent_below_child
 from reprieve.rules.living.kernel import huge_pages_reserved, segments_forgotten, tmpfs_holds
+from reprieve.rules.living.killers import killers_compete
 from reprieve.rules.living.nodes import node_bound
 from reprieve.rules.living.order import exempt_holds, exemption_inherited, small_victim_next
 from reprieve.rules.living.settings import panic_set
@@ -392,3 +394,20 @@ def test_a_panic_that_nobody_ends_is_worse() -> None:
 def test_swap_areas_alone_claim_nothing() -> None:
     area = SwapArea(name="/swap", kind="file", size_bytes=MIB, used_bytes=MIB, priority=-2)
     assert check(Snapshot(machine=replace(V2, swaps=(area,)))) == []
+
+
+@pytest.mark.parametrize(
+    ("group", "unit"),
+    [
+        ("/hostcritical.slice/nohang-desktop.service", "nohang-desktop.service"),
+        ("/system.slice/ssh.service", "nohang.service"),  # somebody started it by hand: ssh is not to be stopped
+        ("/user.slice/user-0.slice/session-1.scope", "nohang.service"),
+        (None, "nohang.service"),
+    ],
+)
+def test_of_two_killers_no_unit_is_to_be_stopped_but_its_own(group: str | None, unit: str) -> None:
+    machine = with_hog(comm="nohang", cgroup=group)
+    early = Killer(name="earlyoom", pid=1, start_ticks=1)
+    last = Killer(name="nohang", pid=hog().pid, start_ticks=hog().start_ticks)
+    [finding] = found(killers_compete, replace(machine, killers=(early, last)))
+    assert finding.remedies[0].commands == (("systemctl", "disable", "--now", unit),)

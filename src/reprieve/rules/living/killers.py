@@ -22,7 +22,7 @@ def killer_powerless(snapshot: Snapshot) -> Iterator[Finding]:
     for killer in machine.killers if machine is not None else ():
         if killer.may_kill_all is not False or killer.name not in _USER_SPACE:
             continue
-        unit = f"{killer.name}.service"
+        unit = _unit(killer, snapshot)
         yield Finding(
             code="killer-powerless",
             severity="warning",
@@ -46,7 +46,7 @@ def killers_compete(snapshot: Snapshot) -> Iterator[Finding]:
     Each chooses by its own rules and none knows of the others: after one has killed, the other may kill as well before
     the memory of the first victim is back. What one spares, the other need not.
 
-    Source: earlyoom(1); systemd-oomd.service(8).
+    Source: earlyoom(1); nohang(8); systemd-oomd.service(8).
     """
     machine = snapshot.machine
     killers = [one for one in machine.killers if one.name in _USER_SPACE] if machine is not None else []
@@ -64,7 +64,7 @@ def killers_compete(snapshot: Snapshot) -> Iterator[Finding]:
             Remedy(
                 title="Keep one of them",
                 cost="what only the other would have noticed is left to the kernel",
-                commands=(("systemctl", "disable", "--now", f"{killers[-1].name}.service"),),
+                commands=(("systemctl", "disable", "--now", _unit(killers[-1], snapshot)),),
             ),
         ),
     )
@@ -118,6 +118,13 @@ def oomd_cannot_act(snapshot: Snapshot) -> Iterator[Finding]:
             ),
         ),
     )
+
+
+def _unit(killer: Killer, snapshot: Snapshot) -> str:
+    """That it runs in if it bears its name; who was started by hand may run in any: the one that its package brings."""
+    processes = snapshot.machine.processes if snapshot.machine is not None else ()
+    group = next((one.cgroup or "" for one in processes if one.pid == killer.pid), "").rpartition("/")[2]
+    return group if group.startswith(killer.name) and group.endswith(".service") else f"{killer.name}.service"
 
 
 def _line(killer: Killer) -> Evidence:
