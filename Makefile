@@ -83,7 +83,7 @@ test: .build/test-packages .build/dev .build/guest
 	@$(MAKE) --no-print-directory lint
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow and not matrix"
 
-test-all: .build/slow-packages .build/dev .build/guests
+test-all: .build/slow-packages .build/dev .build/guests .build/nohang/nohang.deb
 	@echo "make test-all: three kernels, the systemd guest, the browser; budget 60 minutes"
 	@$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "slow and not alone"
 	@$(BIN)/python -m pytest -q -m "slow and alone"
@@ -95,6 +95,10 @@ test-matrix: .build/slow-packages .build/dev .build/guests
 # Beside which the search for the largest process is measured: unpacked, not installed, as that would start it.
 .build/earlyoom/usr/bin/earlyoom: .build/test-packages
 	@mkdir -p .build/earlyoom && cd .build/earlyoom && apt-get -qq download earlyoom && dpkg-deb -x earlyoom_*.deb .
+
+# What kills in a guest, where it is installed.
+.build/nohang/nohang.deb: .build/test-packages
+	@mkdir -p .build/nohang && cd .build/nohang && apt-get -qq download nohang && mv nohang_*.deb nohang.deb
 
 bench: .build/test-packages .build/dev .build/glances/bin/glances .build/earlyoom/usr/bin/earlyoom
 	@$(INSTALL) procps smem >/dev/null
