@@ -275,10 +275,11 @@ def _limit_workload(target: str, most: Bound, request: int | None, options: dict
         raise click.UsageError("--request is above --max: no such pod would be let in")
     from reprieve.fix.harm import below_use
     from reprieve.machine.workload import find_workload
+    from reprieve.model.finding import Failure
 
     found = find_workload(target, most, request_bytes=request)
-    against = None
-    if isinstance(most, int) and found.place.key != "requests" and (use := found.use) is not None:
+    against, use = None, found.use
+    if isinstance(most, int) and found.place.key != "requests" and not isinstance(use, Failure):
         against = below_use(most, use.working_set_bytes, use.pod)
     _fix([(str(found.place), found.want)], options, cost=found.cost, against=against)
 

@@ -7,6 +7,9 @@ from typing import Any
 import pytest
 
 from reprieve.machine.workload_cost import LIMITS, REQUESTS, Amount, Pods, changed, costs, spec_of
+from reprieve.model.finding import Failure
+
+UNASKED = Failure("nobody was asked")
 
 
 def told(*containers: dict[str, Any], before: tuple[dict[str, Any], ...] = (), **spec: Any) -> dict[str, Any]:
@@ -23,11 +26,11 @@ def node(memory: str, **spec: Any) -> dict[str, Any]:
 
 
 def asks(told: dict[str, Any], request: str, *nodes: dict[str, Any], kind: str = "deploy") -> str:
-    return "; ".join(costs(told, kind, "app", [Amount(REQUESTS, request)], list(nodes), None, None))
+    return "; ".join(costs(told, kind, "app", [Amount(REQUESTS, request)], list(nodes), None, UNASKED))
 
 
 def lifted(told: dict[str, Any], pods: Pods | None) -> str:
-    return "; ".join(costs(told, "deploy", "app", [Amount(LIMITS, None)], None, pods, None))
+    return "; ".join(costs(told, "deploy", "app", [Amount(LIMITS, None)], None, pods, UNASKED))
 
 
 @pytest.mark.parametrize(

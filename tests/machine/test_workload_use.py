@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -14,7 +15,12 @@ from typing import Any
 import pytest
 
 from lab.kubernetes import Cluster
-from tests.machine.clusters import Kube, kube, real
+from reprieve.machine.kubernetes import own_cluster
+from reprieve.machine.workload_cost import LIMITS, Amount, costs
+from reprieve.machine.workload_use import Use, most_used
+from reprieve.model.finding import Failure
+from tests.machine.api_server import Answer, serving
+from tests.machine.clusters import Kube, kube, kubeconfig, real
 from tests.machine.engines import BUSYBOX, IMAGE
 from tests.machine.engines import engine as engine_here
 from tests.machine.kubelet import NAME, node, runtime, wait_for
@@ -105,4 +111,55 @@ def test_what_is_used_is_told_beside_a_limit_and_held_against_a_request(shop: Ku
 def test_a_workload_without_a_pod_uses_nothing_that_is_known(shop: Kube) -> None:
     shop.make(by("kubectl-create"), workload("idle", app(limit="64Mi")))
     said = flat(shop.run("fix", "limit", "deploy/idle", "--max", "8M", "--dry-run", status=3).stdout)
-    assert "what it uses now is not known here: kubectl top pod tells" in said
+    assert "what it uses now is not known here (no pod of it runs): kubectl top pod tells" in said
+
+
+GIB = 1 << 30
+TOLD = {"pods": [{"podRef": {"uid": "1"}, "containers": [{"name": "app", "memory": {"workingSetBytes": 3 * GIB}}]}]}
+REFUSED = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": "nodes is forbidden", "code": 403}
+
+
+def used(tmp_path: Path, *nodes: Answer) -> Use | Failure:
+    """What is told of a workload with a pod on each of the nodes."""
+    pods = [
+        {
+            "metadata": {"uid": str(number), "name": f"web-{number}"},
+            "spec": {"nodeName": f"n{number}", "containers": []},
+        }
+        for number in range(1, len(nodes) + 1)
+    ]
+
+    def answer(asked: str, _who: str, _sent: bytes, _kind: str) -> Answer:
+        if (node := re.search(r"/nodes/n([0-9])/", asked)) is not None:
+            return nodes[int(node[1]) - 1]
+        return Answer(200, json.dumps({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": pods}).encode())
+
+    with serving(answer) as address:
+        (tmp_path / "kubeconfig").write_text(kubeconfig(address, "any"))
+        cluster = own_cluster({"KUBECONFIG": str(tmp_path / "kubeconfig")})
+        return most_used(cluster, "shop", {"spec": workload("web")["spec"]}, "app")
+
+
+@pytest.mark.parametrize(
+    ("other", "why"),
+    [
+        (Answer(200, b"<html>log in</html>"), "what node n1 answers is none of a kubelet"),
+        (Answer(200, b"null"), "what node n1 answers is none of a kubelet"),
+        (Answer(200, b"[]"), "its nodes have not measured it yet"),
+        (Answer(200, b'{"pods": [{"podRef": 3, "containers": [null]}]}'), "its nodes have not measured it yet"),
+        (Answer(404, b"not found"), "what node n1 answers is none of a kubelet"),
+        (Answer(403, json.dumps(REFUSED).encode()), "Kubernetes refuses: nodes is forbidden"),
+    ],
+)
+def test_what_one_node_tells_counts_whatever_another_answers(tmp_path: Path, other: Answer, why: str) -> None:
+    both = used(tmp_path, Answer(200, json.dumps(TOLD).encode()), other)
+    assert both == Use("web-1", 3 * GIB, told=1, running=2)
+    alone = used(tmp_path, other)
+    assert isinstance(alone, Failure)
+    assert alone.message == why
+
+
+def test_of_the_pods_that_were_not_told_the_plan_says_that_they_may_use_more() -> None:
+    told, wanted = workload("web", app()), [Amount(LIMITS, "1Gi")]
+    said = "; ".join(costs(told, "deploy", "app", wanted, None, None, Use("web-1", 3 * GIB, told=1, running=2)))
+    assert "now it uses up to 3 GiB (working set, 1 of 2 pods told; another may use more)" in said

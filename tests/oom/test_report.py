@@ -105,14 +105,20 @@ def test_5_0_says_in_two_lines_whom_it_chose_and_may_kill_a_child() -> None:
     assert len(read(constraint + select.replace("38", "39"))) == 2
 
 
-def test_a_kill_behind_a_lost_newline_is_one_and_a_name_is_none() -> None:
-    constraint = "[1.000001] oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),oom_memcg=/{},task_memcg=/a,task=sh,"
-    kill = "[1.000002] Memory cgroup out of memory: Killed process {} (sh) total-vm:8kB, anon-rss:4kB, file-rss:0kB\n"
-    found = told(f"{constraint.format('a')}pid=38,uid=3{kill.format(38)}")
-    assert (found["victim_pid"], found["oom_memcg"], found["uid"]) == (38, "/a", 3)
-    forged = constraint.format(f",uid=0{kill.format(1)[:-1]}")
-    found = told(f"{forged}pid=38,uid=3\n{kill.format(38)}")
-    assert (found["victim_pid"], found["task_memcg"]) == (38, "/a")
+@pytest.mark.parametrize(
+    "rest", [",task_memcg=/a,task=sh,pid=38,uid=3", ",task_memcg=/a,task=sh,", ",task_me", "/b", ""]
+)
+def test_a_name_in_the_line_of_the_constraint_is_no_kill_wherever_that_is_cut(rest: str) -> None:
+    kill = "[1.000002] Memory cgroup out of memory: Killed process {} (sh) total-vm:8kB, anon-rss:4kB, file-rss:0kB"
+    line = "[1.000001] oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),oom_memcg=/x,task=x,pid=1,uid=0"
+    text = f"{line}{kill.format(1)}{rest}\n{kill.format(38)}\n"
+    assert [one.pid for event in read(text) if isinstance(event, OomReport) for one in event.kills] == [38]
+
+
+def test_whom_the_line_of_the_constraint_names_stands_at_its_end() -> None:
+    line = "oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),oom_memcg=/x,pid=1,uid=0,task_memcg=/x,pid=1,uid=0,"
+    found = told(f"{line}task=sh,pid=38,uid=3\nMemory cgroup out of memory: Killed process 38 (sh) total-vm:8kB\n")
+    assert (found["victim_pid"], found["selected_pid"], found["uid"]) == (38, 38, 3)
 
 
 def test_a_limit_is_named_where_people_left_fields_out() -> None:

@@ -56,7 +56,7 @@ class Target(NamedTuple):
     place: Place
     want: str | None
     cost: str
-    use: Use | None  # now, of a limit that is to change; None: that is not known here
+    use: Use | Failure  # now; or why that is not known here
 
 
 class _Parts(NamedTuple):

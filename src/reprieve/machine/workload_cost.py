@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from reprieve.machine.engine import text
 from reprieve.machine.workload_use import Use
+from reprieve.model.finding import Failure
 from reprieve.oom import fields
 from reprieve.units import size
 
@@ -59,12 +60,12 @@ def costs(
     wanted: Sequence[Amount],
     nodes: list[dict[str, Any]] | None,
     pods: Pods | None,
-    use: Use | None,
+    use: Use | Failure,
 ) -> Iterator[str]:
     """Its pods, their class, where they can run, and when a node that is short of memory would evict them.
 
     `nodes` of the cluster; None: they were not asked for, or may not be. `pods` that would be made; None: they were not
-    to be had, and what is written has to do. `use` of it now; None: not known.
+    to be had, and what is written has to do. `use` of it now, or why that is not known.
     """
     count = told["spec"].get("replicas") if kind != "ds" else told.get("status", {}).get("desiredNumberScheduled")
     its = "its pods are" if count is None else f"its {count} pods are" if count != 1 else "its pod is"
@@ -98,12 +99,15 @@ def costs(
     yield _used(use, amount_of(named(then, container), REQUESTS) if of_request else None)
 
 
-def _used(use: Use | None, request: Amount | None) -> str:
+def _used(use: Use | Failure, request: Amount | None) -> str:
     """What it uses now beside a limit, or a request that it may be above."""
-    if use is None:
+    if isinstance(use, Failure):
         less = "" if request is None else ", nor whether that is more than it requests"
-        return f"what it uses now is not known here{less}: kubectl top pod tells, where metrics are kept"
-    said = f"now it uses up to {size(use.working_set_bytes)} (working set, {use.told} of {use.running} pods told)"
+        return (
+            f"what it uses now is not known here{less} ({use.message}): kubectl top pod tells, where metrics are kept"
+        )
+    said = f"now it uses up to {size(use.working_set_bytes)} (working set, {use.told} of {use.running} pods told"
+    said += "; another may use more)" if use.told < use.running else ")"
     if request is None or not isinstance(request.size_bytes, int):
         return said
     more = "more than" if use.working_set_bytes > request.size_bytes else "no more than"

@@ -7,7 +7,7 @@ set, by which it evicts too: all that is used, but for cache of files that was n
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from reprieve.machine.engine import text
-from reprieve.machine.kubernetes import Cluster
+from reprieve.machine.kubernetes import Cluster, refusal
 from reprieve.model.finding import Failure
 from reprieve.oom import fields
 
@@ -27,70 +27,93 @@ class Use(NamedTuple):
     running: int  # of so many
 
 
-def most_used(cluster: Cluster, namespace: str, workload: dict[str, Any], container: str) -> Use | None:
-    """None: no pod of it runs, or none of the nodes tells, which few but administrators may ask."""
-    import asyncio
+class _Running(NamedTuple):
+    name: str
+    node: str
 
-    selector = _labels(fields.table(workload["spec"], "selector"))
-    if not selector:
-        return None
 
-    async def work(client: "AsyncClient") -> Use | None:
-        from lightkube.resources.core_v1 import Pod
-
-        running: dict[str, str] = {}
-        nodes = set[str]()
-        async for pod in client.list(Pod, namespace=namespace, labels=selector, fields={"status.phase": "Running"}):
-            if pod.metadata and pod.metadata.uid and pod.spec and pod.spec.nodeName:
-                running[pod.metadata.uid] = text(pod.metadata.name or "")
-                nodes.add(pod.spec.nodeName)
-        asked = sorted(nodes)[:_NODES]
-        found = [
-            (used, running[uid])
-            for summary in await asyncio.gather(*(_summary(client, node) for node in asked))
-            for uid, used in _working_sets(summary, container)
-            if uid in running
-        ]
-        if not found:
-            return None
+def most_used(cluster: Cluster, namespace: str, workload: dict[str, Any], container: str) -> Use | Failure:
+    """A Failure: why it is not known. Few but administrators may ask nodes."""
+    try:
+        running = _running(cluster, namespace, fields.table(workload["spec"], "selector"))
+        answers = _summaries(cluster, sorted({pod.node for pod in running.values()})[:_NODES])
+    except Failure as failure:
+        return failure
+    told = [one for one in answers if not isinstance(one, Failure)]
+    found = [
+        (used, running[uid].name)
+        for summary in told
+        for uid, used in _working_sets(summary, container)
+        if uid in running
+    ]
+    if found:
         most, name = max(found)
         return Use(name, most, told=len(found), running=len(running))
-
-    try:
-        return cluster.ask(work)
-    except Failure:
-        return None
+    if not running:
+        return Failure("no pod of it runs")
+    return next((one for one in answers if isinstance(one, Failure)), Failure("its nodes have not measured it yet"))
 
 
-def _labels(selector: dict[str, Any]) -> dict[str, Any] | None:
-    """As lightkube asks for them; None: two of them are about one label, which it cannot say."""
+def _running(cluster: Cluster, namespace: str, selector: dict[str, Any]) -> dict[str, _Running]:
+    """Its pods that run, by their UIDs. Raises Failure."""
+    labels = _labels(selector)
+
+    async def work(client: "AsyncClient") -> dict[str, _Running]:
+        from lightkube.resources.core_v1 import Pod
+
+        found = {}
+        async for pod in client.list(Pod, namespace=namespace, labels=labels, fields={"status.phase": "Running"}):
+            if pod.metadata and pod.metadata.uid and pod.spec and pod.spec.nodeName:
+                found[pod.metadata.uid] = _Running(text(pod.metadata.name or ""), pod.spec.nodeName)
+        return found
+
+    return cluster.ask(work)
+
+
+def _labels(selector: dict[str, Any]) -> dict[str, Any]:
+    """As lightkube asks for them. Raises Failure: two of them are about one label, which it cannot say."""
     from lightkube import operators
 
     labels: dict[str, Any] = dict(fields.table(selector, "matchLabels"))
     for one in fields.tables(selector, "matchExpressions"):
-        if one["key"] in labels:
-            return None
-        match one["operator"]:
+        key, values = str(one.get("key")), [str(value) for value in one.get("values") or ()]
+        if key in labels:
+            break
+        match one.get("operator"):
             case "In":
-                labels[one["key"]] = operators.in_(one["values"])
+                labels[key] = operators.in_(values)
             case "NotIn":
-                labels[one["key"]] = operators.not_in(one["values"])
+                labels[key] = operators.not_in(values)
             case "Exists":
-                labels[one["key"]] = operators.exists()
+                labels[key] = operators.exists()
             case "DoesNotExist":
-                labels[one["key"]] = operators.not_exists()
+                labels[key] = operators.not_exists()
             case _:
-                return None
-    return labels
+                break
+    else:
+        if labels:
+            return labels
+    raise Failure("its selector is of a kind that is not asked for here")
 
 
-async def _summary(client: "AsyncClient", node: str) -> dict[str, Any]:
-    """What a kubelet measures of its pods; nothing, where it does not tell, or not us."""
+def _summaries(cluster: Cluster, nodes: list[str]) -> list[dict[str, Any] | Failure]:
+    """What the kubelets of these nodes measure, in their order; a Failure where one does not tell. Raises Failure."""
+
+    async def work(client: "AsyncClient") -> list[dict[str, Any] | Failure]:
+        import asyncio
+
+        return await asyncio.gather(*(_summary(client, node) for node in nodes))
+
+    return cluster.ask(work) if nodes else []
+
+
+async def _summary(client: "AsyncClient", node: str) -> dict[str, Any] | Failure:
     import asyncio
 
     import httpx2
     from lightkube import ApiError
     from lightkube.core.resource import ApiInfo, GlobalResource, ResourceDef
+    from msgspec import MsgspecError
 
     class Summary(dict[str, Any], GlobalResource):
         _api_info = ApiInfo(ResourceDef("", "v1", "Node"), plural="nodes", verbs=["get"], action="proxy/stats/summary")
@@ -98,8 +121,13 @@ async def _summary(client: "AsyncClient", node: str) -> dict[str, Any]:
     try:
         async with asyncio.timeout(_PATIENCE_S):
             return await client.get(Summary, node)
-    except (ApiError, httpx2.HTTPError, TimeoutError):
-        return {}
+    except ApiError as error:
+        return refusal(error)
+    except (TimeoutError, httpx2.TimeoutException):
+        return Failure(f"node {text(node)} does not answer within {_PATIENCE_S:g} s")
+    # KeyError: lightkube looks for the type of what refuses; TypeError: the answer is no object
+    except (httpx2.HTTPError, MsgspecError, KeyError, TypeError, ValueError):
+        return Failure(f"what node {text(node)} answers is none of a kubelet")
 
 
 def _working_sets(summary: dict[str, Any], container: str) -> list[tuple[str, int]]:

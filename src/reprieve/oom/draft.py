@@ -41,13 +41,12 @@ _CONTEXT = (
     ("nodemask", r",nodemask=([^=]{0,4096}?)(?=,cpuset=|,mems_allowed=|,global_oom|,oom_memcg=|,task_memcg=|,task=)"),
     ("cpuset", r",cpuset=(.{0,4096}?)(?=,mems_allowed=)"),
     ("mems_allowed", r",mems_allowed=([\d,-]*\d)(?=,[a-z]|\s|$)"),
-    (
-        "oom_memcg",
-        r", {0,8}oom_memcg=(?:(.{0,4096}?)(?=,task_memcg=)|([^,]{1,4096})(?=, {0,8}task=))",
-    ),  # people leave fields out
+    # People leave fields out.
+    ("oom_memcg", r", {0,8}oom_memcg=(?:(.{0,4096}?)(?=,task_memcg=)|([^,]{1,4096})(?=, {0,8}task=))"),
     ("task_memcg", r",task_memcg=(.{0,4096}?)(?=,task=)"),
     ("selected_comm", r",task=(?:(.{0,60}),pid=[0-9]|([^,]{1,60})$)"),
 )
+_CONSTRAINT_LENGTH = 16384  # its two paths are of at most 4096 bytes, its two lists of nodes much shorter
 _TASK_IN = r"Task in (?P<task>/.*) killed as a result of limit of (?P<limit>/.*)"
 _GROUP = r"\s*Tasks in (/.*) are going to be killed due to memory\.oom\.group set"
 _REAPED = r"\s*oom_reaper: reaped process ([0-9]{1,10}) \("
@@ -291,7 +290,8 @@ class Draft:
         match = re.match(_CONSTRAINT, line.text)
         if match is None or self.failure or self.ended or "selected_line" in self.facts or self._is_of_others():
             return False
-        text, whole = line.text, line.whole
+        text = line.text[:_CONSTRAINT_LENGTH]
+        whole = line.whole and text == line.text
         if whole or match.end() < len(text):
             self.facts["constraint"] = match[1]
         self.facts["constraint_line"] = self.facts["selected_line"] = line.number
@@ -299,7 +299,7 @@ class Draft:
             found = re.search(pattern, text)
             if found and (whole or found.end() < len(text)):
                 self.facts[name] = found[found.lastindex or 0]
-        for name, pattern in (("selected_pid", r",pid=([0-9]{1,10})"), ("selected_uid", r",uid=([0-9]{1,10})")):
+        for name, pattern in (("selected_pid", r".*,pid=([0-9]{1,10})"), ("selected_uid", r".*,uid=([0-9]{1,10})")):
             number = last_number(pattern, text, whole)
             if number is not None:
                 self.facts[name] = number

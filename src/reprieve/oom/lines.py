@@ -92,10 +92,6 @@ _GLUED = (
     r"|\[[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \d{4}\] )"
     r"|(?<=\S)\s?(?=\[\s{0,8}\d{1,8}\.\d{6}\](?:\[\s*[TC]\d+\])? )"
 )
-# The line that names the constraint ends in a figure, which no name of a stranger can stand behind.
-_CONSTRAINT_AND_MORE = (
-    r"(oom-kill:constraint=.{1,8192},uid=\d{1,10})\s?(?=\[\s*\d|Out of memory: |Memory cgroup out of)(.*)"
-)
 _QUOTED = r"\s*([\"'])((?:(?!\1).)*)\1[,;]?\s*$"  # all of a line: of a list that a program wrote
 _RAN_ON = ("Out of ", "Killed process ")  # until 2.6.24 none ended its line
 _NOT_ENDED = r"(?<=child)\s?(?=Killed process |Out of memory: )|(?<=\))(?=Out of memory: )"
@@ -376,16 +372,6 @@ def _unglue(lines: Iterator[tuple[Line, int]]) -> Iterator[Line]:
         for at, part in enumerate(parts[1:], 1):
             for inner, _ in _split_any(line.number, part, line.whole or at < last):
                 yield inner
-
-
-def unglued(line: Line) -> Iterator[Line]:
-    """The line that names the constraint, and what stands behind it where a paste lost the newline."""
-    found = _compiled(_CONSTRAINT_AND_MORE).match(line.text)
-    if found is None or ",task=" in found[2]:
-        yield line
-        return
-    yield line._replace(text=found[1], whole=True)
-    yield from (rest for rest, _ in _split_any(line.number, found[2], line.whole))
 
 
 _UPTIME = r"\[\s*([0-9]{1,12}\.[0-9]{1,9})(?:s|[@,][0-9]{1,3}|[ ]<[\s0-9.]{1,16}>)?\]"

@@ -7,12 +7,12 @@ is absent. Printed by mm/oom_kill.c (dump_header, oom_kill_process, __oom_kill_p
 """
 
 from collections.abc import Iterable, Iterator
-from itertools import chain, groupby, islice
+from itertools import groupby, islice
 
 from reprieve.model.oom import AllocationFailure, OomReport
 from reprieve.oom.draft import Draft
 from reprieve.oom.line import Line
-from reprieve.oom.lines import read_lines, unglued
+from reprieve.oom.lines import read_lines
 
 # Words that only a line of that kind has: the cheapest test there is, on every line of a log.
 _OF_KILLS = (  # all of these lines hold "ill"
@@ -66,8 +66,8 @@ class EventReader:
     def feed(self, lines: Iterable[Line]) -> Iterator[OomReport | AllocationFailure]:
         """Read lines more, those of one kind that follow each other together; the events that are over now."""
         for kind, run in groupby(lines, _kind):
-            if kind in ("long", "constraint"):
-                for line in chain.from_iterable(map(unglued, run)):
+            if kind == "long":
+                for line in run:
                     yield from self._read(_kind_of(line.text), [line])
                 continue
             while together := list(islice(run, _TOGETHER)):
