@@ -231,3 +231,33 @@ PARTS = (
 @given(st.lists(st.sampled_from(DATES + PARTS), max_size=7))
 def test_usual_heads_are_the_same_whatever_is_put_together(parts: list[str]) -> None:
     assert is_read_alike("".join(parts))
+
+
+KILLS = (
+    "2026-05-02T09:17:40Z h kernel: java invoked oom-killer: gfp_mask=0xcc0(GFP_KERNEL), order=0, oom_score_adj=0",
+    "2026-05-02T09:17:40Z h kernel: Memory cgroup out of memory: Killed process 99 (java) total-vm:8kB, anon-rss:4kB",
+)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        list(KILLS),
+        [[KILLS[0]], [KILLS[1]]],
+        [{"message": kill} for kill in KILLS],
+        [{"MESSAGE": kill.partition(": ")[2], "_TRANSPORT": "kernel"} for kill in KILLS],
+        {"hits": {"hits": [{"_source": {"message": kill}} for kill in KILLS]}},
+        {"data": {"result": [{"stream": {"job": "a"}, "values": [["1777713460000000000", kill] for kill in KILLS]}]}},
+        {"results": [{"lines": "\n".join(KILLS).split("\n")}]},
+    ],
+)
+def test_json_that_stands_in_one_line_is_read_as_what_is_in_it(told: object) -> None:
+    lines = [line for line in read_lines(json.dumps(told) + "\n") if line.text]
+    assert [line.text.partition(" ")[0] for line in lines] == ["java", "Memory"]
+
+
+@pytest.mark.parametrize(
+    "told", ['["Out of memory: Killed process 1 (init)"]', "[" * 5000, '["a', "[1, null, {}]", "[]"]
+)
+def test_json_that_holds_no_line_of_a_kernel_is_taken_as_it_is(told: str) -> None:
+    assert [line.text for line in read_lines(f"{told}\n")] == [told]

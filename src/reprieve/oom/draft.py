@@ -231,14 +231,14 @@ class Draft:
     # -- the memory ----------------------------------------------------------------------------------------------------
 
     def _take_memory(self, line: Line) -> bool:
-        number, text, whole = line.number, line.text, line.whole
+        number, text, whole, headed = line.number, line.text, line.whole, bool(line.head)
         if self.has_memory and text.startswith(("Mem-", "memory: usage")) and not self._goes_on_with_mem_info(text):
             return self._begins_again()
-        if self.has_memcg and self.memcg.take(number, text, whole):
+        if self.has_memcg and self.memcg.take(number, text, whole, headed=headed):
             pass  # what either block takes the other does not: the one that is being told is asked first
-        elif self.memory.take(number, text, whole):
+        elif self.memory.take(number, text, whole, headed=headed):
             self.has_mem_info = self.has_mem_info or text.startswith("Mem-")
-        elif self.failure is None and self.memcg.take(number, text, whole):
+        elif self.failure is None and self.memcg.take(number, text, whole, headed=headed):
             self.has_memcg = self.has_memcg or text.startswith("memory: usage")
         else:
             return False

@@ -224,9 +224,12 @@ def _split(found: list[_Found], first: int, whole: bool, folded: bool) -> Iterat
 
 def _split_any(number: int, raw: str, whole: bool) -> Iterator[tuple[Line, int]]:
     """The messages of one physical line, whatever carried it."""
-    if raw.startswith("{") or _compiled(_JSON_PAIR).match(raw):
-        yield from ((line, 0) for line in _from_json(number, raw, whole))
-        return
+    is_object = raw.startswith("{") or _compiled(_JSON_PAIR).match(raw) is not None
+    if is_object or raw.startswith(('["', "[{", "[[")):
+        found = list(_from_json(number, raw))
+        if found or is_object:
+            yield from ((line, 0) for line in found or (Line(number, raw, whole=whole),))
+            return
     match_head = _compiled(_HEAD).match
     match = match_head(raw)
     assert match is not None  # every part may be empty
@@ -291,18 +294,36 @@ def _written_by_kernel(match: re.Match[str]) -> bool | None:
     return None
 
 
-def _from_json(number: int, raw: str, whole: bool) -> Iterator[Line]:
-    """A line of `journalctl -o json`, of Docker's json-file, or of `dmesg --json`; any other is taken as it is."""
+def _from_json(number: int, raw: str) -> Iterator[Line]:
+    """A line of `journalctl -o json`, of Docker's json-file, or of `dmesg --json`; a list of such, or of lines, as APIs
+    answer. None, where it is something else.
+    """
     import json
 
     pair = raw.strip().rstrip(",")
     try:
-        entry = json.loads(raw if raw.startswith("{") else f"{{{pair}}}")
+        told = json.loads(raw if raw.startswith(("{", "[")) else f"{{{pair}}}")
     except (ValueError, RecursionError):
-        entry = None
-    message = _message(entry) if isinstance(entry, dict) else None
+        told = None
+    waiting = [told]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            lines = list(_from_entry(number, value))
+            yield from lines
+            waiting += () if lines else reversed([one for one in value.values() if isinstance(one, (dict, list))])
+        elif isinstance(value, list):
+            waiting += reversed(value)
+        elif isinstance(value, str) and value is not told:
+            for line in _valid(value).split("\n"):
+                if _compiled(_BY_KERNEL).match(line):
+                    yield from (one for one, _ in _split_any(number, line, True))
+
+
+def _from_entry(number: int, entry: dict[str, object]) -> Iterator[Line]:
+    """None, where it has no message of a log."""
+    message = _message(entry)
     if message is None:
-        yield Line(number, raw, whole=whole)
         return
     fields = {name: value for name, value in entry.items() if isinstance(value, str)}
     # Anybody may write JSON: each part is as long as an honest one may be (HOST_NAME_MAX is 64, a DNS name 255).

@@ -74,8 +74,7 @@ _STAT_FAMILIES = frozenset(
     }
 )
 _USAGE_STARTS = ("memory: usage ", "memory+swap: usage ", "swap: usage ", "kmem: usage ")
-# The first line of a source may be cut in front: "inactive_anon 7" then reads "active_anon 7".
-_MAY_LACK_ITS_START = 1
+_FIRST = 1  # line of a source, which may be cut in front: "inactive_anon 7" then reads "active_anon 7"
 # No limit: LONG_MAX bytes in whole pages of up to 256 KiB (PAGE_COUNTER_MAX), until 3.18 LONG_MAX or ULONG_MAX bytes
 # (res_counter); where a long has 32 bits, LONG_MAX pages of 4 KiB. Who cannot take a limit away, as Docker, raises it
 # beyond all there can be.
@@ -164,9 +163,13 @@ class MemoryDraft:
         self._awaits_reserve: _ZoneKey | None = None  # the zone line before, until its lowmem_reserve is read
         self._awaits_cpus: _ZoneKey | None = None  # the per-cpu header before, until its first CPU is read
         self._cpus_of: _ZoneKey | None = None
+        self._may_lack_start = False  # the line that is read
 
-    def take(self, number: int, text: str, whole: bool = True) -> bool:
-        """Read a line; False: it is not of this block. `whole` False: the text ends in it, its last word may be cut."""
+    def take(self, number: int, text: str, whole: bool = True, *, headed: bool = False) -> bool:
+        """Read a line; False: it is not of this block. `whole` False: the text ends in it, its last word may be cut;
+        `headed`: a head stood before it, so it is not cut in front.
+        """
+        self._may_lack_start = number == _FIRST and not headed
         if not whole:
             text = _without_cut_word(text)
         first = text.split(None, 1)
@@ -248,13 +251,13 @@ class MemoryDraft:
         """The first line; what is below it may be joined to it, where a paste was wrapped."""
         _, _, rest = text.partition(":")
         if rest:
-            self.take(number, rest)
+            self.take(number, rest, headed=not self._may_lack_start)
         return True
 
     def _take_counts(self, number: int, text: str, whole: bool) -> bool:
         """The first paragraph: counts of pages, of one record in five to eight lines."""
         found = _compiled(_COUNT).findall(text)
-        for name, pages in found[1:] if number == _MAY_LACK_ITS_START else found:
+        for name, pages in found[1:] if self._may_lack_start else found:
             if name not in self._counts:
                 self._counts[name] = int(pages)
                 self._lines[name] = number
@@ -370,7 +373,7 @@ class MemoryDraft:
         if match is None or not whole:  # its name may be cut
             return False
         name = match[2] or match[3] or match[4]
-        if name not in self._totals and number != _MAY_LACK_ITS_START:
+        if name not in self._totals and not self._may_lack_start:
             self._totals[name] = int(match[1])
             self._lines[name] = number
         return True
@@ -460,9 +463,13 @@ class MemcgDraft:
         self._protection: tuple[int | None, int | None] = (None, None)
         self._rows: dict[str, int] | None = None  # of the memory.stat being told
         self._rows_lost = False  # a second header of that kind: whose rows follow cannot be told
+        self._may_lack_start = False  # the line that is read
 
-    def take(self, number: int, text: str, whole: bool = True) -> bool:
-        """Read a line; False: it is not of this block. `whole` False: the text ends in it, its last word may be cut."""
+    def take(self, number: int, text: str, whole: bool = True, *, headed: bool = False) -> bool:
+        """Read a line; False: it is not of this block. `whole` False: the text ends in it, its last word may be cut;
+        `headed`: a head stood before it, so it is not cut in front.
+        """
+        self._may_lack_start = number == _FIRST and not headed
         text = (text if whole else _without_cut_word(text)).strip()
         if text.startswith(_USAGE_STARTS):
             taken = self._take_usage(number, text)
@@ -500,7 +507,7 @@ class MemcgDraft:
         match = _compiled(_USAGE).match(rest)
         if match is None:
             return False
-        if name == "swap" and number == _MAY_LACK_ITS_START:  # of memory+swap
+        if name == "swap" and self._may_lack_start:  # of memory+swap
             return True
         limit: int | Literal["max"] | None = None
         if match[2]:
@@ -540,7 +547,7 @@ class MemcgDraft:
         rows = _rows(text)
         if not rows:
             return False
-        if self._rows is None and number == _MAY_LACK_ITS_START:
+        if self._rows is None and self._may_lack_start:
             return True
         if self._rows is None:  # the text begins below the header
             self._rows = self._stats.setdefault(None, (number, {}))[1]
