@@ -16,10 +16,10 @@ import pytest
 from reprieve.fix.journal import Journal
 from reprieve.fix.plan import Span, Wanted, plan
 from reprieve.fix.transaction import apply, undo
-from reprieve.machine.cgroup import read_cgroups, read_hierarchy
+from reprieve.machine.cgroup import Hierarchy, read_cgroups, read_hierarchy
 from reprieve.machine.demo import small_cgroup
 from reprieve.machine.enclosure import Enclosure
-from reprieve.machine.grouplimit import limits_of_group
+from reprieve.machine.grouplimit import limits_of_group, path_in
 from reprieve.machine.host import Host
 from reprieve.machine.ledger import LedgerFile
 from reprieve.machine.places import MachinePlaces
@@ -368,3 +368,31 @@ def test_where_a_part_of_the_tree_is_mounted_its_groups_are_reached_and_no_other
     for outside in ("/app", "/pods/ab", "/pods/a"):
         with pytest.raises(Failure, match="cannot be reached from here"):
             places.get(Place(kind="cgroup", of=outside, key="memory.max"))
+
+
+OLD = Hierarchy(version="1", folder="/sys/fs/cgroup/memory", top="/", private=False)
+INNER = Hierarchy(version="2", folder="/sys/fs/cgroup", top="/pod", private=True)
+
+
+@pytest.mark.parametrize(
+    ("tree", "told", "path"),
+    [
+        (OLD, "/batch/", "/batch"),
+        (OLD, "/sys/fs/cgroup/memory/batch/", "/batch"),
+        (OLD, "/sys/fs/cgroup/memory/", "/"),
+        (OLD, "/", "/"),
+        (INNER, "/sys/fs/cgroup/batch", "/pod/batch"),
+        (INNER, "/sys/fs/cgroups/batch", "/sys/fs/cgroups/batch"),
+    ],
+)
+def test_a_path_is_that_of_the_folder_or_of_the_group_with_a_slash_or_without(
+    tree: Hierarchy, told: str, path: str
+) -> None:
+    assert path_in(tree, told) == path
+
+
+@pytest.mark.parametrize("told", ["batch", "cpu/batch/", "memory.old", ""])
+def test_a_folder_of_another_tree_is_refused_and_the_right_one_named(told: str) -> None:
+    with pytest.raises(Failure, match="is no folder of a cgroup that limits memory") as refused:
+        path_in(OLD, f"/sys/fs/cgroup/{told}")
+    assert refused.value.hint == "those are in /sys/fs/cgroup/memory"

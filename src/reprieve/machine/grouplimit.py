@@ -21,6 +21,7 @@ from reprieve.units import parse_size
 
 # A path as the kernel prints it; in front of it the inode of its folder, which no later group of that path has.
 _OF = r"(?:(?P<inode>[0-9]{1,20}):)?(?P<path>(?:/(?!\.\.?(?:/|$))[^/\x00-\x1f\x7f\ud800-\udfff]+)+)"
+_FOLDER = "/sys/fs/cgroup"  # in which version 1 has a tree for each controller
 _MEMORY, _BOTH = "memory.limit_in_bytes", "memory.memsw.limit_in_bytes"
 _TOGETHER = "memory.oom.group"
 _FILES = {
@@ -216,10 +217,16 @@ def tree_of(host: Host) -> Hierarchy:
 
 
 def path_in(tree: Hierarchy, told: str) -> str:
-    """The path of a cgroup, which may be told as that of its folder, as a shell completes it."""
-    if told.startswith(f"{tree.folder}/"):
-        return tree.top.rstrip("/") + told.removeprefix(tree.folder).rstrip("/")
-    return told
+    """The path of a cgroup, which may be told as that of its folder, as a shell completes it.
+
+    Raises Failure: it is a folder of cgroups, and none of those that limit memory.
+    """
+    path = told.rstrip("/")
+    if path == tree.folder or path.startswith(f"{tree.folder}/"):
+        path = tree.top.rstrip("/") + path.removeprefix(tree.folder)
+    elif path == _FOLDER or path.startswith(f"{_FOLDER}/"):
+        raise Failure(f"{path} is no folder of a cgroup that limits memory", hint=f"those are in {tree.folder}")
+    return path or "/"
 
 
 def folder_of(tree: Hierarchy, path: str) -> str:
