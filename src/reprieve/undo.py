@@ -37,9 +37,11 @@ def perform(request: Request) -> int:
 
 
 def _what_then(failure: Blocked) -> str | None:
-    """Of one value that somebody else has set, both ways out."""
+    """Of one value that somebody else has set, both ways out; nobody is told to remove what others have made."""
     one, *more = (stay for stay in failure.stays if stay.why != "waits")
-    if more or one.why != "changed" or (command := export.by_hand(one.place, one.before)) is None:
+    if more or one.why != "changed" or changes.is_theirs(one):
+        return failure.hint
+    if (command := export.by_hand(one.place, one.before)) is None:
         return failure.hint
     again = f"reprieve undo {one.number}"
     return f"to leave it so: {again} --leave; to have it as before: {command}, then {again}"

@@ -318,6 +318,39 @@ def test_what_was_half_made_and_never_switched_in_goes_if_it_can(refuses: bool) 
     assert (again.puts, there.values) == (0 if refuses else 1, {place("a"): "1"})
 
 
+@pytest.mark.parametrize("leave", [False, True])
+def test_a_group_that_somebody_else_made_first_is_theirs_and_asks_nothing(leave: bool) -> None:
+    group = Place(kind="cgroup.new", of="/batch", key="memory.max")
+    there = World()
+    kept = journal(there)
+    number = kept.begin(kept=True)
+    kept.record(number, Step(place=group, before=None, want="1"), lasts=False)
+    there.values = {group: "other"}
+    again = DictionaryPlaces(there)
+    (left,) = undo(number, again, journal(there), leave=leave)
+    assert changes.left_so(left) == "cgroup /batch stays: somebody else has made it"
+    assert (again.puts, there.values) == (0, {group: "other"})
+    assert journal(there).find(number).ended
+    assert state(journal(there), journal(there).find(number)) == "left as somebody else made or set it"
+
+
+@pytest.mark.parametrize(("found", "finished"), [("2", False), ("other", True)])
+def test_a_group_that_was_made_by_us_or_may_have_been_is_not_let_go_unasked(found: str, finished: bool) -> None:
+    group = Place(kind="cgroup.new", of="/batch", key="memory.max")
+    there = World()
+    kept = journal(there)
+    number = kept.begin(kept=True)
+    entry = kept.record(number, Step(place=group, before=None, want="1"), lasts=False)
+    if finished:
+        kept.changed(number, entry)
+        kept.end(number)
+    there.values = {group: found}
+    with pytest.raises(Blocked, match="changed"):
+        undo(number, DictionaryPlaces(there), journal(there))
+    assert there.values == {group: found}
+    assert journal(there).newest() == number
+
+
 def test_what_would_not_go_back_is_no_usual_failure() -> None:
     there = world()
     number = apply(STEPS, DictionaryPlaces(there), journal(there))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
@@ -99,6 +100,23 @@ def ended(child: subprocess.Popen[str]) -> int:
     return child.returncode
 
 
+@contextmanager
+def meddled(function: str, act: Callable[[], object], file: str = "newgroup.py") -> Iterator[None]:
+    """Somebody does that just before such a function of ours begins."""
+
+    def trace(frame: FrameType, event: str, _what: object) -> None:
+        code = frame.f_code
+        if event == "call" and code.co_name == function and code.co_filename.endswith(f"/{file}"):
+            act()
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        yield
+    finally:
+        sys.settrace(before)
+
+
 @pytest.mark.parametrize("limited", [False, True], ids=["without", "limited"])
 def test_a_load_dies_at_the_limit_of_its_group_where_it_killed_who_was_beside_it(
     limited: bool, outer: Enclosure, ledger: LedgerFile
@@ -153,6 +171,25 @@ def test_who_is_in_it_stays_and_is_named_and_so_is_a_group(outer: Enclosure, led
     assert limits(outer) == made(outer)
 
 
+def test_of_many_in_it_three_are_named_and_no_other_is_looked_at(outer: Enclosure, ledger: LedgerFile) -> None:
+    number = apply(wanted(outer).steps, PLACES, journal(ledger))
+    (batch(outer) / "inner").mkdir()
+    sleeping = [subprocess.Popen(["sleep", "1000"]) for _ in range(5)]
+    looked: list[None] = []
+    try:
+        for one in sleeping:
+            (batch(outer) / "cgroup.procs").write_text(str(one.pid))
+        with meddled("_called", lambda: looked.append(None)), pytest.raises(Blocked) as caught:
+            undo(number, PLACES, journal(ledger))
+    finally:
+        for one in sleeping:
+            one.kill()
+            one.wait()
+    said = changes.blocked(caught.value)
+    assert said.count("sleep (pid ") == len(looked) == 3
+    assert said.endswith(" and 3 more: end them, or move them elsewhere")
+
+
 def test_a_limit_that_somebody_has_changed_since_keeps_it(outer: Enclosure, ledger: LedgerFile) -> None:
     number = apply(wanted(outer, most=LIMIT).steps, PLACES, journal(ledger))
     file = batch(outer) / ("memory.limit_in_bytes" if old() else "memory.max")
@@ -181,6 +218,59 @@ def test_one_of_that_name_that_somebody_makes_after_the_plan_stays(outer: Enclos
     with pytest.raises(Failure, match="somebody else has made it"):
         PLACES.put(told.steps[0].place, None)
     assert limits(outer) == before
+
+
+def test_one_that_somebody_makes_first_is_told_as_theirs_and_nothing_is_left_to_undo(
+    outer: Enclosure, ledger: LedgerFile
+) -> None:
+    (step,) = wanted(outer).steps
+    with meddled("put", batch(outer).mkdir), pytest.raises(Failure) as caught:
+        apply([step], PLACES, journal(ledger))
+    assert str(caught.value) == f"{batch(outer)} is there: somebody else has made it"
+    assert caught.value.hint == "it stays; plan again"
+    assert (journal(ledger).unfinished(), journal(ledger).newest()) == ([], None)
+    assert batch(outer).exists()
+
+
+def make_anew(outer: Enclosure) -> None:
+    batch(outer).rmdir()
+    batch(outer).mkdir(0o1755)
+
+
+def test_one_that_takes_its_place_while_it_gets_its_limits_stays(outer: Enclosure) -> None:
+    (step,) = wanted(outer).steps
+    at_its_first = meddled("put", lambda: make_anew(outer), "grouplimit.py")
+    with at_its_first, pytest.raises(Failure, match="made anew"):
+        PLACES.put(step.place, step.want)
+    assert batch(outer).exists()
+
+
+def test_one_that_takes_its_place_while_it_is_removed_stays(outer: Enclosure) -> None:
+    (step,) = wanted(outer).steps
+    PLACES.put(step.place, step.want)
+    once_looked = meddled("_remove_empty", lambda: make_anew(outer))
+    with once_looked, pytest.raises(Failure, match="somebody else has made it"):
+        PLACES.put(step.place, None)
+    assert batch(outer).exists()
+
+
+def test_undo_advises_nobody_to_remove_what_others_have_made(outer: Enclosure) -> None:
+    script = """
+    mount -t tmpfs none /var/lib || exit
+    "$0" -m reprieve fix limit "$1" --max 24M --make --yes && rmdir "$2" && mkdir "$2" && ! "$0" -m reprieve undo &&
+    "$0" -m reprieve undo --leave
+    """
+    argv = [program("unshare"), "-m", "sh", "-c", script, sys.executable, f"{outer.path}/batch/", str(batch(outer))]
+    asked = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if "unshare" in asked.stderr:
+        missing("a mount namespace of one's own")
+    assert asked.returncode == 0, asked.stderr
+    refused = " ".join(asked.stderr.split())
+    assert f"cgroup {outer.path}/batch is somebody else's: somebody else has made it since change 1 " in refused
+    assert "`reprieve undo 1 --leave`" in refused
+    assert "rmdir" not in refused
+    assert f"cgroup {outer.path}/batch stays: somebody else has made it" in asked.stdout
+    assert batch(outer).exists()
 
 
 def test_one_that_was_made_anew_with_the_same_limits_is_another(outer: Enclosure, ledger: LedgerFile) -> None:
@@ -227,8 +317,13 @@ def test_what_a_crash_leaves_half_made_is_removed_and_who_is_in_it_is_named(
         batch(outer).mkdir(HALF)
         if inside:
             with started(outer, "batch", 1) as load:
-                with pytest.raises(Blocked, match="changed"):
+                comm = Path(f"/proc/{load.pid}/comm").read_text().strip()
+                with pytest.raises(Blocked) as caught:
                     recover(PLACES, journal(ledger))
+                assert changes.blocked(caught.value) == (
+                    f"cgroup {outer.path}/batch is not removed: "
+                    f"it holds {comm} (pid {load.pid}): end them, or move them elsewhere"
+                )
                 assert ended(load) == 0
         recover(PLACES, journal(ledger))
         assert journal(ledger).unfinished() == []
@@ -253,6 +348,7 @@ def test_a_boot_ends_it(outer: Enclosure, ledger: LedgerFile) -> None:
     (refused,) = wanted(outer, "later", span=Span(now=False)).refused
     assert refused.reason == "a cgroup does not outlive the boot"
     assert "--as sh" in (refused.hint or "")
+    assert "on version 2, has each hand on memory: echo +memory > …/cgroup.subtree_control" in (refused.hint or "")
 
 
 def test_the_commands_do_the_same_once_and_twice_and_leave_nothing_that_has_no_limit(outer: Enclosure) -> None:

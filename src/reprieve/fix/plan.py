@@ -35,7 +35,8 @@ _AT_BOOT = ("fstab", "redis.conf")  # what holds from then on
 _MORTAL = {  # what ends before that, and who lasts
     "process": "reprieve fix protect UNIT holds for whoever runs in it",
     "cgroup": "tell who makes it",
-    "cgroup.new": "what --as sh prints makes it, wherever that is run at each boot; a slice of systemd lasts",
+    "cgroup.new": "what --as sh prints makes it, where that is run at each boot, behind what makes those around it "
+    "(and, on version 2, has each hand on memory: echo +memory > …/cgroup.subtree_control); a slice of systemd lasts",
 }
 _UNENDING = {"k8s": "without --runtime it holds until it is undone"}  # what is of no machine, so no boot ends it
 

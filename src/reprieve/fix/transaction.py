@@ -16,6 +16,8 @@ _OWNED = "somebody else sets it as well: change it there"
 # Kinds of which half may be back: a unit's file, while systemd holds the other value; zram is swapped off, and there;
 # the unit that makes it is without its link, and there.
 _TWO_HALVES = ("unit", "zram", "zram.service")
+# Kinds that one call makes, or finds made by others: where theirs is, nothing of ours was put, or it is no more.
+_MADE, _THEIRS = ("cgroup.new",), "other"
 
 
 class Places(Protocol):
@@ -86,7 +88,7 @@ def _stay(number: int, of: Step | Entry, why: str, found: str | None = None, rea
 def undo(
     number: int, places: Places, journal: Journal, *, leave: bool = False, unconfirmed: bool = False
 ) -> list[Stay]:
-    """Put back what a transaction changed; what is not as it left it any more.
+    """Put back what a transaction changed; what is not as it left it any more, or never was.
 
     With `leave`, what others have changed since stays theirs; `unconfirmed`, nobody asked for it. Raises Blocked,
     before anything is put back, if a later transaction holds a place of it; at the end, with what stayed, if something
@@ -121,7 +123,7 @@ def undo(
                     stay = _stay(number, entry, "changed", found)
                     if ours:
                         stay = replace(stay, why="unkept", before=entry.want, want=entry.before)
-                    if not leave:
+                    if not leave and not _never_ours(entry, found):
                         raise Blocked([stay])
                     became = "left"
                     left.append(stay)
@@ -143,6 +145,11 @@ def undo(
         raise Blocked(stuck, hint=hint, status=4)
     journal.end(number)
     return left
+
+
+def _never_ours(entry: Entry, found: str | None) -> bool:
+    """Was it begun, and somebody else was first? Then there is nothing to put back, nor to ask about."""
+    return entry.state == "begun" and entry.place.kind in _MADE and found == _THEIRS
 
 
 class Recovered(NamedTuple):

@@ -61,14 +61,18 @@ class NewGroup:
         return place
 
     def get(self, place: Place) -> str | None:
-        """Its limits, in bytes, joined by `+`; `other` where somebody else has made it; None: there is none."""
+        """Its limits, in bytes, joined by `+`; `other` where somebody else has made it; None: there is none.
+
+        Raises Failure: half made, it holds somebody.
+        """
         limits = _limits(place)
         try:
             with self._limits.held(limits[0]) as held:
                 mode = _mode(held)
                 if not mode & S_ISVTX:
                     return _OTHER
-                if mode == _HALF and not self._inside(held):
+                if mode == _HALF:
+                    self._check_empty(held)
                     return None
                 return "+".join(str(self._limits.get(replace(one, of=f"{held.inode}:{held.path}"))) for one in limits)
         except Ended:
@@ -86,15 +90,17 @@ class NewGroup:
         except OSError as error:
             raise _not_made(lies, error) from error
         limits = _limits(place)
-        try:
-            with self._limits.held(limits[0]) as held:
+        with self._limits.held(limits[0]) as held:
+            if not _mode(held) & S_ISVTX:
+                raise _theirs()
+            try:
                 for limit, size in zip(limits, want.split("+"), strict=True):
                     self._limits.put(replace(limit, of=f"{held.inode}:{held.path}"), size)
                 os.fchmod(held.folder, _WHOLE)  # switches it in
-        except BaseException:  # Ctrl-C too
-            with suppress(OSError):  # somebody is in it already: an undo says who
-                os.rmdir(self._host.root + lies)
-            raise
+            except BaseException:  # Ctrl-C too
+                with suppress(OSError, Failure):  # somebody is in it already: an undo says who; or it is not ours
+                    _remove_now(self._host.root + lies, held)
+                raise
 
     def canonical(self, place: Place, want: str | None) -> str | None:
         """Each in whole pages."""
@@ -160,16 +166,20 @@ class NewGroup:
         try:
             with self._limits.held(_limits(place)[0]) as held:
                 if not _mode(held) & S_ISVTX:
-                    raise Failure("somebody else has made it", hint="it stays")
-                if inside := self._inside(held):
-                    raise Failure(f"it holds {inside}: end them, or move them elsewhere")
-            _remove_empty(self._host.root + lies)
+                    raise _theirs()
+                self._check_empty(held)
+                _remove_empty(self._host.root + lies, held)
         except (Ended, FileNotFoundError):
             return
         except OSError as error:
             if error.errno == errno.EBUSY:
                 raise Failure("it holds who came just now, or cannot be seen from here") from error
             raise failure_of(lies, error) from error
+
+    def _check_empty(self, held: Held) -> None:
+        """Raises Failure, naming who is in it."""
+        if inside := self._inside(held):
+            raise Failure(f"it holds {inside}: end them, or move them elsewhere")
 
     def _inside(self, held: Held) -> str:
         """Who is in it, and which groups; empty: nobody."""
@@ -181,9 +191,9 @@ class NewGroup:
                 pids = [int(line) for line in file]
         except OSError:  # a threaded group tells none; it was removed
             pids = []
-        found = [*map(self._called, pids), *sorted(groups)]
-        more = len(found) - _NAMED
-        return ", ".join(found[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+        told = [*map(self._called, pids[:_NAMED]), *sorted(groups)][:_NAMED]
+        more = len(pids) + len(groups) - len(told)
+        return ", ".join(told) + (f" and {more} more" if more else "")
 
     def _called(self, pid: int) -> str:
         if not pid:
@@ -222,12 +232,27 @@ def _mode(held: Held) -> int:
     return S_IMODE(os.fstat(held.folder).st_mode)
 
 
-def _remove_empty(folder: str) -> None:
-    """Never one that holds anybody; who has just ended may be counted a moment longer. Raises OSError."""
+def _theirs() -> Failure:
+    return Failure("somebody else has made it", hint="it stays")
+
+
+def _remove_now(folder: str, held: Held) -> None:
+    """Never another than what is held, which may lie there by now: no call removes by a descriptor.
+
+    Raises OSError, Failure.
+    """
+    found = os.stat(folder, follow_symlinks=False)
+    if not os.path.samestat(found, os.fstat(held.folder)) or not found.st_mode & S_ISVTX:
+        raise _theirs()
+    os.rmdir(folder)
+
+
+def _remove_empty(folder: str, held: Held) -> None:
+    """Never one that holds anybody; who has just ended may be counted a moment longer. Raises OSError, Failure."""
     until = time.monotonic() + _PATIENCE_S
     while True:
         try:
-            return os.rmdir(folder)
+            return _remove_now(folder, held)
         except OSError as error:
             if error.errno != errno.EBUSY or time.monotonic() > until:
                 raise

@@ -86,7 +86,7 @@ def stay(one: Stay) -> str:
     match one.why:
         case "changed":
             then = f"change {one.number} changed it from {before} to {want}"
-            did = "removed" if one.found is None else "set"
+            did = "removed" if one.found is None else "made" if is_theirs(one) else "set"
             return f"{name} is {found}: somebody else has {did} it since {then}"
         case "refused":
             if one.place.kind == "cgroup.new":
@@ -111,11 +111,18 @@ def left_so(one: Stay) -> str:
     name = where(one.place)
     match one.why:
         case "changed":
+            if is_theirs(one):
+                return f"{name} stays: somebody else has made it"
             return f"{name} stays {_value(one.place, one.found)}, as somebody else set it"
         case "refused":
             return f"{name} stays as it is: {one.reason}"
         case _:
             return stay(one)
+
+
+def is_theirs(one: Stay) -> bool:
+    """Is it a cgroup that somebody else has made?"""
+    return one.place.kind == "cgroup.new" and one.found == "other"
 
 
 def _value(place: Place, value: str | None) -> str:
@@ -265,6 +272,7 @@ def end_of(entry: Entry) -> str:
         case "gone":
             return f"gone with its {_OWNERS.get(entry.place.kind, entry.place.kind)}"
         case "left":
-            return "left as somebody else set it"
+            did = "made or set" if entry.place.kind == "cgroup.new" else "set"
+            return f"left as somebody else {did} it"
         case _:
             return "left: it could not be put back"
