@@ -131,7 +131,17 @@ def test_another_killer_is_named_with_what_it_waits_for() -> None:
     able = Killer(
         name="nohang", pid=33, start_ticks=1, memory_percent=5, swap_free_percent=10, pressure_percent=40, pressure_s=30
     )
-    words = " ".join(" ".join(told(replace(known, killers=(early, oomd, weak, able)))).split())
+    both = Killer(
+        name="nohang",
+        pid=34,
+        start_ticks=1,
+        memory_percent=10,
+        swap_free_percent=5,
+        hard_memory_percent=5,
+        hard_swap_free_percent=100,
+        zram_percent=50,
+    )
+    words = " ".join(" ".join(told(replace(known, killers=(early, oomd, weak, able, both)))).split())
     assert (
         "Before earlyoom (pid 30) kills when less than 100 MiB of RAM can be had and less than 10 MiB of swap" in words
     )
@@ -140,6 +150,11 @@ def test_another_killer_is_named_with_what_it_waits_for() -> None:
     assert (
         "nohang (pid 33) kills when less than 50 MiB of RAM can be had and less than 20 MiB of swap are free, or as "
         "little RAM can be had and tasks wait 40 % of the time for 30 s" in words
+    )
+    assert (
+        "nohang (pid 34) kills when less than 100 MiB of RAM can be had and less than 10 MiB of swap are free, or as "
+        "little RAM can be had and zram takes more than 500 MiB of it, or less than 50 MiB of RAM can be had: by"
+        in words
     )
 
 

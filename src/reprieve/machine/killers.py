@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import pairwise
-from operator import itemgetter
+from typing import NamedTuple
 
+from reprieve.machine.cmdline import read_file
 from reprieve.machine.host import Host
 from reprieve.model.finding import Gap
 from reprieve.model.killer import Killer
@@ -45,11 +46,7 @@ def read_killers(
             memory, swap = parse_earlyoom(words, total_bytes, swap_bytes)
             killer = replace(killer, memory_percent=memory, swap_free_percent=swap)
         elif name == "nohang":
-            conf = _nohang_conf(host, words, gaps)
-            memory, swap, pressure, lasting = parse_nohang(conf, total_bytes, swap_bytes)
-            killer = replace(
-                killer, memory_percent=memory, swap_free_percent=swap, pressure_percent=pressure, pressure_s=lasting
-            )
+            killer = parse_nohang(killer, _nohang_conf(host, process, words), total_bytes, swap_bytes)
         elif name == "systemd-oomd":
             used, pressure, lasting = parse_oomd(_conf_texts(host, gaps))
             killer = replace(killer, swap_used_percent=used, pressure_percent=pressure, pressure_s=lasting)
@@ -88,26 +85,52 @@ def _least(share: str | None, size: str | None, total_bytes: int | None) -> floa
     return min(shares, default=None)
 
 
-def parse_nohang(
-    text: str, total_bytes: int | None, swap_bytes: int | None
-) -> tuple[float | None, float | None, float | None, float | None]:
-    """Percent of memory and of swap below which it sends a signal; percent of pressure, and for how many seconds.
+class _Level(NamedTuple):
+    """At what nohang sends a signal: memory and swap must both be below."""
 
-    Memory and swap must both be below: of the two thresholds the one that is reached first, SIGTERM's as a rule. For
-    pressure memory must be too, and it is looked at where there is swap.
+    kind: str  # "soft": SIGTERM, "hard": SIGKILL
+    memory_percent: float
+    swap_percent: float | None
+
+    def covers(self, other: "_Level") -> bool:
+        """Is it reached wherever the other is?"""
+        one, two = self.swap_percent, other.swap_percent
+        swap = one == two or (one is not None and two is not None and one > two)
+        return swap and self.memory_percent >= other.memory_percent
+
+
+def parse_nohang(killer: Killer, text: str, total_bytes: int | None, swap_bytes: int | None) -> Killer:
+    """The same killer with what its file tells: lines of `key = value`, none of which begins with a blank.
+
+    For pressure and for zram memory must be below too; at pressure it looks where there is swap.
     """
     told: dict[str, str] = {}
-    for key, value in re.findall(r"^([a-z_]+)[ \t]*=[ \t]*(.*?)[ \t]*$", text, re.MULTILINE):
-        told.setdefault(key, value)
-    pairs = [
-        (memory, _share(told.get(f"{kind}_threshold_min_swap"), swap_bytes))
+    for line in text.split("\n"):
+        key, _, value = line.partition("=")
+        if not line.startswith((" ", "\t")):
+            told.setdefault(key.strip(), value.strip())
+    levels = [
+        _Level(kind, memory, None if swap_bytes == 0 else _share(told.get(f"{kind}_threshold_min_swap"), swap_bytes))
         for kind in ("soft", "hard")
         if (memory := _share(told.get(f"{kind}_threshold_min_mem"), total_bytes)) is not None
     ]
-    memory, swap = max(pairs, key=itemgetter(0), default=(None, None))
-    if told.get("psi_checking_enabled") != "True" or not swap_bytes:
-        return memory, swap, None, None
-    return memory, swap, _number(told.get("soft_threshold_max_psi")), _number(told.get("psi_excess_duration"))
+    if len(levels) > 1 and levels[0].covers(levels[1]):
+        levels.pop()
+    elif len(levels) > 1 and levels[1].covers(levels[0]):
+        levels.pop(0)
+    kind = "soft"
+    if levels:
+        kind, memory, swap = levels[0]
+        killer = replace(killer, memory_percent=memory, swap_free_percent=swap)
+    if len(levels) > 1:
+        _, memory, swap = levels[1]
+        killer = replace(killer, hard_memory_percent=memory, hard_swap_free_percent=swap)
+    if told.get("psi_checking_enabled") == "True" and swap_bytes:
+        pressure, lasting = _number(told.get(f"{kind}_threshold_max_psi")), _number(told.get("psi_excess_duration"))
+        killer = replace(killer, pressure_percent=pressure, pressure_s=lasting)
+    if told.get("zram_checking_enabled") == "True":
+        killer = replace(killer, zram_percent=_share(told.get(f"{kind}_threshold_max_zram"), total_bytes))
+    return killer
 
 
 def _share(text: str | None, of_bytes: int | None) -> float | None:
@@ -123,10 +146,10 @@ def _number(text: str | None) -> float | None:
     return float(text) if text is not None and re.fullmatch(r"[0-9]{1,9}(?:\.[0-9]{0,9})?", text) else None
 
 
-def _nohang_conf(host: Host, words: list[str], gaps: list[Gap]) -> str:
-    """The file that it was told, which it read when it started; empty where it was told one from its own folder."""
-    told = next((after for word, after in pairwise(words) if word in ("-c", "--config")), "")
-    return (host.text(told, gaps) or "") if told.startswith("/") else ""
+def _nohang_conf(host: Host, process: Process, words: list[str]) -> str:
+    """The file that it was told, which it read when it started; anybody may call himself so, and name any file."""
+    told = next((after for word, after in pairwise(words) if word in ("-c", "--config")), None)
+    return "" if told is None else read_file(host, process, told) or ""
 
 
 def parse_oomd(texts: Iterable[str]) -> tuple[float | None, float | None, float | None]:

@@ -247,10 +247,7 @@ def _acts(killer: Killer, machine: Machine) -> str:
     ram, swap = dict(machine.meminfo).get("MemTotal"), dict(machine.meminfo).get("SwapTotal")
     conditions = []
     if killer.memory_percent is not None and ram is not None:
-        below = f"less than {size(round(ram * killer.memory_percent / 100))} of RAM can be had"
-        if killer.swap_free_percent is not None and swap:
-            below += f" and less than {size(round(swap * killer.swap_free_percent / 100))} of swap are free"
-        conditions.append(below)
+        conditions.append(_below(ram, killer.memory_percent, swap, killer.swap_free_percent))
     if killer.swap_used_percent is not None and swap:
         conditions.append(f"more than {killer.swap_used_percent:g} % of RAM and of swap are used")
     if killer.pressure_percent is not None and killer.pressure_s is not None:
@@ -260,7 +257,20 @@ def _acts(killer: Killer, machine: Machine) -> str:
             else "as little RAM can be had and tasks wait"
         )
         conditions.append(f"{who} {killer.pressure_percent:g} % of the time for {killer.pressure_s:g} s")
+    if killer.zram_percent is not None and killer.memory_percent is not None and ram is not None:
+        taken = size(round(ram * killer.zram_percent / 100))
+        conditions.append(f"as little RAM can be had and zram takes more than {taken} of it")
+    if killer.hard_memory_percent is not None and ram is not None:
+        conditions.append(_below(ram, killer.hard_memory_percent, swap, killer.hard_swap_free_percent))
     return "may kill" if not conditions else f"kills when {', or '.join(conditions)}"
+
+
+def _below(ram: int, ram_percent: float, swap: int | None, swap_percent: float | None) -> str:
+    """How little must be left; at 100 % of swap it does not matter how much is."""
+    below = f"less than {size(round(ram * ram_percent / 100))} of RAM can be had"
+    if swap_percent is not None and swap_percent < 100 and swap:
+        below += f" and less than {size(round(swap * swap_percent / 100))} of swap are free"
+    return below
 
 
 def _sequence(page: Page, steps: Sequence[Prediction], need_bytes: int, most: int | None) -> Iterator[str]:
