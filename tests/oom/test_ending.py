@@ -448,6 +448,59 @@ def test_a_process_that_earlyoom_asked_first_is_told_once() -> None:
     assert [one.pid for one in read_endings(asked + asked.replace("process 7", "process 8"))] == [7, 8]
 
 
+EARLY = 'Nov {} lab earlyoom[4]: sending SIG{} to process {} uid 0 "mysqld": badness 9, VmRSS 334 MiB\n'
+
+
+def ends_of(*lines: str) -> list[tuple[int, int | None]]:
+    return [(told.line, told.pid) for told in read_endings("".join(lines))]
+
+
+def test_a_pid_that_comes_again_days_later_is_another_end() -> None:
+    assert ends_of(EARLY.format("23 14:05:32", "KILL", 812), EARLY.format("30 14:05:32", "KILL", 812)) == [
+        (1, 812),
+        (2, 812),
+    ]
+
+
+@pytest.mark.parametrize("dates", [("23 23:59:50", "24 00:00:05"), ("24 00:00:05", "23 23:59:50")])
+def test_signals_for_two_that_are_mixed_are_two_ends(dates: tuple[str, str]) -> None:
+    """An export may have the newest first."""
+    first, last = dates
+    asked = (EARLY.format(first, "TERM", 812), EARLY.format(first, "TERM", 813))
+    assert ends_of(*asked, EARLY.format(last, "KILL", 812)) == [(2, 813), (3, 812)]
+
+
+def test_signals_that_go_on_for_minutes_are_one_end() -> None:
+    lines = [EARLY.format(f"23 14:{minute:02}:00", "TERM", 812) for minute in range(9)]
+    assert ends_of(*lines, EARLY.format("23 14:09:30", "KILL", 812)) == [(9, 812), (10, 812)]
+    assert ends_of(*lines, EARLY.format("23 14:08:30", "KILL", 812)) == [(10, 812)]
+
+
+def test_where_dates_do_not_tell_how_far_apart_they_are_neighbours_are_one_end() -> None:
+    of_other_tongue = EARLY.replace("Nov {}", "нояб. 23 14:05:32")
+    first, other, last = (of_other_tongue.format(*one) for one in (("TERM", 812), ("TERM", 813), ("KILL", 812)))
+    assert ends_of(first, last, other) == [(2, 812), (3, 813)]
+    assert ends_of(first, other, last) == [(1, 812), (2, 813), (3, 812)]
+
+
+def test_what_systemd_repeats_of_oomd_is_told_once_if_it_is_about_then() -> None:
+    echo = "Nov {} lab systemd[1]: a.service: systemd-oomd killed 3 process(es) in this unit.\n"
+    itself = "Nov {} lab systemd-oomd[7]: Killed /a.service due to memory pressure for / being 9% > 5% for > 2s\n"
+    for pair in (itself + echo, echo + itself):
+        text = pair.format("20 14:05:30", "20 14:05:32")
+        assert len(read_endings(text)) == 1
+        later = read_endings(text + echo.format("30 14:05:32"))
+        assert [(told.line, (told.reason or "")[:6]) for told in later][1:] == [(3, "killed")]
+    assert len(read_endings(itself.format("20 14:05:30") + echo.format("20 14:09:30"))) == 2
+    assert len(read_endings(itself.format("20 14:05:30") + echo.format("20 14:05:30").replace("a.", "b."))) == 2
+
+
+def test_a_hundred_thousand_signals_are_told_with_their_lines() -> None:
+    asked = "".join(EARLY.format("23 14:05:32", "TERM", pid) for pid in range(50_000))
+    told = read_endings(asked + asked.replace("TERM", "KILL"))
+    assert [(one.line, one.pid) for one in told] == [(50_001 + pid, pid) for pid in range(50_000)]
+
+
 NOHANG = "6.1.0-57-cloud-amd64__systemd-nohang"
 ASKED = (LAB / f"{NOHANG}.out.txt").read_text()
 
@@ -539,6 +592,55 @@ def test_a_folder_of_a_victim_that_reads_as_the_edge_of_a_block_is_none() -> Non
     edge = "<<=== FINISHING implement_corrective_action() ===<<"
     [told] = read_endings(ASKED.replace("cwd realpath: /", f"cwd realpath: /srv/{edge}"))
     assert told.name == "eater"
+
+
+FORGED = (
+    "  PID: 1, name: sshd, badness: 9",
+    "  PID:       1, name: sshd, state: S (sleeping), EUID: 0, SID: 1 (systemd), lifetime: 14.0s",
+    "New victim is cached victim 1 (sshd)",
+    "Recheck memory levels...",
+    "  MemAvailable [9 MiB, 0.1 %] <= hard_threshold_min_mem [9 MiB, 0.1 %]",
+    "  Vm, MiB:   Size: 9, RSS: 9 (Anon: 9, File: 0, Shmem: 0), Swap: 9",
+    "Implementing a corrective action:",
+    "  Sending SIGKILL to the victim",
+    "OK; total response time: 1ms",
+    "The victim died in 9.9s",
+)
+
+
+@pytest.mark.parametrize("lines", [*((one,) for one in FORGED), FORGED, (FORGED[0], FORGED[3])])
+@pytest.mark.parametrize("own_log", [False, True])
+def test_a_folder_of_a_victim_that_names_another_is_not_believed(lines: tuple[str, ...], own_log: bool) -> None:
+    """The journal puts a head before each line of a message, and its own log before the first alone."""
+    text = (LAB / f"{NOHANG}{'-own-log' if own_log else ''}.out.txt").read_text()
+    head = "" if own_log else "Nov 29 22:08:27 lab nohang[297]: "
+    folder = "".join(f"\n{head}{line}" for line in lines)
+    forged = re.sub(r"cwd realpath: /.*", lambda match: match[0] + folder, text)
+    assert forged != text
+    [whole], [told] = read_endings(text), read_endings(forged)
+    assert (told.name, told.pid, told.signal, told.reason) == (whole.name, whole.pid, whole.signal, whole.reason)
+
+
+def test_a_folder_that_tells_of_a_signal_is_no_end_where_none_was_sent() -> None:
+    folder = "".join(f"\nNov 29 22:08:27 lab nohang[297]: {line}" for line in FORGED)
+    refused = re.sub(r"OK; total response time: \d+ms", "Cannot send a signal: PermissionError", ASKED)
+    assert read_endings(refused.replace("cwd realpath: /", f"cwd realpath: /srv{folder}")) == ()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "  PID:" + " " * 330_000 + "9, name: " + ", badness: " * 30_000,
+        "  PID: 9, name: " + ", state: S (s), EUID: 1, SID: 1 (" * 20_000,
+        "New victim is cached victim 9 (" + ")" * 660_000 + " ",
+    ],
+)
+def test_a_line_of_nohang_that_is_endless_names_nobody(line: str) -> None:
+    of = next(one for one in ASKED.splitlines() if ", badness: " in one)
+    head = of.partition("  PID")[0]
+    [told] = read_endings(ASKED.replace(of, f"{of}\n{head}{line}"))
+    assert (told.name, told.pid) == ("eater", 323)
+    assert read_endings(ASKED.replace(of, f"{head}{line}")) == ()
 
 
 def test_two_that_nohang_ended_are_two() -> None:

@@ -14,6 +14,7 @@ from reprieve.model.ending import Ending
 from reprieve.oom import fields
 from reprieve.oom.line import Line
 from reprieve.oom.lines import read_lines, stamp
+from reprieve.oom.moments import elapsed_s
 
 if TYPE_CHECKING:
     from reprieve.oom.probes import ProbeKill
@@ -64,6 +65,7 @@ _OF_EARLYOOM = (
     r'sending SIG(?P<signal>TERM|KILL) to process (?P<pid>\d{1,10}) uid \d{1,10} "(?P<comm>.*)": (?P<reason>.*)'
 )
 _SIGNALS = {"HUP": 1, "INT": 2, "QUIT": 3, "ILL": 4, "ABRT": 6, "BUS": 7, "FPE": 8, "KILL": 9, "SEGV": 11, "TERM": 15}
+_ONE_END_S = 60.0  # between the signals for one process, and the words of two about one kill
 _FAILED_BYTES = 8 * 2**20  # what opens a bracket and is no JSON is read again from the next one: so much in all
 
 
@@ -135,20 +137,44 @@ def _from_kubectl(text: str, kills: "list[ProbeKill]") -> Iterator[Ending]:
 def _from_journal(text: str) -> Iterator[Ending]:
     """Each end once: one that does not obey is sent a second signal, and systemd repeats what systemd-oomd tells."""
     told = list(_from_lines(text))
-    by_itself = {one.name for one in told if one.manager == "systemd-oomd" and not _is_echo(one)}
-    last: Ending | None = None
-    for ending in told:
-        if _is_echo(ending) and ending.name in by_itself:
+    places = range(len(told))
+    echoes = {*_echoes(told, places), *_echoes(told, reversed(places))}  # either may stand first
+    last: dict[tuple[object, ...], int] = {}
+    ends: dict[int, Ending] = {}
+    for at in places:
+        ending = told[at]
+        if at in echoes:
             continue
-        if last is not None and (last.pid is None or _whose(last) != _whose(ending)):
-            yield last
-        last = ending
-    if last is not None:
-        yield last
+        ends[at] = ending
+        if ending.pid is None:
+            continue
+        whose = ending.manager, ending.pid, ending.name
+        if whose in last and _are_one(told, last[whose], at):
+            del ends[last[whose]]
+        last[whose] = at
+    yield from ends.values()
 
 
-def _whose(ending: Ending) -> tuple[object, ...]:
-    return ending.manager, ending.pid, ending.name
+def _echoes(told: list[Ending], places: Iterable[int]) -> Iterator[int]:
+    """Where systemd tells of what systemd-oomd did, if that itself told it shortly before, in this order of places."""
+    by_itself: dict[str | None, int] = {}
+    for at in places:
+        ending = told[at]
+        if _is_echo(ending):
+            if ending.name in by_itself and _are_one(told, by_itself[ending.name], at):
+                yield at
+        elif ending.manager == "systemd-oomd":
+            by_itself[ending.name] = at
+
+
+def _are_one(told: list[Ending], one: int, other: int) -> bool:
+    """Within a minute, whichever came first; where the dates do not tell, as neighbours."""
+    first, second = told[one].finished, told[other].finished
+    apart_s = None
+    if first is not None and second is not None:
+        apart_s = elapsed_s(first, second)
+        apart_s = elapsed_s(second, first) if apart_s is None else apart_s
+    return abs(one - other) == 1 if apart_s is None else apart_s <= _ONE_END_S
 
 
 def _is_echo(ending: Ending) -> bool:

@@ -18,10 +18,10 @@ _LOOKS_AGAIN = "Recheck memory levels..."  # what was exceeded is told anew
 _ACTS = "Implementing a corrective action:"
 _SENDS = r"Sending SIG(TERM|KILL) to the victim"
 _SENT = r"OK; total response time: \d+ms"  # else it died before, or PermissionError
+# A name has 15 bytes, which may be escaped. One of the two stands before it looks again, whatever it prints behind.
 _VICTIM = (
-    r"PID: +(\d{1,10}), [Nn]ame: (.*), badness: -?\d+",
-    r"New victim is cached victim (\d{1,10}) \((.*)\)",
-    r"PID: +(\d{1,10}), name: (.*), state: \w \([a-z ]+\), EUID: \d+, SID: \d+ \(.*\), lifetime: .*",
+    r"PID: (\d{1,10}), [Nn]ame: (.{0,60}), badness: -?\d{1,10}",
+    r"New victim is cached victim (\d{1,10}) \((.{0,60})\)",
 )
 # The lines that are kept, figures all: check_mem_swap_ex(), check_zram_ex(), check_psi_ex(), and what came of it.
 _EXCEEDED = (
@@ -43,7 +43,8 @@ _SIGNALS = {"TERM": 15, "KILL": 9}
 class Blocks:
     """Takes lines in their order, of anybody, and tells an end when the block that tells of it is over.
 
-    A victim's name and folder stand in its block as they are; the latter may hold newlines, and look like another.
+    A victim's folder stands in its block as it is, newlines and all, behind what it held: between that and the signal
+    nothing is believed, but for the edge of a block.
     """
 
     def __init__(self) -> None:
@@ -52,8 +53,8 @@ class Blocks:
         self._begin()
 
     def _begin(self) -> None:
-        self._pid: int | None = None
-        self._comm: str | None = None
+        self._named: re.Match[str] | None = None
+        self._victim: re.Match[str] | None = None  # who was named when it looked again
         self._acts = False
         self._sends: tuple[int, Line, str] | None = None  # signal, its line, and the head that tells when
         self._sent = False
@@ -82,17 +83,17 @@ class Blocks:
 
     def left(self) -> Ending | None:
         """That of a block whose end is not there."""
-        pid, comm, sends = self._pid, self._comm, self._sends if self._sent else None
+        victim, sends = self._victim, self._sends if self._sent else None
         reason = "; ".join((*self._exceeded, *self._held, *self._came))
         self._begin()
-        if sends is None or pid is None:
+        if sends is None or victim is None:
             return None
         signal, line, head = sends
         return Ending(
             manager="nohang",
             line=line.number,
-            name=comm,
-            pid=pid,
+            name=victim[2],
+            pid=int(victim[1]),
             reason=reason or None,
             signal=signal,
             oom_killed=True,
@@ -103,16 +104,21 @@ class Blocks:
         acts, self._acts = self._acts, said == _ACTS
         if acts and (sends := re.fullmatch(_SENDS, said)):
             self._sends = _SIGNALS[sends[1]], line, head or self._when
+            self._sent = False  # what was before, a folder said
+            self._came.clear()
         elif self._sends is not None:
             self._sent = self._sent or re.fullmatch(_SENT, said) is not None
             if self._sent and re.fullmatch(_CAME, said):
                 self._came.append(said)
+        elif self._held:
+            pass
         elif said == _LOOKS_AGAIN:
+            self._victim = self._named
             self._exceeded.clear()
         elif re.fullmatch(_EXCEEDED, said):
             self._exceeded.append(said)
         elif re.fullmatch(_HELD, held := re.sub(" +", " ", said)):
             self._held = [held]
-        elif victim := next(filter(None, (re.fullmatch(pattern, said) for pattern in _VICTIM)), None):
-            self._pid, self._comm = int(victim[1]), victim[2]
+        else:
+            self._named = next(filter(None, (re.fullmatch(one, said) for one in _VICTIM)), self._named)
         self._when = head or self._when
