@@ -11,7 +11,8 @@ from reprieve.model.oom import Kill, Memory, OomReport, Stamp, Task
 from reprieve.model.snapshot import Snapshot
 from reprieve.oom.paths import workload
 from reprieve.rules import diagnose
-from reprieve.rules.kill import is_it_over, repeat_kills, small_victim
+from reprieve.rules.kill import is_it_over, repeat_kills, small_victim, why_this_one
+from reprieve.show import escape
 from tests.rules.cases import snapshot
 
 POD = "/kubepods.slice/kubepods-pod10d16a28_60ff_475f_a631_510d9792219f.slice"
@@ -131,3 +132,13 @@ def test_who_died_because_a_person_asked_is_told_without_advice() -> None:
     found = diagnose(asked)
     assert [finding.code for finding in found[:2]] == ["asked-for", "small-victim"]
     assert not any(finding.remedies for finding in found)
+
+
+def test_of_a_child_that_died_for_its_parent_the_parent_had_the_score() -> None:
+    whole = snapshot("084-ubuntu1404-mysqld-python-3.13.log")
+    kill = replace(whole.ooms[0].kills[0], pid=4000, comm="child")
+    (finding,) = why_this_one(replace(whole, ooms=(replace(whole.ooms[0], kills=(kill,)),)))
+    claim = escape.plain(finding.claim)
+    assert claim.startswith(
+        "child (pid 4000) died in place of its parent: python (pid 3882) had the highest score, for it"
+    )

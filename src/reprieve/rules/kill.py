@@ -78,14 +78,14 @@ def why_this_one(snapshot: Snapshot) -> Iterator[Finding]:
             yield _in_its_place(number, oom, victim)
         if chosen is None or victim is None or seen.verdict not in ("same", "child"):
             continue
-        held = seen.why()
+        held = f"had the highest score: {seen.why()}"
         if seen.verdict == "child":
-            held = f"it died in place of its parent {_task(chosen.task)}, which had the most points: there {held}"
+            held = f"died in place of its parent: {_task(chosen.task)} had the highest score, for {seen.why()}"
         yield Finding(
             code="why-this-one",
             severity="info",
             confidence="certain",
-            claim=f"{_named(victim)} had the highest score: {held}{_all_hold_little(oom)}",
+            claim=f"{_named(victim)} {held}{_all_hold_little(oom)}",
             detail=(_next(other, seen.page_size_bytes),),
             about=oom.workload,
             evidence=lines(oom, chosen.task.line, other.task.line if other is not None else None, victim.line),
