@@ -104,7 +104,17 @@ def test_a_head_tells_when_and_where_in_all_its_forms() -> None:
     assert stamp("<4>[63651.040374s][pid:2912,cpu3,sh]").uptime_s == 63651.040374
     assert host("Mon May  4 02:16:48 2026 kern.warn kernel: ") is None
     assert host("May  4 02:16:48 router kern.warn kernel: ") == "router"
+    assert host("2025-10-23 23:16:01 10.0.0.1:6666 [    7.123456] ") == "10.0.0.1"
     assert host("node-1a: kern:     err: [2026-05-02T10:14:02.123Z]: ") == "node-1a"
+
+
+@pytest.mark.parametrize(
+    "head", ["[  123.456789] ", "[Thu Apr 17 22:43:41 2025] ", "[四 4月 17 22:43:41 2025] ", "> [    1.000001] "]
+)
+def test_a_stamp_that_lost_its_bracket_is_one(head: str) -> None:
+    cut = one(head.replace("[", "") + WORDS)
+    assert (cut.text, cut.head.lstrip("[ ")) == (WORDS, head.lstrip("[> "))
+    assert one("note 7] " + WORDS).text == "note 7] " + WORDS
 
 
 def test_escapes_of_syslog_pages_and_terminals_are_undone() -> None:

@@ -134,6 +134,7 @@ TRANSPORTS = {
     "a terminal's log": behind("[2025-10-23 23:16:{second}] [{number:5d}.123456] "),
     "a terminal's log alone": behind("[2025-10-23T23:16:{second}.123Z] "),
     "netconsole": behind("Oct  3 23:16:{second} 10.0.0.1 [{number:5d}.123456] "),
+    "netconsole, heard with its port": behind("2025-10-23 23:16:{second} 10.0.0.1:6666 [{number:5d}.123456] "),
     "metalog": behind("Oct 03 23:16:{second} [kernel] [{number:5d}.123456] "),
     "metalog without stamps": behind("Oct 03 23:16:{second} [kernel] "),
     "klogd of old": behind("Oct  3 23:16:{second} my-host kernel: <4>[{number:5d}.123456] "),

@@ -54,12 +54,15 @@ _HEAD = rf"""(?x)
       |[ ]\[kernel\](?:[ ]|$)
       |[ ]\S+[ ](?P<app>[^\s:]+)[ ]\S+[ ]\S+[ ](?:-|\[[^\]]*\])[ ]           # RFC 5424
       |(?:[ ][^\s:\[\]]+)?[ ](?P<iso_tag>kernel|[^\s:\[\]]+(?=\[\d+\]:))(?:\[\d+\])?:(?:[ ]|$)
+      |[ ][^\s:\[\]]+:\d{{1,5}}[ ]+(?={_UPTIME_STAMP})                         # of netconsole: a host and its port
       |[ ]+ | $)                                                           # dmesg --time-format iso, kubectl: no host
    |\d\d-\d\d[ ]\d\d:\d\d:\d\d\.\d{{3}}[ ]+\d+[ ]+\d+[ ][VDIWEF][ ].{{0,30}}?:[ ])?  # logcat
   (?:<\d>|[ ](?=\[[ \d]))?{_KERNEL_STAMP}                                     # klogd of old left the level
   (?:[ ]?(?:[^\s:\[\]]+[ ])?kernel:[ ]?(?:<\d>)?{_KERNEL_STAMP})?            # journalctl -o short-monotonic, wall
   (?:[ ]*MESSAGE=)?                                                       # journalctl -o export, verbose
 )"""
+# A stamp that lost its bracket: whoever copied began one character late.
+_CUT_STAMP = rf"([ \t>|]{{0,12}})((?:{_DMESG_DATE}|\d{{1,12}}\.\d{{6}})\] )"
 # Where a relay put its own head before that of the machine: a host, and then the head of a line of the kernel's.
 _RELAYED = (
     rf"(?x)(?:[\w.:-]{{1,255}}[ ]{{1,2}})?(?=(?:{_SYSLOG_DATE}|{_ISO_DATE})[ ][\w.-]{{1,255}}[ ]kernel(?:\[\d+\])?:[ ])"
@@ -230,6 +233,9 @@ def _split_any(number: int, raw: str, whole: bool) -> Iterator[tuple[Line, int]]
         if found or is_object:
             yield from ((line, 0) for line in found or (Line(number, raw, whole=whole),))
             return
+    before, closed, _ = raw[:48].partition("] ")
+    if closed and "[" not in before and (cut := _compiled(_CUT_STAMP).match(raw)):
+        raw = f"{cut[1]}[{raw[cut.start(2) :]}"
     match_head = _compiled(_HEAD).match
     match = match_head(raw)
     assert match is not None  # every part may be empty
@@ -456,6 +462,7 @@ def host(head: str) -> str | None:
     """The host a syslog or journal prefix names."""
     named = re.search(_HOST_BEHIND_TIME, head)
     named = named or re.search(r"(?:\d\.\d{6}|\]) ([^\s:\[\]]{1,255}) kernel:", head)
+    named = named or re.search(r"\d\d:\d\d:\d\d ([^\s:\[\]]{1,255}):\d{1,5} +\[", head)
     named = named or re.match(r"([\w.-]{1,255}): [a-z]+\d?: {1,8}[a-z]{3,7}: \[", head)
     return named[1] if named else None
 
