@@ -287,6 +287,91 @@ def test_several_taints_are_no_kernel_release() -> None:
     assert (event.kernel, event.tainted) == ("6.7.4-arch1-1", "GSOE")
 
 
+def test_what_red_hat_puts_behind_the_taints_is_no_kernel_release() -> None:
+    for cpu in (
+        "CPU: 1 PID: 7 Comm: rsync Kdump: loaded Tainted: G           OE  ------------   3.10.0-1160.el7.x86_64 #1",
+        "CPU: 1 PID: 7 Comm: rsync Tainted: G           O E ----V-------   3.10.0-1160.el7.x86_64 #1",
+        "Pid: 7, comm: rsync Tainted: P        W  ---------------    3.10.0-1160.el7.x86_64 #1",
+    ):
+        (event,) = read(f"[1.0] rsync invoked oom-killer: gfp_mask=0xd0, order=0, oom_score_adj=0\n[1.0] {cpu}\n")
+        assert (event.kernel, event.trigger.pid if event.trigger else None) == ("3.10.0-1160.el7.x86_64", 7)
+        assert event.tainted in ("GOE", "GOEV", "PW")
+
+
+def test_a_stack_with_places_in_the_source_is_one() -> None:
+    text = (
+        "[ 1.000000] a invoked oom-killer: gfp_mask=0xd0, order=0, oom_score_adj=0\n"
+        "[ 1.000001] dump_stack_lvl (lib/dump_stack.c:107 (discriminator 1))\n"
+        "[ 1.000002] ? lock_release (kernel/locking/lockdep.c:5190 kernel/locking/lockdep.c:5532)\n"
+        "[ 1.000003] dump_header (mm/oom_kill.c:?)\n"
+        "[ 1.000004]  out_of_memory mm/oom_kill.c:1159 [inline]\n"
+        "[ 1.000005]  alloc_pages+0x1/0x2 mm/mempolicy.c:7\n"
+    )
+    (event,) = read(text)
+    assert event.stack == ("dump_stack_lvl", "lock_release", "dump_header", "out_of_memory", "alloc_pages")
+
+
+def _cut(at: int, comm: str, caller: str = "") -> str:
+    """A report without its end, at that second after boot."""
+    lines = (
+        f"{comm} invoked oom-killer: gfp_mask=0xd0, order=0, oom_score_adj=0",
+        f"CPU: 1 PID: {at} Comm: {comm} Not tainted 3.2.0 #1",
+        "Mem-Info:",
+        "Free swap  = 3kB",
+        f"Total swap = {at}kB",
+        "[ pid ]   uid  tgid total_vm      rss cpu oom_adj oom_score_adj name",
+        f"[{at:5d}]     0 {at:5d}     2678      264   1       0             0 {comm}",
+    )
+    return "".join(f"[{at:5d}.00000{number}]{caller} {line}\n" for number, line in enumerate(lines))
+
+
+@pytest.mark.parametrize("callers", [("", "", ""), ("[    T7]", "[    T8]", "[    T9]")])
+@pytest.mark.parametrize("between", ["", "(...snipped...)\n"])
+def test_reports_without_an_end_keep_what_they_tell(callers: tuple[str, str, str], between: str) -> None:
+    """Of a log whose kill lines went elsewhere: each report begins when the one before is long past."""
+    parts = [_cut(at, comm, caller) for at, comm, caller in zip((1000, 2000, 3000), "abc", callers, strict=True)]
+    found = [label(event) for event in read(between.join(parts))]
+    assert [(one["trigger"], one["swap_total_kb"], one["n_tasks"]) for one in found] == [
+        ("a", 1000, 1),
+        ("b", 2000, 1),
+        ("c", 3000, 1),
+    ]
+
+
+def test_old_kernels_tell_of_a_cgroup_and_of_the_machine_in_each_of_two_reports() -> None:
+    """Whom the cgroup chose could not be killed: no line ends the report, and the next one begins."""
+    one = """\
+[  740.100000] hog invoked oom-killer: gfp_mask=0xd0, order=0, oomkilladj=-17
+[  740.100001] Pid: 28, comm: hog Not tainted 2.6.30 #1
+[  740.100002] Task in /important killed as a result of limit of /important
+[  740.100003] memory: usage 4kB, limit 256000kB, failcnt 1467
+[  740.100004] memory+swap: usage 512000kB, limit 512000kB, failcnt 571
+[  740.100005] Mem-Info:
+[  740.100006] Free swap  = 15kB
+[  740.100007] Total swap = 20kB
+[  740.100008] Memory cgroup out of memory: kill process 28 (hog) score 0 or a child
+"""
+    found = [label(event) for event in read(one + one.replace("740.1", "740.2"))]
+    assert len(found) == 2
+    assert [(each["oom_memcg"], each["memcg_failcnt"], each["swap_total_kb"]) for each in found] == [
+        ("/important", 1467, 20)
+    ] * 2
+
+
+def test_a_panic_for_a_memory_cgroup_tells_of_all_memory_and_is_the_cgroups() -> None:
+    text = """\
+[   81.234289] hog invoked oom-killer: gfp_mask=0xd0, order=0, oom_score_adj=0
+[   81.234327]  [<ffffffff81603d1c>] dump_header+0x8e/0x214
+[   81.234339]  [<ffffffff8115d83e>] check_panic_on_oom+0x2e/0x60
+[   81.234342]  [<ffffffff811c17bf>] {caller}+0x34f/0x580
+[   81.234381] Mem-Info:
+[   81.234500] Total swap = 0kB
+[   81.234867] Kernel panic - not syncing: Out of memory: compulsory panic_on_oom is enabled
+"""
+    assert told(text.format(caller="mem_cgroup_oom_synchronize"))["constraint_inferred"] == "CONSTRAINT_MEMCG"
+    assert told(text.format(caller="out_of_memory"))["constraint_inferred"] == "global"
+
+
 def test_what_is_missing_is_said() -> None:
     (event,) = read("[1.0] Out of memory: Killed process 7 (a) total-vm:4kB, anon-rss:3kB, file-rss:0kB\n")
     assert len(event.missing) == 3

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
-from itertools import zip_longest
+from itertools import pairwise, zip_longest
 from typing import Any
 
 from reprieve.model.oom import AllocationFailure, Kill, Memcg, Memory, OomReport, Task, Trigger
@@ -22,14 +22,16 @@ _TRIGGER = r"(?P<comm>.{0,80}?)\s{0,8}(?:\binvoked )?oom-killer(?::|$)(?P<rest>.
 _FLAGS = r"gfp_mask=(0x[0-9a-f]{1,16})(?=[(,]|\s*$)(?:\(([A-Z0-9_|x]*)\))?"
 _CPU = (
     r"CPU:? ?(?P<cpu>[0-9]{1,6})(?: UID: (?P<uid>[0-9]{1,10}))? PID: (?P<pid>[0-9]{1,10}) Comm: (?P<comm>.{0,60}?)"
-    r" (?:Kdump: loaded )?(?:Not tainted|Tainted: (?P<taint>[A-Z ]{1,40}?)) +(?P<kernel>\d\S*)"
+    r" (?:Kdump: loaded )?(?:Not tainted|Tainted: (?P<taint>[A-Z -]{1,60}?)) +(?P<kernel>\d\S*)"  # RHEL prints dashes
 )
 _OLD_CPU = (  # to 3.9; the order of the words changed with dump_stack_print_info(), 196779b9b4ce (v3.10)
     r"Pid: (?P<pid>[0-9]{1,10}), comm: (?P<comm>.{0,60}?)"
-    r" (?:Not tainted|Tainted: (?P<taint>[A-Z ]{1,40}?)) +(?P<kernel>\d\S*)"
+    r" (?:Not tainted|Tainted: (?P<taint>[A-Z -]{1,60}?)) +(?P<kernel>\d\S*)"
 )
+_PRINTS_BOTH = r"2\.|3\.[0-7](?!\d)"  # kernels that tell a memory cgroup's usage and Mem-Info in one report
 _CPUSET = r".{0,60} cpuset=(\S+) mems_allowed=([\d,-]+)"
-_FRAME = r"(?:.*\] )?(?:\? )?([A-Za-z_][\w.]*)\+0x[0-9a-f]+"
+# As printed, or with the place in the source that scripts/decode_stacktrace.sh, or syzbot, puts behind.
+_FRAME = r"(?:.*\] )?(?:\? )?([A-Za-z_][\w.]*)(?:\+0x[0-9a-f]+| \([\w./-]+:[0-9?]+|  ?[\w./-]+:[0-9]+ \[inline\])"
 _STACK = r"(?:Stack ?:)?[\s0-9a-f]+$|[0-9a-f]{4}:\s|[\w.]+ from [\w.]+\+0x"  # its words; a frame as ARM has it
 _SELECT = (  # "and children." until 2.6.18
     r"[\s*\-|•`]*(?P<lead>[^:]{0,60}: )?[Kk]ill process (?P<pid>[0-9]{1,10}) \((?P<comm>.{0,60}?)\) "
@@ -73,6 +75,7 @@ _OF_A_BLOCK = (
     "header",
     "table",
 )  # kinds that say nothing without the lines around them
+_BEGIN = ("trigger", "sysrq", "failure")  # kinds that begin an event, and say nothing about the one before
 
 
 @cache
@@ -119,8 +122,8 @@ class Draft:
             text, head = line.text, line.head
             if text == self.last_text and head == self.last_head:
                 continue  # the echo of a console
-            if self.crowded and not self.mixed and (caller(head) != self.caller or not self._is_near(line)):
-                self.mixed = True
+            if self.crowded and not self.mixed and kind not in _BEGIN:
+                self.mixed = caller(head) not in (self.caller, None) or not self._is_near(line)
             if self.mixed and kind in _OF_A_BLOCK:
                 continue
             if row is not None:
@@ -188,7 +191,7 @@ class Draft:
         if trigger is not None and (trigger.comm is None or comm == trigger.comm or self._is_end_of(comm)):
             self.facts["trigger"] = replace(trigger, comm=comm, pid=int(said["pid"]), uid=int(uid) if uid else None)
         self.facts["kernel"] = said["kernel"] if line.whole or match.end() < len(line.text) else None
-        self.facts["tainted"] = (said["taint"] or "").replace(" ", "")
+        self.facts["tainted"] = re.sub("[ -]", "", said["taint"] or "")
         self.facts["cpu"] = int(said["cpu"]) if said.get("cpu") else None
         return True
 
@@ -243,8 +246,8 @@ class Draft:
         else:
             return False
         self.has_memory = True
-        if self.has_mem_info and self.has_memcg:  # of two events, unless the kernel is an old one
-            self._begins_again()
+        if self.has_mem_info and self.has_memcg and not re.match(_PRINTS_BOTH, self.facts.get("kernel") or ""):
+            self._begins_again()  # of two events
         return True
 
     def _goes_on_with_mem_info(self, text: str) -> bool:
@@ -488,7 +491,7 @@ class Draft:
         trigger: Trigger | None = facts.get("trigger")
         inferred = facts.get("constraint_inferred")
         if inferred is None and "constraint" not in facts:
-            if (memcg and memcg.usages) or "mem_cgroup_out_of_memory" in self.stack or facts.keys() & _OF_MEMCG:
+            if (memcg and memcg.usages) or self._is_of_memcg():
                 inferred = "CONSTRAINT_MEMCG"
             elif memory or "panic" in facts or any("alloc_pages" in name for name in self.stack):
                 inferred = "global"  # NONE, CPUSET or MEMORY_POLICY; a memory cgroup prints no Mem-Info
@@ -501,6 +504,12 @@ class Draft:
             "workload": workload(of) if of else None,
             "limit_of": workload(hit) if hit else None,
         }
+
+    def _is_of_memcg(self) -> bool:
+        """By a cgroup that is named, or by who called: until 4.1 a panic for a memory cgroup tells of all memory."""
+        if "mem_cgroup_out_of_memory" in self.stack or self.facts.keys() & _OF_MEMCG:
+            return True
+        return ("check_panic_on_oom", "mem_cgroup_oom_synchronize") in pairwise(self.stack)
 
     def _page_size_of_victim(self) -> int | None:
         """total_vm is printed twice: in the victim's row in pages, in the kill line in kB."""
