@@ -143,6 +143,13 @@ def test_who_exceeds_the_limit_is_killed_and_that_kill_explained(reprieve: Run, 
     assert (end["events"], end["exit_status"]) == (1, 137)
 
 
+def test_of_a_137_that_is_none_of_the_kernels_that_is_said(reprieve: Run) -> None:
+    for script in ("kill -9 $$", "exit 137"):
+        ended = reprieve("run", "--max", "64M", "--", "sh", "-c", script)
+        assert ended.returncode == 137
+        assert "the kernel killed nobody in it" in " ".join(ended.stderr.split())
+
+
 _KILLED_WHILE_HELD = """
 import os, signal
 from reprieve.machine.launch import Held, Order, await_end, keep_signals

@@ -19,6 +19,7 @@ import pytest
 from reprieve.machine.demo import kill_a_leak
 from reprieve.show import looks
 from tests.conftest import Run
+from tests.machine.test_kubernetes import extra
 from tests.machine.test_sampler import MIB, Child
 from tests.rules.test_survey import HOSTS
 from tests.test_why import on_a_terminal
@@ -196,7 +197,7 @@ def test_without_textual_one_line_says_how_to_get_it(tmp_path: Path) -> None:
     (tmp_path / "textual.py").write_text("raise ModuleNotFoundError('no', name='textual')\n")
     said = " ".join(on_a_terminal("top", PYTHONPATH=str(tmp_path)).split())
     assert "the live view needs Textual, and textual is not installed" in said
-    assert "pip install 'reprieve[top]'" in said
+    assert f"-m pip install '{extra('top')}'" in said
 
 
 def test_nothing_of_it_is_loaded_by_another_verb() -> None:

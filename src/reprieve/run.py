@@ -182,7 +182,7 @@ def tell(request: Request, run: Run, kills: "Kills", report: Report) -> None:
     """What became of it: for people where somebody was killed or they ask for it, and for programs."""
     ooms, gaps = kills
     refused = run.enforcement.means == "job" and run.use is not None and run.use.at_max  # where nobody is killed for it
-    worth = ooms or gaps or refused or run.out_of_time or run.left_behind
+    worth = ooms or gaps or refused or run.out_of_time or run.left_behind or ran.is_unexplained(run)
     if not (worth or request.verbose or request.as_json or request.report):
         return
     if request.as_json or request.report is not None:

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import shlex
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -22,6 +23,8 @@ from reprieve.next import look
 from reprieve.oom.groups import ancestors
 from reprieve.output import INCOMPLETE, colour, print_lines, width
 from reprieve.rules.survey import Surveyor
+
+_EXTRA = "textual>=8,<9"
 
 _ROWS = 20
 _LINES = 24
@@ -67,7 +70,7 @@ def _live(request: Request) -> int:
     except ModuleNotFoundError as missing:
         raise Failure(
             f"the live view needs Textual, and {missing.name} is not installed",
-            hint="pip install 'reprieve[top]'; --once and --batch need nothing",
+            hint=f"{shlex.quote(sys.executable)} -m pip install {shlex.quote(_EXTRA)}; --once and --batch need nothing",
         ) from missing
     from reprieve.tui import run
 

@@ -12,7 +12,7 @@ from reprieve.fix.transaction import Recovered, recover, undo
 from reprieve.machine.ledger import LedgerFile, ledger_path, read_lines
 from reprieve.machine.places import MachinePlaces
 from reprieve.machine.watcher import say_ready, tell_kernel_log
-from reprieve.model.change import Blocked, Entry, Transaction
+from reprieve.model.change import Blocked, Entry, Stay, Transaction
 from reprieve.model.finding import Failure, Place
 from reprieve.output import colour, print_lines, width
 from reprieve.show import changes, export
@@ -66,13 +66,21 @@ def _perform(request: Request) -> int:
                 journal.end(number)
             print_lines((_nothing(number, journal),))
             return 0
-        left = [changes.left_so(one) for one in undo(number, places, journal, leave=request.leave)]
+        left = list(map(_left, undo(number, places, journal, leave=request.leave)))
         back = [entry for entry in entries if _is_back(entry, places)]
         left += _still(back, places)
     by_hand = [f"  {line}" for line in export.undoing(back)]
     said = f"Undone: change {number}. In a shell it is:" if back else f"Change {number} is over; nothing was put back:"
     print_lines((said, *by_hand, *map(visible, left)))
     return 0
+
+
+def _left(one: Stay) -> str:
+    """What stays, and of what would not go the command for later: no undo is left that would."""
+    said = changes.left_so(one)
+    if one.why != "refused" or (command := export.by_hand(one.place, one.before)) is None:
+        return said
+    return f"{said}; later, by hand: {command}"
 
 
 def _recovered(one: Recovered, journal: Journal, places: MachinePlaces) -> list[str]:

@@ -51,6 +51,24 @@ def test_a_refusal_leaves_all_as_it_was(refused: str) -> None:
     assert journal(there).unfinished() == []
 
 
+def test_an_undo_that_is_refused_before_anything_is_put_back_leaves_the_change_in_force_and_others_free() -> None:
+    there = world()
+    number = apply(STEPS, DictionaryPlaces(there), journal(there))
+    there.refuses = {one.place for one in STEPS}
+    with pytest.raises(Blocked, match="c: refused"):
+        undo(number, DictionaryPlaces(there), journal(there))
+    assert there.values == AFTER
+    assert journal(there).unfinished() == []
+    assert len(journal(there).in_force(number)) == len(STEPS)
+    there.refuses = {place("a")}  # the others go back: it is neither done nor undone
+    with pytest.raises(Blocked, match="a: refused"):
+        undo(number, DictionaryPlaces(there), journal(there))
+    assert journal(there).unfinished() == [number]
+    there.refuses = set()
+    undo(number, DictionaryPlaces(there), journal(there))
+    assert there.values == BEFORE
+
+
 def test_a_value_that_is_not_kept_is_put_back_with_those_before_it() -> None:
     there = world()
     there.stubborn = {place("b"): "16"}
@@ -290,7 +308,7 @@ def test_what_belongs_to_what_would_not_go_back_stays_with_it() -> None:
     )
     assert there.values == {file: "1", used: "on"}
     there.refuses = set()
-    recover(DictionaryPlaces(there), journal(there))
+    undo(number, DictionaryPlaces(there), journal(there))
     assert there.values == {file: None, used: None}
 
 

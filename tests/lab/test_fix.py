@@ -104,7 +104,7 @@ def test_swap_whose_contents_do_not_fit_into_memory_is_not_taken_away(guest: Gue
     assert "600 /swapfile.reprieve" in there
     assert "/swapfile.reprieve none swap sw 0 0" in there
     assert guest.run("pkill -9 -x app; sleep 1; true").status == 0
-    assert "Undone: change 1" in told(guest, "undo --recover")
+    assert "Undone: change 1" in told(guest, "undo")
     assert "/swapfile.reprieve" not in guest.run(SWAP).output
 
 

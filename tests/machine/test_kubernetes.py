@@ -9,6 +9,7 @@ import json
 import socket
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -292,9 +293,16 @@ def test_what_is_no_name_of_a_pod_is_not_asked_for(word: str, tmp_path: Path) ->
         own_cluster(led_to(tmp_path, kubeconfig("http://127.0.0.1:1", ADMIN))).read_pod(word.removeprefix("pod:"))
 
 
+def extra(name: str) -> str:
+    """What the package asks for, for its users who want that too."""
+    asked = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    [needed] = asked["project"]["optional-dependencies"][name]
+    return str(needed)
+
+
 def test_without_the_extra_one_line_says_how_to_get_it(tmp_path: Path) -> None:
     program = "import sys; sys.modules['lightkube'] = None; sys.argv[1:] = ['why', 'pod:web']; "
     program += "from reprieve import cli; cli.run()"
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path)
     assert ended.returncode == 1
-    assert ended.stderr.endswith("  pip install 'reprieve[kubernetes]'\n")
+    assert ended.stderr.endswith(f"  {sys.executable} -m pip install '{extra('kubernetes')}'\n")

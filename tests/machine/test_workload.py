@@ -654,7 +654,7 @@ def test_what_is_printed_of_a_request_does_it_in_a_shell(tmp_path: Path) -> None
 
 def test_without_a_cluster_it_is_told_what_is_read_there() -> None:
     with pytest.raises(
-        Failure, match=r"^no kubeconfig: /nowhere is not there; deploy/web is read in its cluster"
+        Failure, match=r"^no kubeconfig: /nowhere is not there \(deploy/web is looked up in its cluster, for --as too\)"
     ) as caught:
         find_workload("deploy/web", 1 << 30, {"KUBECONFIG": "/nowhere"})
     assert "to be printed too: which container, which request" in caught.value.message

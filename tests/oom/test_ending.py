@@ -441,6 +441,17 @@ def test_what_systemd_says_of_a_kill_is_told_in_all_its_words() -> None:
     assert [ending.line for ending in read_endings(unit + itself)] == [2]
 
 
+@pytest.mark.parametrize("voice", ["systemd[1234]: ", "systemd: "])
+def test_a_word_of_systemd_without_its_date_is_one(voice: str) -> None:
+    [app] = read_endings(f"{voice}app.scope: systemd-oomd killed 7 process(es) in this unit.\n")
+    assert (app.manager, app.name, app.finished) == ("systemd-oomd", "app.scope", None)
+    [web] = read_endings(f"{voice}web.service: A process of this unit has been killed by the OOM killer.\n")
+    assert (web.manager, web.name) == ("systemd", "web.service")
+    assert (
+        read_endings(f"sshd[7]: {voice}web.service: A process of this unit has been killed by the OOM killer.\n") == ()
+    )
+
+
 def test_a_process_that_earlyoom_asked_first_is_told_once() -> None:
     asked = 'Nov 23 14:05:32 lab earlyoom[4]: sending SIGTERM to process 7 uid 0 "a": badness 9, VmRSS 334 MiB\n'
     [once] = read_endings(asked + asked.replace("TERM", "KILL"))

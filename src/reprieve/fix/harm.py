@@ -20,6 +20,7 @@ class Objection(NamedTuple):
 
     reason: str
     instead: str
+    may_be_forced: bool = True  # False: the kernel would not take it either
 
 
 def objections(changes: Iterable[Change], machine: Machine) -> dict[Place, Objection]:
@@ -51,7 +52,7 @@ def below_use(limit_bytes: int, held_bytes: int, pod: str) -> Objection | None:
         return None
     return Objection(
         f"in pod {quote(pod)} it holds {size(held_bytes)} (working set), and is killed before it holds as much again",
-        f"more than it holds: {-(-held_bytes // MIB)}M",
+        f"more than it holds, with a quarter to grow: {-(-held_bytes * 5 // 4 // MIB)}M",
     )
 
 
@@ -131,7 +132,7 @@ def _limit(place: Place, want: str | None, machine: Machine) -> Objection | None
     if held is None or limit >= held:
         return None
     if place.key in _MAX:
-        return _below(held, group)
+        return _below(held, group, machine)
     if not dict(machine.meminfo).get("SwapFree"):
         return Objection(
             f"it holds {size(held)} that cannot be taken back without swap: it would stand "
@@ -193,7 +194,7 @@ def _container(place: Place, want: str | None, machine: Machine) -> Objection | 
     if limit is None or group is None:
         return None
     held = _held_bytes(group)
-    return _below(held, group) if held is not None and limit < held else None
+    return _below(held, group, machine) if held is not None and limit < held else None
 
 
 def _group_of_container(container_id: str, machine: Machine) -> Cgroup | None:
@@ -213,11 +214,13 @@ def _held_bytes(group: Cgroup, *, of_both: bool = False) -> int | None:
     return used - stat.get(f"{prefix}inactive_file", 0) - stat.get(f"{prefix}active_file", 0)
 
 
-def _below(held: int, group: Cgroup) -> Objection:
+def _below(held: int, group: Cgroup, machine: Machine) -> Objection:
+    swaps = bool(dict(machine.meminfo).get("SwapFree"))
     ends = "ends in a kill at once" if group.version == 2 else "stays, and the kernel refuses the limit"
     return Objection(
         f"it holds {size(held)} beside its cache: what swap cannot take of that {ends}",
-        f"more than it holds: {-(-held // MIB)}M",
+        f"more than it holds, with a quarter to grow: {-(-held * 5 // 4 // MIB)}M",
+        may_be_forced=group.version == 2 or swaps,
     )
 
 

@@ -104,7 +104,8 @@ def _together(
     refused: list[Refusal] = []
     for change in one.changes:
         if (objection := harmful.get(change.place)) is not None:
-            hint = f"{objection.instead}; --force {change.place.key} does it all the same"
+            forced = f"; --force {change.place.key} does it all the same" if objection.may_be_forced else ""
+            hint = f"{objection.instead}{forced}"
             return [], [_refusal(change.place, change.want, one, Failure(objection.reason, hint=hint))]
         if (lasting := _MORTAL.get(change.place.kind)) is not None and not span.now:
             ended = Failure(f"a {change.place.kind.removesuffix('.new')} does not outlive the boot", hint=lasting)

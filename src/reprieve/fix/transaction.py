@@ -114,8 +114,12 @@ def undo(
                 found = places.get(entry.place)
                 ours = found == entry.want or (found == entry.before and entry.place.kind in _TWO_HALVES)
                 if ours:  # else it is back, or somebody's: theirs is newer, and stays
+                    try:
+                        places.put(entry.place, entry.before)
+                    except Failure:
+                        touched = touched or _is_in_between(entry, places)
+                        raise
                     touched = True
-                    places.put(entry.place, entry.before)
                 elif found == entry.before and entry.state == "begun":
                     with suppress(Failure):  # nothing was switched in; what was half made beside it goes, if it can
                         places.put(entry.place, entry.before)
@@ -139,12 +143,20 @@ def undo(
             waits.add(entry.place.of)
             stuck += stays
     if stuck:
-        if not touched:  # it is as it was: all of it is somebody else's by now
+        if not touched:  # all of it is as it was: in force, or somebody else's by now
             journal.end(number)
         hint = f"see to it, then again; or `reprieve undo {number} --leave` ends the change and leaves it so"
         raise Blocked(stuck, hint=hint, status=4)
     journal.end(number)
     return left
+
+
+def _is_in_between(entry: Entry, places: Places) -> bool:
+    """Has an undo that was refused changed something all the same, or may it have?"""
+    try:
+        return entry.place.kind in _TWO_HALVES or places.get(entry.place) != entry.want
+    except Failure:
+        return True
 
 
 def _never_ours(entry: Entry, found: str | None) -> bool:

@@ -6,6 +6,8 @@ lightkube is an extra: nothing else imports it, and what it raises ends here.
 import base64
 import os
 import re
+import shlex
+import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from lightkube import ApiError, AsyncClient, KubeConfig
     from lightkube.config.kubeconfig import SingleConfig
 
+_EXTRA = "lightkube>=1.0,<2"
 _DEADLINE_S = 10.0
 _NAMES = 5  # of pods that are told where one is not there
 NAME = "[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?"  # of a name: RFC 1123
@@ -240,13 +243,14 @@ def _kubeconfig(environ: Mapping[str, str]) -> "KubeConfig":
         from msgspec import MsgspecError
     except ImportError as error:
         said = f"Kubernetes is asked by lightkube, an extra that is not installed here ({error.name})"
-        raise Failure(said, hint="pip install 'reprieve[kubernetes]'") from error
+        raise Failure(said, hint=f"{shlex.quote(sys.executable)} -m pip install {shlex.quote(_EXTRA)}") from error
 
     named = [path for path in environ.get("KUBECONFIG", "").split(os.pathsep) if path]
     paths = [path for path in named or [os.path.expanduser("~/.kube/config")] if os.path.exists(path)]
     if not paths and (named or "KUBERNETES_SERVICE_HOST" not in environ):
         looked = " nor ".join(map(shown, named)) or "KUBECONFIG is not set, and ~/.kube/config"
-        hint = "KUBECONFIG=FILE names that of the cluster: /etc/kubernetes/admin.conf, /etc/rancher/k3s/k3s.yaml"
+        usual = "/etc/kubernetes/admin.conf on a node of kubeadm, /etc/rancher/k3s/k3s.yaml of k3s"
+        hint = f"KUBECONFIG=FILE names that of the cluster, as {usual}"
         raise Failure(f"no kubeconfig: {looked} is not there", hint=hint)
     try:
         if not paths:
@@ -262,7 +266,8 @@ def _kubeconfig(environ: Mapping[str, str]) -> "KubeConfig":
     # What stands in such a file may be anything: what is no table where one is looked for fails as it is used.
     except (yaml.YAMLError, ConfigError, MsgspecError, ValueError, LookupError, TypeError, AttributeError) as error:
         where = shown(":".join(paths)) or "the account of this pod"
-        raise Failure(f"{where} is no kubeconfig: {text(str(error))}", hint="kubectl config view shows it") from error
+        why = " ".join(text(line) for line in str(error).splitlines())
+        raise Failure(f"{where} is no kubeconfig: {why}", hint="kubectl config view shows it") from error
 
 
 def _merge(merged: dict[str, Any], told: dict[str, Any], folder: str) -> None:

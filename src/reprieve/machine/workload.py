@@ -180,8 +180,9 @@ def find_workload(
     try:
         cluster = own_cluster(environ)
     except Failure as failure:
-        said = f"{word} is read in its cluster first, to be printed too: which container, which request"
-        raise Failure(f"{failure.message}; {said}", hint=failure.hint) from failure
+        raise Failure(
+            f"{failure.message} ({word} is looked up in its cluster, for --as too)", hint=failure.hint
+        ) from failure
     sought = _Parts(
         server=cluster.server,
         namespace=match["namespace"] or cluster.namespace,

@@ -54,6 +54,7 @@ _JOURNAL_WORDS = (
 # In systemd's src/core/unit.c: of the kernel's kills since 244, later in other words, of systemd-oomd's since 248;
 # monitor_*_contexts_handler() in src/oom/oomd-manager.c, of which a pager cuts the end; kill_process() in earlyoom's
 # kill.c.
+_VOICE = r"\s*((?:systemd|systemd-oomd|earlyoom)(?:\[\d{1,10}\])?: )"
 _ECHO = "killed "
 _OF_SYSTEMD = (
     r"(?P<unit>\S+): (?:A process of this unit has been killed by the OOM killer"
@@ -187,7 +188,7 @@ def _from_lines(text: str) -> Iterator[Ending]:
     from reprieve.oom.nohang import Blocks
 
     blocks = Blocks()
-    for line in read_lines(text):
+    for line in map(_voiced, read_lines(text)):
         if re.search(r"(?:^|\s)systemd(?:\[\d+\])?: $", line.head):  # that of a user too
             match = re.fullmatch(_OF_SYSTEMD, line.text)
             if match is not None and match["oomd"] is not None:
@@ -207,9 +208,16 @@ def _from_lines(text: str) -> Iterator[Ending]:
         yield ending
 
 
+def _voiced(line: Line) -> Line:
+    """With its writer as its head, where somebody left out the date."""
+    voice = None if line.head else re.match(_VOICE, line.text)
+    return line if voice is None else line._replace(head=voice[1], text=line.text[voice.end() :])
+
+
 def _of_daemon(manager: str, line: Line, *, name: str, reason: str) -> Ending:
     when = stamp(line.head)
-    return Ending(manager=manager, line=line.number, name=name, reason=reason, oom_killed=True, finished=when)
+    dated = None if when.text is None and when.uptime_s is None else when
+    return Ending(manager=manager, line=line.number, name=name, reason=reason, oom_killed=True, finished=dated)
 
 
 def _from_json(text: str, kills: "list[ProbeKill]") -> Iterator[Ending]:

@@ -49,6 +49,8 @@ def ended(page: "Page", run: Run) -> Iterator[str]:
     over = ", as its time was over" if run.out_of_time else ""
     yield page.raw("Ended", escape.visible(f"{run.argv[0]} {how}, after {duration(run.wall_s)}{over}"), "strong")
     use = run.use or Use()
+    if is_unexplained(run):
+        yield from page.say("Kill", "none for memory: the kernel killed nobody in it, so somebody else sent that")
     if use.peak_bytes is not None:
         yield from page.say("Peak", _peak(run, use.peak_bytes, use.swap_peak_bytes))
     elif run.largest_process_bytes:
@@ -70,6 +72,13 @@ def ended(page: "Page", run: Run) -> Iterator[str]:
 
 
 _WORTH_TELLING_US = 100_000
+_BY_SIGKILL = 137
+
+
+def is_unexplained(run: Run) -> bool:
+    """Did it end as what the kernel kills does, though the kernel killed nobody, nor we?"""
+    ours = run.out_of_time or run.asked_to_end is not None
+    return run.status == _BY_SIGKILL and not ours and run.use is not None and run.use.oom_kills == 0
 
 
 def _peak(run: Run, peak: int, swap_peak: int | None) -> str:
