@@ -94,7 +94,10 @@ def test_a_message_in_quotes_is_one_if_it_is_all_of_its_line() -> None:
     assert one(f'    "log": "{WORDS}" + more,').text.startswith('"log"')
 
 
-@pytest.mark.parametrize("around", ["```", "```text", "----------", "(...snipped...)"])
+@pytest.mark.parametrize(
+    "around",
+    ["```", "```text", "----------", "(...snipped...)", "<list of processes>", "***<long list>***", "*some more here*"],
+)
 def test_what_people_put_around_a_log_is_no_rest_of_its_lines(around: str) -> None:
     assert [line.text for line in read_lines(f"[    1.000000] {WORDS}\n{around}\n")] == [WORDS, around]
 

@@ -196,6 +196,34 @@ def test_a_mail_that_took_a_log_for_prose_is_taken_apart() -> None:
     assert (second["trigger"], second["victim_pid"]) == ("sh", None)
 
 
+def test_lines_with_stamps_that_a_mail_took_for_prose_are_taken_apart() -> None:
+    text = """\
+>> Jul  6 06:45:01 coyote kernel: [78748.106803] X invoked oom-killer:
+>> gfp_mask=0xd0, order=0, oom_adj=0 Jul  6 06:45:01 coyote kernel:
+>> [78748.106808] Pid: 3068, comm: X Tainted: G        W  2.6.31-rc2 #1 Jul\x20
+>> 6 06:45:01 coyote kernel: [78748.106811] Call Trace:
+>> Jul  6 06:45:01 coyote kernel: [78748.107021] Swap cache stats: add 7937,
+>> delete 7321, find 2362/2515 Jul  6 06:45:01 coyote kernel: [78748.107023]
+>> Free swap  = 8360652kB Jul  6 06:45:01 coyote kernel: [78748.107024] Total
+>> swap = 8385912kB
+>> Jul  6 06:45:01 coyote kernel: [78748.121332] Out of memory: kill process
+>> 2385 (mysqld) score 15451 or a child Jul  6 06:45:01 coyote kernel:
+>> [78748.121334] Killed process 2385 (mysqld)
+>> Jul  6 06:45:05 coyote kernel: [78751.516057] Killed process 1995
+>> (krunner_lock) Jul  6 06:45:05 coyote kernel: [78751.519481] Killed
+>> process 3391 (kwin) Jul  6 06:45:05 coyote kernel: [78751.522674] Killed
+>> process 3396 (plasma)
+"""
+    first, *rest = [label(event) for event in read(text)]
+    assert (first["trigger"], first["victim"], first["kill_score"]) == ("X", "mysqld", 15451)
+    assert (first["swap_total_kb"], first["swap_free_kb"]) == (8385912, 8360652)
+    assert [(one["victim_pid"], one["victim"]) for one in rest] == [
+        (1995, "krunner_lock"),
+        (3391, "kwin"),
+        (3396, "plasma"),
+    ]
+
+
 def test_rhel_6_puts_the_uid_before_the_name() -> None:
     found = told(
         "Killed process 18992, UID 48, (httpd worker) total-vm:3355660kB, anon-rss:1615472kB, file-rss:10664kB\n"
@@ -309,6 +337,16 @@ def test_a_stack_with_places_in_the_source_is_one() -> None:
     )
     (event,) = read(text)
     assert event.stack == ("dump_stack_lvl", "lock_release", "dump_header", "out_of_memory", "alloc_pages")
+
+
+def test_frames_of_arm_name_who_called() -> None:
+    for frame in (
+        "[<c015eaf4>] (out_of_memory+0x244/0x2c4) from [<c01614d4>] (__alloc_pages+0x45c/0x568)",
+        "[<c015eaf4>] (out_of_memory) from [<c01614d4>] (__alloc_pages+0x45c/0x568)",
+        "out_of_memory from __alloc_pages+0x45c/0x568",
+    ):
+        (event,) = read(f"[1.0] a invoked oom-killer: gfp_mask=0xd0, order=0, oom_score_adj=0\n[1.0] {frame}\n")
+        assert event.stack == ("__alloc_pages",)
 
 
 def _cut(at: int, comm: str, caller: str = "") -> str:
@@ -435,6 +473,21 @@ def test_a_quote_of_a_selection_is_no_event() -> None:
 def test_both_lines_of_a_kill_on_one_are_read() -> None:
     found = told("Out of memory: Kill process 5 (a b) score 130 or sacrifice child Killed process 6 (c) total-vm:8kB\n")
     assert (found["selected"], found["victim"], found["total_vm_kb"]) == ("a b", "c", 8)
+
+
+def test_lines_that_no_newline_ended_are_read_each() -> None:
+    text = (
+        "Killed process 19 (trashapplet)Out of memory: kill process 12 (qemu) score 78 or a child"
+        "Killed process 12 (qemu)Killed process 12 (qemu)\n"
+    )
+    first, second = map(label, read(text))
+    assert (first["victim_pid"], first["victim"]) == (19, "trashapplet")
+    assert (second["selected_pid"], second["victim_pid"], second["victim"], second["kill_score"]) == (
+        12,
+        12,
+        "qemu",
+        78,
+    )
 
 
 def test_quoted_printable_is_undone() -> None:

@@ -30,8 +30,10 @@ _OLD_CPU = (  # to 3.9; the order of the words changed with dump_stack_print_inf
 )
 _PRINTS_BOTH = r"2\.|3\.[0-7](?!\d)"  # kernels that tell a memory cgroup's usage and Mem-Info in one report
 _CPUSET = r".{0,60} cpuset=(\S+) mems_allowed=([\d,-]+)"
-# As printed, or with the place in the source that scripts/decode_stacktrace.sh, or syzbot, puts behind.
-_FRAME = r"(?:.*\] )?(?:\? )?([A-Za-z_][\w.]*)(?:\+0x[0-9a-f]+| \([\w./-]+:[0-9?]+|  ?[\w./-]+:[0-9]+ \[inline\])"
+_FRAME = (  # on ARM that of who called; the place in the source is put behind by decode_stacktrace.sh, and by syzbot
+    r"(?:.*\] |[\w.]+ from )?(?:\? )?\(?([A-Za-z_][\w.]*)"
+    r"(?:\+0x[0-9a-f]+| \([\w./-]+:[0-9?]+|  ?[\w./-]+:[0-9]+ \[inline\])"
+)
 _STACK = r"(?:Stack ?:)?[\s0-9a-f]+$|[0-9a-f]{4}:\s|[\w.]+ from [\w.]+\+0x"  # its words; a frame as ARM has it
 _SELECT = (  # "and children." until 2.6.18
     r"[\s*\-|•`]*(?P<lead>[^:]{0,60}: )?[Kk]ill process (?P<pid>[0-9]{1,10}) \((?P<comm>.{0,60}?)\) "
@@ -123,7 +125,8 @@ class Draft:
             if text == self.last_text and head == self.last_head:
                 continue  # the echo of a console
             if self.crowded and not self.mixed and kind not in _BEGIN:
-                self.mixed = caller(head) not in (self.caller, None) or not self._is_near(line)
+                named = bool(head or kind)  # a bare line that is nobody's is no sign
+                self.mixed = (named and caller(head) != self.caller) or not self._is_near(line)
             if self.mixed and kind in _OF_A_BLOCK:
                 continue
             if row is not None:

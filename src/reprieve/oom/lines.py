@@ -97,7 +97,7 @@ _GLUED = (
 )
 _QUOTED = r"\s*([\"'])((?:(?!\1).)*)\1[,;]?\s*$"  # all of a line: of a list that a program wrote
 _RAN_ON = ("Out of ", "Killed process ")  # until 2.6.24 none ended its line
-_NOT_ENDED = r"(?<=child)\s?(?=Killed process |Out of memory: )|(?<=\))(?=Out of memory: )"
+_NOT_ENDED = r"(?<=child)\s?(?=Killed process |Out of memory: )|(?<=\))(?=Out of memory: |Killed process \d)"
 _FEW = 8  # lines: so many may be a paragraph that was a whole report
 _LONG = 1024  # characters: printk's longest record, LOG_LINE_MAX
 _ANSI = r"\x1b\[[0-9;?]*[A-Za-z]"
@@ -252,7 +252,8 @@ def _split_any(number: int, raw: str, whole: bool) -> Iterator[tuple[Line, int]]
             kernel = _written_by_kernel(inner)
             head, end = head + inner["stamped"], inner.end()
     text = raw[end:]
-    if not head and "] " in text and (glued := _compiled(_INLINE).search(text)):
+    glued = _compiled(_INLINE).search(text) if not head and "] " in text else None
+    if glued and not text.endswith("kernel: ", 0, glued.start()):  # else a mailer took lines for prose
         head, text = glued[0], _unenclosed(text[: glued.start()], text[glued.end() :])
     if not head and "Z]: " in text and (talos := _compiled(_TALOS).match(text)):
         head, text, kernel = talos[0].lstrip(), text[talos.end() :], talos["facility"] == "kern"
@@ -386,7 +387,7 @@ def _unglue(lines: Iterator[tuple[Line, int]]) -> Iterator[Line]:
     for line, lines_of_it in lines:
         text = line.text
         prose = len(text) > _LONG or lines_of_it > 1
-        ran_on = text.startswith(_RAN_ON) and ("child" in text or ")O" in text)
+        ran_on = text.startswith(_RAN_ON) and ("child" in text or ")O" in text or ")K" in text)
         if line.kernel is not None or not (prose or ran_on):
             yield line
             continue

@@ -8,7 +8,10 @@ from reprieve.oom.line import Line
 
 SOFT = "\ud800"  # a line of quoted-printable goes on in the next: half a character, which no text holds
 # What people put where they left lines out, or around them; or nothing.
-_ELISION = r"(?:\[?\.{2,8}\]?|…|<[a-z]{1,12}>|\(\.{3}(?:[a-z]{1,12}\.{3})?\)|`{3}\w{0,12}|[-=]{2,80})?"
+_ELISION = (
+    r"(?:\[?\.{2,8}\]?|…|<[a-z][a-z ,]{0,60}>|\*{1,3}[^*\n]{1,100}\*{1,3}|"
+    r"\(\.{3}(?:[a-z]{1,12}\.{3})?\)|`{3}\w{0,12}|[-=]{2,80})?"
+)
 # A bare, wrapped line goes on if it begins with what never begins a message, behind what such a line may stand behind.
 _GOES_ON = (
     *("gfp_mask=", "order=", "oom_score_adj", "total-vm:", "anon-rss:", "file-rss:", "shmem-rss:", "rss:", "UID:"),
