@@ -376,6 +376,23 @@ def test_reports_without_an_end_keep_what_they_tell(callers: tuple[str, str, str
     ]
 
 
+@pytest.mark.parametrize(
+    ("chosen", "killed"),
+    [
+        ("Memory cgroup out of memory: Kill process 41 (py) score 68 or sacrifice child", "Killed process 41 (py)"),
+        (
+            "oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),oom_memcg=/a,task_memcg=/a,task=py,pid=41,uid=0",
+            "Memory cgroup out of memory: Killed process 41 (py)",
+        ),
+    ],
+)
+def test_whom_a_kernel_chose_hours_later_is_of_no_report_without_an_end(chosen: str, killed: str) -> None:
+    text = _cut(1000, "a") + f"[ 9000.000000] {chosen}\n[ 9000.000001] {killed} total-vm:8kB, anon-rss:4kB\n"
+    first, second = map(label, read(text))
+    assert (first["trigger"], first["selected_pid"], first["victim_pid"]) == ("a", None, None)
+    assert (second["selected_pid"], second["victim_pid"]) == (41, 41)
+
+
 def test_old_kernels_tell_of_a_cgroup_and_of_the_machine_in_each_of_two_reports() -> None:
     """Whom the cgroup chose could not be killed: no line ends the report, and the next one begins."""
     one = """\

@@ -296,6 +296,8 @@ class Draft:
         match = re.match(_CONSTRAINT, line.text)
         if match is None or self.failure or self.ended or "selected_line" in self.facts or self._is_of_others():
             return False
+        if not self._is_near(line):
+            return False
         text = line.text[:_CONSTRAINT_LENGTH]
         whole = line.whole and text == line.text
         if whole or match.end() < len(text):
@@ -319,6 +321,7 @@ class Draft:
             or self.failure
             or self.ended
             or self._is_of_others()
+            or not self._is_near(line)
         ):
             return False
         if "selected_line" in self.facts and not self._was_chosen(int(match["pid"])):
@@ -340,7 +343,7 @@ class Draft:
 
     def _take_task_in(self, line: Line) -> bool:
         match = re.match(_TASK_IN, line.text)
-        if match is None or self.failure or self.ended or "oom_memcg" in self.facts:
+        if match is None or self.failure or self.ended or "oom_memcg" in self.facts or not self._is_near(line):
             return False
         self.facts["task_memcg"] = match["task"]
         if line.whole:
