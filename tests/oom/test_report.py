@@ -224,6 +224,17 @@ def test_lines_with_stamps_that_a_mail_took_for_prose_are_taken_apart() -> None:
     ]
 
 
+def test_what_a_listener_puts_before_a_whole_line_is_no_prose() -> None:
+    before = "Received message  <3>Jun  8 11:15:26 LEDE kernel: "
+    text = (
+        f"{before}[  350.064961] Out of memory: Kill process 983 (opkg) score 20 or sacrifice child\n"
+        f"{before}[  350.072170] Killed process 2588 (opkg) total-vm:1620kB, anon-rss:584kB, file-rss:0kB\n"
+    )
+    for log in (text, text.replace("  <3>", " "), text.replace("Received message  <3>", "gateway-7 ")):
+        found = told(log)
+        assert (found["selected_pid"], found["victim_pid"], found["kill_score"]) == (983, 2588, 20)
+
+
 def test_rhel_6_puts_the_uid_before_the_name() -> None:
     found = told(
         "Killed process 18992, UID 48, (httpd worker) total-vm:3355660kB, anon-rss:1615472kB, file-rss:10664kB\n"

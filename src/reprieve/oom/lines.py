@@ -85,6 +85,12 @@ _JSON_WORDS = ("message", "textPayload", "line", "short_message", "_raw")
 _JSON_WITHIN = ("jsonPayload", "_source", "result")
 _JSON_PAIR = rf'\s*"(?:{"|".join((*_JSON_LOGS, *_JSON_WORDS))})" ?: ?"'  # of an entry that is printed in many lines
 _INLINE = r"\[\s{0,8}\d{1,8}\.\d{6}\](?:\[\s*[TC]\d+\])? "  # a kernel line glued to a program's on a console
+# What stands before it where a mailer took lines for prose: the rest of the message before, and a head.
+_FLOWED = (
+    r".{0,200}(?:[(=]|\[<|:\d|kB|\d/\d|process |score |pages ).{0,200} "
+    r"[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \S{1,255} kernel: $"
+)
+_WIDE = 200  # columns: no mailer's line has more
 # `talosctl dmesg`: of several nodes with the name of each.
 _TALOS = rf"(?x)\s*(?:[\w.-]{{1,255}}:[ ])?(?P<facility>[a-z]+\d?):[ ]{{1,8}}[a-z]{{3,7}}:[ ]\[{_ISO_DATE}\]:[ ]"
 # A line in quotes or code marks: in a list of a program, a cell, a sentence.
@@ -253,7 +259,7 @@ def _split_any(number: int, raw: str, whole: bool) -> Iterator[tuple[Line, int]]
             head, end = head + inner["stamped"], inner.end()
     text = raw[end:]
     glued = _compiled(_INLINE).search(text) if not head and "] " in text else None
-    if glued and not text.endswith("kernel: ", 0, glued.start()):  # else a mailer took lines for prose
+    if glued and not (glued.start() < _WIDE and _compiled(_FLOWED).match(text[: glued.start()])):
         head, text = glued[0], _unenclosed(text[: glued.start()], text[glued.end() :])
     if not head and "Z]: " in text and (talos := _compiled(_TALOS).match(text)):
         head, text, kernel = talos[0].lstrip(), text[talos.end() :], talos["facility"] == "kern"
