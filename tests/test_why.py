@@ -1132,6 +1132,15 @@ def test_a_hostile_path_of_a_page_moves_no_cursor(reprieve: Run, tmp_path: Path,
     assert (tmp_path / "a\x1b[2Jb.html").exists()
 
 
+def test_json_in_one_line_that_is_too_long_to_be_read_whole_is_no_silence(reprieve: Run, tmp_path: Path) -> None:
+    kernel = [f"May  2 09:17:40 h kernel: [1.{number:06}] usb 1-1: new device" for number in range(6000)]
+    (tmp_path / "a.json").write_text(json.dumps({"hits": {"hits": [{"_source": {"message": one}} for one in kernel]}}))
+    done = reprieve("why", "a.json")
+    assert done.returncode == 5
+    assert "JSON in one line" in done.stdout
+    assert "jq -r" in done.stdout
+
+
 def test_who_may_not_read_a_log_is_told_what_to_do(as_nobody: Run) -> None:
     with TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)

@@ -127,7 +127,7 @@ def story(run: Run, kills: "Kills", *, width: int, colour: bool = False, verbose
 
     ooms, gaps = kills
     page = text.Page(width=width, paint=text.colours() if colour else text.plain_paint)
-    yield from ran.ended(page, run)
+    yield from ran.ended(page, run, explained=bool(ooms))
     if ooms or gaps:
         snapshot = Snapshot(ooms=tuple(ooms), gaps=tuple(gaps))
         yield ""

@@ -69,6 +69,56 @@ def test_an_undo_that_is_refused_before_anything_is_put_back_leaves_the_change_i
     assert there.values == BEFORE
 
 
+class Halfway(DictionaryPlaces):
+    """A put changes something and fails all the same, or nobody can look then."""
+
+    def __init__(self, there: World, *, blind: bool) -> None:
+        super().__init__(there)
+        self.blind, self.failed = blind, False
+
+    def put(self, place: Place, want: str | None) -> None:
+        if not self.blind:
+            self.world.values[place] = "half"
+        self.failed = True
+        raise Failure(f"{place}: Input/output error")
+
+    def get(self, place: Place) -> str | None:
+        if self.blind and self.failed:
+            raise Failure(f"{place}: Input/output error")
+        return super().get(place)
+
+
+@pytest.mark.parametrize("blind", [False, True])
+def test_an_undo_that_fails_half_way_leaves_the_change_unfinished(blind: bool) -> None:
+    there = World(values={place("a"): "1"})
+    number = apply([step("a", "1", "10")], DictionaryPlaces(there), journal(there))
+    with pytest.raises(Blocked, match="a: refused"):
+        undo(number, Halfway(there, blind=blind), journal(there))
+    assert journal(there).unfinished() == [number]
+
+
+def test_of_what_has_two_halves_a_refused_undo_may_have_put_back_one() -> None:
+    unit = Place(kind="unit", of="web.service", key="MemoryMax")
+    there = World(values={unit: None})
+    number = apply([Step(place=unit, before=None, want="1")], DictionaryPlaces(there), journal(there))
+    there.refuses = {unit}
+    with pytest.raises(Blocked, match="refused"):
+        undo(number, DictionaryPlaces(there), journal(there))
+    assert journal(there).unfinished() == [number]
+
+
+def test_an_undo_that_nobody_asked_for_and_was_refused_is_left_to_who_recovers() -> None:
+    there = World(values={place("a"): "1"})
+    number = apply([step("a", "1", "10")], DictionaryPlaces(there), journal(there), kept=False)
+    there.refuses = {place("a")}
+    with pytest.raises(Blocked, match="a: refused"):
+        undo(number, DictionaryPlaces(there), journal(there), unconfirmed=True)
+    assert journal(there).unfinished() == [number]
+    there.refuses = set()
+    recover(DictionaryPlaces(there), journal(there))
+    assert there.values == {place("a"): "1"}
+
+
 def test_a_value_that_is_not_kept_is_put_back_with_those_before_it() -> None:
     there = world()
     there.stubborn = {place("b"): "16"}

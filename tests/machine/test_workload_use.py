@@ -148,6 +148,7 @@ def used(tmp_path: Path, *nodes: Answer) -> Use | Failure:
         (Answer(200, b"null"), "what node n1 answers is none of a kubelet"),
         (Answer(200, b"[]"), "its nodes have not measured it yet"),
         (Answer(200, b'{"pods": [{"podRef": 3, "containers": [null]}]}'), "its nodes have not measured it yet"),
+        (Answer(200, b"[" * 200000), "what node n1 answers is none of a kubelet"),
         (Answer(404, b"not found"), "what node n1 answers is none of a kubelet"),
         (Answer(403, json.dumps(REFUSED).encode()), "Kubernetes refuses: nodes is forbidden"),
     ],

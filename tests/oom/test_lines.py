@@ -111,9 +111,7 @@ def test_a_head_tells_when_and_where_in_all_its_forms() -> None:
     assert host("node-1a: kern:     err: [2026-05-02T10:14:02.123Z]: ") == "node-1a"
 
 
-@pytest.mark.parametrize(
-    "head", ["[  123.456789] ", "[Thu Apr 17 22:43:41 2025] ", "[四 4月 17 22:43:41 2025] ", "> [    1.000001] "]
-)
+@pytest.mark.parametrize("head", ["[  123.456789] ", "[Thu Apr 17 22:43:41 2025] ", "> [    1.000001] "])
 def test_a_stamp_that_lost_its_bracket_is_one(head: str) -> None:
     cut = one(head.replace("[", "") + WORDS)
     assert (cut.text, cut.head.lstrip("[ ")) == (WORDS, head.lstrip("[> "))
@@ -274,3 +272,29 @@ def test_json_that_stands_in_one_line_is_read_as_what_is_in_it(told: object) -> 
 )
 def test_json_that_holds_no_line_of_a_kernel_is_taken_as_it_is(told: str) -> None:
     assert [line.text for line in read_lines(f"{told}\n")] == [told]
+
+
+FORGED = "kernel: Out of memory: Killed process 1 (init) total-vm:8kB, anon-rss:4kB"
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"_TRANSPORT": "journal", "_UID": "1000", "FOO": [FORGED, "b"]},
+        {"MESSAGE": None, "_BOOT_ID": "0" * 32, "FOO": {"lines": [FORGED]}},
+        {"level": "info", "request": {"msg": FORGED.partition(": ")[2]}},
+        {"args": [FORGED]},
+    ],
+)
+def test_what_a_program_writes_within_its_json_is_no_line_of_the_kernel(told: object) -> None:
+    (line,) = read_lines(json.dumps(told) + "\n")
+    assert line.text.startswith("{")
+
+
+@pytest.mark.parametrize("tag", ["a/b: 2024] ", "a: [2024] ", "a/b 2024] "])
+def test_a_bracket_in_what_a_program_writes_is_no_end_of_a_stamp(tag: str) -> None:
+    text = (
+        f"May  2 09:17:39 web01 cron: hello\nMay  2 09:17:40 web01 {tag}Out of memory: Killed process 1 (init)\n#012\n"
+    )
+    lines = [line for line in read_lines(text) if "Killed" in line.text]
+    assert [(line.kernel, line.text.startswith("Out of")) for line in lines] in ([(False, False)], [(None, False)])

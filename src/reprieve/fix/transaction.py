@@ -143,7 +143,7 @@ def undo(
             waits.add(entry.place.of)
             stuck += stays
     if stuck:
-        if not touched:  # all of it is as it was: in force, or somebody else's by now
+        if not touched and not unconfirmed:  # all is as it was: in force, or others'; who would try again has gone
             journal.end(number)
         hint = f"see to it, then again; or `reprieve undo {number} --leave` ends the change and leaves it so"
         raise Blocked(stuck, hint=hint, status=4)

@@ -162,7 +162,10 @@ def _ask(
     except OSError as error:  # a certificate that is not there
         raise Failure(f"{place}: {text(str(error))}", hint="what the kubeconfig names is to be there") from error
     # KeyError: lightkube looks for the type of what refuses, and a proxy may give none
-    except (httpx2.HTTPError, httpx2.InvalidURL, msgspec.MsgspecError, KeyError, ValueError) as error:
+    except (
+        *(httpx2.HTTPError, httpx2.InvalidURL, msgspec.MsgspecError),
+        *(KeyError, ValueError, TypeError, RecursionError),
+    ) as error:
         said = f"{place}: its answer is none of an API server ({text(str(error))})"
         raise Failure(said, hint="which program listens there?") from error
 

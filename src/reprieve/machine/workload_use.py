@@ -76,7 +76,8 @@ def _labels(selector: dict[str, Any]) -> dict[str, Any]:
 
     labels: dict[str, Any] = dict(fields.table(selector, "matchLabels"))
     for one in fields.tables(selector, "matchExpressions"):
-        key, values = str(one.get("key")), [str(value) for value in one.get("values") or ()]
+        key, told = str(one.get("key")), one.get("values")
+        values = [str(value) for value in told] if isinstance(told, list) else []
         if key in labels:
             break
         match one.get("operator"):
@@ -125,8 +126,8 @@ async def _summary(client: "AsyncClient", node: str) -> dict[str, Any] | Failure
         return refusal(error)
     except (TimeoutError, httpx2.TimeoutException):
         return Failure(f"node {text(node)} does not answer within {_PATIENCE_S:g} s")
-    # KeyError: lightkube looks for the type of what refuses; TypeError: the answer is no object
-    except (httpx2.HTTPError, MsgspecError, KeyError, TypeError, ValueError):
+    # KeyError: lightkube looks for the type of what refuses; TypeError: it is no object; RecursionError: it is too deep
+    except (httpx2.HTTPError, MsgspecError, KeyError, TypeError, ValueError, RecursionError):
         return Failure(f"what node {text(node)} answers is none of a kubelet")
 
 

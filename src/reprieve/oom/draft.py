@@ -307,8 +307,8 @@ class Draft:
             found = re.search(pattern, text)
             if found and (whole or found.end() < len(text)):
                 self.facts[name] = found[found.lastindex or 0]
-        for name, pattern in (("selected_pid", r".*,pid=([0-9]{1,10})"), ("selected_uid", r".*,uid=([0-9]{1,10})")):
-            number = last_number(pattern, text, whole)
+        for name, field in (("selected_pid", ",pid="), ("selected_uid", ",uid=")):  # at its end: names stand before
+            number = last_number(f"{field}([0-9]{{1,10}})", text[max(text.rfind(field), 0) :], whole)
             if number is not None:
                 self.facts[name] = number
         return True

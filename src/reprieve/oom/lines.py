@@ -62,7 +62,7 @@ _HEAD = rf"""(?x)
   (?:[ ]*MESSAGE=)?                                                       # journalctl -o export, verbose
 )"""
 # A stamp that lost its bracket: whoever copied began one character late.
-_CUT_STAMP = rf"([ \t>|]{{0,12}})((?:{_DMESG_DATE}|\d{{1,12}}\.\d{{6}})\] )"
+_CUT_STAMP = r"([ \t>|]{0,12})((?:[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \d{4}|\d{1,12}\.\d{6})\] )"
 # Where a relay put its own head before that of the machine: a host, and then the head of a line of the kernel's.
 _RELAYED = (
     rf"(?x)(?:[\w.:-]{{1,255}}[ ]{{1,2}})?(?=(?:{_SYSLOG_DATE}|{_ISO_DATE})[ ][\w.-]{{1,255}}[ ]kernel(?:\[\d+\])?:[ ])"
@@ -83,6 +83,8 @@ _JSON_LOGS = ("MESSAGE", "log", "msg")  # journal, Docker, dmesg
 # Of shippers, clouds, Graylog and Splunk, and of any program's own log; and what they put all of it into.
 _JSON_WORDS = ("message", "textPayload", "line", "short_message", "_raw")
 _JSON_WITHIN = ("jsonPayload", "_source", "result")
+_JSON_LISTS = ("values", "lines")  # of strings, each of which is a line
+_OF_THE_JOURNAL = {"_TRANSPORT", "_BOOT_ID", "__REALTIME_TIMESTAMP"}
 _JSON_PAIR = rf'\s*"(?:{"|".join((*_JSON_LOGS, *_JSON_WORDS))})" ?: ?"'  # of an entry that is printed in many lines
 _INLINE = r"\[\s{0,8}\d{1,8}\.\d{6}\](?:\[\s*[TC]\d+\])? "  # a kernel line glued to a program's on a console
 # What stands before it where a mailer took lines for prose: the rest of the message before, and a head.
@@ -239,8 +241,7 @@ def _split_any(number: int, raw: str, whole: bool) -> Iterator[tuple[Line, int]]
         if found or is_object:
             yield from ((line, 0) for line in found or (Line(number, raw, whole=whole),))
             return
-    before, closed, _ = raw[:48].partition("] ")
-    if closed and "[" not in before and (cut := _compiled(_CUT_STAMP).match(raw)):
+    if "] " in raw[:48] and (cut := _compiled(_CUT_STAMP).match(raw)):
         raw = f"{cut[1]}[{raw[cut.start(2) :]}"
     match_head = _compiled(_HEAD).match
     match = match_head(raw)
@@ -318,25 +319,26 @@ def _from_json(number: int, raw: str) -> Iterator[Line]:
         told = json.loads(raw if raw.startswith(("{", "[")) else f"{{{pair}}}")
     except (ValueError, RecursionError):
         told = None
-    waiting = [told]
+    waiting: list[tuple[object, bool]] = [(told, True)]  # a value, and may it be a list of lines?
     while waiting:
-        value = waiting.pop()
+        value, of_lines = waiting.pop()
         if isinstance(value, dict):
-            lines = list(_from_entry(number, value))
+            lines = list(_from_entry(number, value, nested=value is not told and not of_lines))
             yield from lines
-            waiting += () if lines else reversed([one for one in value.values() if isinstance(one, (dict, list))])
+            if not lines and not value.keys() & _OF_THE_JOURNAL:  # whose fields are programs' own
+                waiting += reversed([(inner, name in _JSON_LISTS) for name, inner in value.items()])
         elif isinstance(value, list):
-            waiting += reversed(value)
-        elif isinstance(value, str) and value is not told:
+            waiting += [(inner, of_lines) for inner in reversed(value)]
+        elif isinstance(value, str) and of_lines and value is not told:
             for line in _valid(value).split("\n"):
                 if _compiled(_BY_KERNEL).match(line):
                     yield from (one for one, _ in _split_any(number, line, True))
 
 
-def _from_entry(number: int, entry: dict[str, object]) -> Iterator[Line]:
-    """None, where it has no message of a log."""
+def _from_entry(number: int, entry: dict[str, object], *, nested: bool) -> Iterator[Line]:
+    """None, where it has no message of a log. What is nested in something else may be of any program."""
     message = _message(entry)
-    if message is None:
+    if message is None or (nested and "_TRANSPORT" not in entry and not _compiled(_BY_KERNEL).match(message)):
         return
     fields = {name: value for name, value in entry.items() if isinstance(value, str)}
     # Anybody may write JSON: each part is as long as an honest one may be (HOST_NAME_MAX is 64, a DNS name 255).

@@ -42,15 +42,18 @@ def _limits(bounds: Bounds, of: str) -> Iterator[str]:
         yield f"{size(bounds.swap_max_bytes)} of swap at most" if bounds.swap_max_bytes else "no swap"
 
 
-def ended(page: "Page", run: Run) -> Iterator[str]:
-    """How it ended, and what it needed."""
+def ended(page: "Page", run: Run, *, explained: bool = False) -> Iterator[str]:
+    """How it ended, and what it needed; `explained`: by kills that are told behind."""
     status = f"{run.status}" if run.status < 1 << 31 else f"{run.status:#010x}"  # an NTSTATUS, as people look for it
     how = f"killed by signal {run.signal} (status {status})" if run.signal else f"with status {status}"
     over = ", as its time was over" if run.out_of_time else ""
     yield page.raw("Ended", escape.visible(f"{run.argv[0]} {how}, after {duration(run.wall_s)}{over}"), "strong")
     use = run.use or Use()
-    if is_unexplained(run):
-        yield from page.say("Kill", "none for memory: the kernel killed nobody in it, so somebody else sent that")
+    if is_unexplained(run) and not explained:
+        said = (
+            "somebody else sent that" if run.signal else "it ended so itself, for a container or machine it asked, say"
+        )
+        yield from page.say("Kill", f"none for memory in it: {said}")
     if use.peak_bytes is not None:
         yield from page.say("Peak", _peak(run, use.peak_bytes, use.swap_peak_bytes))
     elif run.largest_process_bytes:
