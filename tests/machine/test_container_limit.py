@@ -398,9 +398,12 @@ def test_a_limit_below_what_it_holds_is_refused_with_the_figure(engine: Engine, 
     full = engine.run("full", BUSYBOX, "sh", "-c", load, Memory=64 * MIB, MemorySwap=64 * MIB)
     while _used_bytes(full) < 30 * MIB:
         time.sleep(0.05)
+    machine = look(None, [])
     said = " ".join(fix("fix", "limit", f"{engine.manager}:full", "--max", "20M", "--yes", status=4).stdout.split())
     assert f"Refused {engine.manager}:full memory = 20 MiB: it holds 3" in said
-    assert "--force memory does it all the same" in said
+    # Version 1 refuses what cannot be swapped out, whoever forces it.
+    takes = any(group.version == 2 for group in machine.cgroups) or dict(machine.meminfo)["SwapFree"] > 0
+    assert ("--force memory does it all the same" in said) == takes
     assert held(engine, full) == f"{64 * MIB}+0"
 
 
