@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import count
@@ -35,12 +35,13 @@ _NUMBERS = count(1)
 _BOTH = Span()
 LIMIT = 32 * MIB
 # Waits for a line, so that it is in the cgroup before it grows; then holds what it took until its input ends.
-LOAD = """
+_LOAD = """
 import sys
 kept = [b"x" * (1 << 20) for _ in range(int(input()))]
 print("has it", flush=True)
 sys.stdin.read()
 """
+HOLDS = (sys.executable, "-S", "-c", _LOAD)
 
 
 @pytest.fixture
@@ -91,12 +92,13 @@ def journal(ledger: LedgerFile) -> Journal:
 
 
 @contextmanager
-def holding(group: Enclosure, mib: int) -> Iterator[subprocess.Popen[str]]:
-    """A process in it that holds so much, or was killed."""
-    argv = [sys.executable, "-S", "-c", LOAD]
+def load(
+    argv: Sequence[str], mib: int, begin: Callable[[int], object] = lambda _pid: None
+) -> Iterator[subprocess.Popen[str]]:
+    """A process that holds so much, or was killed; `begin` is told its pid before it takes any."""
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
         try:
-            Path(group.folder, "cgroup.procs").write_text(str(child.pid))
+            begin(child.pid)
             assert child.stdin
             assert child.stdout
             child.stdin.write(f"{mib}\n")
@@ -105,6 +107,14 @@ def holding(group: Enclosure, mib: int) -> Iterator[subprocess.Popen[str]]:
             yield child
         finally:
             child.kill()
+
+
+@contextmanager
+def holding(group: Enclosure, mib: int) -> Iterator[subprocess.Popen[str]]:
+    """Such a process in it."""
+    procs = Path(group.folder, "cgroup.procs")
+    with load(HOLDS, mib, lambda pid: procs.write_text(str(pid))) as child:
+        yield child
 
 
 def lives(group: Enclosure, mib: int) -> bool:

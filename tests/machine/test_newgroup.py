@@ -29,7 +29,7 @@ from reprieve.model.machine import Machine
 from reprieve.show import changes, export
 from reprieve.units import MIB
 from tests.machine.real import missing, program
-from tests.machine.test_grouplimit import LOAD, old, small_group
+from tests.machine.test_grouplimit import HOLDS, load, old, small_group
 
 ROOM, LIMIT = 96 * MIB, 24 * MIB
 HALF = 0o1700  # the mode of a group whose limits are not yet all there
@@ -81,17 +81,8 @@ def made(outer: Enclosure) -> list[str]:
 def started(outer: Enclosure, name: str, mib: int) -> Iterator[subprocess.Popen[str]]:
     """A load in a group of it, as we say that one is started there: it holds so much, or was killed."""
     *argv, _ = to_start_in(Host(), Place(kind="cgroup.new", of=f"{outer.path}/{name}", key="memory.max"))
-    load = [*argv, sys.executable, "-S", "-c", LOAD]
-    with subprocess.Popen(load, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
-        try:
-            assert child.stdin
-            assert child.stdout
-            child.stdin.write(f"{mib}\n")
-            child.stdin.flush()
-            child.stdout.readline()
-            yield child
-        finally:
-            child.kill()
+    with load((*argv, *HOLDS), mib) as child:
+        yield child
 
 
 def ended(child: subprocess.Popen[str]) -> int:

@@ -9,7 +9,7 @@ from reprieve.model.finding import Change, Place, quote
 from reprieve.model.machine import Machine
 from reprieve.units import MIB, parse_size, size
 
-_ROOM = 1.25  # of what has been promised: a limit without room refuses the next program
+_ROOM = 1.25  # of what is held, or has been promised: a limit without room kills, or refuses, the next
 _ADJUSTS = ("OOMScoreAdjust", "oom_score_adj")
 _RATIO_ZRAM = 2  # how many pages zram makes one of, as expected
 _RATIO = 50  # vm.overcommit_ratio where nothing is said
@@ -52,8 +52,12 @@ def below_use(limit_bytes: int, held_bytes: int, pod: str) -> Objection | None:
         return None
     return Objection(
         f"in pod {quote(pod)} it holds {size(held_bytes)} (working set), and is killed before it holds as much again",
-        f"more than it holds, with a quarter to grow: {-(-held_bytes * 5 // 4 // MIB)}M",
+        _with_room(held_bytes),
     )
+
+
+def _with_room(held_bytes: int) -> str:
+    return f"more than it holds, with a quarter to grow: {ceil(held_bytes * _ROOM / MIB)}M"
 
 
 def price(change: Change, machine: Machine) -> str | None:
@@ -219,7 +223,7 @@ def _below(held: int, group: Cgroup, machine: Machine) -> Objection:
     ends = "ends in a kill at once" if group.version == 2 else "stays, and the kernel refuses the limit"
     return Objection(
         f"it holds {size(held)} beside its cache: what swap cannot take of that {ends}",
-        f"more than it holds, with a quarter to grow: {-(-held * 5 // 4 // MIB)}M",
+        _with_room(held),
         may_be_forced=group.version == 2 or swaps,
     )
 

@@ -15,7 +15,7 @@ from reprieve.model.oom import AllocationFailure, OomReport, Stamp
 from reprieve.oom.line import Line
 from reprieve.oom.lines import read_lines, read_spine
 from reprieve.oom.report import read_events
-from reprieve.oom.scan import Excerpt, scan
+from reprieve.oom.scan import PIECE_BYTES, Excerpt, scan
 from reprieve.oom.tables import parse_kill
 from reprieve.units import size
 
@@ -24,7 +24,6 @@ _STEP = 4096
 _QUOTED_LINES = 8  # between two quotes of one kill
 _PASTE_BYTES = 2 * 1024 * 1024  # a pod is 10 KiB of JSON, and people paste a few
 _ORDER_BYTES = 16 << 10  # by whose lines it is told which way round a text is
-_PIECE_BYTES = 256 * 1024  # what is read whole
 _BEGIN_BYTES, _END_BYTES = 64 * 1024, 16 * 1024  # of a text without events: is there a line of a kernel log in it?
 NO_KERNEL_LOG = "holds no line of a kernel log"
 TOO_LITTLE = "names an OOM kill, but not whose limit it was"
@@ -312,9 +311,9 @@ class _Paste:
         from reprieve.machine.log import is_text
         from reprieve.oom.foreign import is_kernel_log, is_of_programs, signs
 
-        in_one_line = len(self.text) > _PIECE_BYTES and b"\n" not in self.text[:_PIECE_BYTES]
+        in_one_line = len(self.text) > PIECE_BYTES and b"\n" not in self.text[:PIECE_BYTES]
         if in_one_line and self.text.startswith((b"[", b"{")):
-            reason = f"is JSON in one line of more than {size(_PIECE_BYTES)}, which is not read whole"
+            reason = f"is JSON in one line of more than {size(PIECE_BYTES)}, which is not read whole"
             gaps.append(Gap(place=source.name, reason=reason, hint="jq -r '.. | strings' FILE | reprieve why"))
             return
         looked_at = (part.replace(b"\0", b"") for part in self._looked_at())  # a crash leaves zeros before lines

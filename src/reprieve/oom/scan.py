@@ -17,7 +17,7 @@ _HINTS = (b"oom-k", b"Kill", b"page al")  # how they begin: short, and rare in l
 _OVERLAP = max(map(len, _ANCHORS)) - 1  # an anchor torn by the end of a block has at most this much on either side
 
 _BLOCK = 512 * 1024  # two fit the second-level cache, read and searched there; from 4 MiB on it is slower
-_PIECE = 256 * 1024  # the largest excerpt
+PIECE_BYTES = 256 * 1024  # the largest excerpt: a text, or a line, below it comes out whole
 _FAR = 64 * 1024  # before an anchor without a trigger; after a failure; and the longest line that is kept whole
 _NEAR = 1024  # before a trigger: "SysRq : Manual OOM execution" may be there
 _TASK_TABLE = 8 * 1024 * 1024  # after a trigger, until its kill: eighty thousand tasks
@@ -49,7 +49,7 @@ def scan(
     cutter = _Cutter()
     find: _Find = _find
     for block in _even(blocks):
-        if cutter.known == 0 and len(block) < _PIECE:
+        if cutter.known == 0 and len(block) < PIECE_BYTES:
             yield Excerpt(offset=0, data=bytes(block), continues=False)
             return
         if hyperscan_above_bytes is not None and cutter.known >= hyperscan_above_bytes:
@@ -69,12 +69,12 @@ def _even(blocks: Iterable[bytes | bytearray | memoryview]) -> Iterator[bytes | 
         as_it_is = len(block) <= _BLOCK and not isinstance(block, memoryview)
         for at in range(0, len(block), _BLOCK):
             piece = block if as_it_is else bytes(memoryview(block)[at : at + _BLOCK])
-            if len(piece) >= _PIECE and not parts and not isinstance(piece, memoryview):
+            if len(piece) >= PIECE_BYTES and not parts and not isinstance(piece, memoryview):
                 yield piece
                 continue
             parts.append(bytes(piece))
             filled += len(piece)
-            if filled >= _PIECE:
+            if filled >= PIECE_BYTES:
                 yield b"".join(parts)
                 parts, filled = [], 0
     if parts:
@@ -210,10 +210,10 @@ class _Cutter:
 
     def _give_pieces(self, end: int) -> Iterator[Excerpt]:
         """Give full pieces of what lies before `end`, and leave the last."""
-        while end - self.start > _PIECE:
+        while end - self.start > PIECE_BYTES:
             base = self.known - len(self.text)
-            newline = self.text.rfind(b"\n", self.start - base, self.start - base + _PIECE)
-            yield self._give(self.start + _PIECE if newline < 0 else base + newline + 1)
+            newline = self.text.rfind(b"\n", self.start - base, self.start - base + PIECE_BYTES)
+            yield self._give(self.start + PIECE_BYTES if newline < 0 else base + newline + 1)
 
     def _give(self, end: int) -> Excerpt:
         base = self.known - len(self.text)

@@ -50,9 +50,8 @@ def ended(page: "Page", run: Run, *, explained: bool = False) -> Iterator[str]:
     yield page.raw("Ended", escape.visible(f"{run.argv[0]} {how}, after {duration(run.wall_s)}{over}"), "strong")
     use = run.use or Use()
     if is_unexplained(run) and not explained:
-        said = (
-            "somebody else sent that" if run.signal else "it ended so itself, for a container or machine it asked, say"
-        )
+        itself = "it ended so itself, as who hands on the status of a container or another machine does"
+        said = "somebody else sent that" if run.signal else itself
         yield from page.say("Kill", f"none for memory in it: {said}")
     if use.peak_bytes is not None:
         yield from page.say("Peak", _peak(run, use.peak_bytes, use.swap_peak_bytes))
