@@ -28,8 +28,8 @@ DAEMONS = {  # that kill by themselves, and what of them is to be known
     "systemd-oomd": "`oomctl` shows what it watches, and at what pressure it acts.",
     "earlyoom": "`systemctl cat earlyoom` shows at what levels it acts.",
     "nohang": "At what levels it acts stands in /etc/nohang/nohang.conf, of nohang-desktop in nohang-desktop.conf: "
-    "soft_threshold_min_mem and soft_threshold_min_swap for SIGTERM, hard_… for SIGKILL. Lower ones let it act later, "
-    "once it is restarted.",
+    "soft_threshold_min_mem and soft_threshold_min_swap for SIGTERM, and SIGKILL behind it for who has not ended in "
+    "max_soft_exit_time; hard_… for SIGKILL at once. Lower ones let it act later, once it is restarted.",
 }
 _NO_REPORT = "The kernel log has no report of it: it is no kill by the kernel."
 _DAEMON = "a daemon such as earlyoom or nohang"
