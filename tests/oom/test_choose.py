@@ -148,7 +148,7 @@ def select_score(recomputed: Recomputed) -> int | None:
     Source: select_bad_process() in mm/oom_kill.c, until 5.0.
     """
     row, total = recomputed.selected(), recomputed.total
-    return max(row.points, 1) * 1000 // total.pages if row and total and total.most_pages == total.pages else None
+    return row.score if row and total and total.most_pages == total.pages else None
 
 
 # -- the kernel's choices ------------------------------------------------------------------------------------------

@@ -1,11 +1,14 @@
 import json
 import random
 import re
+import subprocess
+import sys
 import textwrap
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -452,6 +455,91 @@ def test_a_word_of_systemd_without_its_date_is_one(voice: str) -> None:
     )
 
 
+RESULT = "web.service: Failed with result 'oom-kill'.\n"
+MAIN = "web.service: Main process exited, code=killed, status=9/KILL\n"
+
+
+@pytest.mark.parametrize(
+    "voice", ["", "systemd[1]: ", "Nov 23 14:05:26 lab systemd[1]: ", "2026-11-23T14:05:26Z lab systemd[9]: "]
+)
+def test_a_unit_that_failed_for_a_kill_is_an_end(voice: str) -> None:
+    [web] = read_endings(f"{voice}{MAIN}{voice}{RESULT}")
+    assert (web.manager, web.name, web.reason, web.signal) == ("systemd", "web.service", "oom-kill", 9)
+    assert web.oom_killed
+    [web] = read_endings(f"{voice}{RESULT}")
+    assert web.signal is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        RESULT.replace("oom-kill", "exit-code"),
+        MAIN + RESULT.replace("oom-kill", "signal"),
+        f"Nov 23 14:05:26 lab app[7]: {RESULT}",
+        f"it says {RESULT}",
+        RESULT.replace("web.service", "web"),
+        RESULT.replace(".\n", ", says the guide\n"),
+    ],
+)
+def test_another_result_or_another_s_word_for_it_is_none(text: str) -> None:
+    assert read_endings(text) == ()
+
+
+@pytest.mark.parametrize(
+    "kill",
+    [
+        "systemd[1]: web.service: A process of this unit has been killed by the OOM killer.",
+        "systemd[1]: web.service: systemd-oomd killed 7 process(es) in this unit.",
+        "systemd-oomd[7]: Killed /system.slice/web.service due to memory pressure for / being 9% > 5%",
+    ],
+)
+@pytest.mark.parametrize("date", ["", "Nov 23 14:05:26 lab "])
+def test_that_a_unit_failed_is_told_once_with_what_it_failed_for(date: str, kill: str) -> None:
+    [web] = read_endings(f"{date}{kill}\n{date}systemd[1]: {RESULT}")
+    assert (web.line, web.name) == (1, "web.service")
+
+
+def test_a_unit_that_failed_for_a_later_kill_is_told_twice() -> None:
+    kill = "Nov 23 14:05:26 lab systemd[1]: web.service: A process of this unit has been killed by the OOM killer.\n"
+    first, second = read_endings(f"{kill}Nov 23 15:05:26 lab systemd[1]: {RESULT}")
+    assert (first.reason, second.reason) == ("killed by the OOM killer", "oom-kill")
+
+
+SYSTEM_OOM = "System OOM encountered, victim process: java, pid: 4242"
+
+
+@pytest.mark.parametrize(
+    ("line", "node"),
+    [
+        (SYSTEM_OOM, None),
+        (f"Nov 23 14:05:26 lab kubelet[987]: {SYSTEM_OOM}", None),
+        (f'I1123 14:05:26.1 987 event.go:1] "Event occurred" object="n1" kind="Node" message="{SYSTEM_OOM}"', "n1"),
+        (
+            "Nov 23 14:05:26 lab k3s[9]: I1123 14:05:26.1 9 event.go:1] "
+            'Event(v1.ObjectReference{Kind:"Node", Namespace:"", Name:"n1", UID:"n1"}): '
+            f"type: 'Warning' reason: 'SystemOOM' {SYSTEM_OOM}",
+            "n1",
+        ),
+    ],
+)
+def test_a_kubelet_s_own_log_is_read_as_its_events_are(line: str, node: str | None) -> None:
+    [java] = read_endings(f"{line}\n")
+    assert (java.manager, java.reason, java.name, java.pid, java.node) == ("kubelet", "SystemOOM", "java", 4242, node)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"Nov 23 14:05:26 lab app[7]: {SYSTEM_OOM}",
+        f"Look for {SYSTEM_OOM}",
+        f"{SYSTEM_OOM} is what it says",
+        "System OOM encountered, victim process: <process>, pid: <pid>",
+    ],
+)
+def test_who_speaks_of_a_kubelet_s_words_is_no_kubelet(line: str) -> None:
+    assert read_endings(f"{line}\n") == ()
+
+
 def test_a_process_that_earlyoom_asked_first_is_told_once() -> None:
     asked = 'Nov 23 14:05:32 lab earlyoom[4]: sending SIGTERM to process 7 uid 0 "a": badness 9, VmRSS 334 MiB\n'
     [once] = read_endings(asked + asked.replace("TERM", "KILL"))
@@ -672,3 +760,109 @@ def test_two_that_nohang_ended_are_two() -> None:
 )
 def test_a_line_that_is_no_word_of_a_daemon_about_its_kill_is_no_ending(line: str) -> None:
     assert read_endings(line + "\n") == ()
+
+
+PODS = ("k8s-pod-oomkilled-crashloop.json", "k8s-pod-oomkilled-never.json", "k8s-pod-liveness.json")
+YAML_OF = (*PODS, "crictl-inspect-oom.json", "crictl-inspect-137-not-oom.json")
+
+
+def as_yaml(value: object) -> str:
+    """As kubectl writes it: keys sorted, and no list further in than its key."""
+    return str(yaml.safe_dump(value))
+
+
+@pytest.mark.parametrize("around", ["{}", "$ kubectl get pod -o yaml\n{}$ exit\n", "---\n{}---\n"])
+@pytest.mark.parametrize("name", YAML_OF)
+def test_yaml_is_read_as_its_json_is(name: str, around: str) -> None:
+    told = json.loads((CAPTURES / name).read_text())
+    (found,) = read_endings(around.format(as_yaml(told)))
+    (expected,) = read_endings(json.dumps(told))
+    assert replace(found, line=1) == replace(expected, line=1)
+
+
+@pytest.mark.parametrize("name", ["k8s-events.json", "k8s-events-liveness.json"])
+def test_events_in_yaml_are_read_as_their_json_is(name: str) -> None:
+    told = json.loads((CAPTURES / name).read_text())
+    found, expected = read_endings(as_yaml(told)), read_endings(json.dumps(told))
+    assert expected
+    assert [replace(one, line=1) for one in found] == [replace(one, line=1) for one in expected]
+
+
+def test_a_list_in_yaml_is_all_its_pods() -> None:
+    told = [json.loads((CAPTURES / name).read_text()) for name in PODS]
+    whole = as_yaml({"apiVersion": "v1", "items": told, "kind": "List"})
+    assert [found.pod for found in read_endings(whole)] == [pod["metadata"]["name"] for pod in told]
+
+
+def test_a_part_of_yaml_that_somebody_cut_out_is_read_with_dots_for_what_is_left_out() -> None:
+    pod = as_yaml(json.loads((CAPTURES / PODS[0]).read_text()))
+    status = pod[pod.index("  containerStatuses:") :]
+    for part in (status, status[status.index("    lastState:") :], textwrap.indent(status, "> ")):
+        for seam in ("\n", "\n...\n", "\n      [...]\n", "\n    <snip>\n"):
+            (found,) = read_endings(part.replace("\n", seam, 3))
+            assert (found.reason, found.exit_code) == ("OOMKilled", 137)
+
+
+def test_hostile_yaml_makes_no_text_without_end() -> None:
+    bomb = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(f"{b}: &{b} [*{a}, *{a}]\n" for a, b in ("ab", "bc", "cd"))
+    for text in (
+        f"{bomb}status:\n  containerStatuses: *d\n",
+        "lastState:\n  terminated:\n    x: " + "[" * 100_000 + "\n",
+        "lastState:\n  terminated:\n" + "    [\n" * 50_000,
+        "lastState:\n  terminated:\n" + "".join(f"{' ' * (4 + n)}a:\n" for n in range(1_500)),
+    ):
+        assert [found.exit_code for found in read_endings(text + yaml_status())] == [137]
+
+
+def yaml_status(*, bad_lines: int = 0, message: int = 0) -> str:
+    """The end of a container, with lines in it that are no YAML, and a message so long."""
+    told = f"  terminated:\n    exitCode: 137\n    reason: OOMKilled\n    message: {'x' * message}\n"
+    return f"---\nlastState:\n{told}" + "]\n" * bad_lines
+
+
+_EXIT_CODES = """
+import sys
+from reprieve.oom.ending import read_endings
+print(*sorted({ending.exit_code for ending in read_endings(sys.stdin.read())}))
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "exit_codes"),
+    [
+        ("  a:\n - a:\n" * 20_000 + "  state:\n" * 20_000, "137"),  # each ends above where it is looked for
+        (("- state:\n    terminated:\n      exitCode: 1\n" + "\t@\n" * 15) * 4_000, "1 137"),  # fifteen times each
+    ],
+    ids=["ends-above", "many-times"],
+)
+def test_hostile_yaml_is_read_to_its_end_and_so_is_what_stands_behind_it(text: str, exit_codes: str) -> None:
+    argv = [sys.executable, "-c", _EXIT_CODES]
+    done = subprocess.run(argv, input=text + yaml_status(), capture_output=True, text=True, timeout=100, check=True)
+    assert done.stdout == f"{exit_codes}\n"
+
+
+def test_yaml_with_one_bad_line_is_read_however_long_it_is_and_whatever_stands_before_it() -> None:
+    for before in ("", yaml_status(bad_lines=25, message=200_000)):
+        unread: list[int] = []
+        (found,) = read_endings(before + yaml_status(bad_lines=1, message=0 if before else 1_200_000), unread)
+        assert (found.reason, found.line) == ("OOMKilled", before.count("\n") + 2)
+        assert unread == ([2] if before else [])
+
+
+def test_yaml_that_is_given_up_is_told() -> None:
+    unread: list[int] = []
+    spoilt = yaml_status(bad_lines=25, message=200_000)  # it takes all that may be parsed in vain
+    assert read_endings(spoilt + yaml_status(bad_lines=2) + yaml_status(), unread)[0].exit_code == 137
+    assert unread == [2, spoilt.count("\n") + 2]
+    unread.clear()
+    assert read_endings(yaml_status() + yaml_status(bad_lines=25), unread)[0].exit_code == 137  # more than are left out
+    assert len(unread) == 1
+    unread.clear()
+    assert read_endings(yaml_status() + "state: 9\n", unread)[0].exit_code == 137
+    assert unread == []
+
+
+@given(st.lists(st.sampled_from(as_yaml(json.loads((CAPTURES / PODS[0]).read_text())).splitlines()), max_size=60))
+@settings(max_examples=50)
+def test_whatever_lines_of_yaml_are_left_nothing_is_raised(lines: list[str]) -> None:
+    assert all(found.manager == "kubernetes" for found in read_endings("\n".join(lines)))

@@ -1,7 +1,11 @@
 from dataclasses import replace
 
+import pytest
+
 from reprieve.model.cgroup import Cgroup
-from reprieve.oom.groups import ancestors, by_headroom, file_cache_bytes, swap_room, tightest
+from reprieve.model.machine import Machine, SwapArea, Zram
+from reprieve.model.process import Process
+from reprieve.oom.groups import ancestors, by_headroom, file_cache_bytes, nearest, rooms, swap_room, tightest
 
 
 def by_path(*groups: Cgroup) -> dict[str, Cgroup]:
@@ -107,3 +111,45 @@ def test_a_limit_that_is_repeated_within_is_told_once_of_the_outer_group() -> No
     fuller = replace(within, current_bytes=95)  # what is in it is not charged to the outer one
     assert [bound.group.path for bound in by_headroom([ROOT, fuller, SLICE])] == ["/a/b", "/a"]
     assert [bound.group.path for bound in by_headroom([ROOT, within, replace(SLICE, max_bytes="max")])] == ["/a/b"]
+
+
+def test_where_nobody_is_memory_does_not_run_out_unless_some_may_be_hidden() -> None:
+    held = {"version": 2, "current_bytes": 10, "max_bytes": 100, "swap_max_bytes": 0}
+    paths = ("/listed", "/in", "/in/it", "/empty", "/empty/too")
+    groups = tuple(Cgroup(path=path, pids=(9,) * (path == "/listed"), **held) for path in paths)  # type: ignore[arg-type]
+    inside = Process(pid=7, start_ticks=1, cgroup="/in/it/below")
+    machine = Machine(cgroups=groups, processes=(inside,))
+    assert [room.path for room in nearest(machine)] == [room.path for room in rooms(machine)]
+    assert {room.path for room in nearest(replace(machine, cgroup_private=True))} == {"/listed", "/in"}
+    thread = Process(pid=2, start_ticks=0, cgroup="/", kernel_thread=True)  # who sees one sees all
+    assert {room.path for room in nearest(replace(machine, processes=(thread, inside)))} == {"/listed", "/in"}
+
+
+GIB = 1 << 30
+
+
+def _area(name: str, free_gib: int) -> SwapArea:
+    return SwapArea(name=name, kind="partition", size_bytes=8 * GIB, used_bytes=(8 - free_gib) * GIB, priority=0)
+
+
+@pytest.mark.parametrize(
+    ("areas", "device", "left_gib"),
+    [
+        ((), None, 3 + 8),  # what is swapped to was not told
+        ((_area("/dev/sda2", 8),), None, 3 + 8),
+        ((_area("/dev/zram0", 8),), None, 3 + 4),
+        ((_area("/dev/block/zram0", 8),), None, 3 + 4),  # as Android has it
+        ((_area("/dev/zram0", 8),), Zram(name="zram0", size_bytes=8 * GIB, stored_bytes=0, used_bytes=0), 3 + 4),
+        ((_area("/dev/zram0", 8),), Zram(name="zram0", size_bytes=1, stored_bytes=GIB, used_bytes=GIB // 4), 3 + 6),
+        ((_area("/dev/zram0", 8),), Zram(name="zram0", size_bytes=1, stored_bytes=GIB, used_bytes=2 * GIB), 3),
+        ((_area("/dev/zram0", 4), _area("/swapfile", 4)), None, 3 + 6),
+        ((_area("/dev/zram0", 0), _area("/swapfile", 8)), None, 3 + 8),
+    ],
+)
+def test_swap_on_zram_adds_what_it_makes_smaller(
+    areas: tuple[SwapArea, ...], device: Zram | None, left_gib: int
+) -> None:
+    meminfo = (("MemTotal", 8 * GIB), ("MemAvailable", 3 * GIB), ("SwapTotal", 8 * GIB), ("SwapFree", 8 * GIB))
+    (room,) = rooms(Machine(meminfo=meminfo, swaps=areas, zram=() if device is None else (device,)))
+    assert (room.path, room.limit_bytes, room.left_bytes) == (None, 16 * GIB, left_gib * GIB)
+    assert room.swap_bytes == (left_gib - 3) * GIB

@@ -83,6 +83,14 @@ def test_a_kernel_line_glued_to_a_programs_is_found() -> None:
     assert line.text.startswith("mkfs.ext4 invoked")
 
 
+def test_what_ran_on_in_one_line_is_two_messages_however_much_is_around_it() -> None:
+    head = "Mar  1 10:00:00 host kernel: "
+    ran_on = f"{head}Out of memory: kill process 12 (foo) score 5 or a childKilled process 13 (bar)\n"
+    for others in (0, 20):
+        texts = [line.text for line in read_lines(f"{head}eth0: link up\n" * others + ran_on)]
+        assert texts[others:] == ["Out of memory: kill process 12 (foo) score 5 or a child", "Killed process 13 (bar)"]
+
+
 @pytest.mark.parametrize("line", ['    "{}",', "    '{}',", "- `{}`", "See: `{}`.", '"{}"'])
 def test_a_line_in_quotes_is_taken_out_of_them(line: str) -> None:
     assert one(line.format(f"May  2 09:40:36 lab kernel: {WORDS}")).text == WORDS
@@ -164,6 +172,15 @@ def test_a_head_that_is_all_times_names_no_host() -> None:
 def test_what_a_program_wrote_into_the_kernels_buffer_is_not_the_kernels_in_the_journal_either() -> None:
     entry = {"MESSAGE": WORDS, "_TRANSPORT": "kernel", "SYSLOG_FACILITY": "1"}
     assert one(json.dumps(entry)).kernel is False
+
+
+@pytest.mark.parametrize("tag", ["h1 evil[77]: ", "h1 evil: ", "evil[77]: ", "h1 kernel[77]: "])
+def test_a_programs_kill_behind_a_stamp_of_the_kernels_clock_is_told_apart(tag: str) -> None:
+    others = "[   27.000001] h1 kernel: usb 1-1: reset\n[   27.000002] h1 kernel: " + WORDS + "\n"
+    for text in (f"[   28.962443] {tag}{WORDS}\n", others + f"[   28.962443] {tag}{WORDS}\n"):
+        *kernels, line = read_lines(text)
+        assert (line.text, line.head, line.kernel) == (WORDS, f"[   28.962443] {tag}", False)
+        assert all(line.kernel is None for line in kernels)
 
 
 @pytest.mark.parametrize("text", ["{", '{"a": 1}', "[1, 2]", '{"MESSAGE": null}', "{}" * 5000, '{"MESSAGE": [300]}'])

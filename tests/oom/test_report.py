@@ -3,9 +3,12 @@
 import pytest
 
 from reprieve.model.oom import AllocationFailure, Kill, OomReport
+from reprieve.oom.line import Line
+from reprieve.oom.lines import read_lines
 from reprieve.oom.report import read_reports
-from reprieve.oom.tables import parse_kill
+from reprieve.oom.tables import parse_header, parse_kill, parse_rows
 from tests.labels import label
+from tests.logs_of import all_logs
 
 
 def read(text: str) -> list[OomReport]:
@@ -242,7 +245,9 @@ def test_rhel_6_puts_the_uid_before_the_name() -> None:
     assert (found["uid"], found["victim"], found["anon_rss_kb"]) == (48, "httpd worker", 1615472)
 
 
-@pytest.mark.parametrize("name", ["tmux: server", "(sd-pam)", "531", "in:imjournal", "runc:[2:INIT]", "a) b", "x,y"])
+@pytest.mark.parametrize(
+    "name", ["tmux: server", "(sd-pam)", "531", "in:imjournal", "runc:[2:INIT]", "a) b", "x,y", "[x]"]
+)
 def test_names_may_hold_anything(name: str) -> None:
     text = (
         f"Oct 23 23:13:58 host kernel: {name} invoked oom-killer: gfp_mask=0xd0, order=1, oom_score_adj=3\n"
@@ -627,3 +632,34 @@ def test_the_name_of_a_cgroup_kills_nobody(head: str) -> None:
 def test_what_a_program_says_in_its_own_log_is_no_event(line: str) -> None:
     said = "Out of memory: Killed process 1234 (java) total-vm:8000kB, anon-rss:4000kB"
     assert read(line.format(said) + "\n" + "Jan  1 00:00:00 host DMA: 1*4kB\n") == []
+
+
+def test_rows_are_read_together_as_each_by_itself() -> None:
+    """What is none of them, behind them, has them read one by one."""
+    tables = 0
+    for path in all_logs():
+        columns: tuple[str, ...] | None = None
+        rows: list[Line] = []
+        for line in [*read_lines(path.read_bytes().decode(errors="backslashreplace")), Line(0, "")]:
+            if rows and not parse_rows([line], columns):
+                assert parse_rows(rows, columns) == parse_rows([*rows, Line(0, "none")], columns), path
+                tables += len(rows) > 1
+                rows = []
+            columns = parse_header(line.text) or columns
+            if columns is not None and parse_rows([line], columns):
+                rows.append(line)
+    assert tables > 50
+
+
+def test_a_row_with_a_figure_that_no_kernel_prints_is_damaged_and_hides_no_other() -> None:
+    columns = ("pid", "uid", "tgid", "total_vm", "rss", "name")
+    rows = [Line(at, f"[ {at}] 0 {at} 9 {rss} app") for at, rss in enumerate((7, "9" * 400, 8), 1)]
+    for found in (parse_rows(rows, columns), [parse_rows([row], columns)[0] for row in rows]):
+        assert [(row.pid, row.rss_pages, row.comm) for row in found] == [(1, 7, "app"), (2, None, None), (3, 8, "app")]
+
+
+def test_a_row_that_is_cut_among_whole_ones_loses_its_last_word_alone() -> None:
+    columns = ("pid", "uid", "tgid", "total_vm", "rss", "name")
+    rows = [Line(number, f"[{number:5d}]     0 {number:5d}  100  50 sh", whole=number != 2) for number in (1, 2, 3)]
+    assert [row.comm for row in parse_rows(rows, columns)] == ["sh", None, "sh"]
+    assert parse_rows([], columns) == []

@@ -34,6 +34,21 @@ def journal(messages: list[str]) -> str:
     return "".join(f"{json.dumps(entry)}\n" for entry in entries)
 
 
+def journal_pretty(messages: list[str]) -> str:
+    entries = ({"_HOSTNAME": "h", "MESSAGE": message, "_TRANSPORT": "kernel"} for message in messages if message)
+    return "".join(json.dumps(entry, indent="\t", separators=(",", " : ")) + "\n" for entry in entries)
+
+
+def journal_export(messages: list[str]) -> str:
+    return "".join(f"_HOSTNAME=h\nMESSAGE={message}\n_TRANSPORT=kernel\n\n" for message in messages if message)
+
+
+def journal_verbose(messages: list[str]) -> str:
+    head = "Tue 2023-11-14 22:13:20.000000 UTC [s=60;i=1;b=ab;m=1b9ee8b;t=60a24181e4000;x=6a]\n"
+    fields = "    _HOSTNAME=h\n    MESSAGE={}\n    _TRANSPORT=kernel\n"
+    return "".join(head + fields.format(message) for message in messages if message)
+
+
 def json_file(messages: list[str]) -> str:
     entries = ({"log": f"{message}\n", "stream": "stderr", "time": "2025-10-23T23:16:00Z"} for message in messages)
     return "".join(f"{json.dumps(entry)}\n" for entry in entries)
@@ -92,6 +107,11 @@ TRANSPORTS = {
     "kmsg": behind("4,{number},10000000,-;"),
     "kmsg with callers": behind("4,{number},10000000,-,caller=T77;"),
     "journal json": journal,
+    "journal json-seq": lambda messages: re.sub("(?m)^(?=.)", "\x1e", journal(messages)),
+    "journal json-sse": lambda messages: re.sub("(?m)^(.+)\n", r"data: \1\n\n", journal(messages)),
+    "journal json-pretty": journal_pretty,
+    "journal export": journal_export,
+    "journal verbose": journal_verbose,
     "journal short": behind("Oct  3 23:16:{second} my-host kernel: "),
     "journal short-unix": behind("1795442921.0441{second} lab kernel: "),
     "syslog": behind("Oct  3 23:16:{second} my-host kernel: [{number:5d}.123456] "),
@@ -104,6 +124,13 @@ TRANSPORTS = {
     "syslog with a year": behind("2025 Oct  3 23:16:{second} my-host kernel: "),
     "syslog iso": behind("2025-10-23T23:16:{second}.123456+02:00 my-host kernel: [{number:5d}.123456] "),
     "RFC 5424": behind("<4>1 2025-10-23T23:16:{second}.5Z host kernel - - - "),
+    "RFC 5424 with its mark of UTF-8": behind("<4>1 2025-10-23T23:16:{second}.5Z host kernel - - - \ufeff"),
+    "colours of less": behind("ESC[32m[{number:5d}.123456] ESC[0mESC[33m"),
+    "colours of cat -v": behind("^[[32m[{number:5d}.123456] ^[[0m"),
+    "colours of rsyslog": behind("#033[32m[{number:5d}.123456] #033[0m"),
+    "colours of JSON": behind("\\u001b[32m[{number:5d}.123456] \\u001b[0m"),
+    "colours that lost their ESC": behind("[32m[{number:5d}.123456] [0m"),
+    "colours that lost their ESC, with dates": behind("[32m[Thu Oct 23 23:16:{second} 2025] [0m[1m"),
     "logread": behind("Thu Oct 23 23:16:{second} 2025 kern.warn kernel: [{number:5d}.123456] "),
     "date": behind("Thu Oct 23 23:16:{second} CEST 2025 host kernel: "),
     "logcat": behind("10-23 23:16:{second}.123     0     0 W         : "),

@@ -7,6 +7,7 @@ become candidates alike; what older kernels did otherwise is told from the shape
 
 import re
 from collections.abc import Iterable, Iterator
+from itertools import repeat
 from typing import NamedTuple
 
 from reprieve.model.oom import OOM_SCORE_ADJ_MIN, Memcg, Memory, OomReport, Task, figure
@@ -94,7 +95,9 @@ class Row(NamedTuple):
     held_pages: int  # resident, in swap, and of page tables, as far as the table tells
     adj_pages: int  # what its oom_score_adj added, or took off
     points: int  # what was compared: both, less the bonus that root had until 4.16
-    score: int | None  # the same as /proc/PID/oom_score has it, 0 to 2000; None: the total is not in the text
+    # The same in thousandths of the total where the report prints such a score, else as /proc/PID/oom_score has it, of
+    # 0 to 2000; None: the total is not in the text.
+    score: int | None
 
 
 class Recomputed(NamedTuple):
@@ -112,6 +115,7 @@ class Recomputed(NamedTuple):
     selected_pid: int | None  # the row of the kernel's choice
     page_size_bytes: int | None
     tasks: dict[int, Task]  # by pid
+    printed: bool = False  # does the report print a score? Then each has it by that scale
 
     def rows(self) -> Iterator[Row]:
         """The rows that could be chosen, the one with the most points first; those exempt are left out."""
@@ -124,8 +128,12 @@ class Recomputed(NamedTuple):
             held_pages=_held_pages(task, self.page_size_bytes),
             adj_pages=(task.oom_score_adj or 0) * (self.choice.total_pages // 1000),
             points=points,
-            score=oom_score(points, self.total.pages) if self.total else None,
+            score=self._score(points, self.total.pages) if self.total else None,
         )
+
+    def _score(self, points: int, total_pages: int) -> int:
+        """oom_badness() of kernels that print it is one at least."""
+        return max(points, 1) * 1000 // total_pages if self.printed else oom_score(points, total_pages)
 
     def selected(self) -> Row | None:
         """Whom the kernel chose; None if nobody, or one who is not in the ranking."""
@@ -171,6 +179,7 @@ def recompute(report: OomReport) -> Recomputed:
         selected_pid=selected.pid if selected else None,
         page_size_bytes=report.page_size_bytes,
         tasks={task.pid: task for task in report.tasks or ()},
+        printed=report.selected_score is not None,
     )
 
 
@@ -187,7 +196,7 @@ _NONE, _PERCENT, _POINTS = (0, 0), (3, 0), (0, 30)
 
 def _candidates(report: OomReport, bonus: _Bonus) -> list[Candidate]:
     """The rows in printed order, which is the order of the scan. A row without its memory or its adj is left out."""
-    candidates = []
+    rows = []
     for task in report.tasks or ():
         adj = task.oom_score_adj
         if adj is None or task.rss_pages is None:
@@ -196,8 +205,8 @@ def _candidates(report: OomReport, bonus: _Bonus) -> list[Candidate]:
         pages = _held_pages(task, report.page_size_bytes)
         if task.uid == 0:
             pages, adj = pages - pages * bonus[0] // 100, adj - bonus[1]
-        candidates.append(Candidate(task.pid, pages, adj, exempt))
-    return candidates
+        rows.append((task.pid, pages, adj, exempt, None))
+    return list(map(tuple.__new__, repeat(Candidate), rows))  # Candidate(...) is a call of Python code for each
 
 
 def _held_pages(task: Task, page_bytes: int | None) -> int:

@@ -6,8 +6,8 @@ Printed by mm/oom_kill.c: dump_header(), oom_kill_process(), __oom_kill_process(
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import cache
 from itertools import pairwise, zip_longest
+from operator import itemgetter
 from typing import Any
 
 from reprieve.model.oom import AllocationFailure, Kill, Memcg, Memory, OomReport, Task, Trigger
@@ -15,6 +15,7 @@ from reprieve.oom.line import Line
 from reprieve.oom.lines import caller, host, stamp
 from reprieve.oom.memory import MemcgDraft, MemoryDraft, page_size, parse_allocation_failure
 from reprieve.oom.paths import workload
+from reprieve.oom.pattern import compiled
 from reprieve.oom.tables import LEADS, last_number, parse_header, parse_kill, parse_rows
 
 # 2.6.18 and before print no name; whoever quotes the words in a line of its own has more before them than a name.
@@ -78,11 +79,7 @@ _OF_A_BLOCK = (
     "table",
 )  # kinds that say nothing without the lines around them
 _BEGIN = ("trigger", "sysrq", "failure")  # kinds that begin an event, and say nothing about the one before
-
-
-@cache
-def _compiled(pattern: str) -> re.Pattern[str]:
-    return re.compile(pattern)
+_CLAIMED = itemgetter(0, 1)  # number and text of a line
 
 
 class Draft:
@@ -120,6 +117,8 @@ class Draft:
         """How many of these lines of one kind, from the first on, are this event's, or nobody's."""
         read = kind == "table" and not (self.failure or self.ended)
         rows = parse_rows(lines, self.columns) if read else ()
+        if rows and self._take_table(lines, rows):
+            return len(lines)
         for taken, (line, row) in enumerate(zip_longest(lines, rows)):
             text, head = line.text, line.head
             if text == self.last_text and head == self.last_head:
@@ -150,7 +149,7 @@ class Draft:
     # -- the beginning -------------------------------------------------------------------------------------------------
 
     def _take_trigger(self, line: Line) -> bool:
-        match = re.match(_TRIGGER, line.text)
+        match = compiled(_TRIGGER).match(line.text)
         if match is None or (self.claimed and not ("anual OOM" in self.claimed[-1][1] and not self.ended)):
             return False
         comm, rest = match["comm"].strip(), match["rest"]
@@ -162,7 +161,7 @@ class Draft:
         order = last_number(r"\border=(-?[0-9]{1,2})", rest, line.whole)
         if self.claimed and order != -1 and not comm.startswith(_SYSRQ_WORKERS):
             return False  # somebody else's: sysrq-f is carried out by a worker
-        flags = re.search(_FLAGS, rest)
+        flags = compiled(_FLAGS).search(rest)
         if flags and not line.whole and flags.end() == len(rest):
             flags = None
         self.facts["trigger"] = Trigger(
@@ -183,7 +182,7 @@ class Draft:
         return True
 
     def _take_cpu(self, line: Line) -> bool:
-        match = re.search(_CPU, line.text) or re.search(_OLD_CPU, line.text)
+        match = compiled(_CPU).search(line.text) or compiled(_OLD_CPU).search(line.text)
         if match is None or not self._begun() or self.ended or (self._is_past_stack() and not self.crowded):
             return False
         said = match.groupdict()
@@ -203,7 +202,7 @@ class Draft:
         return self.first.number == 1 and not self.first.head and self.first.text.partition(" invoked ")[0] in comm
 
     def _take_cpuset(self, line: Line) -> bool:
-        match = re.match(_CPUSET, line.text)
+        match = compiled(_CPUSET).match(line.text)
         if match is None or self._is_past_stack() or not self._begun():
             return False
         self.facts["cpuset"] = match[1]
@@ -216,13 +215,13 @@ class Draft:
         if self._is_past_stack() or not self._begun():
             return False
         text = line.text.lstrip(" ")
-        if frame := _compiled(_FRAME).match(text):
+        if frame := compiled(_FRAME).match(text):
             self.stack.append(frame[1])
             return True
         if text.startswith("Hardware name:"):
             self.facts["hardware"] = text.removeprefix("Hardware name:").strip() if line.whole else None
             return True
-        return text.startswith(_ABOUT_CPU) or _compiled(_STACK).match(text) is not None
+        return text.startswith(_ABOUT_CPU) or compiled(_STACK).match(text) is not None
 
     def _is_of_others(self) -> bool:
         """In a mix of two reports, whose lines these are is not known; a line that begins a draft is its own."""
@@ -249,7 +248,7 @@ class Draft:
         else:
             return False
         self.has_memory = True
-        if self.has_mem_info and self.has_memcg and not re.match(_PRINTS_BOTH, self.facts.get("kernel") or ""):
+        if self.has_mem_info and self.has_memcg and not compiled(_PRINTS_BOTH).match(self.facts.get("kernel") or ""):
             self._begins_again()  # of two events
         return True
 
@@ -262,6 +261,23 @@ class Draft:
 
     def _take_title(self, line: Line) -> bool:
         return not self.ended and not self.failure
+
+    def _take_table(self, lines: Sequence[Line], rows: Sequence[Task]) -> bool:
+        """All at once, as most tables stand there: each row once. False: they are to be taken one by one."""
+        tasks = {} if self.tasks is None else self.tasks
+        claimed = list(map(_CLAIMED, lines))
+        told, texts = {row.pid: row for row in rows}, {text for _, text in claimed}
+        if self.crowded or self.mixed or not len(lines) == len(rows) == len(told) == len(texts):
+            return False
+        if self.last_text in texts or len(tasks) + len(rows) > _MOST_TASKS or not told.keys().isdisjoint(tasks.keys()):
+            return False
+        tasks.update(told)
+        self.tasks = tasks
+        self.claimed += claimed  # each brings its own room
+        self.last_text, self.last_head = lines[-1].text, lines[-1].head
+        self.headed = self.headed or any(line.head for line in lines)
+        self.last_line = max(self.last_line, max(claimed)[0])
+        return True
 
     def _take_row(self, row: Task) -> None:
         if self.tasks is None:
@@ -293,7 +309,7 @@ class Draft:
     # -- whom it chose -------------------------------------------------------------------------------------------------
 
     def _take_constraint(self, line: Line) -> bool:
-        match = re.match(_CONSTRAINT, line.text)
+        match = compiled(_CONSTRAINT).match(line.text)
         if match is None or self.failure or self.ended or "selected_line" in self.facts or self._is_of_others():
             return False
         if not self._is_near(line):
@@ -304,7 +320,7 @@ class Draft:
             self.facts["constraint"] = match[1]
         self.facts["constraint_line"] = self.facts["selected_line"] = line.number
         for name, pattern in _CONTEXT:
-            found = re.search(pattern, text)
+            found = compiled(pattern).search(text)
             if found and (whole or found.end() < len(text)):
                 self.facts[name] = found[found.lastindex or 0]
         for name, field in (("selected_pid", ",pid="), ("selected_uid", ",uid=")):  # at its end: names stand before
@@ -314,7 +330,7 @@ class Draft:
         return True
 
     def _take_select(self, line: Line) -> bool:
-        match = re.match(_SELECT, line.text)
+        match = compiled(_SELECT).match(line.text)
         if (
             match is None
             or (not line.whole and match.end() == len(line.text))
@@ -342,7 +358,7 @@ class Draft:
         return behind_constraint and self.facts.get("selected_pid") in (None, pid)
 
     def _take_task_in(self, line: Line) -> bool:
-        match = re.match(_TASK_IN, line.text)
+        match = compiled(_TASK_IN).match(line.text)
         if match is None or self.failure or self.ended or "oom_memcg" in self.facts or not self._is_near(line):
             return False
         self.facts["task_memcg"] = match["task"]
@@ -404,7 +420,7 @@ class Draft:
         return not (lead and self.has_memcg)
 
     def _take_group(self, line: Line) -> bool:
-        match = re.match(_GROUP, line.text)
+        match = compiled(_GROUP).match(line.text)
         if match is None or self.failure or "group_path" in self.facts:
             return False
         self.facts["group_path"] = match[1]
@@ -412,7 +428,7 @@ class Draft:
 
     def reap(self, line: Line) -> bool:
         """True if the line says that the memory of a process killed here was taken."""
-        match = re.match(_REAPED, line.text)
+        match = compiled(_REAPED).match(line.text)
         if match is None or int(match[1]) not in self.kills:
             return False
         self.reaped.add(int(match[1]))
@@ -421,7 +437,7 @@ class Draft:
     def _take_no_killable(self, line: Line) -> bool:
         if line.text.lstrip().startswith("Kernel panic"):
             return self._take_panic(line)
-        if self.failure or self.ended or self._is_of_others() or not re.match(_NOBODY, line.text):
+        if self.failure or self.ended or self._is_of_others() or not compiled(_NOBODY).match(line.text):
             return False
         self.facts["no_killable"] = self.ended = True
         return True

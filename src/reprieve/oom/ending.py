@@ -34,6 +34,10 @@ _JSON_WORDS = (
     '"Killing"',
     '"Evicted"',
 )
+_YAML_WORDS = (
+    *("ontainerStatuses:", "tate:\n", "terminated:\n", "state: CONTAINER_"),
+    *("reason: Evicted", "reason: SystemOOM", "reason: OOMKilling", "reason: Killing"),
+)
 _KUBECTL_WORDS = (
     "Container ID:",
     "State:",
@@ -50,6 +54,8 @@ _JOURNAL_WORDS = (
     " due to memory ",
     "sending SIG",
     "Sending SIG",
+    "with result 'oom-kill'",
+    "System OOM encountered, victim process: ",
 )
 # In systemd's src/core/unit.c: of the kernel's kills since 244, later in other words, of systemd-oomd's since 248;
 # monitor_*_contexts_handler() in src/oom/oomd-manager.c, of which a pager cuts the end; kill_process() in earlyoom's
@@ -61,6 +67,17 @@ _OF_SYSTEMD = (
     r"|The kernel OOM killer killed some processes in this unit"
     rf"|systemd-oomd (?P<oomd>{_ECHO}.{{1,20}} process\(es\) in this unit))\."
 )
+# Since 243, behind the former or alone: unit_log_failure() in the same file; journalctl -o cat leaves the voice out.
+_RESULT = "oom-kill"
+_FAILED = rf"(?P<unit>\S{{1,256}}\.(?:service|scope|slice|socket|mount|swap)): Failed with result '{_RESULT}'\."
+_MAIN_KILLED = r"(?P<unit>\S{1,256}): Main process exited, code=killed, status=9/KILL"
+# The event of a kubelet in its own log, as client-go or klog writes it, or its bare words.
+_KUBELET = r"(?:^|\s)(?:kubelet|kubelite|k3s|rke2|\S*daemon-kubelite)(?:\[\d+\])?: $"
+_OF_KUBELET = (
+    r"(?:^|message=\"|reason: 'SystemOOM' )System OOM encountered, victim process: (?P<comm>.{1,64}), "
+    r"pid: (?P<pid>\d{1,10})\"?\s*$"
+)
+_OF_NODE = r"\bobject=\"/?([^\s\"]{1,253})\"|Kind:\"Node\", Namespace:\"\", Name:\"([^\s\"]{1,253})\""
 _OF_OOMD = r"Killed (?P<path>/.*?) due to (?P<reason>memory (?:pressure|used) .*|memory.{0,12}>$)"
 _OF_EARLYOOM = (
     r'sending SIG(?P<signal>TERM|KILL) to process (?P<pid>\d{1,10}) uid \d{1,10} "(?P<comm>.*)": (?P<reason>.*)'
@@ -75,8 +92,10 @@ _QUOTE = r"(?m)^[ \t]*(?:[>|] ?)+"  # a mail, a ticket, a chat
 _PARTS = ("State", "state", "lastState", "terminated", "containerStatuses", "initContainerStatuses")
 
 
-def read_endings(text: str) -> tuple[Ending, ...]:
+def read_endings(text: str, unread: list[int] | None = None) -> tuple[Ending, ...]:
     """Every container and unit the text tells the state of, in its order; none if it is no such text.
+
+    `unread` is told the lines where YAML begins that is given up, as it would take too long.
 
     >>> [(ending.name, ending.reason) for ending in read_endings("Id=nginx.service\\nResult=oom-kill\\n")]
     [('nginx.service', 'oom-kill')]
@@ -86,6 +105,11 @@ def read_endings(text: str) -> tuple[Ending, ...]:
     kills: list[ProbeKill] = []
     if any(word in text for word in _JSON_WORDS):
         found += _from_json(text, kills)
+    if any(word in text for word in _YAML_WORDS):
+        from reprieve.oom.manifest import objects
+
+        given_up = [] if unread is None else unread
+        found += (ending for line, item in objects(text, given_up) for ending in _from_object(item, line, kills))
     if "/tasks/" in text:
         found += _from_ctr_events(text)
     if any(word in text for word in _KUBECTL_WORDS):
@@ -157,15 +181,23 @@ def _from_journal(text: str) -> Iterator[Ending]:
 
 
 def _echoes(told: list[Ending], places: Iterable[int]) -> Iterator[int]:
-    """Where systemd tells of what systemd-oomd did, if that itself told it shortly before, in this order of places."""
+    """Where systemd tells of what systemd-oomd did, if that itself told it shortly before, in this order of places; and
+    that a unit failed, if either has told of what it failed for.
+    """
     by_itself: dict[str | None, int] = {}
+    told_of: dict[str | None, int] = {}
     for at in places:
         ending = told[at]
+        if _is_result(ending):
+            if ending.name in told_of and _are_one(told, told_of[ending.name], at):
+                yield at
+            continue
         if _is_echo(ending):
             if ending.name in by_itself and _are_one(told, by_itself[ending.name], at):
                 yield at
         elif ending.manager == "systemd-oomd":
             by_itself[ending.name] = at
+        told_of[ending.name] = at
 
 
 def _are_one(told: list[Ending], one: int, other: int) -> bool:
@@ -183,11 +215,39 @@ def _is_echo(ending: Ending) -> bool:
     return ending.manager == "systemd-oomd" and (ending.reason or "").startswith(_ECHO)
 
 
+def _is_result(ending: Ending) -> bool:
+    """Is it told as what a unit failed with?"""
+    return ending.manager == "systemd" and ending.reason == _RESULT
+
+
+def _failed(line: Line, killed: set[str]) -> Ending | None:
+    """A unit that failed for a kill; None: it is another line. `killed`: whose first process was, gathered here."""
+    if (main := re.match(_MAIN_KILLED, line.text)) is not None:
+        killed.add(main["unit"])
+    match = re.fullmatch(_FAILED, line.text.rstrip())
+    if match is None:
+        return None
+    unit = match["unit"]
+    signal = _SIGNALS["KILL"] if unit in killed else None
+    killed.discard(unit)
+    return replace(_of_daemon("systemd", line, name=unit, reason=_RESULT), state="failed", signal=signal)
+
+
+def _of_kubelet(line: Line) -> Ending | None:
+    """A process of which a kubelet read in the kernel log of its node; None: it is another line."""
+    match = re.search(_OF_KUBELET, line.text)
+    if match is None:
+        return None
+    node = re.search(_OF_NODE, line.text)
+    told = _of_daemon("kubelet", line, name=match["comm"], reason="SystemOOM")
+    return replace(told, pid=int(match["pid"]), node=None if node is None else node[1] or node[2])
+
+
 def _from_lines(text: str) -> Iterator[Ending]:
     """Lines that bear the name of who wrote them; anybody may have written it, as any line of a text."""
     from reprieve.oom.nohang import Blocks
 
-    blocks = Blocks()
+    blocks, killed = Blocks(), set[str]()
     for line in map(_voiced, read_lines(text)):
         if re.search(r"(?:^|\s)systemd(?:\[\d+\])?: $", line.head):  # that of a user too
             match = re.fullmatch(_OF_SYSTEMD, line.text)
@@ -195,6 +255,8 @@ def _from_lines(text: str) -> Iterator[Ending]:
                 yield _of_daemon("systemd-oomd", line, name=match["unit"], reason=match["oomd"])
             elif match is not None:
                 yield _of_daemon("systemd", line, name=match["unit"], reason="killed by the OOM killer")
+            elif (failed := _failed(line, killed)) is not None:
+                yield failed
         elif re.search(r"systemd-oomd(?:\[\d+\])?: ", line.head):
             if match := re.match(_OF_OOMD, line.text):
                 yield _of_daemon("systemd-oomd", line, name=match["path"].rpartition("/")[2], reason=match["reason"])
@@ -204,6 +266,10 @@ def _from_lines(text: str) -> Iterator[Ending]:
                 yield replace(told, pid=int(match["pid"]), signal=_SIGNALS[match["signal"]])
         elif (ending := blocks.add(line)) is not None:
             yield ending
+        elif not line.head and (failed := _failed(line, killed)) is not None:
+            yield failed
+        elif (not line.head or re.search(_KUBELET, line.head)) and (of_node := _of_kubelet(line)) is not None:
+            yield of_node
     if (ending := blocks.left()) is not None:
         yield ending
 

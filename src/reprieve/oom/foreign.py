@@ -13,6 +13,8 @@ from reprieve.oom.line import Line
 from reprieve.oom.lines import read_lines
 
 _FALLS = 5  # of times: fewer may be chance
+_TIMED = 16 << 10  # characters, of which the times are looked at
+_ROW, _HEADER = r"\[ *\d{1,10}\] +\d", r"\[ *pid *\] +uid"
 # Shapes that only the kernel's buffer is printed in, whoever wrote into it: /dev/kmsg, the journal's JSON and its
 # export, forms of dmesg (--time-format, --decode, --raw without stamps, --json); the banner of a boot without stamps.
 _SHAPES = (
@@ -42,14 +44,22 @@ def is_kernel_log(text: str, *, whole: bool = True) -> bool:
 
 
 def is_newest_first(text: str) -> bool:
-    """Do the times of its lines fall, as in exports that begin with the newest?
+    """Do its lines stand the other way round, as in exports that begin with the newest?
+
+    The times of most of them fall; or, where all are of one second, the head of a task table stands below its rows.
 
     >>> is_newest_first("".join(f"[{at:5d}.000001] usb 1-1: reset\\n" for at in range(9, 0, -1)))
     True
     """
-    times = re.findall(r"\[ *(\d{1,8}\.\d{6})\]", text) or re.findall(r"\b\d\d:\d\d:\d\d\b", text)
+    times = re.findall(r"\[ *(\d{1,8}\.\d{6})\]", text[:_TIMED]) or re.findall(r"\b\d\d:\d\d:\d\d\b", text[:_TIMED])
     steps = [later.rjust(16) > earlier.rjust(16) for earlier, later in pairwise(times) if earlier != later]
-    return len(steps) >= _FALLS and sum(steps) * 20 < len(steps)
+    if len(steps) >= _FALLS:
+        return sum(steps) * 20 < len(steps) and len(times) * 2 > text.count("\n", 0, _TIMED)
+    lines = text.split("\n") if "pid" in text else []
+    return any(
+        re.search(_HEADER, line) and re.search(_ROW, above) and not re.search(_ROW, below)
+        for above, line, below in zip(lines, lines[1:], lines[2:], strict=False)
+    )
 
 
 def is_of_programs(text: str) -> bool:
@@ -73,10 +83,11 @@ class Sign(NamedTuple):
     means: str
 
 
-SIGKILL_TELLS = (
-    "SIGKILL, whoever sent it: the kernel for memory, `docker stop` or `kill`, a kubelet, a time limit, a person, or a "
-    "daemon such as earlyoom or nohang"
+_SENDERS = (
+    "the kernel for memory, `docker stop` or `kill`, a kubelet, a time limit, a person, or a daemon such as earlyoom "
+    "or nohang"
 )
+SIGKILL_TELLS = f"SIGKILL, whoever sent it: {_SENDERS}"
 _JVM = (
     "Java heap space|GC overhead limit exceeded|Metaspace|Direct buffer memory|unable to create (?:new )?native thread"
 )
@@ -90,18 +101,26 @@ _SIGNS = (  # what they match is shown: no more than words that are spelled out 
     (r"^(?:\w+\.)?MemoryError\b", "Python was refused memory; it is no kill"),
     (r"std::bad_alloc|[Cc]annot allocate memory|ENOMEM", "a program was refused memory; it is no kill"),
     (r"fatal error: (?:runtime: )?(?:out of memory|cannot allocate memory)", "Go ended itself; it is no kill"),
-    (r"(?i)\bexit(?:ed)?(?:[ _-]?(?:code|status|with|value))*[ :=\"]{0,3}\(?137\b", SIGKILL_TELLS),
-    (
-        r"(?i)\bsignal(?:[ :=]|\()+(?:9\b|killed\b|sigkill\b)|\bSIGKILL\b"
-        r"|^(?:.*: line \d+: +\d+ +)?(Killed)(?: {2}|\s*$)",
-        SIGKILL_TELLS,
-    ),
+)
+_MAKE = r"\bmake(?:\[\d{1,4}\])?: \*{3} \[[^\]\n]{1,300}\] "
+_SIGKILL = (  # by a status, by its name; by shells (jobs of bash, and zsh's), make, GCC since 10 and before, systemd
+    r"(?i:\bexit(?:ed)?(?:[ _-]?(?:code|status|with|value))*[ :=\"]{0,3}\(?137\b)",
+    r"(?i:\bsignal(?:[ :=]|\()+(?:9\b|killed\b|sigkill\b)|\bSIGKILL\b)",
+    r"^(?:.*: line \d+: +\d+ +|\[\d{1,4}\][ +-]*)?(Killed)(?: {2}|\s*$)",
+    r"^(?:zsh: |\[\d{1,4}\][ +-]* \d+ )(killed)(?: {2}|\s*$)",
+    rf"{_MAKE}(Error 137)\s*$",
+    rf"{_MAKE}(Killed)\s*$",
+    r"\b(errno 137)\s*$",
+    r"\bfatal error: (Killed signal terminated program)\b",
+    r"\binternal compiler error: (Killed) \(program\b",
+    r"\b(code=killed, status=9/KILL)\b",
 )
 
 
 # As a status says it, and no sentence: `"OOMKilled": true`, `reason: OOMKilled`, `OOMKilled=true`.
 _OOM_KILLED = (
     r"[\"'“]?OOMKilled[\"'”]?\s?[:=]\s?[\"']?(?i:true)\b"
+    r"|\berror: (Detected \d{1,6} oom[_-]kill events?)\b"  # of slurmstepd, in its job's cgroup
     r"|[\"'“]?[Rr]eason[\"'”]?[ \t]?[:=][ \t]{0,20}[\"'“]?OOMKilled\b[\"'”]?"
 )
 BY_OOM = "its manager's word that the kernel killed a process of it for memory"
@@ -114,12 +133,40 @@ def oom_killed(text: str) -> Sign | None:
     (Sign(line=1, words='"OOMKilled": true', means=...), None)
     """
     found = re.search(_OOM_KILLED, text)
-    return None if found is None else Sign(text.count("\n", 0, found.start()) + 1, found[0], BY_OOM)
+    return None if found is None else _sign(text, found, BY_OOM)
+
+
+# Parts of the kernel's report that prove a kill, or that memory ran out, and are too little to tell of it.
+_REMAINS = (
+    r"oom_reaper: reaped process \d{1,10}|Killed process \d{0,10}"
+    r"|Tasks state \(memory values in pages\)|\[ *pid *\] +uid"
+)
+OF_A_REPORT = "of the kernel's report of an OOM, whose other lines are not here, or could not be read"
+
+
+def remains(text: str) -> Sign | None:
+    """The first of what is left of a report, in a kernel log in which none was found; what programs say is none.
+
+    >>> remains("[    9.1] oom_reaper: reaped process 7 (sh), now anon-rss:0kB\\n")
+    Sign(line=1, words='oom_reaper: reaped process 7', means=...)
+    """
+    for line in read_lines(text):
+        if line.kernel is not False and (found := re.search(_REMAINS, line.text)) is not None:
+            return Sign(line.number, found[0], OF_A_REPORT)
+    return None
 
 
 def signs(text: str) -> Iterator[Sign]:
-    """The first of each kind."""
+    """The first of each kind: a signal 9 is one, by whatever name."""
     for pattern, means in _SIGNS:
         found = re.search(pattern, text, re.MULTILINE)
         if found is not None:
-            yield Sign(text.count("\n", 0, found.start()) + 1, (found[found.lastindex or 0]).strip(), means)
+            yield _sign(text, found, means)
+    ends = [found for pattern in _SIGKILL if (found := re.search(pattern, text, re.MULTILINE)) is not None]
+    if ends:
+        sign = _sign(text, min(ends, key=re.Match.start), SIGKILL_TELLS)
+        yield sign._replace(means=f"sent by {_SENDERS}") if "SIGKILL" in sign.words.upper() else sign
+
+
+def _sign(text: str, found: re.Match[str], means: str) -> Sign:
+    return Sign(text.count("\n", 0, found.start()) + 1, found[found.lastindex or 0].strip(), means)

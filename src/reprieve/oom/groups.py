@@ -1,13 +1,19 @@
 """Whose a cgroup is, which limit it meets first, and how much it may still take."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
 from reprieve.model.cgroup import Cgroup, Limit
-from reprieve.model.machine import Container, Machine
+from reprieve.model.machine import Container, Machine, SwapArea, Zram
 from reprieve.model.workload import Workload
+from reprieve.model.zram import RATIO
 from reprieve.oom.paths import workload
+from reprieve.oom.reclaim import swaps
+from reprieve.units import MIB
+
+_MEASURED = 16 * MIB  # stored on zram: of less its own upkeep is a good part
+HERE = "this container"  # of whose view the groups around it are no part
 
 
 class Bound(NamedTuple):
@@ -15,8 +21,9 @@ class Bound(NamedTuple):
 
     group: Cgroup
     limit_bytes: int
-    headroom_bytes: int  # what may be charged until it: free below it, and file cache that can be given up
-    cache_bytes: int | None  # of the headroom, the file cache; None: not known, and none is counted
+    headroom_bytes: int  # what may be charged until a kill: free below it, what can be given up, and swap
+    cache_bytes: int | None  # of the headroom, what can be given up; None: not known, and none is counted
+    swap_bytes: int = 0  # of the headroom, what has to go to swap for it
 
 
 def ancestors(path: str) -> Iterator[str]:
@@ -38,6 +45,12 @@ def owner(path: str, containers: Iterable[Container]) -> Workload:
     return found
 
 
+def called(machine: Machine, path: str) -> Workload:
+    """The same, where the path is of that machine: of a container's view, "/" is the container's own group."""
+    found = owner(path, machine.containers)
+    return replace(found, kind="container", name=HERE) if path == "/" and machine.cgroup_private else found
+
+
 def file_cache_bytes(group: Cgroup) -> int | None:
     """File pages on the LRU lists, of the group and those below it: shmem is not on them, locked pages neither.
 
@@ -49,13 +62,30 @@ def file_cache_bytes(group: Cgroup) -> int | None:
     return None if inactive is None or active is None else inactive + active
 
 
-def tightest(groups: Mapping[str, Cgroup], path: str) -> Bound | None:
+def reclaimable_bytes(group: Cgroup) -> int | None:
+    """What the kernel can give up for the group at its limit: file cache, and slab of which the kernel says so.
+
+    Of dentries and inodes those in use stay, so it is at most that. Version 1 tells no slab. None: as above.
+    """
+    cache = file_cache_bytes(group)
+    return None if cache is None else cache + dict(group.stat).get("slab_reclaimable", 0)
+
+
+MaySwap = Callable[[Cgroup], int]  # how much of what a group holds the kernel could swap out now, in bytes
+
+
+def _nothing(group: Cgroup) -> int:
+    return 0
+
+
+def tightest(groups: Mapping[str, Cgroup], path: str, may_swap: MaySwap = _nothing) -> Bound | None:
     """The limit that the group at `path` meets first, its own or one above it; None if it is under none we know.
 
     Charging goes from the group upwards and stops at the first that is full (try_charge_memcg() in mm/memcontrol.c): of
     equals the nearest counts. Version 1 has a second limit, of memory and swap together.
     """
-    bounds = [bound for group in _upwards(groups, path) if (bound := own_bound(group)) is not None]
+    around = _upwards(groups, path)
+    bounds = [bound for group in around if (bound := own_bound(group, may_swap(group))) is not None]
     return min(bounds, key=lambda bound: bound.headroom_bytes, default=None)
 
 
@@ -83,29 +113,34 @@ def most(machine: Machine, path: str) -> Most | None:
     return lowest
 
 
-def own_bound(group: Cgroup) -> Bound | None:
-    """The limit of this very group; None if it has none we know."""
-    cache = file_cache_bytes(group)
+def own_bound(group: Cgroup, swap_bytes: int = 0) -> Bound | None:
+    """The limit of this very group, of which so much may be swapped out; None if it has none we know.
+
+    What is swapped out leaves the limit of memory, and stays in that of memory and swap together.
+    """
+    cache = reclaimable_bytes(group)
     bounds = []
-    for limit, current in (
-        (group.max_bytes, group.current_bytes),
-        (group.memsw_max_bytes, group.memsw_current_bytes),
+    for limit, current, swap in (
+        (group.max_bytes, group.current_bytes, swap_bytes),
+        (group.memsw_max_bytes, group.memsw_current_bytes, 0),
     ):
         if isinstance(limit, int) and current is not None:
             given_up = None if cache is None else min(cache, current)
-            headroom = max(limit - current, 0) + (given_up or 0)
-            bounds.append(Bound(group=group, limit_bytes=limit, headroom_bytes=headroom, cache_bytes=given_up))
+            headroom = max(limit - current + (given_up or 0) + swap, 0)
+            bounds.append(Bound(group, limit, headroom, given_up, min(swap, headroom)))
     return min(bounds, key=lambda bound: bound.headroom_bytes, default=None)
 
 
-def by_headroom(groups: Iterable[Cgroup]) -> list[Bound]:
+def by_headroom(groups: Iterable[Cgroup], may_swap: MaySwap = _nothing) -> list[Bound]:
     """The limits of the groups that hold anything, the one that is met first by the same growth of all first.
 
     A limit that the group above has too is told once, of that group, which is full no later: crun puts the limits of a
     container on a group within its scope again, and a pod of one container has the limit of that.
     """
     holding = {group.path: group for group in groups if group.current_bytes}
-    bounds = {path: bound for path, group in holding.items() if (bound := own_bound(group)) is not None}
+    bounds = {
+        path: bound for path, group in holding.items() if (bound := own_bound(group, may_swap(group))) is not None
+    }
     told = [bound for path, bound in bounds.items() if not _repeats(bound, bounds.get(next(ancestors(path), "")))]
     return sorted(told, key=lambda bound: bound.headroom_bytes)
 
@@ -124,20 +159,112 @@ class Room(NamedTuple):
     path: str | None  # the group whose limit it is; None: the machine and its swap
     limit_bytes: int
     left_bytes: int
+    swap_bytes: int = 0  # of what is left, what has to go to swap for it
 
 
 def rooms(machine: Machine) -> list[Room]:
-    """Where memory runs out first, by how much is left there: the machine, and the limits of its groups."""
-    found = [
-        Room(bound.group.path, bound.limit_bytes, bound.headroom_bytes)
-        for bound in by_headroom(machine.cgroups)
-        if bound.group.path != "/"
-    ]
+    """Where memory can run out, by how much is left there: the machine, and the limits of its groups.
+
+    The root group has none; a group "/" that has one is the container's whose view this is. Where nobody is, it does
+    not run out: see `nearest()`.
+    """
+    found = [_room(bound) for bound in by_headroom(machine.cgroups, swappable(machine))]
+    found += [whole] if (whole := _whole(machine)) is not None else []
+    return sorted(found, key=lambda room: room.left_bytes)
+
+
+def nearest(machine: Machine) -> list[Room]:
+    """Where memory runs out first: of `rooms()` those in which somebody can ask for memory."""
+    occupied = occupied_groups(machine)
+    return [room for room in rooms(machine) if room.path is None or room.path in occupied]
+
+
+def occupied_groups(machine: Machine) -> set[str]:
+    """The groups with a process in them or below; all of them where not all who may be in one are seen.
+
+    Threads of the kernel are in the first pid namespace alone, and hidepid hides them; in a container's view of groups
+    there are no others than its own.
+    """
+    if not (machine.cgroup_private or any(process.kernel_thread for process in machine.processes)):
+        return {group.path for group in machine.cgroups}
+    homes = {process.cgroup for process in machine.processes if process.cgroup is not None}
+    homes |= {group.path for group in machine.cgroups if group.pids}
+    return homes.union(*map(ancestors, homes))
+
+
+def first_full(machine: Machine, path: str) -> Room | None:
+    """Where memory runs out first for what grows in a group, and how much that may take until then; None: not told."""
+    groups = {group.path: group for group in machine.cgroups}
+    counted = next((one for one in (path, *ancestors(path)) if one in groups), path)  # its own may lack the controller
+    bound, whole = tightest(groups, counted, swappable(machine)), _whole(machine)
+    if bound is None or (whole is not None and whole.left_bytes < bound.headroom_bytes):
+        return whole
+    return _room(bound)
+
+
+def _room(bound: Bound) -> Room:
+    return Room(bound.group.path, bound.limit_bytes, bound.headroom_bytes, bound.swap_bytes)
+
+
+def _whole(machine: Machine) -> Room | None:
+    """The machine and its swap, of that on zram what it saves; None: not told."""
     facts = dict(machine.meminfo)
     total, available = facts.get("MemTotal"), facts.get("MemAvailable")
-    if total is not None and available is not None:
-        found.append(Room(None, total + facts.get("SwapTotal", 0), available + facts.get("SwapFree", 0)))
-    return sorted(found, key=lambda room: room.left_bytes)
+    if total is None or available is None:
+        return None
+    swap = int(facts.get("SwapFree", 0) * (1 - stays_in_memory(machine))) if swaps(machine) else 0
+    return Room(None, total + facts.get("SwapTotal", 0), available + swap, swap)
+
+
+def stays_in_memory(machine: Machine) -> float:
+    """Of what is swapped out from now on, which part takes memory all the same: of zram what it cannot make smaller.
+
+    As measured where a device has enough in it, else by the ratio that is expected.
+    """
+    devices = {device.name: device for device in machine.zram}
+    free = stays = 0.0
+    for area in machine.swaps:
+        left = max(area.size_bytes - area.used_bytes, 0)
+        free += left
+        stays += left * _share(devices.get(_base(area))) if is_on_zram(area) else 0
+    return stays / free if free else free
+
+
+def is_on_zram(area: SwapArea) -> bool:
+    """Is it memory that is swapped to?"""
+    return area.kind == "partition" and _base(area).startswith("zram")
+
+
+def _base(area: SwapArea) -> str:
+    """Of /dev/zram0; Android has it as /dev/block/zram0."""
+    return area.name.rpartition("/")[2]
+
+
+def _share(device: Zram | None) -> float:
+    if device is None or device.used_bytes is None or (device.stored_bytes or 0) < _MEASURED:
+        return 1 / RATIO
+    return min(device.used_bytes / (device.stored_bytes or 1), 1.0)
+
+
+def swappable(machine: Machine) -> MaySwap:
+    """Of each group of a machine how much of what it holds the kernel could swap out now."""
+    groups = {group.path: group for group in machine.cgroups}
+    free = dict(machine.meminfo).get("SwapFree", 0)
+    return lambda group: may_swap(machine, groups, group, free)
+
+
+def may_swap(
+    machine: Machine, groups: Mapping[str, Cgroup], group: Cgroup, free_bytes: int, taken_bytes: int = 0
+) -> int:
+    """How much the kernel could swap out for the limit of a group, with so much swap free.
+
+    `taken_bytes` of what is left to the group and those above it is not theirs any more.
+    """
+    swappiness = group.swappiness
+    if swappiness == 0 or (swappiness is None and dict(machine.sysctls).get("vm.swappiness") == "0"):
+        return 0  # at a limit nothing is swapped then: get_scan_count() in mm/vmscan.c
+    room = swap_room(groups, group.path)
+    return max(min(room - taken_bytes, free_bytes), 0) if isinstance(room, int) else max(free_bytes, 0)
 
 
 def swap_room(groups: Mapping[str, Cgroup], path: str) -> Limit:
@@ -149,6 +276,16 @@ def swap_room(groups: Mapping[str, Cgroup], path: str) -> Limit:
             left = max(limit - current, 0)
             room = min(room, left) if isinstance(room, int) else left
     return room
+
+
+def counts_swap(group: Cgroup) -> bool:
+    """Does the kernel count what the group has in swap? It has no file of it where it does not.
+
+    Not without CONFIG_MEMCG_SWAP, nor with `swapaccount=0`, Debian's default before 5.8, until b25806dcd3d5 (v6.1).
+    """
+    if group.version == 1:
+        return group.memsw_current_bytes is not None or group.memsw_max_bytes is not None
+    return group.swap_current_bytes is not None or group.swap_max_bytes is not None
 
 
 def swap_allowed(group: Cgroup) -> Limit:

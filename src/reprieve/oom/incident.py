@@ -11,6 +11,7 @@ from reprieve.oom.moments import elapsed_s
 # kills again: ten seconds on a machine with a full swap, forty on one without swap whose programs are on a disk. After
 # a minute it is another shortage, or a program that was started anew.
 SOON_S = 60.0
+_LOOK = 8  # of the others of its host one of so many is asked whether all beyond it are too far: to ask takes long
 _MACHINE = ("CONSTRAINT_NONE", "global")
 
 _Event = OomReport | OomSummary
@@ -63,14 +64,17 @@ def _chain(oom: OomReport, events: Sequence[OomSummary], *, backwards: bool) -> 
     """Those at the same limit, from the event on, until one is not soon enough."""
     found: list[OomSummary] = []
     newest: _Event = oom
-    for event in events:
+    for at, event in enumerate(events, 1):
+        same = _is_at_one_limit(event, oom)
+        if not same and (at % _LOOK or event.host != oom.host):
+            continue
         between = elapsed_s(event.stamp, newest.stamp) if backwards else elapsed_s(newest.stamp, event.stamp)
-        if _is_at_one_limit(event, oom):
+        if same:
             if between is None or between > SOON_S:
                 break
             found.append(event)
             newest = event
-        elif between is not None and between > SOON_S and event.host == oom.host:
+        elif between is not None and between > SOON_S:
             break  # as all beyond it are
     return found
 
@@ -81,14 +85,17 @@ def _between_s(earlier: _Event, later: _Event) -> float:
 
 def _is_at_one_limit(one: _Event, other: _Event) -> bool:
     """Of one boot, and of one cgroup or the machine; where the text does not name a cgroup, it may be the same."""
-    if one.host != other.host or (None not in (one.boot_id, other.boot_id) and one.boot_id != other.boot_id):
+    if one.host != other.host:
+        return False
+    if one.boot_id != other.boot_id and one.boot_id is not None and other.boot_id is not None:
         return False
     if one.limit_of is not None and other.limit_of is not None:
         return identity(one.limit_of) == identity(other.limit_of)
     if one.limit_of is not None or other.limit_of is not None:
         unnamed = one if one.limit_of is None else other
         return unnamed.scope == "CONSTRAINT_MEMCG" and bool(_names(one) & _names(other))
-    return one.scope is not None and (one.scope == other.scope or (one.scope in _MACHINE and other.scope in _MACHINE))
+    scope, another = one.scope, other.scope
+    return scope is not None and (scope == another or (scope in _MACHINE and another in _MACHINE))
 
 
 def _is_named(event: _Event) -> bool:

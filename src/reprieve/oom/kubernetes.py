@@ -133,8 +133,10 @@ def from_pod(pod: dict[str, Any], line: int) -> Iterator[Ending]:
         for container in fields.tables(status, key):
             name = fields.text(container.get("name"))
             now, before = fields.table(container, "state"), fields.table(container, "lastState")
-            state = next(iter(now), None)
+            state = next((key for key in now if key in ("waiting", "running", "terminated")), None)
             end = fields.table(now, "terminated") or fields.table(before, "terminated")
+            if state is None and not end and "restartCount" not in container:  # what is left of a cut text
+                continue
             reason, why = fields.text(end.get("reason")), fields.text(fields.table(now, state or "").get("reason"))
             yield Ending(
                 manager="kubernetes",

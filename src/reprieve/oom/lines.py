@@ -13,6 +13,7 @@ from operator import itemgetter
 
 from reprieve.model.oom import Stamp
 from reprieve.oom.line import Line
+from reprieve.oom.pattern import compiled
 from reprieve.oom.wrapped import SOFT, unwrap
 
 _SYSLOG_DATE = r"""(?:
@@ -52,7 +53,7 @@ _HEAD = rf"""(?x)
      (?:[ ](?:stdout|stderr)[ ][FP][ ]                                     # a container log (CRI)
       |[ ]0x[\da-f]+[ ]+\w+[ ]+0x[\da-f]+[ ]+\d+[ ]+\d+[ ]+com\.docker\.[\w.-]+:[ ]  # macOS, of Docker's machine
       |[ ]\[kernel\](?:[ ]|$)
-      |[ ]\S+[ ](?P<app>[^\s:]+)[ ]\S+[ ]\S+[ ](?:-|\[[^\]]*\])[ ]           # RFC 5424
+      |[ ]\S+[ ](?P<app>[^\s:]+)[ ]\S+[ ]\S+[ ](?:-|\[[^\]]*\])[ ]\ufeff?   # RFC 5424
       |(?:[ ][^\s:\[\]]+)?[ ](?P<iso_tag>kernel|[^\s:\[\]]+(?=\[\d+\]:))(?:\[\d+\])?:(?:[ ]|$)
       |[ ][^\s:\[\]]+:\d{{1,5}}[ ]+(?={_UPTIME_STAMP})                         # of netconsole: a host and its port
       |[ ]+ | $)                                                           # dmesg --time-format iso, kubectl: no host
@@ -63,6 +64,11 @@ _HEAD = rf"""(?x)
 )"""
 # A stamp that lost its bracket: whoever copied began one character late.
 _CUT_STAMP = r"([ \t>|]{0,12})((?:[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \d{4}|\d{1,12}\.\d{6})\] )"
+# `journalctl -o short-monotonic`: a host, and who wrote it. The kernel prints no such words before its own.
+_OF_PROGRAM = (
+    rf"{_UPTIME_STAMP} (?:[\w.-]{{1,255}} )?(?!kernel: )[^\s:\[\]]{{1,255}}(?:\[\d{{1,10}}\])?: "
+    "(?=(?:Out of memory|Memory cgroup out of memory): Kill)"
+)
 # Where a relay put its own head before that of the machine: a host, and then the head of a line of the kernel's.
 _RELAYED = (
     rf"(?x)(?:[\w.:-]{{1,255}}[ ]{{1,2}})?(?=(?:{_SYSLOG_DATE}|{_ISO_DATE})[ ][\w.-]{{1,255}}[ ]kernel(?:\[\d+\])?:[ ])"
@@ -106,9 +112,11 @@ _GLUED = (
 _QUOTED = r"\s*([\"'])((?:(?!\1).)*)\1[,;]?\s*$"  # all of a line: of a list that a program wrote
 _RAN_ON = ("Out of ", "Killed process ")  # until 2.6.24 none ended its line
 _NOT_ENDED = r"(?<=child)\s?(?=Killed process |Out of memory: )|(?<=\))(?=Out of memory: |Killed process \d)"
-_FEW = 8  # lines: so many may be a paragraph that was a whole report
 _LONG = 1024  # characters: printk's longest record, LOG_LINE_MAX
 _ANSI = r"\x1b\[[0-9;?]*[A-Za-z]"
+_COLOUR = r"(?:ESC|\^\[|#033|\\(?:u001b|x1b|033|e))\[[0-9;]{0,8}m"  # of less, `cat -v`, rsyslog, programs
+_COLOURED = rf"(?m)^\[[0-9;]{{1,8}}m({_UPTIME_STAMP}|\[{_DMESG_DATE}\])( ?)(?:\[[0-9;]{{1,8}}m){{0,3}}"  # ESC was lost
+_OF_ENTRIES = ("_TRANSPORT=", "_BOOT_ID=", "__REALTIME_TIMESTAMP=", '\n\t"')  # that stand in many lines each
 _ESCAPES = ("&lt;", "&gt;", "&quot;", "&#39;", "&#x27;", "&nbsp;", "&#160;", "&amp;")
 # Some daemons name the host and not who wrote: told by what no program's line begins with.
 _DATED = r"[> ]{0,8}[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d "
@@ -120,44 +128,82 @@ _TAG = r"</?(?:br|span|p|pre|code|div|font|li)\b[^<>\n]{0,200}>"
 _WRAPPED_BYTES = 512  # how far a broken line is looked for in a brief reading
 
 
-@cache
-def _compiled(pattern: str) -> re.Pattern[str]:
-    return re.compile(pattern)
-
-
 def read_lines(text: str, first: int = 1) -> Iterator[Line]:
     """Take a text apart into messages, numbered from `first`; its last line is not `whole` if no newline ends it."""
+    return _read_lines(text, first, True)
+
+
+def _read_lines(text: str, first: int, as_given: bool) -> Iterator[Line]:
+    given = text
     if "\r" in text:
         text = text.replace("\r\n", "\n")
     if "\x1b" in text:
         text = re.sub(_ANSI, "", text)
-    if "<br" in text or "</span>" in text or "</p>" in text:
+    if _has(text, "<", "br", "/span>", "/p>"):
         text = re.sub(_TAG, "", text)
     if "[/" in text:
         text = re.sub(_BB_TAG, "", text)
-    if "=3D" in text and not _compiled(_NOT_QUOTED).search(text):
+    if "=" in text and not compiled(_NOT_QUOTED).search(text) and "=3D" in text:
         text = re.sub("=C2(=\n)?=A0|=([0-9A-F]{2})", _quoted_printable, text).replace("=\n", f"{SOFT}\n")
     if "&" in text and ("&lt;" in text or "&gt;" in text or "&#" in text or "&nbsp;" in text):
         text = _unescape(text)
     if "\xa0" in text:
         text = text.replace("\xa0", " ")
-    if "kernel: " not in text and (untagged := _compiled(_UNTAGGED).search(text)):
+    if "kernel: " not in text and (untagged := compiled(_UNTAGGED).search(text)):
         text = re.sub(rf"(?m)^({_DATED}{re.escape(untagged[1])}) {_NO_TAG}", r"\1 kernel: ", text)
-    found: list[_Found] = _compiled(_USUAL).findall(text)
+    found: list[_Found] = compiled(_USUAL).findall(text)
     whole = text == "" or text.endswith("\n")
     if whole:
         found.pop()  # what is behind the last newline
-    folded = "#012" in text or ("\\" in text and "\\x0a" in text)
-    usual = not folded and all(map(_HEAD_OF, found))  # none is the rest of another
-    if usual and len(found) > _FEW and max(map(len, map(_TEXT, found))) <= _LONG:  # nor holds one
-        return _usual(found, first, whole)
-    return _unglue(unwrap(list(_split(found, first, whole, folded))))
+    folded = _has(text, "#", "012") or _has(text, "\\", "x0a")
+    usual = found and not folded and all(map(_HEAD_OF, found)) and SOFT not in text  # none is the rest of another
+    if usual and max(map(len, map(_TEXT, found))) <= _LONG and not _may_run_on(text):  # nor holds one
+        lines = _usual(found, first, whole)
+        return _disowned(lines) if text[0] == "[" and _may_be_of_program(text) else lines
+    if as_given and (plain := _plain(given)) != given:
+        return _read_lines(plain, first, False)
+    lines = _unglue(unwrap(list(_split(found, first, whole, folded))))
+    return _disowned(lines) if "[" in text and _may_be_of_program(text) else lines
+
+
+def _may_be_of_program(text: str) -> bool:
+    return ": Out of memory: Kill" in text or ": Memory cgroup out of memory: Kill" in text
+
+
+def _disowned(lines: Iterator[Line]) -> Iterator[Line]:
+    """The same; what a program wrote to look like a kill is told apart behind a stamp of the kernel's clock too."""
+    for line in lines:
+        if found := compiled(_OF_PROGRAM).match(raw := line.head + line.text):
+            line = line._replace(head=found[0], text=raw[found.end() :], kernel=False)
+        yield line
+
+
+def _plain(text: str) -> str:
+    """The same lines without colours that are written out, and each entry of many lines in one."""
+    if any(word in text for word in _OF_ENTRIES) or _has(text, "{", "\n", "\r\n"):
+        from reprieve.oom.entries import as_objects
+
+        text = as_objects(text)
+    if "m[" in text:
+        if compiled(rf"(?m)^{_COLOUR}(?=\[)").search(text):
+            text = re.sub(_COLOUR, "", text)
+        text = re.sub(_COLOURED, r"\1\2", text)
+    return text
+
+
+def _has(text: str, rare: str, *after: str) -> bool:
+    """Is one of the words in it that begin with that character? Those are rare, and found at a leap."""
+    at = text.find(rare)
+    while at >= 0 and not text.startswith(after, at + 1):
+        at = text.find(rare, at + 1)
+    return at >= 0
 
 
 # What a summary of an event is read from: its end points, and whose limit it was. Each part begins with a character
 # that is rare in a report, which makes the search four times as fast.
 _SPINE = rb"-kill|Kill(?:ed)? process|Memory cgroup|Out of |Tasks? in /|y: usage|Kernel panic|SysRq"
 _FAILURE = b"page allocation failure"
+_IN_MANY_LINES = rb'(?:\A|\n)[ \t]{0,40}"?(?:_TRANSPORT|_BOOT_ID|msg)(?:=|" ?:)'
 
 
 def read_spine(data: bytes, first: int = 1) -> Iterator[Line]:
@@ -165,6 +211,9 @@ def read_spine(data: bytes, first: int = 1) -> Iterator[Line]:
 
     Lines that begin otherwise than the one before come along: a broken line may go on in them.
     """
+    if has_entries(data):  # who wrote a message stands in other lines
+        yield from read_lines(data.decode(errors="backslashreplace"), first)
+        return
     pattern = _SPINE if _FAILURE not in data else _SPINE + b"|" + _FAILURE
     at, number = 0, first
     for match in _compiled_bytes(pattern).finditer(data):
@@ -178,10 +227,22 @@ def read_spine(data: bytes, first: int = 1) -> Iterator[Line]:
         start = data[begin : begin + (4 if data.startswith(b">", begin) else 2)]
         while end < len(data) and not data.startswith(start, end) and end - begin < _WRAPPED_BYTES:
             end = _end_of_line(data, end)
-        number += data.count(b"\n", at, begin)
+        number += newlines(data, at, begin)
         yield from read_lines(data[begin:end].decode(errors="backslashreplace"), number)
-        number += data.count(b"\n", begin, end)
+        number += newlines(data, begin, end)
         at = end
+
+
+def has_entries(data: bytes) -> bool:
+    """Are entries in it that have many lines each? (`oom/entries.py`)"""
+    words = b"_TRANSPORT" in data or b"_BOOT_ID" in data or b'  "msg"' in data  # of those in one line each too
+    return words and _compiled_bytes(_IN_MANY_LINES).search(data) is not None
+
+
+def newlines(data: bytes, start: int = 0, end: int | None = None) -> int:
+    """How many are between the two. `bytes.count` looks at each byte, `replace` leaps: a fifth of the time."""
+    part = data[start:end]
+    return len(part) - len(part.replace(b"\n", b""))
 
 
 def _end_of_line(data: bytes, at: int) -> int:
@@ -235,15 +296,17 @@ def _split(found: list[_Found], first: int, whole: bool, folded: bool) -> Iterat
 
 def _split_any(number: int, raw: str, whole: bool) -> Iterator[tuple[Line, int]]:
     """The messages of one physical line, whatever carried it."""
-    is_object = raw.startswith("{") or _compiled(_JSON_PAIR).match(raw) is not None
+    if raw.startswith(("\x1e{", "data: {")):  # journalctl -o json-seq, json-sse
+        raw = raw[raw.index("{") :]
+    is_object = raw.startswith("{") or compiled(_JSON_PAIR).match(raw) is not None
     if is_object or raw.startswith(('["', "[{", "[[")):
         found = list(_from_json(number, raw))
         if found or is_object:
             yield from ((line, 0) for line in found or (Line(number, raw, whole=whole),))
             return
-    if "] " in raw[:48] and (cut := _compiled(_CUT_STAMP).match(raw)):
+    if "] " in raw[:48] and (cut := compiled(_CUT_STAMP).match(raw)):
         raw = f"{cut[1]}[{raw[cut.start(2) :]}"
-    match_head = _compiled(_HEAD).match
+    match_head = compiled(_HEAD).match
     match = match_head(raw)
     assert match is not None  # every part may be empty
     head, end, kernel = match["stamped"], match.end(), None
@@ -253,24 +316,24 @@ def _split_any(number: int, raw: str, whole: bool) -> Iterator[tuple[Line, int]]
     if head:
         kernel = _written_by_kernel(match)
         whose = kernel is None and "kernel" not in head and not head.rstrip().endswith("]")
-        if kernel is None and (relayed := _compiled(_RELAYED).match(raw, end)):  # a syslog line behind a relay's head
+        if kernel is None and (relayed := compiled(_RELAYED).match(raw, end)):  # a syslog line behind a relay's head
             whose, end, head = True, relayed.end(), ""  # when it was written is told behind
         if whose and (inner := match_head(raw, end)) and inner["stamped"]:  # a syslog line in a container's
             kernel = _written_by_kernel(inner)
             head, end = head + inner["stamped"], inner.end()
     text = raw[end:]
-    glued = _compiled(_INLINE).search(text) if not head and "] " in text else None
-    if glued and not (glued.start() < _WIDE and _compiled(_FLOWED).match(text[: glued.start()])):
+    glued = compiled(_INLINE).search(text) if not head and "] " in text else None
+    if glued and not (glued.start() < _WIDE and compiled(_FLOWED).match(text[: glued.start()])):
         head, text = glued[0], _unenclosed(text[: glued.start()], text[glued.end() :])
-    if not head and "Z]: " in text and (talos := _compiled(_TALOS).match(text)):
+    if not head and "Z]: " in text and (talos := compiled(_TALOS).match(text)):
         head, text, kernel = talos[0].lstrip(), text[talos.end() :], talos["facility"] == "kern"
     quotes = not head and ('"' in text or "`" in text or "'" in text)
-    if quotes and (opened := _compiled(_OPENED).match(text)):
+    if quotes and (opened := compiled(_OPENED).match(text)):
         inner = match_head(text, opened.end())
         if inner is not None and inner["stamped"]:
             kernel = _written_by_kernel(inner)
             head, text = inner["stamped"], _unenclosed(opened[0], text[inner.end() :])
-    if quotes and not head and (quoted := _compiled(_QUOTED).match(text)):
+    if quotes and not head and (quoted := compiled(_QUOTED).match(text)):
         yield from _split_any(number, quoted[2], whole)
         return
     if not head and " login: " in text:  # a console's prompt
@@ -331,28 +394,30 @@ def _from_json(number: int, raw: str) -> Iterator[Line]:
             waiting += [(inner, of_lines) for inner in reversed(value)]
         elif isinstance(value, str) and of_lines and value is not told:
             for line in _valid(value).split("\n"):
-                if _compiled(_BY_KERNEL).match(line):
+                if compiled(_BY_KERNEL).match(line):
                     yield from (one for one, _ in _split_any(number, line, True))
 
 
 def _from_entry(number: int, entry: dict[str, object], *, nested: bool) -> Iterator[Line]:
     """None, where it has no message of a log. What is nested in something else may be of any program."""
     message = _message(entry)
-    if message is None or (nested and "_TRANSPORT" not in entry and not _compiled(_BY_KERNEL).match(message)):
+    if message is None or (nested and "_TRANSPORT" not in entry and not compiled(_BY_KERNEL).match(message)):
         return
     fields = {name: value for name, value in entry.items() if isinstance(value, str)}
     # Anybody may write JSON: each part is as long as an honest one may be (HOST_NAME_MAX is 64, a DNS name 255).
     host, tag = fields.get("_HOSTNAME", "-")[:255], fields.get("SYSLOG_IDENTIFIER", "-")[:255]
     when = _seconds(fields.get("__REALTIME_TIMESTAMP")) or fields.get("time", "-")[:64]
-    uptime = _seconds(fields.get("_SOURCE_MONOTONIC_TIMESTAMP"))
+    uptime = _seconds(fields.get("_SOURCE_MONOTONIC_TIMESTAMP")) or _of_dmesg(entry)
     head = f"{when} {host} {tag}: " + (f"[{uptime}] " if uptime else "")
     kernel = None
     if "_TRANSPORT" in fields:  # "kernel" is what stood in its buffer, where programs may write too
         kernel = fields["_TRANSPORT"] == "kernel" and fields.get("SYSLOG_FACILITY", "0") == "0"
+    elif "msg" in entry and isinstance(priority := entry.get("pri"), int) and priority >= 8:
+        kernel = False
     boot_id = fields.get("_BOOT_ID", "")
     boot = boot_id if re.fullmatch("[0-9a-f]{32}", boot_id) else None
     for part in message.removesuffix("\n").split("\n"):
-        inner = None if "MESSAGE" in entry else _compiled(_HEAD).match(part)
+        inner = None if "MESSAGE" in entry else compiled(_HEAD).match(part)
         if inner is not None and inner["stamped"]:  # a container, or a shipper, took it from a log
             kernel, head, part = _written_by_kernel(inner), head + inner["stamped"], part[inner.end() :]
         yield Line(number, part, _valid(head), kernel, True, boot)
@@ -368,7 +433,7 @@ def _said(entry: dict[str, object]) -> str | None:
     said = next((entry[key] for key in _JSON_LOGS if isinstance(entry.get(key), (str, list))), None)
     if said is None:  # what a program says of a kill is none: the kernel's own head stands before the kernel's words
         words = (word for key in _JSON_WORDS if isinstance(word := entry.get(key), str))
-        said = next((word for word in words if _compiled(_BY_KERNEL).match(word)), None)
+        said = next((word for word in words if compiled(_BY_KERNEL).match(word)), None)
     if isinstance(said, list):  # bytes that are not UTF-8 come as a list of numbers
         numbers = (number for number in said if isinstance(number, int) and 0 <= number < 256)
         return bytes(numbers).decode(errors="backslashreplace")
@@ -386,6 +451,17 @@ def _seconds(microseconds: str | None) -> str | None:
     return f"{int(microseconds) / 1e6:.6f}"
 
 
+def _of_dmesg(entry: dict[str, object]) -> str | None:
+    """The stamp of an entry of `dmesg --json`: a number where others have a date."""
+    uptime = entry.get("time") if "msg" in entry and "pri" in entry else None
+    return f"{uptime:.6f}" if isinstance(uptime, int | float) and 0 <= uptime < 1e12 else None
+
+
+def _may_run_on(text: str) -> bool:
+    """Can a line of it hold two messages of which the first did not end its line?"""
+    return "child" in text or _has(text, ")", "Out of ", "Killed ")
+
+
 def _unglue(lines: Iterator[tuple[Line, int]]) -> Iterator[Line]:
     """The same; of a line that holds several messages each by itself.
 
@@ -395,11 +471,10 @@ def _unglue(lines: Iterator[tuple[Line, int]]) -> Iterator[Line]:
     for line, lines_of_it in lines:
         text = line.text
         prose = len(text) > _LONG or lines_of_it > 1
-        ran_on = text.startswith(_RAN_ON) and ("child" in text or ")O" in text or ")K" in text)
-        if line.kernel is not None or not (prose or ran_on):
+        if line.kernel is not None or not (prose or (text.startswith(_RAN_ON) and _may_run_on(text))):
             yield line
             continue
-        parts = _compiled(_GLUED if prose else _NOT_ENDED).split(text)
+        parts = compiled(_GLUED if prose else _NOT_ENDED).split(text)
         if len(parts) == 1:
             yield line
             continue
@@ -422,13 +497,13 @@ def stamp(head: str) -> Stamp:
 
     A date with year and zone becomes `wall_s`. RFC 3164 has neither, `dmesg -T` drifts over suspend: text alone.
     """
-    uptime = re.search(_UPTIME, head)
+    uptime = compiled(_UPTIME).search(head)
     uptime_s = float(uptime[1]) if uptime else None
-    if uptime_s is None and (record := re.match(_RECORD, head)):
+    if uptime_s is None and (record := compiled(_RECORD).match(head)):
         uptime_s = int(record[1]) / 1e6
-    if unix := re.search(_UNIX, head):
+    if unix := compiled(_UNIX).search(head):
         return Stamp(uptime_s=uptime_s, text=unix[1], wall_s=float(unix[1]), certain=True)
-    date = re.search(_WRITTEN_DATE, head)
+    date = compiled(_WRITTEN_DATE).search(head)
     if date is None:
         return Stamp(uptime_s=uptime_s, certain=uptime_s is not None)
     text = date[1].strip()
@@ -469,7 +544,7 @@ _HOST_BEHIND_TIME = (
 
 def host(head: str) -> str | None:
     """The host a syslog or journal prefix names."""
-    named = re.search(_HOST_BEHIND_TIME, head)
+    named = compiled(_HOST_BEHIND_TIME).search(head)
     named = named or re.search(r"(?:\d\.\d{6}|\]) ([^\s:\[\]]{1,255}) kernel:", head)
     named = named or re.search(r"\d\d:\d\d:\d\d ([^\s:\[\]]{1,255}):\d{1,5} +\[", head)
     named = named or re.match(r"([\w.-]{1,255}): [a-z]+\d?: {1,8}[a-z]{3,7}: \[", head)
@@ -478,5 +553,5 @@ def host(head: str) -> str | None:
 
 def caller(head: str) -> str | None:
     """Who printed the line, where the kernel tells (CONFIG_PRINTK_CALLER): `T123` a task, `C0` a processor."""
-    named = re.search(r"\]\s?\[\s*([TC]\d+)\]|caller=([TC]\d+)", head)
+    named = compiled(r"\]\s?\[\s*([TC]\d+)\]|caller=([TC]\d+)").search(head)
     return (named[1] or named[2]) if named else None

@@ -1,16 +1,18 @@
 """Whom the kernel would kill now: its choice, made on the processes of a living machine before it makes it."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import chain
+from itertools import accumulate, chain
 
 from reprieve.model.cgroup import Cgroup, Limit
+from reprieve.model.finding import Gap
 from reprieve.model.machine import Container, Machine
 from reprieve.model.oom import OOM_SCORE_ADJ_MIN
 from reprieve.model.process import Process
 from reprieve.model.unit import Unit
 from reprieve.oom.choose import Candidate, Choice, choose, parse_nodes
-from reprieve.oom.groups import ancestors
+from reprieve.oom.groups import ancestors, counts_swap
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +23,7 @@ class Domain:
     page_bytes: int
     cgroup: str | None = None  # whose limit it is; None: memory of the machine
     nodes: frozenset[int] | None = None  # the NUMA nodes that are short; None: all
+    by_policy: bool = False  # what keeps those who ask to these nodes: a memory policy; False: a cpuset
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +49,12 @@ class Prediction:
         return None if chosen is None else self.processes[chosen.pid]
 
     @property
+    def margin_pages(self) -> int | None:
+        """By how much the first is ahead of the second; None: there is no second."""
+        ranking = self.choice.ranking
+        return None if len(ranking) < 2 else self.choice.points(ranking[0]) - self.choice.points(ranking[1])
+
+    @property
     def memories(self) -> tuple[Process, ...]:
         """Of all who die one for each memory, the victim first."""
         apart: dict[int, Process] = {}
@@ -57,6 +66,17 @@ class Prediction:
     def freed_bytes(self) -> int:
         """What is sure to come free: anonymous memory, swap and page tables. Files and shmem may be in others' use."""
         return sum(map(freed_bytes, self.memories))
+
+    @property
+    def stopped_bytes(self) -> int:
+        """What comes free there besides, once systemd has stopped the rest of the unit: SIGTERM takes time."""
+        ended, top = {process.mm for process in self.killed} - {None}, self.domain.cgroup
+        memories = {
+            process.mm or process.pid: process
+            for process in self.stopped
+            if process.mm not in ended and top in (None, path := process.cgroup or "/", *ancestors(path))
+        }
+        return sum(map(freed_bytes, memories.values()))
 
 
 def freed_bytes(process: Process) -> int:
@@ -79,31 +99,66 @@ def whole_machine(machine: Machine) -> Domain | None:
     return Domain(total_pages=(total + facts.get("SwapTotal", 0)) // page_bytes, page_bytes=page_bytes)
 
 
-def some_nodes(machine: Machine, nodes: frozenset[int]) -> Domain | None:
-    """NUMA nodes to which a cpuset or a policy keeps those who ask; None if what they hold was not told.
+def all_seen(machine: Machine) -> Domain | None:
+    """Where memory runs out for all who are seen: at the limit of the container whose view this is, else the machine's.
 
-    Source: constrained_alloc() in mm/oom_kill.c adds up node_present_pages().
+    None if that was not told. A limit above all memory is no limit.
+    """
+    whole, own = whole_machine(machine), one_cgroup(machine, "/") if machine.cgroup_private else None
+    limit = next((group.max_bytes for group in machine.cgroups if group.path == "/"), None)
+    if own is None or whole is None or not isinstance(limit, int) or limit > dict(machine.meminfo)["MemTotal"]:
+        return whole or own
+    return own
+
+
+def some_nodes(machine: Machine, nodes: frozenset[int]) -> Domain | None:
+    """NUMA nodes to which a cpuset or a policy keeps those who ask; None if they hold nothing, or it was not told.
+
+    All that have memory are no constraint. Source: constrained_alloc() in mm/oom_kill.c adds up node_present_pages().
     """
     zones = [zone for zone in machine.zones if zone.node in nodes]
     present = [zone.present_pages for zone in zones]
     if (
         not nodes <= {zone.node for zone in zones}
         or None in present
+        or not any(present)
         or machine.page_bytes is None
         or machine.page_bytes < 1
     ):
         return None
+    with_memory = nodes_with_memory(machine)
+    if nodes >= with_memory:
+        return whole_machine(machine)
     swap_pages = dict(machine.meminfo).get("SwapTotal", 0) // machine.page_bytes
     return Domain(
-        total_pages=sum(filter(None, present)) + swap_pages, page_bytes=machine.page_bytes, nodes=frozenset(nodes)
+        total_pages=sum(filter(None, present)) + swap_pages,
+        page_bytes=machine.page_bytes,
+        nodes=frozenset(nodes),
+        by_policy=_by_policy(machine, nodes, with_memory),
     )
+
+
+def nodes_with_memory(machine: Machine) -> frozenset[int]:
+    """node_states[N_MEMORY]: a node may hold processors or a device alone."""
+    return frozenset(zone.node for zone in machine.zones if zone.present_pages != 0)
+
+
+def _by_policy(machine: Machine, nodes: frozenset[int], with_memory: frozenset[int]) -> bool:
+    """Does a memory policy keep to these nodes who asks there? Not where only a cpuset keeps anybody to them."""
+
+    def kept(allowed: str | None) -> bool:
+        some = parse_nodes(allowed) & with_memory
+        return bool(some) and some <= nodes
+
+    asking = [process for process in machine.processes if not process.kernel_thread]
+    return any(kept(one.bound_to) for one in asking) or not any(kept(one.mems_allowed) for one in asking)
 
 
 def one_cgroup(machine: Machine, path: str) -> Domain | None:
     """The limit of a cgroup; None if there is no such group, or it has none.
 
     Source: mem_cgroup_get_max() in mm/memcontrol.c: the limit, and as much of the machine's swap as the group may use,
-    unless its swappiness is 0.
+    unless its swappiness is 0. Where swap of groups is not counted their limit of it is PAGE_COUNTER_MAX: all of it.
     """
     group = next((group for group in machine.cgroups if group.path == path), None)
     facts, page_bytes = dict(machine.meminfo), machine.page_bytes
@@ -125,6 +180,8 @@ def _swap_limit(group: Cgroup, limit_bytes: int, total_bytes: int) -> int:
     def least(limit: Limit, taken: int = 0) -> int:
         return limit - taken if isinstance(limit, int) else total_bytes
 
+    if not counts_swap(group):
+        return total_bytes
     if group.version == 1:
         return 0 if group.memsw_max_bytes is None else least(group.memsw_max_bytes, limit_bytes)
     return 0 if group.swap_max_bytes is None else least(group.swap_max_bytes)
@@ -137,7 +194,7 @@ def predict(machine: Machine, domain: Domain, gone: Iterable[int] = ()) -> Predi
     # is_global_init() is spared. Pid 1 of a container is not: only the first namespace holds threads of the kernel.
     init = 1 if any(process.kernel_thread for process in machine.processes) else None
     for process in _scanned(machine, domain):
-        if process.pid in absent or process.kernel_thread or process.state in ("Z", "X"):
+        if process.pid in absent or process.kernel_thread or _is_gone(process):
             continue
         candidate = _candidate(process, domain.page_bytes, init)
         if candidate is None:
@@ -205,7 +262,10 @@ def why_spared(prediction: Prediction, process: Process) -> str:
 
 
 def sequence(machine: Machine, domain: Domain, need_bytes: int) -> Iterator[Prediction]:
-    """One kill after the other, until that much came free, or nobody is left."""
+    """One kill after the other, until that much came free, or nobody is left.
+
+    Who is stopped with the rest of a unit is taken to be gone before the next kill: by SIGTERM, which may take longer.
+    """
     gone: set[int] = set()
     freed = 0
     while freed < need_bytes:
@@ -213,8 +273,8 @@ def sequence(machine: Machine, domain: Domain, need_bytes: int) -> Iterator[Pred
         if not prediction.killed:
             return
         yield prediction
-        freed += prediction.freed_bytes
-        gone.update(process.pid for process in prediction.killed)
+        freed += prediction.freed_bytes + prediction.stopped_bytes
+        gone.update(process.pid for process in (*prediction.killed, *prediction.stopped))
 
 
 def _scanned(machine: Machine, domain: Domain) -> Iterator[Process]:
@@ -226,8 +286,37 @@ def _scanned(machine: Machine, domain: Domain) -> Iterator[Process]:
         yield from _members(machine, domain.cgroup)
         return
     for process in sorted(machine.processes, key=lambda process: (process.start_ticks, process.pid)):
-        if domain.nodes is None or process.mems_allowed is None or parse_nodes(process.mems_allowed) & domain.nodes:
+        # oom_cpuset_eligible(): where a policy constrains, cpusets are irrelevant; where a cpuset does, policies are.
+        allowed = process.bound_to if domain.by_policy else process.mems_allowed
+        if domain.nodes is None or allowed is None or parse_nodes(allowed) & domain.nodes:
             yield process
+
+
+_OF_PROCESSES = r"processes|/proc(/([0-9]+|\*)/(stat|status|cgroup))?"  # places of gaps that hide whom to weigh
+
+
+def if_nobody(prediction: Prediction, gaps: Iterable[Gap] = ()) -> str | None:
+    """What the kernel does that finds nobody to kill; None: there is somebody, or a setting comes first.
+
+    "panic": out_of_memory() ends so, of nodes too. "refused": at the limit of a group whoever asks gets none, and the
+    others go on. "unseen": some may be there who are hidden from us.
+    """
+    if prediction.victim is not None or prediction.instead is not None:
+        return None
+    if prediction.uncounted or any(gap.hides and re.fullmatch(_OF_PROCESSES, gap.place) for gap in gaps):
+        return "unseen"
+    return "panic" if prediction.domain.cgroup is None else "refused"
+
+
+def freed_after(steps: Iterable[Prediction]) -> list[int]:
+    """What is free after each kill, in bytes, with what systemd stops then."""
+    return list(accumulate(step.freed_bytes + step.stopped_bytes for step in steps))
+
+
+def leaves_nobody(step: Prediction) -> bool:
+    """Is nobody left who could be killed after it?"""
+    gone = {process.pid for process in (*step.killed, *step.stopped)}
+    return all(candidate.pid in gone for candidate in step.choice.ranking)
 
 
 def _members(machine: Machine, path: str) -> Iterator[Process]:
@@ -254,12 +343,17 @@ def _candidate(process: Process, page_bytes: int, init: int | None) -> Candidate
     )
 
 
+def _is_gone(process: Process) -> bool:
+    """A zombie of which no thread goes on: nothing is left that could be killed."""
+    return process.state in ("Z", "X") and (process.threads or 1) < 2
+
+
 def _killing_group(machine: Machine, domain: Domain, victim: Process) -> str | None:
     """The topmost group of the victim that dies as one, not above the domain: mem_cgroup_get_oom_group()."""
     groups = {group.path: group for group in machine.cgroups}
     found = None
     for path in (victim.cgroup or "/", *ancestors(victim.cgroup or "/")):
-        if path in groups and groups[path].oom_group and path != "/":
+        if path in groups and groups[path].oom_group:  # the root has no such file
             found = path
         if path == domain.cgroup:
             break
@@ -295,12 +389,16 @@ def _stopped(machine: Machine, unit: Unit | None) -> Iterator[Process]:
 
 
 def _instead(machine: Machine, domain: Domain) -> str | None:
-    """What the settings put in the place of a choice: out_of_memory(), check_panic_on_oom(), memcg v1's oom_control."""
+    """What the settings put in the place of a choice: out_of_memory(), check_panic_on_oom(), memcg v1's oom_control.
+
+    mem_cgroup_oom() looks at that first: who waits at a limit never comes to out_of_memory(), and panics nobody.
+    """
+    if any(group.oom_kill_disable for group in machine.cgroups if group.path == domain.cgroup):
+        return "waits"
     sysctls = dict(machine.sysctls)
     panics = sysctls.get("vm.panic_on_oom", "0")
     if panics == "2" or (panics == "1" and domain.cgroup is None and domain.nodes is None):
         return "panic"
-    if domain.cgroup is None:
-        return "allocating-task" if sysctls.get("vm.oom_kill_allocating_task", "0") != "0" else None
-    group = next(group for group in machine.cgroups if group.path == domain.cgroup)
-    return "waits" if group.oom_kill_disable else None
+    if domain.cgroup is None and sysctls.get("vm.oom_kill_allocating_task", "0") != "0":
+        return "allocating-task"
+    return None

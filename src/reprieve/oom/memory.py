@@ -567,6 +567,9 @@ class MemcgDraft:
 
 def _rows(text: str) -> Figures:
     """The `key value` pairs that a text consists of; empty if it is anything else."""
+    name, _, value = text.partition(" ")
+    if value.isdecimal() and len(value) <= 20 and text.isascii() and name.isidentifier() and "a" <= name <= "{":
+        return ((name, int(value)),)  # as nearly all rows are
     if _compiled(_STAT_ROWS).match(text) is None:
         return ()
     words = text.split()

@@ -38,7 +38,7 @@ def _between_dates_s(earlier: Stamp, later: Stamp) -> float | None:
     if one is None or other is None or (one.year is None) != (other.year is None):
         return None
     between = other.seconds - one.seconds
-    if one.year is None:  # RFC 3164: of one year, or over New Year's Eve
+    if one.year is None and one.month != other.month:  # RFC 3164: of one year, or over New Year's Eve
         if one.month < 3 <= other.month:
             return None  # is there a 29 February between them?
         if (one.month, other.month) == (12, 1):

@@ -108,12 +108,18 @@ def _kind(line: Line) -> str | None:
     text = line.text
     if line.kernel is False or not text:
         return "nothing"
-    return _kind_of(text) if len(text) < _LONG else "long"
+    if len(text) >= _LONG:
+        return "long"
+    return _kind_of(text)
 
 
 def _kind_of(text: str) -> str | None:
-    if text[0] == "[" or text.startswith((" [", "\t[")):
-        return "header" if "pid" in text[:12] and text.lstrip(" \t[").startswith("pid") else "table"
+    if text.startswith(("[", " [", "\t[")):
+        inside = text.lstrip(" \t[")
+        if inside.startswith("pid"):
+            return "header"
+        if inside[:1] in "0123456789<":  # else it is of a driver, a firewall, or a name
+            return "table"
     if text.startswith("oom-kill:"):  # its names are of strangers: they may hold words of any kind
         return "constraint"
     for word, kind in _ALL if "ill" in text else _OTHERS if ": " in text else _WITHOUT_COLON:

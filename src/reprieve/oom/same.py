@@ -30,15 +30,15 @@ class Statuses:
     """Those that were told, found by what they name: there may be as many as a cluster has pods."""
 
     def __init__(self) -> None:
-        self.of_a_kill = False  # does any that names a container, pod or process tell of its end by SIGKILL?
+        self.of_a_kill = False  # does any that is asked for, and names whom, tell of its end by SIGKILL?
         self._by_name: dict[object, list[Ending]] = {}
 
-    def add(self, ending: Ending) -> None:
-        """One more."""
+    def add(self, ending: Ending, *, asked_for: bool = True) -> None:
+        """One more. Not `asked_for`, by --pid as an example: its kill is rather told, and another's is no less."""
         killed = ending.oom_killed is True or ending.signal == _SIGKILL or ending.exit_code == 128 + _SIGKILL
         process = ending.pid if ending.manager in NODE_AGENTS else None  # other daemons killed before the kernel did
         names = {ending.container_id, ending.pod_uid, process} - {None}
-        self.of_a_kill = self.of_a_kill or (killed and bool(names))
+        self.of_a_kill = self.of_a_kill or (asked_for and killed and bool(names))
         for name in names:
             self._by_name.setdefault(name, []).append(ending)
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
+from reprieve.oom.lines import has_entries
+
 _TRIGGER = b"oom-killer: gfp_mask="  # dump_header(); up to 2.6.18 without the name of a task before it
 _KILL = b"Killed process"  # __oom_kill_process(), all forms; "Kill process .. or sacrifice child" is followed by it
 _FAILURE = b"page allocation failure"  # warn_alloc()
@@ -19,6 +21,7 @@ _OVERLAP = max(map(len, _ANCHORS)) - 1  # an anchor torn by the end of a block h
 _BLOCK = 512 * 1024  # two fit the second-level cache, read and searched there; from 4 MiB on it is slower
 PIECE_BYTES = 256 * 1024  # the largest excerpt: a text, or a line, below it comes out whole
 _FAR = 64 * 1024  # before an anchor without a trigger; after a failure; and the longest line that is kept whole
+_BEGIN = 4 * 1024  # of the text: is it one of entries that have many lines each?
 _NEAR = 1024  # before a trigger: "SysRq : Manual OOM execution" may be there
 _TASK_TABLE = 8 * 1024 * 1024  # after a trigger, until its kill: eighty thousand tasks
 _AFTERMATH = 4 * 1024  # after a kill: the reaper, the rest of a group, a panic
@@ -135,6 +138,7 @@ class _Cutter:
         self.known = 0  # bytes taken so far
         self.before: bytes | bytearray = b""  # the block before, which is still as it was
         self.text = b""  # the last of the bytes: from `start` on if a region is open, and at least _KEPT; else nothing
+        self.near = _NEAR
         self.open = False
         self.start = 0  # of what the next excerpt holds
         self.done = 0  # where the last one ended
@@ -143,6 +147,8 @@ class _Cutter:
 
     def take(self, block: bytes | bytearray, find: _Find) -> Iterator[Excerpt]:
         """Give what the next block makes complete."""
+        if self.known == 0 and has_entries(bytes(block[:_BEGIN])):
+            self.near = _FAR  # what proves who wrote a message may stand far before it
         torn = min(_OVERLAP, self.known)  # what stands before the block in the seam that an anchor may lie across
         hits = [
             (self.known - torn + at, anchor)
@@ -175,7 +181,7 @@ class _Cutter:
             yield from self._close(end)
         if not self.open:
             self.open, self.until, self.awaited = True, at, 0
-            self.start = self._begin(at, _FAR if anchor == _KILL else _NEAR)
+            self.start = self._begin(at, _FAR if anchor == _KILL else self.near)
         if anchor == _TRIGGER:
             self.awaited = at + _TASK_TABLE
         elif anchor == _KILL:

@@ -8,7 +8,7 @@ from reprieve.oom.line import Line
 
 SOFT = "\ud800"  # a line of quoted-printable goes on in the next: half a character, which no text holds
 # What people put where they left lines out, or around them; or nothing.
-_ELISION = (
+ELISION = (
     r"(?:\[?\.{2,8}\]?|…|<[a-z][a-z ,]{0,60}>|\*{1,3}[^*\n]{1,100}\*{1,3}|"
     r"\(\.{3}(?:[a-z]{1,12}\.{3})?\)|`{3}\w{0,12}|[-=]{2,80})?"
 )
@@ -100,7 +100,7 @@ def _joined(pending: Line, line: Line, broken_at: int, *, full: bool, keeps_all:
         broken = full or before.endswith(" ")
     else:  # a line that names the constraint has no blanks, but for those of names
         broken = full and (keeps_all or "oom-kill:constraint=" in before) and not re.match(_BEGINS, after)
-    if (broken and re.fullmatch(_ELISION, after.strip()) is None) or _is_cut(before, after):
+    if (broken and re.fullmatch(ELISION, after.strip()) is None) or _is_cut(before, after):
         return before + after
     if not _goes_on(pending, line, broken_at):
         return None
@@ -126,13 +126,13 @@ def _goes_on(pending: Line, line: Line, broken_at: int) -> bool:
         return True  # however short: read apart, the second would tell of the whole machine
     if pending.head:
         if not pending.text:  # `[ 1117.596510]` alone, and its message on the next line
-            return not re.fullmatch(_ELISION, text.strip())
+            return not re.fullmatch(ELISION, text.strip())
         start = text.lstrip()
         quoted = pending.kernel is False or pending.text.rstrip().endswith(":")  # or broken behind what ran out
         if not quoted and re.match(_OF_THE_END, start):
             return False
         first_word = text[: len(text) - len(start)] + start.partition(" ")[0]
-        return broken_at + 1 + len(first_word) > _WRAP_WIDTH and not re.fullmatch(_ELISION, start.rstrip())
+        return broken_at + 1 + len(first_word) > _WRAP_WIDTH and not re.fullmatch(ELISION, start.rstrip())
     if not 0 < broken_at <= 100:
         return False
     start = text.lstrip()
