@@ -100,6 +100,29 @@ def test_what_the_cgroup_of_a_container_holds_is_its_limit(
     assert told.limit().canonical(told.place(), "128M") == "134217728" + value.removeprefix(value.partition("+")[0])
 
 
+@pytest.mark.parametrize("version", ["1", "2"])
+@pytest.mark.parametrize("counted", [False, True])
+def test_one_that_has_ended_is_said_to_hold_no_more_of_swap_than_while_it_ran(
+    version: str, counted: bool, told: Told
+) -> None:
+    """The engine books a limit of swap where the kernel has none, and undo would take it for somebody else's."""
+    one, both = "memory.max", "memory.swap.max"
+    if version == "1":
+        one, both = "memory.limit_in_bytes", "memory.memsw.limit_in_bytes"
+    files = {one: "536870912\n"} | ({both: NO_LIMIT if version == "1" else "max\n"} if counted else {})
+    told.holds(files, cgroup=SCOPE, version=version)
+    for above in ("", "/system.slice"):
+        if above or version == "1":  # the root of version 2 has none of them
+            for name, said in files.items():
+                (told.root / f"sys/fs/cgroup{above}/{name}").write_text(said)
+    running = told.limit().get(told.place())
+    told.says(State={"Running": False, "Pid": 0}, HostConfig={"Memory": 512 * MIB, "MemorySwap": -1})
+    assert told.limit().get(told.place()) == running == "536870912" + ("+max" if counted else "")
+    shutil.rmtree(told.root / "sys")  # nothing to tell by: as it is booked
+    (told.root / "sys/fs/cgroup").mkdir(parents=True)
+    assert told.limit().get(told.place()) == "536870912+max"
+
+
 def test_of_the_two_groups_that_crun_makes_the_tighter_counts(told: Told) -> None:
     told.holds(VERSION_2, cgroup=SCOPE, version="2")
     (told.root / f"sys/fs/cgroup{SCOPE}/memory.swap.max").write_text("67108864\n")  # Podman 5.4 with crun 1.21

@@ -190,6 +190,32 @@ def test_dates_in_the_lines_count_before_the_dates_of_files() -> None:
     assert [summary.victims[0][0] for summary in told.history] == [1, 2, 4, 5, 6]
 
 
+@pytest.mark.parametrize(
+    ("counted", "beside", "told"),
+    [
+        (None, [], None),  # a kernel that counts none, or a log of files
+        (2, [], None),
+        (1, [], None),  # one more came while the log was read
+        (5, [], "5 since boot by the kernel's own count, and the logs that could be read tell of 2: older"),
+        (5, [proven(kills(7, 8, 9), "b" * 32)], "the logs that could be read tell of 2"),  # of the boot before
+        (5, [proven(kills(7, 8, 9), "a" * 32)], None),
+        (5, [source(kills(7, 8, 9))], None),  # of a file without dates: of this boot perhaps
+        (5, [source(dated(7, 8, 9).replace(b"2026", b"2001"))], "the logs that could be read tell of 2"),
+    ],
+)
+def test_kills_whose_lines_are_overwritten_are_counted_as_not_seen(
+    counted: int | None, beside: list[Source], told: str | None
+) -> None:
+    buffer = proven(kills(1, 2), "a" * 32, "kmsg")._replace(kills=counted)
+    gaps: list[Gap] = []
+    assert list(stream([buffer, *beside], everything, gaps))
+    for unseen in (gaps, *(tell([buffer, *beside], wanted, 1).gaps for wanted in (everything, lambda _: False))):
+        assert [gap.hides for gap in unseen] == [True] * (told is not None)
+        assert all(gap.place == "kills" and (told or "") in gap.reason for gap in unseen)
+    (none,) = tell([proven(b"", "a" * 32, "kmsg")._replace(kills=3)], everything, 1).gaps
+    assert "3 since boot by the kernel's own count, and no log that could be read tells of one" in none.reason
+
+
 def test_one_source_is_told_in_its_own_order() -> None:
     assert pids(tell([source(dated(5, 4))], everything, 2).ooms) == [5, 4]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from reprieve.machine.host import Host, Identity, available_bytes, identify
+from reprieve.machine.host import Host, Identity, available_bytes, identify, root_could
 from reprieve.machine.observe import observe
 from reprieve.model.finding import Gap
 
@@ -37,6 +37,25 @@ print(open("/proc/self/oom_score_adj").read(), subprocess.check_output(["cat", "
     assert done.stdout.split() == ["1000", "1000"]
 
 
+@pytest.mark.parametrize(
+    ("bounding", "users", "could"),
+    [
+        ("000001ffffffffff", "0 0 4294967295", True),
+        ("000001fffeffffff", "0 0 4294967295", False),
+        ("000001ffffffffff", "0 1000 1", False),
+        (None, None, True),
+    ],
+)
+def test_root_could_have_what_is_in_the_bounding_set_of_the_first_users(
+    bounding: str | None, users: str | None, could: bool, tmp_path: Path
+) -> None:
+    (tmp_path / "proc/self").mkdir(parents=True)
+    if bounding is not None and users is not None:
+        (tmp_path / "proc/self/status").write_text(f"CapEff:\t0000000000000000\nCapBnd:\t{bounding}\nSpeculation:\t0\n")
+        (tmp_path / "proc/self/uid_map").write_text(f"         {users}\n")
+    assert root_could(Host(str(tmp_path)), 24) is could
+
+
 @pytest.fixture
 def strange(tmp_path: Path) -> Path:
     """A captured machine that came from a stranger; beside it is a file of ours."""
@@ -61,6 +80,16 @@ def test_a_link_within_a_captured_machine_is_followed(strange: Path) -> None:
     (strange / "proc/7").mkdir()
     (strange / "proc/7/status").write_text("Name:\tsh\n")
     assert Host(str(strange)).read("/proc/self/status") == b"Name:\tsh\n"
+
+
+@pytest.mark.parametrize("kind", ["cgroup2 none rw", "cgroup none rw,memory", "tmpfs none rw"])
+def test_a_path_with_a_nul_in_a_captured_machine_is_a_gap_at_most(strange: Path, kind: str) -> None:
+    (strange / "proc/self").mkdir()
+    (strange / "proc/self/mountinfo").write_text(f"1 0 0:1 / /a\\000b rw - {kind}\n")
+    gaps: list[Gap] = []
+    assert observe(Host(str(strange)), gaps).cgroups == ()
+    with pytest.raises(OSError, match="a NUL in its path"):
+        Host().read("/tmp/a\0b")
 
 
 def test_a_pipe_in_a_captured_machine_is_not_waited_for_and_a_device_not_opened(strange: Path) -> None:

@@ -114,9 +114,9 @@ def test_whoever_may_not_read_it_is_told_what_to_do(kernel_log: None) -> None:
 import os
 from reprieve.machine.host import identify
 from reprieve.machine.kmsg import kmsg_source
+source, gaps = kmsg_source(identify()), []
 os.setuid(65534)
-gaps = []
-assert list(kmsg_source(identify()).blocks(gaps)) == []
+assert list(source.blocks(gaps)) == []
 print(gaps[0].reason, "|", gaps[0].hint)
 """
     if Path("/proc/sys/kernel/dmesg_restrict").read_text().strip() == "0" and os.stat(PATH).st_mode & 0o004:

@@ -79,6 +79,16 @@ def test_a_link_that_is_named_is_followed(tmp_path: Path) -> None:
     assert [gap.reason for gap in gaps] == ["too many levels of symbolic links"]
 
 
+def test_a_file_is_one_source_however_often_it_is_named(tmp_path: Path) -> None:
+    path = log(tmp_path / "logs/kern.log", "text\n")
+    os.link(path, tmp_path / "logs/same.log")
+    folder = str(tmp_path / "logs")
+    assert [source.name for source in named([path, folder, path], NOBODY)[0]] == [path]
+    [source], _ = named([folder, path], NOBODY)
+    assert source.within is not None
+    assert (source.within.name, source.within.unread, source.within.hides) == (folder, 1, False)
+
+
 def test_what_another_user_may_not_read_is_a_gap_with_what_to_do(tmp_path: Path) -> None:
     if os.getuid() != 0:
         missing("root, to become somebody else")

@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 from reprieve.machine.host import Host
 from reprieve.machine.memory import (
     SYSCTLS,
+    Mount,
     read_meminfo,
     read_mounts,
     read_nodes,
     read_pressure,
+    read_root,
     read_swaps,
     read_sysctls,
     read_tmpfs,
@@ -25,6 +27,7 @@ from reprieve.machine.memory import (
 )
 from reprieve.model.finding import Gap
 from reprieve.model.machine import Tmpfs
+from reprieve.model.rootfs import RootFs
 from tests.machine.real import missing, program
 
 READERS: dict[str, Callable[[Host, list[Gap]], object]] = {
@@ -211,7 +214,33 @@ def test_a_tmpfs_below_a_server_s_file_system_is_not_asked(tmp_path: Path) -> No
 def test_optional_fields_of_a_mount_are_passed_over(tmp_path: Path) -> None:
     line = "36 35 98:0 /mnt1 /mnt\\0402 rw,noatime master:1 shared:2 - ext3 /dev/root rw,errors=continue\n"
     host = tree(tmp_path, "proc/1/mountinfo", line)
-    assert read_mounts(host, []) == [("98:0", "/mnt1", "/mnt 2", "ext3", "rw,errors=continue")]
+    assert read_mounts(host, []) == [Mount("98:0", "/mnt1", "/mnt 2", "ext3", "rw,errors=continue", "rw,noatime")]
+
+
+@pytest.mark.parametrize(
+    ("line", "kind", "read_only"),
+    [
+        ("1 0 8:1 / / rw,noatime - ext4 /dev/sda1 rw", "ext4", False),
+        ("1 0 0:30 /@ / rw - btrfs /dev/sda1 rw,subvol=/@", "btrfs", False),
+        ("1 0 8:1 / / ro,relatime - ext4 /dev/sda1 rw", "ext4", True),
+        ("1 0 7:0 / / rw - squashfs /dev/loop0 ro,errors=continue", "squashfs", True),
+    ],
+)
+def test_what_is_at_the_root_is_the_last_that_was_mounted_there(
+    tmp_path: Path, line: str, kind: str, read_only: bool
+) -> None:
+    text = f"0 0 0:2 / / rw - rootfs rootfs rw\n{line}\n9 1 8:2 / /home rw - xfs /dev/sda2 rw\n"
+    found = read_root(tree(tmp_path, "proc/self/mountinfo", text), [])
+    assert found == RootFs(kind=kind, read_only=read_only)  # of a captured machine it is not known how full it is
+    assert read_root(tree(tmp_path / "none", "proc/self/mountinfo", ""), []) is None
+
+
+def test_of_this_machine_how_full_the_root_is_is_told_too() -> None:
+    found, state = read_root(Host(), []), os.statvfs("/")
+    assert found is not None
+    assert found.size_bytes == state.f_blocks * state.f_frsize
+    assert found.free_bytes is not None
+    assert found.free_bytes <= found.size_bytes
 
 
 def test_swap_areas_have_their_names_and_negative_priorities(tmp_path: Path) -> None:

@@ -106,3 +106,22 @@ def test_what_is_kept_of_a_log_of_nothing_but_kills_is_bounded(tmp_path: Path) -
     assert told
     for _, passage in told:
         assert sum(len(data) for _, data in passage.pieces) <= 10 * 1024 * 1024
+
+
+def test_yaml_that_is_given_up_is_a_gap_beside_what_was_read(tmp_path: Path) -> None:
+    spoilt = f"---\nlastState:\n  terminated:\n    exitCode: 1\n    message: {'x' * 200_000}\n" + "]\n" * 25
+    killed = "---\nlastState:\n  terminated:\n    exitCode: 137\n    reason: OOMKilled\n"
+    log = tmp_path / "pods"
+    not_read = (str(log), "is YAML that could not be read")
+    word = f"{log}:{spoilt.count(chr(10)) + 5}"
+    for text, exit_codes, places in (
+        (killed, [137], []),
+        (spoilt + killed, [137], [not_read]),
+        (f"{spoilt}{killed}]\n]\n", [], [not_read, word]),
+        (f"{spoilt}{killed}]\n]\n---\nstate:\n  terminated:\n    exitCode: 1\n", [1], [not_read, word]),
+    ):
+        log.write_text(text)
+        gaps: list[Gap] = []
+        told = [event.exit_code for event in read_source(file_source(str(log)), gaps) if isinstance(event, Ending)]
+        assert told == exit_codes
+        assert [(gap.place, gap.reason) if gap.hides else gap.place for gap in gaps] == places

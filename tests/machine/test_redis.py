@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -268,6 +271,37 @@ def test_a_socket_that_is_none_is_told_so(tmp_path: Path, make: str) -> None:
         ask(Host(), process, (("INFO",),), path=str(path), port=0, until=time.monotonic() + 1)
 
 
+CALLED_SO = """
+import os, socket, sys
+info = f"# Server\\r\\nprocess_id:{os.getpid()}\\r\\nconfig_file:/tmp/a\\0b\\r\\nmaxmemory:5\\r\\n".encode()
+with socket.socket(socket.AF_UNIX) as listener:
+    listener.bind(sys.argv[-1])
+    listener.listen()
+    while True:
+        asker, _ = listener.accept()
+        with asker:
+            asker.recv(4096)
+            asker.sendall(b"$%d\\r\\n%b\\r\\n" % (len(info), info) + b"*0\\r\\n" * 3)
+"""
+
+
+def test_a_path_that_can_be_none_stops_nobody(tmp_path: Path) -> None:
+    """Anybody may have a program of this name, which says what it likes."""
+    called_so, listens = tmp_path / "redis-server", tmp_path / "s"
+    shutil.copy(os.path.realpath(sys.executable), called_so)
+    env = os.environ | {"PYTHONHOME": sys.base_prefix, "LD_LIBRARY_PATH": f"{sys.base_prefix}/lib"}
+    running = subprocess.Popen([called_so, "-c", CALLED_SO, "--unixsocket", str(listens)], env=env)
+    try:
+        end = time.monotonic() + 30
+        while not listens.is_socket() and time.monotonic() < end:
+            time.sleep(0.02)
+        found, gaps = living(running.pid)
+    finally:
+        running.kill()
+        running.wait()
+    assert (found.maxmemory_bytes, found.config_file, gaps) == (5, None, [])
+
+
 # -- real servers ------------------------------------------------------------------------------------------------------
 
 
@@ -364,3 +398,22 @@ print(one.maxmemory_bytes)
 """
     with redis(tmp_path, "--bind", "127.0.0.1", "--port", free_port(), "--maxmemory", "14mb") as server:
         assert servers.as_stranger(code, str(server.pid)) == f"{14 * MIB}\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("contained", [False, True])
+def test_its_file_is_ours_to_change_unless_it_is_in_a_container(tmp_path: Path, contained: bool) -> None:
+    """What lies in a container, and where, its root may change while we write there."""
+    config = tmp_path / "r.conf"
+    config.write_text("maxmemory 77mb\n")
+    servers.own(config)
+    before: tuple[str, ...] = ("sh", "-c", 'exec "$@"', "sh")
+    if contained:
+        before = (program("unshare"), "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc")
+    with redis(tmp_path, str(config), before=before) as server:
+        pid = server.pid
+        if contained:
+            pid = int(Path(f"/proc/{pid}/task/{pid}/children").read_text())
+        found, _ = living(pid)
+    assert found.maxmemory_bytes == 77 * MIB
+    assert found.config_file == (None if contained else str(config))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
+import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,7 +19,7 @@ from reprieve.machine.places import MachinePlaces
 from reprieve.machine.redisplaces import RedisLine
 from reprieve.model.change import Step
 from reprieve.model.finding import Failure, Place
-from reprieve.show.export import shell
+from reprieve.show.export import ansible, shell
 from reprieve.units import MIB
 from tests.machine.real import missing
 from tests.machine.servers import reachable
@@ -137,6 +140,24 @@ def test_what_is_exported_is_done_as_the_user_of_the_server(tmp_path: Path) -> N
     assert (tmp_path / "roots.conf").read_text() == "maxmemory 1\n"
 
 
+@pytest.mark.parametrize("tool", ["sh", "ansible"])
+@pytest.mark.parametrize("before", ["port 1", "port 1\n", "", "port 1\n  maxmemory 3"])
+def test_a_line_that_is_exported_is_one_of_its_own(before: str, tool: str, tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        missing("root, who may act as another")
+    file = tmp_path / "redis.conf"
+    file.write_text(before)
+    step = Step(place=at(file), before=None, want="9")
+    script = "\n".join(shell([step]))
+    if tool == "ansible":
+        ((_, command),) = re.findall(r"(cmd: !unsafe )(.*)", "\n".join(ansible([step])))
+        script = json.loads(command)
+    for _ in range(2):
+        subprocess.run(["sh", "-c", script], check=True)
+        lines = [" ".join(line.split()) for line in file.read_text().splitlines()]
+        assert lines == [*(["port 1"] if before else []), "maxmemory 9"]
+
+
 def test_the_word_of_a_server_leads_no_further_than_its_user(open_folder: Path) -> None:
     """Which file is its own, and where its folders lead, is told by whoever runs it."""
     if os.geteuid() != 0:
@@ -158,14 +179,15 @@ def test_the_word_of_a_server_leads_no_further_than_its_user(open_folder: Path) 
     def of(path: Path) -> Place:
         return Place(kind="redis.conf", of=f"{nobody.pw_uid}:{path}", key="maxmemory")
 
+    assert kind.obstacle(of(roots / "open"), "9") is not None
+    with pytest.raises(Failure, match="Permission denied"):
+        kind.get(of(roots / "secret"))
+    with pytest.raises(Failure, match="Not a directory"):
+        kind.obstacle(of(theirs / "folder" / "open"), "9")
     for led in (roots / "open", theirs / "folder" / "open"):
-        refused = kind.obstacle(of(led), "9")
-        assert refused is not None
         with pytest.raises(Failure):
             kind.put(of(led), "9")
         assert (roots / "open").read_text() == "maxmemory 1\n"
-    with pytest.raises(Failure, match="Permission denied"):
-        kind.get(of(theirs / "folder" / "secret"))
     os.mkfifo(theirs / "pipe", 0o666)
     with pytest.raises(Failure, match="no file"):
         kind.get(of(theirs / "pipe"))
@@ -174,3 +196,57 @@ def test_the_word_of_a_server_leads_no_further_than_its_user(open_folder: Path) 
     assert (theirs / "redis.conf").read_text() == "maxmemory 9\n"
     assert (theirs / "redis.conf").stat().st_uid == nobody.pw_uid
     assert (os.geteuid(), os.getegid()) == (0, os.getgid())
+
+
+LED = """
+import os, sys
+from reprieve.machine.host import Host
+from reprieve.machine.redisplaces import RedisLine
+from reprieve.model.finding import Place
+
+folder, target = sys.argv[1:]
+swapped = []
+
+def swap(event, words):
+    if event == "open" and str(words[0]).endswith(".redis.conf.reprieve") and not swapped:
+        swapped.append(os.rename(folder, folder + ".away"))
+        os.symlink(target, folder)
+
+sys.addaudithook(swap)  # told before the kernel is asked
+RedisLine(Host()).put(Place(kind="redis.conf", of=f"{os.geteuid()}:{folder}/redis.conf", key="maxmemory"), "9")
+assert swapped
+"""
+
+
+def test_a_folder_that_becomes_a_link_while_it_is_written_leads_nowhere(tmp_path: Path) -> None:
+    """Root of a container is root to the kernel: what he may not reach is kept from him by the path alone."""
+    theirs, roots = tmp_path / "theirs", tmp_path / "modprobe.d"
+    theirs.mkdir()
+    roots.mkdir()
+    (theirs / "redis.conf").write_text("install x /bin/sh\n")
+    subprocess.run((sys.executable, "-c", LED, str(theirs), str(roots)), check=True, timeout=60)
+    assert list(roots.iterdir()) == []
+    assert [path.name for path in (tmp_path / "theirs.away").iterdir()] == ["redis.conf"]
+    assert (tmp_path / "theirs.away" / "redis.conf").read_text() == "install x /bin/sh\nmaxmemory 9\n"
+
+
+def test_a_path_with_a_nul_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(Failure, match="is no file of a user"):
+        RedisLine(Host()).get(at(tmp_path / "a\0b"))
+
+
+def test_no_link_on_the_way_to_the_file_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "redis.conf").write_text("maxmemory 1\n")
+    (tmp_path / "link").symlink_to("there")
+    kind = RedisLine(Host())
+    for path in (tmp_path / "link" / "redis.conf", tmp_path / "there" / ".." / "there" / "redis.conf"):
+        with pytest.raises(Failure):
+            kind.get(at(path))
+        with pytest.raises(Failure):
+            kind.put(at(path), "9")
+        with pytest.raises(Failure):
+            kind.obstacle(at(path), "9")
+    assert (tmp_path / "there" / "redis.conf").read_text() == "maxmemory 1\n"
+    kind.put(at(tmp_path / "there" / "redis.conf"), "9")
+    assert (tmp_path / "there" / "redis.conf").read_text() == "maxmemory 9\n"

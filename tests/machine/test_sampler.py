@@ -6,14 +6,16 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from reprieve.machine.host import Host
 from reprieve.machine.proc import read_processes
 from reprieve.machine.sampler import TURNS, Sampler
-from reprieve.model.machine import Machine
+from reprieve.model.machine import Machine, Zram
 from reprieve.model.process import Process
+from tests.machine.test_proc import headless
 
 MIB = 1 << 20
 _CHILD = """
@@ -74,6 +76,23 @@ def test_memory_that_was_taken_is_seen_by_the_next_look(child: Child) -> None:
     assert (after.start_ticks, after.cgroup, after.uid) == (before.start_ticks, before.cgroup, before.uid)
 
 
+def test_what_others_take_is_seen_where_the_first_thread_has_exited() -> None:
+    with headless(8 * MIB) as started:
+        assert started.stdin is not None
+        assert started.stdout is not None
+        try:
+            assert started.stdout.readline() == b"alone\n"
+            sampler = Sampler()
+            before = one(sampler.look(), started.pid)
+            started.stdin.write(b"%d\n" % (16 * MIB))
+            started.stdin.flush()
+            assert started.stdout.readline() == b"more\n"
+            after = one(sampler.look(), started.pid)
+        finally:
+            started.kill()
+    assert (after.rss_bytes or 0) - (before.rss_bytes or 0) >= 16 * MIB
+
+
 def test_who_came_is_there_and_who_ended_is_not(child: Child) -> None:
     sampler = Sampler()
     first = sampler.look()
@@ -126,6 +145,15 @@ def test_what_is_not_read_again_is_as_if_it_were() -> None:
         for process in children:
             process.kill()
             process.wait()
+
+
+def test_zram_and_settings_are_read_again_when_their_turn_has_come() -> None:
+    sampler = Sampler()
+    first = sampler.look()
+    sampler._machine = replace(first, zram=(Zram(name="zram7", size_bytes=1),), settings=(("x", "1"),))
+    for _ in range(TURNS):
+        machine = sampler.look()
+    assert (machine.zram, machine.settings) == (first.zram, first.settings)
 
 
 def test_the_machine_and_its_groups_move_on() -> None:

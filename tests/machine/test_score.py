@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,10 +13,12 @@ import pytest
 from reprieve.fix.journal import Journal
 from reprieve.fix.plan import Span, Wanted, plan
 from reprieve.fix.transaction import apply, undo
-from reprieve.machine.host import may
+from reprieve.machine.host import Host, may
 from reprieve.machine.ledger import LedgerFile
 from reprieve.machine.places import MachinePlaces
-from reprieve.model.change import Plan
+from reprieve.machine.score import ProcessScore
+from reprieve.machine.writer import acting_as
+from reprieve.model.change import Blocked, Plan
 from reprieve.model.finding import Change, Failure, Place
 from reprieve.model.machine import Machine
 from reprieve.show import changes
@@ -103,8 +106,9 @@ def test_who_ends_between_plan_and_change_is_told(sleeper: subprocess.Popen[byte
     sleeper.kill()
     sleeper.wait()
     with LedgerFile(str(tmp_path / "ledger")) as ledger:
-        with pytest.raises(Failure, match=f"there is no process {sleeper.pid}"):
+        with pytest.raises(Blocked) as ended:
             apply(made.steps, MachinePlaces(), journal(ledger))
+        assert changes.blocked(ended.value) == f"process {sleeper.pid} is no more"
         assert journal(ledger).unfinished() == []
     assert "there is no process" in planned(of(sleeper.pid), 5).refused[0].reason
 
@@ -123,6 +127,32 @@ def test_without_the_capability_to_lower_it_that_is_told_and_nothing_changed(
     with pytest.raises(Failure, match="takes CAP_SYS_RESOURCE"):  # as the kernel says itself
         MachinePlaces().put(of(sleeper.pid), str(before - 1))
     assert score(sleeper.pid) == before
+
+
+@pytest.mark.parametrize(
+    ("bounding", "hint"),
+    [
+        ("000001ffffffffff", "run it as root"),
+        ("000001fffeffffff", "not even root has it here; root has it on the host, and in a container by --cap-add"),
+    ],
+)
+def test_who_is_not_root_is_told_whether_root_could_lower_it(bounding: str, hint: str) -> None:
+    if os.geteuid() != 0:
+        missing("root, to become nobody")
+    with tempfile.TemporaryDirectory() as root:  # of pytest's own folders others see nothing
+        (process := Path(root) / "proc/7").mkdir(parents=True)
+        (own := Path(root) / "proc/self").mkdir()
+        (process / "stat").write_text(Path("/proc/self/stat").read_text())
+        (process / "oom_score_adj").write_text("0\n")
+        (own / "status").write_text(f"CapBnd:\t{bounding}\n")
+        (own / "uid_map").write_text("0 0 4294967295\n")
+        os.chmod(root, 0o755)
+        os.chown(process / "oom_score_adj", 65534, 65534)
+        with acting_as(65534):
+            refused = ProcessScore(Host(root)).obstacle(of(7), "-5")
+    assert refused is not None
+    assert refused.message == "to lower it from 0 to -5 takes CAP_SYS_RESOURCE, which is missing here"
+    assert (refused.hint or "").startswith(hint)
 
 
 def test_a_thread_of_the_kernel_is_refused() -> None:

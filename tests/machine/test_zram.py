@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from reprieve.machine.swapfile import swap_head, swap_label, swap_off
 from reprieve.machine.zram import ZramSwap
 from reprieve.model.finding import Failure, parse_place
 from reprieve.units import GIB, MIB
+from tests.machine.real import program
 
 ANY = parse_place("zram:/disksize")
 SWAPS = "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n"
@@ -87,6 +90,16 @@ def test_the_label_of_swap_tells_whose_it_is() -> None:
 def test_what_does_not_fit_into_memory_is_not_swapped_off() -> None:
     with pytest.raises(Failure, match=r"1 EiB in /dev/zram1 do not fit into memory, of which \d"):
         swap_off("/dev/zram1", 1 << 60)
+
+
+def test_a_signal_does_not_end_a_swapoff_half_way() -> None:
+    """The kernel ends it where one is pending; the second call is a real one."""
+    code = "from reprieve.machine.swapfile import swap_off; swap_off('/nowhere', 4096)"
+    tracer = (program("strace"), "-qq", "-o", "/dev/null", "-e", "inject=swapoff:error=EINTR:when=1")
+    ended = subprocess.run([*tracer, sys.executable, "-c", code], capture_output=True, text=True)
+    assert ended.stderr.splitlines()[-1].endswith(
+        ("/nowhere: swapoff: No such file or directory", "/nowhere: swapoff: Operation not permitted")
+    )
 
 
 ONE = parse_place("zram:zram1/disksize")

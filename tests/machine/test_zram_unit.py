@@ -28,7 +28,9 @@ def files(root: Path) -> set[str]:
 
 
 def test_the_unit_tells_its_size_and_that_of_others_none() -> None:
-    assert unit_size(unit_text(GIB)) == GIB
+    assert unit_size(unit_text(GIB)) == unit_size(unit_text(GIB, copied=True)) == GIB
+    assert "reprieve undo" in unit_text(GIB)
+    assert "reprieve undo" not in unit_text(GIB, copied=True)  # no journal is copied with it
     assert unit_size(THEIRS) is None
     assert unit_size(unit_text(GIB).replace(f"={GIB}", "=1G")) is None
 

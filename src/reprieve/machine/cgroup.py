@@ -43,13 +43,34 @@ def read_hierarchy(host: Host, gaps: list[Gap]) -> Hierarchy | None:
 def gone(host: Host, paths: Iterable[str]) -> tuple[str, ...]:
     """Which of these paths, as the kernel's log has them, are of no group any more; none where not all groups are seen.
 
-    A backslash stands for itself or for a byte that is no text, and `..` leads out of what is seen: not told.
+    A backslash is itself or a byte that is no text, `..` leads out of what is seen, NUL is in no path: not told.
     """
     hierarchy = read_hierarchy(host, [])
     if hierarchy is None or hierarchy.private or hierarchy.top != "/":
         return ()
-    plain = [path for path in paths if "\\" not in path and ".." not in path.split("/")]
+    plain = [path for path in paths if not {"\\", "\0"} & set(path) and ".." not in path.split("/")]
     return tuple(path for path in plain if not os.path.lexists(host.at(hierarchy.folder + path)))
+
+
+def counts_swap(host: Host, hierarchy: Hierarchy) -> bool | None:
+    """Does the kernel count the swap of groups? None: there is no group to tell it by.
+
+    The root of version 2 has no files of swap, whatever it counts (CFTYPE_NOT_ON_ROOT in mm/memcontrol.c).
+    """
+    old, folder = hierarchy.version != "2", hierarchy.folder
+    limit, both = ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes") if old else ("memory.max", "memory.swap.max")
+    try:
+        below = [] if old else [f"{folder}/{name}" for name in host.names(folder)]
+    except OSError:
+        return None
+    for group in (folder, *below):
+        try:
+            there = host.names(group)
+        except OSError:  # a file, or gone
+            continue
+        if limit in there:
+            return both in there
+    return None
 
 
 def read_cgroups(

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from reprieve.machine.cgroup import Hierarchy, read_hierarchy
+from reprieve.machine.cgroup import Hierarchy, counts_swap, read_hierarchy
 from reprieve.machine.engine import TITLES, Engine, local_engine, text
 from reprieve.machine.host import Host
 from reprieve.machine.warden import members
@@ -118,12 +118,15 @@ class ContainerLimit:
         return engine.inspect(container_id) is None
 
     def _limits(self, told: dict[str, Any]) -> _Limits:
-        pid = _pid(told)
-        return _booked(told) if pid is None else self._held(pid, told["Id"])
+        hierarchy, pid = read_hierarchy(self._host, []), _pid(told)
+        if pid is not None:
+            return self._held(hierarchy, pid, told["Id"])
+        booked = _booked(told)  # swap too, though its cgroup will have no limit of it where the kernel counts none
+        counted = hierarchy is None or counts_swap(self._host, hierarchy) is not False
+        return booked if counted else booked._replace(swap_bytes=None)
 
-    def _held(self, pid: int, container_id: str) -> _Limits:
+    def _held(self, hierarchy: Hierarchy | None, pid: int, container_id: str) -> _Limits:
         """What the cgroup of a process of it holds; that it is its own is told by the id in its path."""
-        hierarchy = read_hierarchy(self._host, [])
         if hierarchy is None:
             raise Failure("no memory controller is mounted", hint="mount -t cgroup2 none /sys/fs/cgroup")
         folders = _folders(self._host, hierarchy, pid, container_id)

@@ -65,7 +65,7 @@ def small_cgroup(name: str, limit_bytes: int) -> Iterator[Enclosure]:
 
 def _run_leak(cgroup: Enclosure, limit_bytes: int) -> None:
     """Run the child in the cgroup until it is killed."""
-    argv = [sys.executable, "-S", "-c", _LEAK]
+    argv = [sys.executable, "-I", "-S", "-c", _LEAK]
     child = subprocess.Popen(argv, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
         cgroup.add(child.pid)

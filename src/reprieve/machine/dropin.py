@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from reprieve.machine.host import Host
 from reprieve.machine.source import shown
-from reprieve.machine.systemd import ask_unit, reload_units
+from reprieve.machine.systemd import NoManager, ask_unit, reload_units
 from reprieve.machine.unitfiles import UnitFiles
-from reprieve.machine.writer import failure_of, make_folder, may_write, remove_file, replace_file
+from reprieve.machine.writer import failure_of, make_folder, may_replace, may_write, remove_file, replace_file
 from reprieve.model.finding import Failure, Gap, Place
 from reprieve.model.unit import Unit
 from reprieve.units import parse_size
@@ -78,7 +78,8 @@ class UnitSetting:
             try:
                 os.rmdir(folder)
             except OSError as error:
-                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY):  # others' files in it, or a mount
+                # Others' files are in it, or it is a mount, or a link to a folder.
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY, errno.ENOTDIR):
                     raise failure_of(folder, error) from error
         reload_units()
         if want is not None and (held := _held(ask_unit(self._host, place.of), place.key)) != want:
@@ -108,9 +109,13 @@ class UnitSetting:
     def obstacle(self, place: Place, want: str | None) -> Failure | None:
         """No such unit; one that somebody else makes anew; a line that is read later; no right."""
         _check(place)
-        unit = ask_unit(self._host, place.of)
+        try:
+            unit = ask_unit(self._host, place.of)
+        except NoManager as failure:
+            return Failure(failure.message, hint=_instead(place) or failure.hint)
         if unit is None:
-            return Failure(f"systemd knows no {place.of}", hint="systemctl list-units names them")
+            hints = ("systemctl list-units names them", _instead(place))
+            return Failure(f"systemd knows no {place.of}", hint="; ".join(filter(None, hints)))
         if unit.name != place.of:
             return Failure(f"{place.of} is another name of {unit.name}", hint=f"say {unit.name}")
         if (unit.fragment_path or "").startswith(_TRANSIENT):
@@ -125,14 +130,19 @@ class UnitSetting:
                 return Failure(
                     f"{line.path}, line {line.line}, is read after ours: {line.text}", hint="change it there"
                 )
-        folder = os.path.dirname(self._path(place))
-        return may_write(folder if os.path.isdir(folder) else self._host.root + _FOLDER)
+        path = self._path(place)
+        is_there = os.path.isdir(os.path.dirname(path))
+        return may_replace(path) if is_there else may_write(self._host.root + _FOLDER)
 
     def _without(self, place: Place) -> str | None:
         """What lifts a limit: a line that says so; none where there is neither one of ours nor another's."""
         if self.get(place) is not None:
             return _INFINITY
-        return None if _held(ask_unit(self._host, place.of), place.key) == _INFINITY else _INFINITY
+        try:
+            unit = ask_unit(self._host, place.of)
+        except NoManager as failure:
+            raise Failure(failure.message, hint=_instead(place)) from failure
+        return None if _held(unit, place.key) == _INFINITY else _INFINITY
 
     def _path(self, place: Place) -> str:
         return f"{self._host.root}{_FOLDER}/{place.of}.d/{_OURS}"
@@ -165,6 +175,17 @@ def _check(place: Place) -> None:
         raise Failure(
             f"{place.key!r} is no setting of memory", hint=f"there are {', '.join((*_SIZES, *_WORDS, _ADJUST))}"
         )
+
+
+def _instead(place: Place) -> str | None:
+    """What does it without the unit; None: nothing. Who named it may have meant a process, by its name or pid."""
+    if place.key == _ADJUST:
+        return f"{place.of} would be a unit; a process is named by its pid: reprieve fix protect PID"
+    if place.key not in _SIZES:
+        return None
+    word = place.of.removesuffix(".service")
+    taken = f"{word} was taken for a unit, and no process has a limit by its pid; " if word.isdecimal() else ""
+    return f"{taken}reprieve run --max SIZE -- COMMAND limits a command, reprieve fix limit /CGROUP a cgroup"
 
 
 def _held(unit: Unit | None, key: str) -> str | None:

@@ -7,12 +7,13 @@ from itertools import chain, islice
 from time import monotonic
 from typing import NamedTuple, TypeVar
 
-from reprieve.machine.reader import Event, Passage, forgery, is_forged, read_briefly, read_source, read_statuses
+from reprieve.machine.reader import Event, Passage, forgery, is_forged, read_ahead, read_briefly, read_source
 from reprieve.machine.source import Block, Source
 from reprieve.model.ending import Ending
 from reprieve.model.finding import Gap
 from reprieve.model.oom import AllocationFailure, Kill, OomReport, OomSummary, Stamp
 from reprieve.model.snapshot import Snapshot
+from reprieve.oom.counted import unlogged
 from reprieve.oom.incident import follows
 from reprieve.oom.limit import reached
 from reprieve.oom.lines import host, read_lines, stamp
@@ -67,7 +68,11 @@ def tell(
     seen = _Seen()
     all_gaps = list(gaps)
     endings: list[Ending] = []
-    named = _statuses(sources) if ended else Statuses()  # with a status its kill is meant, rather than the newest
+    named = Statuses()
+    if ended and most:  # with a status its kill is meant, rather than the newest
+        sources = [read_ahead(source) if _is_given(source) else source for source in sources]
+        for ending in chain.from_iterable(source.told.given for source in sources if source.told is not None):
+            named.add(ending, asked_for=wanted(ending))
     ooms: list[tuple[_Rank, OomReport]] = []
     failures: list[tuple[_Rank, AllocationFailure]] = []
     by_date = _newest_first(sources)
@@ -80,8 +85,6 @@ def tell(
         for told in read_briefly(source._replace(blocks=tails[age].blocks), all_gaps):
             if isinstance(told, Ending):
                 endings.append(told)
-                if ended and wanted(told):
-                    named.add(told)
                 continue
             event, passage = told
             if isinstance(event, OomReport) and event.scope is None:
@@ -110,23 +113,29 @@ def tell(
     if seen.forgotten:
         reason = f"{seen.forgotten} older events are not counted: the newest {REMEMBERED} of a source are"
         all_gaps.append(Gap(place="history", reason=reason, hint="reprieve why --all --json tells of each"))
+    all_gaps += _unlogged(sources, history, seen)
     return Snapshot(
         ooms=tuple(oom for _, oom in ooms),
         history=history,
         log_ends=_end_after(ooms[-1][1], tails) if ooms else None,
         allocation_failures=tuple(failure for _, failure in failures),
+        logs=tuple(source.name for source in logs_among(sources, all_gaps)),
         endings=tuple(endings),
         gaps=tuple(all_gaps),
     )
 
 
-def _statuses(sources: Sequence[Source]) -> Statuses:
-    """What small files among several sources tell of ends: known before the logs are read."""
-    found = Statuses()
-    for source in sources if len(sources) > 1 else ():
-        for ending in read_statuses(source) if source.kind == "file" and source.named else ():
-            found.add(ending)
-    return found
+def _is_given(source: Source) -> bool:
+    """Is it a text that was named, or lies in what was? What this machine's own logs quote asks for nothing."""
+    return source.kind in ("file", "pipe") and (source.named or source.within is not None)
+
+
+def logs_among(sources: Iterable[Source], gaps: Iterable[Gap]) -> list[Source]:
+    """Those that have been read and may be kernel logs: none that lies in a folder without one."""
+    unseen = {gap.place for gap in gaps if gap.hides}
+    return [
+        source for source in sources if source.name not in unseen and (source.within is None or source.within.holds_log)
+    ]
 
 
 def retell(told: Snapshot, wanted: Wanted, most: int, place: str, *, ended: bool = False) -> Snapshot:
@@ -268,6 +277,29 @@ def stream(sources: Sequence[Source], wanted: Wanted, gaps: list[Gap]) -> Iterat
                 history.append(seen.newest)
             if asked_for:
                 yield Seen(event, history)
+    gaps += _unlogged(sources, seen.oldest_first(), seen)
+
+
+def _unlogged(sources: Sequence[Source], history: Iterable[OomSummary], seen: "_Seen") -> Iterator[Gap]:
+    """That the kernel has killed more since its boot than the logs tell: its buffer keeps the newest lines alone."""
+    log = next((source for source in sources if source.kills), None)
+    if log is None or log.kills is None or seen.forgotten:
+        return
+    from time import CLOCK_BOOTTIME, clock_gettime, time
+
+    from reprieve.machine.clock import moment_of
+    from reprieve.machine.kmsg import LARGER
+
+    booted_s = time() - clock_gettime(CLOCK_BOOTTIME) - _SAME_MOMENT_S
+    logged = 0
+    for event in history:
+        if event.boot_id is None:  # of a file: of this boot perhaps
+            moment = moment_of(event.stamp)
+            logged += len(event.victims) if moment is None or moment >= booted_s else 0
+        elif event.boot_id == log.boot_id:
+            logged += len(event.victims)
+    if logged < log.kills:
+        yield unlogged(log.kills, logged, f"a journal on disk keeps all (mkdir /var/log/journal); {LARGER}")
 
 
 def watch(

@@ -15,7 +15,7 @@ from math import inf
 from typing import NamedTuple
 
 from reprieve.machine.host import room_for_a_process
-from reprieve.machine.source import open_quietly, shown, unreadable
+from reprieve.machine.source import JOURNAL_MAGIC, Block, Source, open_quietly, packing_of, shown, unreadable
 from reprieve.model.finding import Failure, Gap
 
 TYPE_CHECKING = False
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 QUIET_S = 1.0
 _NO_LOG = "is no log that grows"
 _ANOTHER = "name a log file, a pipe, or - for standard input"
+_FOLLOW_JOURNAL = "journalctl -kf | reprieve why --follow -"
+_KEPT_BYTES, _END_BYTES = 2 * 1024 * 1024, 16 * 1024  # of a pipe, by which it is told what it was
 _LOOK_S = 0.25  # how often a file is looked at: the standard library cannot be told of its growth
 _LINE_BYTES = 64 * 1024  # a line longer than that is given in pieces
 _READ_BYTES = 64 * 1024
@@ -40,7 +42,35 @@ class Said(NamedTuple):
     text: str
 
 
-def follow(path: str | None, gaps: list[Gap], ears: "Sequence[Ear]" = ()) -> Iterator[str | Said | None]:
+class Kept:
+    """What came through a pipe, or its beginning and its end: when it has ended it is told what it was."""
+
+    def __init__(self) -> None:
+        self.start = bytearray()
+        self.end = b""
+        self.is_whole = True
+        self.ended = False  # else we did
+
+    def add(self, data: bytes) -> None:
+        """What came next."""
+        self.is_whole = self.is_whole and len(self.start) + len(data) <= _KEPT_BYTES
+        if self.is_whole:
+            self.start += data
+        else:
+            self.end = (self.end + data)[-_END_BYTES:]
+
+    def source(self, name: str) -> Source:
+        """The same text, to be read as if it had not been followed."""
+
+        def blocks(_gaps: list[Gap]) -> Iterator[Block]:
+            yield from filter(None, (bytes(self.start), self.end))
+
+        return Source(name=name, kind="pipe", blocks=blocks)
+
+
+def follow(
+    path: str | None, gaps: list[Gap], ears: "Sequence[Ear]" = (), kept: Kept | None = None
+) -> Iterator[str | Said | None]:
     """The lines written from now on: to a file through its rotations, a pipe, or `-`; None: by this machine's kernel.
 
     What the engines say is told as it comes, beside the kernel's lines; alone, where those cannot be read. Their ears
@@ -49,12 +79,13 @@ def follow(path: str | None, gaps: list[Gap], ears: "Sequence[Ear]" = ()) -> Ite
     None first, once it is known that something can be heard; between them when a second has passed without a line: what
     has come so far is complete. Once, but with ears after each further second too: what an engine said waits longer.
     Ends when a pipe does, and at SIGINT or SIGTERM, which raise nothing meanwhile; a second one acts as ever.
-    What cannot be read, or was lost, is added to `gaps`. Raises Failure if there is nothing to follow.
+    What cannot be read, or was lost, is added to `gaps`; what comes through a pipe that was named, to `kept`. Raises
+    Failure if there is nothing to follow.
     """
     with ExitStack() as opened, told_to_end(ears) as wait:
         for ear in ears:
             opened.callback(ear.close)
-        chunks = _engines_at_least(wait, gaps, ears) if ears and path is None else _arriving(path, wait, gaps)
+        chunks = _engines_at_least(wait, gaps, ears) if ears and path is None else _arriving(path, wait, gaps, kept)
         yield from _lines(chunks, ears)
 
 
@@ -74,11 +105,11 @@ def _engines_at_least(wait: Wait, gaps: list[Gap], ears: "Sequence[Ear]") -> Ite
         yield None
 
 
-def _arriving(path: str | None, wait: Wait, gaps: list[Gap]) -> Iterator[bytes | None]:
+def _arriving(path: str | None, wait: Wait, gaps: list[Gap], kept: Kept | None = None) -> Iterator[bytes | None]:
     if path is None or path == "/dev/kmsg":
         return _kernel(wait, gaps, or_journal=path is None)
     if path == "-":
-        return _pipe(0, wait)
+        return _refusing_packed(_pipe(0, wait, kept), "stdin")
     try:
         file = open_quietly(path)
     except OSError as error:
@@ -86,11 +117,29 @@ def _arriving(path: str | None, wait: Wait, gaps: list[Gap]) -> Iterator[bytes |
         raise Failure(f"{gap.place}: {gap.reason}", hint=gap.hint or _ANOTHER) from error
     kind = os.fstat(file.fileno()).st_mode
     if stat.S_ISREG(kind):
+        _refuse_packed(os.pread(file.fileno(), 512, 0), shown(path))
         return _file(path, file, wait, gaps)
     with file:
         if stat.S_ISFIFO(kind):
-            return _pipe(os.dup(file.fileno()), wait)
+            return _refusing_packed(_pipe(os.dup(file.fileno()), wait, kept), shown(path))
     raise Failure(f"{shown(path)}: {_NO_LOG}", hint=_ANOTHER)
+
+
+def _refusing_packed(chunks: Iterator[bytes | None], name: str) -> Iterator[bytes | None]:
+    first = True
+    for chunk in chunks:
+        if chunk is not None and first:
+            first = False
+            _refuse_packed(chunk, name)
+        yield chunk
+
+
+def _refuse_packed(start: bytes, name: str) -> None:
+    """Nothing is ever written behind what is compressed that could be read by itself. Raises Failure."""
+    if (packing := packing_of(start)) is not None:
+        raise Failure(f"{name}: is compressed ({packing}), and no log that grows", hint="leave out --follow")
+    if start.startswith(JOURNAL_MAGIC):
+        raise Failure(f"{name}: is a journal, which is not followed as a file", hint=_FOLLOW_JOURNAL)
 
 
 def _kernel(wait: Wait, gaps: list[Gap], *, or_journal: bool) -> Generator[bytes | None, None, bool]:
@@ -163,7 +212,7 @@ def _journal(wait: Wait, gaps: list[Gap]) -> Generator[bytes | None, None, bool]
         os.close(said)
 
 
-def _pipe(descriptor: int, wait: Wait) -> Generator[bytes | None, None, bool]:
+def _pipe(descriptor: int, wait: Wait, kept: Kept | None = None) -> Generator[bytes | None, None, bool]:
     """Returns whether the pipe has ended; else we are to."""
     try:
         yield None
@@ -171,8 +220,12 @@ def _pipe(descriptor: int, wait: Wait) -> Generator[bytes | None, None, bool]:
             if not ready:
                 yield None
             elif data := os.read(descriptor, _READ_BYTES):
+                if kept is not None:
+                    kept.add(data)
                 yield data
             else:
+                if kept is not None:
+                    kept.ended = True
                 return True
         return False
     finally:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import sys
 from stat import S_ISDIR, S_ISREG
 from typing import NamedTuple
@@ -30,6 +31,8 @@ class Host:
         A captured machine comes from strangers: no link in it leads out of it (to files of ours, to a watchdog that
         starts when it is opened), and it holds files and folders alone.
         """
+        if "\0" in path:  # of a name that somebody chose, or wrote into a capture: Python would raise ValueError
+            raise OSError(errno.EINVAL, "a NUL in its path")
         if not self.root:
             return path
         real = os.path.realpath(self.root + path)
@@ -126,6 +129,29 @@ def may(capability: int) -> bool:
     except OSError:  # no /proc here
         pass
     return False
+
+
+def root_could(host: Host, capability: int) -> bool:
+    """Could root here hold a capability that capable() asks for? Yes where the kernel does not say.
+
+    Nobody whom we start gets what our bounding set lacks, by sudo neither: capabilities(7).
+    """
+    try:
+        told = re.search(rb"^CapBnd:\s*([0-9a-f]{1,16})$", host.read("/proc/self/status", 65536), re.MULTILINE)
+    except OSError:  # no /proc here
+        told = None
+    return (told is None or bool(int(told[1], 16) >> capability & 1)) and has_first_users(host)
+
+
+def has_first_users(host: Host) -> bool:
+    """Is this the first user namespace? capable() asks that one: root of another has a capability there alone."""
+    try:
+        return host.read("/proc/self/uid_map", 4096).split() == _ALL_USERS
+    except OSError:  # a kernel without user namespaces
+        return True
+
+
+_ALL_USERS = [b"0", b"0", b"4294967295"]
 
 
 def become_expendable() -> bool:

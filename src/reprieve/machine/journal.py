@@ -97,7 +97,7 @@ def why_unheard() -> Gap | None:
     except _Refused as refusal:
         return Gap(place=_PLACE, reason=str(refusal))
     if not (heard or gaps or _is_kept()):
-        gaps.append(Gap(place=_PLACE, reason="none is kept here", hint="run it with sudo, on the host"))
+        gaps.append(Gap(place=_PLACE, reason="none is kept here"))
     return None if heard else next(iter(gaps), None)
 
 

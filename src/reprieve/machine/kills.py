@@ -17,11 +17,12 @@ _KEPT = 100  # that nobody has asked for yet
 class Kills:
     """Listens to this machine's kernel in a thread of its own, which sleeps until the kernel says something.
 
-    `gaps`: why it cannot be heard, or what of its words was lost.
+    `gaps`: why it cannot be heard, or what of its words was lost. `unheard`: nothing of them is heard, or no longer.
     """
 
     def __init__(self, boot_id: str | None) -> None:
         self.gaps: list[Gap] = []
+        self.unheard = False
         self._boot_id = boot_id
         self._new: deque[OomReport] = deque(maxlen=_KEPT)
         self._told, self._teller = os.pipe()
@@ -53,4 +54,6 @@ class Kills:
                 if seen is not None and isinstance(seen.event, OomReport):
                     self._new.append(seen.event)
         except Failure as failure:  # nobody waits for this thread: what it meets is told where all else is
-            self.gaps.append(Gap(place="kernel log", reason=failure.message, hint=failure.hint))
+            if not (self.gaps and failure.message.endswith(f"{self.gaps[-1].place}: {self.gaps[-1].reason}")):
+                self.gaps.append(Gap(place="kernel log", reason=failure.message, hint=failure.hint))
+            self.unheard = True

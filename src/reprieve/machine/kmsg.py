@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from itertools import dropwhile
 from time import monotonic, sleep
 
-from reprieve.machine.host import Identity
+from reprieve.machine.host import Host, Identity
 from reprieve.machine.source import BLOCK_BYTES, Source
 from reprieve.model.finding import Gap
+from reprieve.oom.counted import FOR_ROOT
 
 PATH = "/dev/kmsg"
 _RECORD_BYTES = 16 * 1024  # CONSOLE_EXT_LOG_MAX is 8192, PRINTK_MESSAGE_MAX 2048; too small a buffer is EINVAL
@@ -20,8 +21,15 @@ def kmsg_source(identity: Identity) -> Source:
 
     The priority is facility * 8 + level: the kernel's own are below 8, and user space cannot write those.
     """
+    from reprieve.machine.memory import read_vmstat
+
     return Source(
-        name=PATH, kind="kmsg", blocks=_read_records, machine_id=identity.machine_id, boot_id=identity.boot_id
+        name=PATH,
+        kind="kmsg",
+        blocks=_read_records,
+        machine_id=identity.machine_id,
+        boot_id=identity.boot_id,
+        kills=dict(read_vmstat(Host(), [])).get("oom_kill"),  # before the log is read: it holds those by then
     )
 
 
@@ -32,10 +40,18 @@ def open_kmsg(gaps: list[Gap]) -> int | None:
     except FileNotFoundError:
         gaps.append(Gap(place=PATH, reason="does not exist", hint="in a container: run it on the host"))
     except PermissionError:  # check_syslog_permissions(): CAP_SYSLOG, where kernel.dmesg_restrict is 1; else the mode
-        gaps.append(Gap(place=PATH, reason="only root may read the kernel log here", hint="run it with sudo"))
+        gaps.append(Gap(place=PATH, reason=FOR_ROOT, hint="run it with sudo"))
     except OSError as error:
         gaps.append(Gap(place=PATH, reason=(error.strerror or "cannot be opened").lower()))
     return None
+
+
+def is_readable(gaps: list[Gap]) -> bool:
+    """May we read it? Else a gap says why not."""
+    descriptor = open_kmsg(gaps)
+    if descriptor is not None:
+        os.close(descriptor)
+    return descriptor is not None
 
 
 class Records:
@@ -71,7 +87,7 @@ class Records:
     def gap(self) -> Gap:
         """What is to be said of those that were lost."""
         return Gap(
-            place=PATH, reason=f"the kernel wrote faster than we read: lines lost, at least: {self.lost}", hint=_LARGER
+            place=PATH, reason=f"the kernel wrote faster than we read: lines lost, at least: {self.lost}", hint=LARGER
         )
 
 
@@ -102,7 +118,7 @@ def read_until_kill(log: int, cgroup: str, patience_s: float) -> bytes | None:
         select.select([log], [], [], max(end - monotonic(), 0))
 
 
-_LARGER = "a larger buffer keeps more: log_buf_len=4M on the kernel command line"
+LARGER = "a larger buffer keeps more: log_buf_len=4M on the kernel command line"
 
 
 def _read_records(gaps: list[Gap]) -> Iterator[bytes]:

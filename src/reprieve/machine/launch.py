@@ -174,13 +174,14 @@ def _prepare(order: Order) -> None:
         try:
             os.setpriority(os.PRIO_PROCESS, 0, order.nice)
         except OSError as error:
-            raise _refused("--nice", order.nice, error, "below the present one it takes root (CAP_SYS_NICE)") from error
+            hint = _who_may_lower("--nice", order.nice, "SYS_NICE", order)
+            raise _refused("--nice", order.nice, error, hint) from error
     if order.adj is not None:
         try:
             with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
                 file.write(str(order.adj))
         except OSError as error:
-            hint = "below the present one it takes root (CAP_SYS_RESOURCE)"
+            hint = _who_may_lower("--adj", order.adj, "SYS_RESOURCE", order)
             raise _refused("--adj", order.adj, error, hint) from error
     if order.user is not None:
         _turn_into(order.user)
@@ -190,13 +191,34 @@ def _refused(option: str, value: object, error: OSError, hint: str) -> Failure:
     return Failure(f"{option} {value}: {error.strerror}", hint=hint, status=OURS)
 
 
+_CAPABILITIES = {"SYS_NICE": 23, "SYS_RESOURCE": 24}  # capabilities(7)
+
+
+def _who_may_lower(option: str, value: int, capability: str, order: Order) -> str:
+    """Root, by a command that leaves the command to its user; or root elsewhere, where that right is kept from ours."""
+    from reprieve.machine.host import Host, root_could
+    from reprieve.machine.program import run_as_root
+
+    takes = f"below the present one it takes CAP_{capability}"
+    if not root_could(Host(), _CAPABILITIES[capability]):
+        elsewhere = f"root has it on the host, and in a container by --cap-add {capability}"
+        return f"{takes}, which not even root has here; {elsewhere}"
+    command = run_as_root(option, str(value), named=order.user is not None)
+    return f"{takes}, which is missing here" if command is None else f"{takes}; run it as root: `{command}`"
+
+
 def _turn_into(user: User) -> None:
     try:
         os.initgroups(user.name, user.gid)
         os.setgid(user.gid)
         os.setuid(user.uid)
     except OSError as error:
-        raise _refused("--user", user.name, error, "run it as root") from error
+        from reprieve.machine.program import run_as_root
+
+        command = run_as_root("--user", user.name, named=True)
+        takes = "it takes CAP_SETUID and CAP_SETGID"
+        hint = takes if command is None else f"run it as root: `{command}`"
+        raise _refused("--user", user.name, error, hint) from error
     os.environ.update(HOME=user.home, USER=user.name, LOGNAME=user.name, SHELL=user.shell)
 
 

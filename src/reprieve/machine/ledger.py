@@ -1,38 +1,57 @@
 """The journal of changes on disk: a line at a time, each on disk before the next step, and one writer at a time."""
 
 import contextlib
+import errno
 import os
 import time
 from types import TracebackType
 
+from reprieve.machine.home import INSTEAD, state_folder
 from reprieve.machine.source import shown
 from reprieve.machine.writer import failure_of, flush_folder, make_folder
 from reprieve.model.finding import Failure
 
-_MACHINE = "/var/lib/reprieve/changes.jsonl"
+MACHINE = "/var/lib/reprieve/changes.jsonl"
+_NOT_YOURS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EEXIST)
 _BYTES = 64 * 1024 * 1024  # some hundred thousand changes
 
 
 def ledger_path() -> str:
-    """Where it is kept: for the machine where root has changed it, else of the user."""
-    if os.geteuid() == 0 or os.path.exists(_MACHINE):
-        return _MACHINE
-    home = os.environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local/state")
-    return os.path.join(home, "reprieve/changes.jsonl")
+    """Where it is kept: by root for the machine, by others for themselves. Raises Failure: there is no place for it."""
+    if os.geteuid() == 0:
+        return MACHINE
+    return os.path.join(state_folder(), "reprieve/changes.jsonl")
+
+
+def others_path() -> str | None:
+    """Where root keeps those of the machine, which are not this user's and may be read; None: nowhere."""
+    return MACHINE if os.geteuid() != 0 and os.access(MACHINE, os.R_OK) else None
+
+
+def is_there(path: str) -> bool:
+    """Was a ledger begun there? One that we may not see is."""
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def read_lines(path: str) -> list[bytes]:
     """The whole lines of a ledger; a last one without its end was cut off by a crash, and never counted.
 
-    None where there is no ledger. Raises Failure.
+    [] where there is no ledger. Raises Failure.
     """
     try:
         with open(path, "rb") as file:
             data = file.read(min(os.fstat(file.fileno()).st_size, _BYTES) + 1)  # no larger buffer: memory may be short
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
-        raise Failure(f"{shown(path)}: {error.strerror}", hint="run it as root") from error
+        hint = INSTEAD if path != MACHINE else "run it as root"
+        raise Failure(f"{shown(path)}: {error.strerror}", hint=hint) from error
     if len(data) > _BYTES:
         raise Failure(f"{shown(path)} is larger than {_BYTES} bytes", hint="move it away: what it tells can be read")
     return data.split(b"\n")[:-1]
@@ -61,6 +80,8 @@ class LedgerFile:
         except BlockingIOError:
             raise Failure("another reprieve is changing this machine", hint="wait until it has ended") from None
         except OSError as error:
+            if self._path != MACHINE and error.errno in _NOT_YOURS:  # no right of root's would be needed elsewhere
+                raise Failure(f"{shown(self._path)}: {error.strerror}", hint=INSTEAD) from error
             raise failure_of(self._path, error) from error
         return self
 

@@ -8,8 +8,10 @@ from collections.abc import Iterator, Sequence
 
 from reprieve.machine.host import Identity
 from reprieve.machine.source import (
+    JOURNAL_MAGIC,
     NOTHING_READ,
     Block,
+    Folder,
     Source,
     file_source,
     open_quietly,
@@ -19,11 +21,12 @@ from reprieve.machine.source import (
     stdin_source,
     unreadable,
 )
+from reprieve.machine.turned import oldest_first
 from reprieve.model.finding import Failure, Gap
+from reprieve.oom.counted import COUNT, counted
 
 _KERNEL_LOGS = r"(?:kern\.log|syslog|messages|dmesg)(?:[.-].*)?"  # with rotations: .1, .2.gz, -20260101.zst
 _ZIP, _ZIPPED, _UNZIP = b"PK\x03\x04", "is a zip archive", "unpack it, and name what was in it"
-_JOURNAL_MAGIC = b"LPKSHHRH"  # journal-def.h
 _KMSG_DEVICE = 1 << 8 | 11  # major 1, minor 11, as in admin-guide/devices.txt: Windows has no makedev(3)
 _IN_TEXT = bytes((*b"\a\b\t\n\v\f\r\x1b", *range(0x20, 0x7F), *range(0x80, 0x100)))  # Latin-1 and colours too
 _HOLE = bytes(64)  # a crash leaves zeros where the disk had not yet what was written; they say nothing
@@ -33,8 +36,8 @@ _ANOTHER = "name a log, a folder of logs or - for standard input"
 if sys.platform != "win32":
     _ANOTHER += "; without one this machine's are read"
 _CALLED = (
-    "name a log by its path; what runs here, or ran, is asked for as unit:NAME, docker:NAME, podman:NAME or "
-    "pod:NAMESPACE/NAME, and kills of a program by --name NAME"
+    "name a log by its path; what runs here, or ran, is asked for as pid:NUMBER, unit:NAME, docker:NAME, podman:NAME "
+    "or pod:NAMESPACE/NAME, and kills of a program by --name NAME"
 )
 
 
@@ -43,14 +46,22 @@ def named(arguments: Sequence[str], identity: Identity) -> tuple[list[Source], l
 
     An argument is a file, a folder, an archive, a `.journal` file, a device, a named pipe, or `-` for standard input.
     A file or pipe that turns out empty, or no text, becomes a gap as it is read: it is hardly the one that was meant.
+    One that is named twice, or lies in a folder that is named too, is one source.
     Raises Failure if nothing at all can be read.
     """
     sources: list[Source] = []
     gaps: list[Gap] = []
+    files = _Files()
     for argument in arguments:
-        found = [stdin_source()] if argument == "-" else _named(argument, identity, gaps)
+        gaps_before = len(gaps)
+        files.turn_to_next()
+        found = _stdin(files) if argument == "-" else _named(argument, identity, gaps, files)
         names = ("stdin", shown(argument))  # not what is in a folder or an archive: rotations are often empty
-        sources += [told_if_no_log(source) if source.name in names else source for source in found]
+        itself = [told_if_no_log(source) for source in found if source.name in names]
+        inside = [source for source in found if source.name not in names]
+        lacks_any = files.known > 0 or any(gap.hides for gap in gaps[gaps_before:])
+        folder = Folder(shown(argument), len(inside), hides=lacks_any)
+        sources += itself + [source._replace(within=folder) for source in inside]
     if not sources:
         gap = gaps[0] if gaps else Gap(place=shown(arguments[0]), reason="holds no log", hint="name a log file")
         is_a_name = sys.platform != "win32" and not any("/" in one or os.path.exists(one) for one in arguments)
@@ -61,24 +72,31 @@ def named(arguments: Sequence[str], identity: Identity) -> tuple[list[Source], l
 def of_this_machine(identity: Identity) -> tuple[list[Source], list[Gap]]:
     """All that this machine keeps of its kernel's words: the buffer, the journal, /var/log, and what crashes left."""
     from reprieve.machine.journal import journal_sources
-    from reprieve.machine.kmsg import kmsg_source
+    from reprieve.machine.kmsg import is_readable, kmsg_source
     from reprieve.machine.pstore import pstore_sources
 
     gaps: list[Gap] = []
     sources = [kmsg_source(identity), *journal_sources(gaps=gaps)]
-    with_dates = [*_logs_in("/var/log", gaps), *pstore_sources(gaps=gaps)]
-    return sources + _newest_first(with_dates), gaps
+    logs = _logs_in("/var/log", gaps)
+    why_not: list[Gap] = []
+    if not is_readable(why_not):
+        if not (sources[1:] or logs or gaps):
+            gaps.append(Gap(place="journal", reason="none is kept here, nor a kernel log in /var/log", hides=False))
+        if sources[0].kills is not None:
+            gaps.append(Gap(place=COUNT, reason=counted(sources[0].kills, "boot", why_not), hides=False))
+        sources[0] = sources[0]._replace(kills=None)
+    return sources + _newest_first([*logs, *pstore_sources(gaps=gaps)]), gaps
 
 
 def told_if_no_log(source: Source) -> Source:
-    """The same; that it was empty, or no text, becomes a gap behind its last block."""
+    """The same, the oldest line first; that it was empty, or no text, becomes a gap behind its last block."""
     if source.kind not in ("file", "pipe"):
         return source
 
     def blocks(gaps: list[Gap]) -> Iterator[Block]:
         gaps_before = len(gaps)
         reason: str | None = "is empty"
-        for at, block in enumerate(source.blocks(gaps)):
+        for at, block in enumerate(oldest_first(source.blocks(gaps), source.name, gaps)):
             if at == 0:
                 reason = None if is_text(block) else _ZIPPED if block.startswith(_ZIP) else "is no text"
             yield block
@@ -110,14 +128,49 @@ def is_text(start: Block) -> bool:
     return bool(said) and not said.startswith(_ZIP) and (strange <= _STRANGE or strange * 25 <= len(said))
 
 
-def _named(path: str, identity: Identity, gaps: list[Gap]) -> list[Source]:
+class _Files:
+    """Those that are sources already, and the argument that made each one."""
+
+    def __init__(self) -> None:
+        self._of: dict[tuple[int, int], int] = {}
+        self._argument = 0
+        self.known = 0  # how many of this argument are of an earlier one
+
+    def turn_to_next(self) -> None:
+        """Those of the next argument follow."""
+        self._argument += 1
+        self.known = 0
+
+    def is_new(self, status: os.stat_result) -> bool:
+        """Is it not yet among them? It is from now on."""
+        if not status.st_ino:  # Windows does not tell it of what a folder holds
+            return True
+        one = (status.st_dev, status.st_ino)
+        self.known += self._of.get(one, self._argument) != self._argument
+        if one in self._of:
+            return False
+        self._of[one] = self._argument
+        return True
+
+
+def _stdin(files: _Files) -> list[Source]:
+    try:
+        status = os.fstat(0)
+    except OSError:  # closed, as is told where it is read
+        return [stdin_source()]
+    return [stdin_source()] if files.is_new(status) else []
+
+
+def _named(path: str, identity: Identity, gaps: list[Gap], files: _Files) -> list[Source]:
     try:
         status = os.stat(path)
     except OSError as error:
         gaps.append(unreadable(path, error))
         return []
     if stat.S_ISDIR(status.st_mode):
-        return _in_folder(path, gaps)
+        return _in_folder(path, gaps, files)
+    if not files.is_new(status):
+        return []
     if stat.S_ISREG(status.st_mode):
         return _in_file(path, status.st_mtime, gaps)
     if stat.S_ISFIFO(status.st_mode):
@@ -142,7 +195,7 @@ def _in_file(path: str, newest_s: float, gaps: list[Gap]) -> list[Source]:
     except OSError as error:
         gaps.append(unreadable(path, error))
         return []
-    if start.startswith(_JOURNAL_MAGIC):
+    if start.startswith(JOURNAL_MAGIC):
         from reprieve.machine.journal import journal_file_sources
 
         return journal_file_sources(path, gaps)
@@ -155,7 +208,7 @@ def _in_file(path: str, newest_s: float, gaps: list[Gap]) -> list[Source]:
     return [file_source(path, newest_s=newest_s)]
 
 
-def _in_folder(folder: str, gaps: list[Gap]) -> list[Source]:
+def _in_folder(folder: str, gaps: list[Gap], files: _Files) -> list[Source]:
     """The logs in a folder and below, newest first; of an unpacked sosreport those that hold kernel lines."""
     is_report = os.path.isdir(os.path.join(folder, "sos_commands"))
     found: list[Source] = []
@@ -166,6 +219,8 @@ def _in_folder(folder: str, gaps: list[Gap]) -> list[Source]:
             if not holds_kernel_lines(os.path.relpath(path, folder)):
                 continue
         elif not _is_log_like(path):
+            continue
+        if not files.is_new(status):
             continue
         found += _in_file(path, status.st_mtime, gaps)
     return _newest_first(found)
@@ -196,7 +251,7 @@ def _is_log_like(path: str) -> bool:
             start = file.read(512) or b""
     except OSError:
         return True
-    if start.startswith(_JOURNAL_MAGIC) or packing_of(start) is not None:
+    if start.startswith(JOURNAL_MAGIC) or packing_of(start) is not None:
         return True
     return b"\0" not in start or re.search(r"log|messages|dmesg|kern", os.path.basename(path)) is not None
 

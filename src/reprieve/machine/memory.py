@@ -6,12 +6,14 @@ what can be understood of it still counts.
 
 import os
 import re
+from dataclasses import replace
 from typing import NamedTuple
 
 from reprieve.machine.host import Host
 from reprieve.model.finding import Gap
 from reprieve.model.machine import Figures, LiveNode, LiveZone, SwapArea, Tmpfs
 from reprieve.model.pressure import Pressure
+from reprieve.model.rootfs import RootFs
 
 SYSCTLS = (
     *("vm.overcommit_memory", "vm.overcommit_ratio", "vm.overcommit_kbytes"),
@@ -31,6 +33,7 @@ class Mount(NamedTuple):
     path: str
     kind: str
     options: str  # the file system's own
+    mount_options: str = ""  # of the mount: "ro" of either is enough
 
 
 def number(digits: str) -> int | None:
@@ -165,7 +168,7 @@ def read_tmpfs(host: Host, gaps: list[Gap]) -> tuple[Tmpfs, ...]:
     found: dict[str, Tmpfs] = {}
     refused: list[str] = []
     mounts = read_mounts(host, gaps)
-    for at, (device, _root, path, kind, options) in enumerate(mounts):
+    for at, (device, _root, path, kind, options, _own) in enumerate(mounts):
         if kind not in ("tmpfs", "devtmpfs", "ramfs") or (device in found and found[device].used_bytes is not None):
             continue
         size = re.search(r"(?:^|,)size=([0-9]{1,15})k(?:,|$)", options)
@@ -185,15 +188,32 @@ def read_tmpfs(host: Host, gaps: list[Gap]) -> tuple[Tmpfs, ...]:
     return tuple(found.values())
 
 
+def read_root(host: Host, gaps: list[Gap]) -> RootFs | None:
+    """The file system of /, the last that was mounted there; how full, if it is that of this machine."""
+    mount = next((one for one in reversed(read_mounts(host, gaps)) if one.path == "/"), None)
+    if mount is None:
+        return None
+    read_only = "ro" in {*mount.options.split(","), *mount.mount_options.split(",")}
+    found = RootFs(kind=mount.kind, read_only=read_only)
+    if host.root or re.match(_SERVED, mount.kind):
+        return found
+    try:
+        state = host.statvfs("/")
+    except OSError:
+        return found
+    unit = state.f_frsize
+    return replace(found, size_bytes=state.f_blocks * unit, free_bytes=state.f_bavail * unit)
+
+
 def read_mounts(host: Host, gaps: list[Gap]) -> list[Mount]:
     """What is mounted as this process sees it, what was mounted later below."""
     for path in ("/proc/self/mountinfo", "/proc/1/mountinfo"):
         lines = lines_of(host, gaps, path)
         if not lines:
             continue
-        mount = r"\S+ \S+ ([0-9]+:[0-9]+) (\S+) (\S+) \S+(?: \S+)*? - (\S+) \S* (\S*)"
+        mount = r"\S+ \S+ ([0-9]+:[0-9]+) (\S+) (\S+) (\S+)(?: \S+)*? - (\S+) \S* (\S*)"
         matches = (re.fullmatch(mount, line) for line in lines)
-        mounts = [Mount(m[1], _unescape(m[2]), _unescape(m[3]), m[4], m[5]) for m in matches if m]
+        mounts = [Mount(m[1], _unescape(m[2]), _unescape(m[3]), m[5], m[6], m[4]) for m in matches if m]
         tell_odd(gaps, path, len(lines) - len(mounts))
         return mounts
     return []

@@ -32,7 +32,7 @@ def note_shared_memory(host: Host, processes: Sequence[Process], compare: Compar
         return list(processes)
     alike: defaultdict[tuple[int | None, int | None], list[int]] = defaultdict(list)
     for process in sorted(processes, key=lambda one: one.rss_bytes or 0, reverse=True)[:_MOST_ASKED]:
-        if process.rss_bytes and not process.kernel_thread:
+        if process.rss_bytes and not process.kernel_thread and process.living_thread is None:  # else it tells of none
             alike[process.pgtables_bytes, process.swap_bytes].append(process.pid)  # counters that are never off
     shared = {pid: mm for pids in alike.values() if len(pids) > 1 for pid, mm in _shared(pids, compare).items()}
     return [replace(one, mm=shared[one.pid]) if one.pid in shared else one for one in processes]

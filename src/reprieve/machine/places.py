@@ -15,6 +15,7 @@ from reprieve.machine.workload import WorkloadMemory
 from reprieve.machine.zram import ZramSwap
 from reprieve.machine.zramunit import ZramUnit
 from reprieve.model.finding import Failure, Place
+from reprieve.model.machine import Machine
 
 
 class Kind(Protocol):
@@ -105,3 +106,44 @@ class MachinePlaces:
         if kind is None:
             raise Failure(f"{place}: this version cannot change that", hint="a newer one may")
         return kind
+
+
+class CapturedPlaces:
+    """Those of a machine that was captured, for a plan to be printed: nothing is read of this one, nothing written."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._sysctls = dict(machine.sysctls)
+        self._usual = MachinePlaces()
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """What a plan may name when it is carried out later: by then a process may be another."""
+        return self._usual.kinds - {"process"}
+
+    def identify(self, place: Place) -> Place:
+        """The same."""
+        return place
+
+    def get(self, place: Place) -> str | None:
+        """The value as far as it was captured."""
+        return self._sysctls.get(place.key) if place.kind == "sysctl" else None
+
+    def put(self, place: Place, want: str | None) -> None:
+        """Raises Failure."""
+        raise Failure(f"{place}: a captured machine is not changed", hint="--as sh prints what does it there")
+
+    def canonical(self, place: Place, want: str | None) -> str | None:
+        """As it is wanted."""
+        return want
+
+    def obstacle(self, place: Place, want: str | None) -> Failure | None:
+        """None is known."""
+        return None
+
+    def lasts(self, place: Place) -> bool:
+        """Does it outlive the boot?"""
+        return self._usual.lasts(place)
+
+    def gone(self, place: Place) -> bool:
+        """Nobody looks."""
+        return False

@@ -104,6 +104,7 @@ class Glance(NamedTuple):
     comm: str
     zombie: bool
     rss_pages: int
+    headless: bool  # what others of its threads hold is not in this file
 
 
 def glance(host: Host, pid: int, earlier: Glance | None) -> Glance | None:
@@ -116,12 +117,12 @@ def glance(host: Host, pid: int, earlier: Glance | None) -> Glance | None:
             os.close(descriptor)
     except OSError:  # why, the first look at all of it has told
         return None
-    if earlier is not None and text == earlier.text:
+    if earlier is not None and text == earlier.text and not earlier.headless:
         return earlier
     stat = parse_stat(text.decode(errors="backslashreplace"))
     if stat is None:
         return None
-    return Glance(text, stat.start_ticks, stat.comm, stat.state in ("Z", "X"), stat.rss_pages)
+    return Glance(text, stat.start_ticks, stat.comm, stat.state in ("Z", "X"), stat.rss_pages, _is_headless(stat))
 
 
 # -- one process -------------------------------------------------------------------------------------------------------
@@ -175,6 +176,12 @@ def _read_process(
         status = _parse_status(text) or _NO_STATUS
         if status is _NO_STATUS:
             note(problems, "status", _ODD, pid)
+    thread = None
+    if _is_headless(stat) and (living := _living_thread(host, pid, problems)) is not None:
+        thread, lives = living
+        stat = stat._replace(state=lives.state, rss_pages=lives.rss_pages)
+        if "status" in files and (text := _read(host, pid, f"task/{thread}/status", problems)) is not None:
+            status = (_parse_status(text) or _NO_STATUS)._replace(uid=status.uid, ns_pids=status.ns_pids)
     if "oom_score_adj" in files and (text := _read(host, pid, "oom_score_adj", problems)) is not None:
         adj = _signed(text)
         if adj is None or not -1000 <= adj <= 1000:
@@ -188,8 +195,10 @@ def _read_process(
         cgroup, known = _parse_cgroup(text)
         if not known:
             note(problems, "cgroup", _ODD, pid)
+    unseen = thread is None and _is_headless(stat)  # a captured machine has no threads
     return Process(
         pid=pid,
+        living_thread=thread,
         start_ticks=stat.start_ticks,
         ppid=stat.ppid,
         comm=stat.comm,
@@ -199,7 +208,7 @@ def _read_process(
         kernel_thread=stat.kernel_thread,
         oom_score_adj=adj,
         oom_score=score,
-        rss_bytes=status.rss_bytes if page_bytes is None else stat.rss_pages * page_bytes,
+        rss_bytes=None if unseen else status.rss_bytes if page_bytes is None else stat.rss_pages * page_bytes,
         rss_anon_bytes=status.rss_anon_bytes,
         rss_file_bytes=status.rss_file_bytes,
         rss_shmem_bytes=status.rss_shmem_bytes,
@@ -213,6 +222,30 @@ def _read_process(
     )
 
 
+def _is_headless(stat: Stat) -> bool:
+    """Has its first thread exited while others go on? Its own files tell of no memory then.
+
+    The killer weighs whatever thread still has the memory: find_lock_task_mm() in mm/oom_kill.c.
+    """
+    return stat.state in ("Z", "X") and stat.threads > 1 and not stat.kernel_thread
+
+
+def _living_thread(host: Host, pid: int, problems: "Problems") -> tuple[int, Stat] | None:
+    """The first thread that goes on, which the kernel takes too, and its stat; None: none is seen."""
+    try:
+        names = host.names(f"/proc/{pid}/task")
+    except (FileNotFoundError, NotADirectoryError, ProcessLookupError, PermissionError):
+        return None
+    for name in names:
+        try:
+            stat = parse_stat(_read(host, pid, f"task/{name}/stat", problems) or "")
+        except ProcessLookupError:  # this thread has exited
+            continue
+        if stat is not None and stat.state not in ("Z", "X"):
+            return int(name), stat
+    return None
+
+
 _WANTED = itemgetter(1, 6, 17, 19, 21)  # of what follows the comm: ppid, flags, num_threads, starttime, rss
 
 
@@ -222,9 +255,11 @@ def parse_stat(text: str) -> Stat | None:
     fields = text[closed + 2 :].split(maxsplit=22)
     if opened < 1 or closed < opened or len(fields) < 22:
         return None
-    ppid, flags, threads, start, rss = map(number, _WANTED(fields))
-    if ppid is None or flags is None or threads is None or start is None or rss is None:
+    told = _WANTED(fields)
+    digits = "".join(told)
+    if not (digits.isascii() and digits.isdigit()) or max(map(len, told)) > 18:  # as `number` has it, of all at once
         return None
+    ppid, flags, threads, start, rss = map(int, told)
     if rss >= 1 << 47:  # 2^63 bytes: no machine's, and no JSON reader's
         return None
     return Stat(

@@ -2,19 +2,20 @@
 
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields, replace
-from itertools import chain
+from itertools import chain, islice
 from operator import attrgetter
 from typing import NamedTuple, TypeVar
 
-from reprieve.machine.source import Block, Source
+from reprieve.machine.source import Block, Folder, Source, Told
 from reprieve.model.ending import Ending
 from reprieve.model.finding import Gap
 from reprieve.model.oom import AllocationFailure, OomReport, Stamp
 from reprieve.oom.line import Line
-from reprieve.oom.lines import read_lines, read_spine
+from reprieve.oom.lines import newlines, read_lines, read_spine
 from reprieve.oom.report import read_events
+from reprieve.oom.same import NODE_AGENTS
 from reprieve.oom.scan import PIECE_BYTES, Excerpt, scan
 from reprieve.oom.tables import parse_kill
 from reprieve.units import size
@@ -23,13 +24,13 @@ _COUNTED_BYTES = 8 * 1024 * 1024  # lines are numbered this far: counting costs 
 _STEP = 4096
 _QUOTED_LINES = 8  # between two quotes of one kill
 _PASTE_BYTES = 2 * 1024 * 1024  # a pod is 10 KiB of JSON, and people paste a few
-_ORDER_BYTES = 16 << 10  # by whose lines it is told which way round a text is
 _BEGIN_BYTES, _END_BYTES = 64 * 1024, 16 * 1024  # of a text without events: is there a line of a kernel log in it?
 NO_KERNEL_LOG = "holds no line of a kernel log"
 TOO_LITTLE = "names an OOM kill, but not whose limit it was"
 _WHAT_TO_GIVE = (
     "give that of the machine it ran on, `journalctl -k` or `dmesg`; or `docker inspect`, `kubectl describe pod`"
 )
+_REPORT = "give all that the kernel wrote then, from “invoked oom-killer” on"
 _WHOLE = (
     "give all that `docker inspect CONTAINER`, `kubectl describe pod POD` or `kubectl get pod POD -o json` print, or "
     "the kernel log of its host"
@@ -38,7 +39,9 @@ _WHOLE = (
 _STATUS_WORDS = (
     *(
         b"OOMKilled",
-        b"containerStatuses",
+        b"ontainerStatuses",
+        b"terminated:",
+        b"state: CONTAINER_",
         b"/tasks/",
         b"Container ID:",
         b"State:",
@@ -54,6 +57,7 @@ _STATUS_WORDS = (
         b" due to memory ",
         b"sending SIG",
         b"Sending SIG",
+        b"with result 'oom-kill'",
         b"Exited (137)",
     ),
     *(b"SystemOOM", b"System OOM encountered", b"OOMKilling", b"Evicted", b'"CONTAINER_', b"POD ID", b"sandboxID: "),
@@ -62,6 +66,10 @@ _STATUS_WORDS = (
 # A row of `kubectl get pods`, of `docker ps --all`: whose limit it was, and when, or who sent SIGKILL, is not in it.
 _KILLED_ROW = rb"(?m)^[>| \t]*\S+(?:[ \t]+\S+)?[ \t]+\d+/\d+[ \t]+(?:Init:)?OOMKilled\b"
 _EXITED_ROW = rb"\bExited \(137\) "
+_UNREAD_YAML = (
+    "is YAML that could not be read",
+    "give it as JSON: `kubectl get pod POD -o json`, `crictl inspect CONTAINER`",
+)
 # Statuses that are not read, or tell too little: by what they are known, what they are, and what to give instead.
 _UNREAD = (
     (
@@ -75,11 +83,9 @@ _UNREAD = (
         "give `docker inspect CONTAINER`, or the kernel log of its host",
     ),
     (
-        rb"(?m)^[>| \t]*containerStatuses: *$",
-        "is YAML, which is not read",
-        "give it as JSON: `kubectl get pod POD -o json`",
+        rb"(?m)^[>| \t]*(?:containerStatuses: *$|sandboxID: \w)",
+        *_UNREAD_YAML,
     ),
-    (rb"(?m)^[>| \t]*sandboxID: \w", "is YAML, which is not read", "give it as JSON: `crictl inspect CONTAINER`"),
     (
         rb'(?m)^CONTAINER +IMAGE +CREATED +STATE |"podSandboxId"',
         "lists containers, and not how they ended",
@@ -137,7 +143,7 @@ def read_source(source: Source, gaps: list[Gap]) -> Iterator[Event]:
     Lines are numbered from 1 up to 8 MiB. Behind that an event is named by the byte where its text begins,
     `kern.log@812345678`, and its lines count from there.
     """
-    paste, proves = _Paste(), source.kind in _PROOFS
+    paste, proves = _Paste(gaps), source.kind in _PROOFS
     events = False
     for name, first, region in _regions(source, paste, gaps):
         lines = _by_the_kernel(_whole(region, first), name, gaps)
@@ -149,7 +155,7 @@ def read_source(source: Source, gaps: list[Gap]) -> Iterator[Event]:
 
 def read_briefly(source: Source, gaps: list[Gap]) -> Iterator[tuple[OomReport | AllocationFailure, Passage] | Ending]:
     """The same events with what a summary needs alone, a tenth of the work; and where to read each whole."""
-    paste, proves = _Paste(), source.kind in _PROOFS
+    paste, proves = _Paste(gaps), source.kind in _PROOFS
     events = False
     for name, first, region in _regions(source, paste, gaps):
         pieces: deque[tuple[int, bytes]] = deque(maxlen=_PIECES)
@@ -240,7 +246,8 @@ def _joined(one: OomReport, other: OomReport) -> OomReport:
 class _Paste:
     """The beginning of a source, kept while it may be what people paste of a manager's words; and its end."""
 
-    def __init__(self) -> None:
+    def __init__(self, gaps: Sequence[Gap]) -> None:
+        self.gaps_before = len(gaps)
         self.text = bytearray()
         self.end = b""
         self.fits = True
@@ -257,28 +264,22 @@ class _Paste:
 
     def told_behind(self, source: Source, gaps: list[Gap], *, events: bool) -> Iterator[Ending]:
         """How workloads ended, where managers tell; where nothing was found, not even events, what that means."""
-        if source.kind not in ("file", "pipe") or not self.text:
-            return
+        is_text = source.kind in ("file", "pipe")
         told, gaps_before = False, len(gaps)
-        for ending in self._endings(source, gaps):
+        for ending in self._endings(source, gaps) if is_text and self.text else ():
             told = True
             yield ending
-        if not (told or events) and source.named and len(gaps) == gaps_before:
+        if source.within is not None:
+            hides = any(gap.hides for gap in gaps[self.gaps_before :])
+            is_log = told or events or (self._is_kernel_log() if is_text else bool(self.text) or not hides)
+            gaps += _judged(source.within, is_log=is_log, hides=hides)
+        elif is_text and self.text and not (told or events) and source.named and len(gaps) == gaps_before:
             self._judge(source, gaps)
-        if events and source.named:
-            self._see_order(source, gaps)
-
-    def _see_order(self, source: Source, gaps: list[Gap]) -> None:
-        """Exports begin with the newest line, and a report is read from its first."""
-        from reprieve.oom.foreign import is_newest_first
-
-        if is_newest_first(self.text[:_ORDER_BYTES].decode(errors="backslashreplace")):
-            reason = "its lines stand newest first, so that no report was read whole"
-            gaps.append(Gap(place=source.name, reason=reason, hint="turn it round: tac FILE | reprieve why"))
 
     def _endings(self, source: Source, gaps: list[Gap]) -> Iterator[Ending]:
         if not self.fits:
-            if self.text.lstrip().startswith((b"[", b"{")) and b"OOMKilled" in self.text:
+            as_json = self.text.lstrip().startswith((b"[", b"{")) and b"OOMKilled" in self.text
+            if as_json or b"\n  containerStatuses:\n" in self.text or b"\n    containerStatuses:\n" in self.text:
                 hint = "give those of the container or pod in question alone"
                 gaps.append(
                     Gap(place=source.name, reason="holds more statuses than 2 MiB: they were not read", hint=hint)
@@ -286,17 +287,14 @@ class _Paste:
             return
         if not any(word in self.text for word in _STATUS_WORDS):
             return
-        from reprieve.oom.ending import read_endings
-
-        told = False
-        for ending in read_endings(self.text.decode(errors="backslashreplace")):
-            told = True
-            yield replace(ending, source=source.name)
-        for shape, reason, hint in () if told else _UNREAD:
-            if re.search(shape, self.text):
-                gaps.append(Gap(place=source.name, reason=reason, hint=hint))
+        told, unread, _ = source.told if source.told is not None else _told(self.text)
+        yield from (replace(ending, source=source.name) for ending in told)
+        shapes = () if told else _UNREAD
+        lacks = ((reason, hint) for shape, reason, hint in shapes if re.search(shape, self.text))
+        for reason, hint in islice((_UNREAD_YAML,) if unread else lacks, 1):
+            gaps.append(Gap(place=source.name, reason=reason, hint=hint))
+            if not any(ending.oom_killed for ending in told):
                 gaps += filter(None, [self._word(source)])
-                return
 
     def _word(self, source: Source) -> Gap | None:
         from reprieve.oom.foreign import oom_killed
@@ -309,22 +307,26 @@ class _Paste:
     def _judge(self, source: Source, gaps: list[Gap]) -> None:
         """That nothing was found means nothing where no line is the kernel's."""
         from reprieve.machine.log import is_text
-        from reprieve.oom.foreign import is_kernel_log, is_of_programs, signs
+        from reprieve.oom.foreign import is_of_programs, remains, signs
 
         in_one_line = len(self.text) > PIECE_BYTES and b"\n" not in self.text[:PIECE_BYTES]
         if in_one_line and self.text.startswith((b"[", b"{")):
             reason = f"is JSON in one line of more than {size(PIECE_BYTES)}, which is not read whole"
             gaps.append(Gap(place=source.name, reason=reason, hint="jq -r '.. | strings' FILE | reprieve why"))
             return
-        looked_at = (part.replace(b"\0", b"") for part in self._looked_at())  # a crash leaves zeros before lines
-        begin, *rest = (part.decode(errors="backslashreplace") for part in looked_at)
-        if not is_text(self.text) or any(
-            is_kernel_log(part, whole=self.fits) for part in (begin, *rest)
-        ):  # what is no text is told of already
+        if not is_text(self.text):  # which is told of already
+            return
+        if self._is_kernel_log():
+            left = next(filter(None, map(remains, self._looked_at())), None)
+            if left is not None:
+                at = f"{source.name}:{left.line}" if self.fits else source.name  # of a part of it, where it is large
+                part = Gap(place=at, reason=f"{left.words}: {left.means}", hides=False)
+                gaps += (Gap(place=source.name, reason=TOO_LITTLE, hint=_REPORT), part)
             return
         if (word := self._word(source)) is not None:  # who else sends a SIGKILL is not the question then
             gaps += (Gap(place=source.name, reason=TOO_LITTLE, hint=_WHOLE), word)
             return
+        begin, *rest = self._looked_at()
         for sign in signs(begin):
             at = f"{source.name}:{sign.line}"
             gaps.append(Gap(place=at, reason=f"{sign.words}: {sign.means}", hides=False))
@@ -332,8 +334,17 @@ class _Paste:
         where += ": what it holds, programs wrote" if is_of_programs(begin) else ""
         gaps.append(Gap(place=source.name, reason=f"{NO_KERNEL_LOG}{where}", hint=_WHAT_TO_GIVE))
 
-    def _looked_at(self) -> Iterator[bytes]:
+    def _is_kernel_log(self) -> bool:
+        from reprieve.oom.foreign import is_kernel_log
+
+        return any(is_kernel_log(part, whole=self.fits) for part in self._looked_at())
+
+    def _looked_at(self) -> Iterator[str]:
         """All of a small text; of a large one the first lines and the last, and any whose tag is the kernel's."""
+        for part in self._parts():
+            yield part.replace(b"\0", b"").decode(errors="backslashreplace")  # a crash leaves zeros before lines
+
+    def _parts(self) -> Iterator[bytes]:
         if len(self.text) <= _BEGIN_BYTES:
             yield bytes(self.text)
             return
@@ -349,16 +360,67 @@ def _end_of_line(text: Block, at: int) -> int:
     return text.find(b"\n", at) + 1 or len(text)
 
 
-def read_statuses(source: Source) -> Iterator[Ending]:
-    """What a small source tells of ends, if it looks like a status: beforehand, as it is read again for all else."""
-    blocks = source.blocks([])
-    start = next(blocks, b"")
-    # A pod or container may live on, and not know of it.
-    words = (b"OOMKilled", b"containerStatuses", b"SystemOOM", b"OOMKilling", b'"CONTAINER_')
-    if any(word in start for word in words) and next(blocks, None) is None:
-        from reprieve.oom.ending import read_endings
+def _judged(folder: Folder, *, is_log: bool, hides: bool) -> Iterator[Gap]:
+    """One more of its sources has been read; behind the last, where none was a kernel log, that it holds none."""
+    folder.unread -= 1
+    folder.holds_log = folder.holds_log or is_log
+    folder.hides = folder.hides or hides
+    if not (folder.unread or folder.holds_log or folder.hides):
+        yield Gap(place=folder.name, reason=NO_KERNEL_LOG, hint=_WHAT_TO_GIVE)
 
-        yield from read_endings(start.decode(errors="backslashreplace"))
+
+def read_ahead(source: Source) -> Source:
+    """The same, with what it tells of ends if it is small: whose kill is meant is known before any is read.
+
+    What was taken from a pipe for it is given again.
+    """
+    lost: list[Gap] = []
+    blocks = source.blocks(lost)
+    start: deque[bytes] = deque()
+    size_bytes = 0
+    while size_bytes <= _PASTE_BYTES and (block := next(blocks, None)) is not None:
+        start.append(bytes(block))  # it is overwritten
+        size_bytes += len(block)
+    text = b"".join(start) if size_bytes <= _PASTE_BYTES else b""
+    if any(word in text for word in _STATUS_WORDS):
+        told = _told(text)
+        source = source._replace(told=told._replace(given=tuple(_given(told.endings, text))))
+    return source._replace(blocks=_given_again(start, blocks, lost)) if source.kind == "pipe" else source
+
+
+def _given(endings: Sequence[Ending], text: bytes) -> Iterator[Ending]:
+    """Not what a node's agents wrote into the kernel log itself: that is there of each kill, and asks for none."""
+    agents = {ending.line for ending in endings if ending.manager in NODE_AGENTS}
+    if not agents:
+        return iter(endings)
+    from reprieve.oom.foreign import is_kernel_log, is_of_programs
+
+    log = text.decode(errors="backslashreplace")
+    lines = enumerate(log.split("\n"), 1)
+    in_log = {number for number, line in lines if number in agents and is_of_programs(line)}
+    if not (in_log and is_kernel_log(log)):
+        return iter(endings)
+    return (ending for ending in endings if ending.line not in in_log)
+
+
+def _given_again(
+    start: deque[bytes], rest: Iterator[Block], lost: Sequence[Gap]
+) -> Callable[[list[Gap]], Iterator[Block]]:
+    def blocks(gaps: list[Gap]) -> Iterator[Block]:
+        while start:
+            yield start.popleft()
+        yield from rest
+        gaps += lost
+
+    return blocks
+
+
+def _told(text: Block) -> Told:
+    from reprieve.oom.ending import read_endings
+
+    unread: list[int] = []
+    endings = read_endings(text.decode(errors="backslashreplace"), unread)
+    return Told(tuple(endings), bool(unread))
 
 
 def _regions(source: Source, paste: _Paste, gaps: list[Gap]) -> Iterator[tuple[str, int, Iterator[Excerpt]]]:
@@ -391,14 +453,14 @@ def _regions(source: Source, paste: _Paste, gaps: list[Gap]) -> Iterator[tuple[s
 def _whole(excerpts: Iterable[Excerpt], first: int) -> Iterator[Iterator[Line]]:
     for excerpt in excerpts:
         yield read_lines(excerpt.data.decode(errors="backslashreplace"), first)
-        first += excerpt.data.count(b"\n")
+        first += newlines(excerpt.data)
 
 
 def _spine(excerpts: Iterable[Excerpt], first: int, pieces: deque[tuple[int, bytes]]) -> Iterator[Iterator[Line]]:
     for excerpt in excerpts:
         pieces.append((first, excerpt.data))
         yield read_spine(excerpt.data, first)
-        first += excerpt.data.count(b"\n")
+        first += newlines(excerpt.data)
 
 
 def _by_the_kernel(excerpts: Iterable[Iterator[Line]], name: str, gaps: list[Gap]) -> Iterator[Line]:
@@ -429,7 +491,7 @@ def forgery(place: str, *, others: int = 0) -> Gap:
 
     Anybody may write such lines: they must not make a healthy answer sick.
     """
-    more = f", and so do {others} others" if others else ""
+    more = "" if not others else ", and so does another" if others == 1 else f", and so do {others} others"
     return Gap(place=place, reason=f"looks like a kill, but a program wrote it{more}", hides=False)
 
 
@@ -447,11 +509,11 @@ class _LineCounter:
                 text = rest + block
                 whole = len(text) - len(text) % _STEP
                 for start in range(0, whole, _STEP):
-                    self.sums.append(self.sums[-1] + text.count(b"\n", start, start + _STEP))
+                    self.sums.append(self.sums[-1] + newlines(text, start, start + _STEP))
                 rest = bytes(text[whole:])
             yield block
         if len(self.sums) * _STEP <= _COUNTED_BYTES:
-            self.sums.append(self.sums[-1] + rest.count(b"\n"))
+            self.sums.append(self.sums[-1] + newlines(rest))
 
     def lines_before(self, excerpt: Excerpt) -> int | None:
         """The number of lines before the excerpt; None behind what was counted.
@@ -463,4 +525,4 @@ class _LineCounter:
             return self.sums[at] if at < len(self.sums) else None
         if at + 1 >= len(self.sums):
             return None
-        return self.sums[at + 1] - excerpt.data.count(b"\n", 0, _STEP - into)
+        return self.sums[at + 1] - newlines(excerpt.data, 0, _STEP - into)

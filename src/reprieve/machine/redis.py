@@ -139,14 +139,26 @@ def _by_answers(host: Host, process: Process, answers: Sequence[str | list[str]]
 
 
 def _same_file(host: Host, process: Process, path: str) -> str | None:
-    """A path that leads us where it leads the process, which may be in a container; else None."""
-    if not path.startswith("/"):
+    """A path that leads us where it leads the process; else None.
+
+    None too of one in a container: what is in its files, and where they lie, is for its root to choose, and he is no
+    root of ours.
+    """
+    if not path.startswith("/") or os.path.normpath(path) != path or not _is_beside_us(process):
         return None
     try:
         with reached(host, process, path) as step:
             return path if os.path.samestat(os.fstat(step), os.stat(host.at(path))) else None
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a NUL in it; anybody may call himself redis-server, and say so
         return None
+
+
+def _is_beside_us(process: Process) -> bool:
+    """Is it in our own namespace of pids? A container is in one of its own."""
+    try:
+        return os.path.samestat(*(os.stat(f"/proc/{who}/ns/pid") for who in (process.pid, "self")))
+    except OSError:
+        return False
 
 
 def parse_info(text: str) -> dict[str, str]:

@@ -6,14 +6,15 @@ Its file is edited by the line, as by hand: CONFIG REWRITE writes all that the s
 import os
 import re
 import stat
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from reprieve.machine.host import Host
 from reprieve.machine.proc import read_processes
 from reprieve.machine.redis import parse_file, parse_size, talk
 from reprieve.machine.resp import NoAnswer
 from reprieve.machine.source import shown
-from reprieve.machine.writer import acting_as, failure_of, managed_by, may_write, replace_file
+from reprieve.machine.writer import acting_as, failure_of, hold_folder, managed_by, may_replace, replace_file
 from reprieve.model.finding import Failure, Place
 from reprieve.model.process import Process
 
@@ -88,6 +89,7 @@ class RedisLine:
 
     It is read and written as the user of that number, whom the server runs as: which file it is, the server says, and
     whose folder it is in may put a link there at any moment. Nothing is reached by it that he could not reach himself.
+    Root of a container is root to the kernel too, so the folder that it is read in is held until it is written.
     """
 
     lasts = True
@@ -97,25 +99,26 @@ class RedisLine:
 
     def get(self, place: Place) -> str | None:
         """The value as it is written there; None: no such line."""
-        lines = self._lines(place)
+        with self._held(place) as folder:
+            lines = self._lines(place, folder)
         at = _line_of(lines, place.key)
         return None if at is None else _written(lines[at])
 
     def put(self, place: Place, want: str | None) -> None:
         """The file with this line otherwise, and each other byte as it was."""
-        lines = self._lines(place)
-        at = _line_of(lines, place.key)
-        if want is None:
-            if at is not None:
-                del lines[at]
-        elif at is not None:
-            told = lines[at].rstrip()
-            lines[at] = told[: -len(_written(told))] + want + lines[at][len(told) :]
-        else:
-            lines.insert(len(lines) - (lines[-1] == ""), f"{place.key} {want}")
-        uid, path = self._whose(place)
-        with acting_as(uid):
-            replace_file(path, "\n".join(lines).encode("utf-8", "surrogateescape"))
+        with self._held(place) as folder:
+            lines = self._lines(place, folder)
+            at = _line_of(lines, place.key)
+            if want is None:
+                if at is not None:
+                    del lines[at]
+            elif at is not None:
+                told = lines[at].rstrip()
+                lines[at] = told[: -len(_written(told))] + want + lines[at][len(told) :]
+            else:
+                lines.insert(len(lines) - (lines[-1] == ""), f"{place.key} {want}")
+            data = "\n".join(lines).encode("utf-8", "surrogateescape")
+            replace_file(self._whose(place)[1], data, folder=folder)
 
     def canonical(self, place: Place, want: str | None) -> str | None:
         """The same size in other words, if it is there in them."""
@@ -126,43 +129,61 @@ class RedisLine:
 
     def obstacle(self, place: Place, want: str | None) -> Failure | None:
         """Other files count too, somebody else writes it, or its user may not."""
-        lines = self._lines(place)
         uid, path = self._whose(place)
         instead = "change it there, or --runtime changes the running server alone"
-        if any(name == "include" for _, name, _ in parse_file("\n".join(lines))[0]):
-            return Failure(f"{shown(path)} includes other files", hint=instead)
-        if owner := managed_by("\n".join(lines)):
-            return Failure(f"{shown(path)} says that it is managed by {owner}", hint=instead)
-        with acting_as(uid):
+        with self._held(place) as folder:
+            lines = self._lines(place, folder)
+            if any(name == "include" for _, name, _ in parse_file("\n".join(lines))[0]):
+                return Failure(f"{shown(path)} includes other files", hint=instead)
+            if owner := managed_by("\n".join(lines)):
+                return Failure(f"{shown(path)} says that it is managed by {owner}", hint=instead)
             try:
-                found = os.lstat(path)
+                found = os.stat(os.path.basename(path), dir_fd=folder, follow_symlinks=False)
             except OSError as error:
                 return failure_of(path, error)
             if (found.st_uid, found.st_gid) != (uid, os.getegid()) and os.geteuid() != 0:
                 return Failure(f"{shown(path)} is not all the server's: its owner or group is another", hint=instead)
-            return may_write(os.path.dirname(path))
+            return may_replace(path)
 
     def _whose(self, place: Place) -> tuple[int, str]:
         uid, _, path = place.of.partition(":")
-        if re.fullmatch("[0-9]{1,10}", uid) is None or not path.startswith("/"):
+        plain = path.startswith("/") and os.path.normpath(path) == path and "\0" not in path
+        if re.fullmatch("[0-9]{1,10}", uid) is None or not plain:
             raise Failure(f"{place.of!r} is no file of a user", hint="105:/etc/redis/redis.conf is one")
         return int(uid), self._host.root + path
 
-    def _lines(self, place: Place) -> list[str]:
+    @contextmanager
+    def _held(self, place: Place) -> Iterator[int]:
+        """The folder that it lies in; within the block we are its user. Raises Failure."""
         _check(place)
         uid, path = self._whose(place)
+        with acting_as(uid):
+            try:
+                folder = hold_folder(os.path.dirname(path))
+            except OSError as error:
+                raise _unread(path, error) from error
+            try:
+                yield folder
+            finally:
+                os.close(folder)
+
+    def _lines(self, place: Place, folder: int) -> list[str]:
+        path = self._whose(place)[1]
         try:
-            with acting_as(uid), ExitStack() as opened:
-                descriptor = os.open(path, _TO_READ)
-                opened.callback(os.close, descriptor)
+            descriptor = os.open(os.path.basename(path), _TO_READ, dir_fd=folder)
+            with open(descriptor, "rb") as file:
                 is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
-                data = opened.enter_context(open(os.dup(descriptor), "rb")).read(_FILE_BYTES + 1) if is_file else b""
+                data = file.read(_FILE_BYTES + 1) if is_file else b""
         except OSError as error:
-            raise Failure(f"{shown(path)}: {error.strerror}", hint="run it as root; a link is not followed") from error
+            raise _unread(path, error) from error
         if not is_file or len(data) > _FILE_BYTES:
             what = "it is too large" if is_file else "it is no file"
             raise Failure(f"{shown(path)} is no redis.conf: {what}", hint="redis-cli INFO server names it")
         return data.decode("utf-8", "surrogateescape").split("\n")
+
+
+def _unread(path: str, error: OSError) -> Failure:
+    return Failure(f"{shown(path)}: {error.strerror}", hint="run it as root; a link is not followed")
 
 
 def _line_of(lines: list[str], key: str) -> int | None:

@@ -16,6 +16,7 @@ from reprieve.machine.host import Host
 from reprieve.machine.memory import read_meminfo, read_pressure, read_swaps, read_sysctls, read_vmstat
 from reprieve.machine.observe import observe
 from reprieve.machine.proc import Glance, glance, list_pids, read_processes
+from reprieve.machine.sysfs import read_settings, read_zram
 from reprieve.model.cgroup import Cgroup
 from reprieve.model.finding import Gap
 from reprieve.model.machine import Container, Machine
@@ -67,6 +68,8 @@ class Sampler:
             pressure=read_pressure(host, unseen),
             swaps=read_swaps(host, unseen) if seldom else self._machine.swaps,
             sysctls=read_sysctls(host, unseen) if seldom else self._machine.sysctls,
+            settings=read_settings(host, unseen) if seldom else self._machine.settings,
+            zram=read_zram(host, unseen) if seldom else self._machine.zram,
             cgroups=cgroups,
             processes=processes,
             containers=self._containers(processes, cgroups),

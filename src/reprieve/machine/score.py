@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import NamedTuple
 
-from reprieve.machine.host import Host, may
+from reprieve.machine.host import Host, has_first_users, may, root_could
 from reprieve.machine.proc import parse_stat
 from reprieve.machine.writer import failure_of, hand
-from reprieve.model.finding import Failure, Place
+from reprieve.model.finding import Failure, NoRight, Place
 
 _FILE = "oom_score_adj"
 _OF = r"(?P<pid>[1-9][0-9]{0,9})(?:@(?P<start>[0-9]{1,19}))?"
@@ -76,10 +76,13 @@ class ProcessScore:
                 return Failure(f"process {held.pid} is a thread of the kernel, which is never chosen")
             if not _writable(held.folder):
                 whose = os.stat(_FILE, dir_fd=held.folder).st_uid
-                return Failure(f"process {held.pid} belongs to uid {whose}", hint="run it as root, or as that user")
+                hint = "run it as root, or as that user"
+                if want is not None and int(want) < 0 and not root_could(self._host, _SYS_RESOURCE):
+                    hint = f"not even root may lower it here; {_WHO_HAS_IT}"
+                return NoRight(f"process {held.pid} belongs to uid {whose}", hint=hint)
         now = self.get(place)
         if want is not None and now is not None and int(want) < int(now) and not self._may_lower():
-            return _too_low(want, now)
+            return _too_low(want, now, hint=self._who_could())
         return None
 
     def gone(self, place: Place) -> bool:
@@ -91,12 +94,13 @@ class ProcessScore:
             return True
 
     def _may_lower(self) -> bool:
-        """capable() asks the first user namespace: root of another has the capability there alone."""
-        try:
-            mapped = self._host.read("/proc/self/uid_map", 4096).split()
-        except OSError:  # a kernel without user namespaces
-            mapped = _ALL_USERS
-        return mapped == _ALL_USERS and may(_SYS_RESOURCE)
+        return has_first_users(self._host) and may(_SYS_RESOURCE)
+
+    def _who_could(self) -> str:
+        if os.geteuid() == 0:
+            return _WHO_HAS_IT
+        could = root_could(self._host, _SYS_RESOURCE)
+        return "run it as root" if could else f"not even root has it here; {_WHO_HAS_IT}"
 
     @contextmanager
     def _held(self, place: Place) -> Iterator["_Held"]:
@@ -131,9 +135,6 @@ class _Held(NamedTuple):
     kernel_thread: bool
 
 
-_ALL_USERS = [b"0", b"0", b"4294967295"]
-
-
 def _whose(place: Place) -> tuple[int, int | None]:
     """Pid and start time. Raises Failure: it is no process."""
     match = re.fullmatch(_OF, place.of)
@@ -160,6 +161,6 @@ def _failure(pid: int, error: OSError) -> Failure:
     return failure_of(f"/proc/{pid}/{_FILE}", error)
 
 
-def _too_low(want: str, now: str | None = None) -> Failure:
+def _too_low(want: str, now: str | None = None, *, hint: str = _WHO_HAS_IT) -> Failure:
     since = "" if now is None else f" from {now}"
-    return Failure(f"to lower it{since} to {want} takes CAP_SYS_RESOURCE, which is missing here", hint=_WHO_HAS_IT)
+    return NoRight(f"to lower it{since} to {want} takes CAP_SYS_RESOURCE, which is missing here", hint=hint)

@@ -10,6 +10,10 @@ from typing import NamedTuple
 
 from reprieve.model.finding import Gap
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from reprieve.model.ending import Ending
+
 BLOCK_BYTES = 512 * 1024  # two fit the second-level cache; much larger blocks are slower
 
 NOTHING_READ = "is empty: nothing was read"  # from standard input
@@ -18,11 +22,32 @@ Block = bytes | bytearray
 
 # How compressed files begin. The fourth byte of "BZh" is the block size, "1" to "9".
 _PACKINGS = ((b"\x1f\x8b", "gzip"), (b"\xfd7zXZ\x00", "xz"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"BZh", "bzip2"))
+JOURNAL_MAGIC = b"LPKSHHRH"  # journal-def.h
 _MARKS = ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"), (b"\xef\xbb\xbf", "utf-8-sig"))
 if sys.platform == "win32":
     _READ_ONLY = os.O_RDONLY | os.O_BINARY | os.O_NOINHERIT
 else:
     _READ_ONLY = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC  # a pipe without a writer: no waiting for one
+
+
+class Folder:
+    """A folder or an archive that was named: one kernel log in it is enough, and without one nothing is known."""
+
+    __slots__ = ("hides", "holds_log", "name", "unread")
+
+    def __init__(self, name: str, unread: int, *, hides: bool) -> None:
+        self.name = name
+        self.unread = unread  # how many of its sources
+        self.hides = hides  # is any of it not among them, or could not be read? It may be the log
+        self.holds_log = False
+
+
+class Told(NamedTuple):
+    """What a text tells of ends, read before its events are."""
+
+    endings: tuple["Ending", ...]
+    unread: bool  # YAML in it was given up
+    given: tuple["Ending", ...] = ()  # those whose kill is meant
 
 
 class Source(NamedTuple):
@@ -40,6 +65,9 @@ class Source(NamedTuple):
     boot_id: str | None = None
     newest_s: float | None = None  # when it was last written, seconds since 1970: sources are offered newest first
     named: bool = False  # by the user, itself: not a file of a folder or an archive, nor of this machine's own logs
+    within: Folder | None = None  # what was named, where it lies in that
+    told: Told | None = None  # None: not read beforehand
+    kills: int | None = None  # how many the kernel counts since its boot, of the log that has told of each; None: not
 
 
 def shown(path: str) -> str:

@@ -11,13 +11,12 @@ from typing import NamedTuple
 
 from reprieve.machine.host import Host, available_bytes, may
 from reprieve.machine.source import shown
-from reprieve.machine.writer import beside_it, flush_folder, may_write, remove_file, replace_file
-from reprieve.model.finding import Failure, Place
+from reprieve.machine.writer import before_an_open_end, beside_it, may_replace, may_write, remove_file, replace_file
+from reprieve.model.finding import Failure, NoRight, Place
+from reprieve.model.rootfs import HOLD_SWAP
 from reprieve.units import MIB, size
 
 _PATH = r"(?:/[A-Za-z0-9_.+-]+)+"  # what a line of fstab and of /proc/swaps holds without escapes
-# Where a file without holes can be swapped to. btrfs wants one that is not copied on write, and no snapshot of it.
-_FILE_SYSTEMS = ("ext2", "ext3", "ext4", "xfs", "f2fs")
 _KEEP_FREE = 0.05  # of the file system: a full disk stops more than a full memory does
 _FITS = 0.9  # of what is available: so much of swap can be taken back
 _SYS_ADMIN = 21  # capabilities(7)
@@ -50,7 +49,7 @@ class SwapFile:
         return str(found.st_size) if head.endswith(_SIGNATURE) else "other"
 
     def put(self, place: Place, want: str | None) -> None:
-        """Made beside, zeros to the last byte as swap takes no holes, and switched in by one rename."""
+        """Made beside, zeros to the last byte as swap takes no holes, and given its name in one call."""
         path = _at(self._host, place)
         if want is None:
             if _used(self._host, place) is not None:  # by its line in fstab, since a later boot
@@ -58,13 +57,17 @@ class SwapFile:
             remove_file(path)
             return
         if os.path.lexists(path):
-            raise Failure(f"{shown(path)} is there already", hint="name another file")
+            raise _is_there(path)
         beside = beside_it(path)
         remove_file(beside)
         try:
-            _fill(beside, int(want))
-            os.rename(beside, path)
-            flush_folder(os.path.dirname(path))
+            try:
+                _fill(beside, int(want))
+                os.link(beside, path)  # a rename would take the place of what has come there meanwhile
+            finally:
+                remove_file(beside)  # which has the folder on disk, too
+        except FileExistsError as error:
+            raise _is_there(path) from error
         except OSError as error:
             raise Failure(f"{shown(path)}: {error.strerror}", hint="a smaller one may fit") from error
 
@@ -81,15 +84,20 @@ class SwapFile:
         """Something lies there; a file system that cannot hold it, or would be full."""
         path = _at(self._host, place)
         if want is None:
-            return may_write(os.path.dirname(path))
+            return may_replace(path)
         if self.get(place) is not None:
-            return Failure(f"{shown(path)} is there already", hint="name another file: --file")
+            return _is_there(path)
         folder = os.path.dirname(path)
+        if (open_to := _open_to_others(folder)) is not None:
+            return Failure(
+                f"{shown(open_to)} is not root's alone: who may write there could have memory swapped to his own file",
+                hint="name another file: --file",
+            )
         kind = _file_system(self._host, os.path.dirname(_path(place)) or "/")
-        if kind not in _FILE_SYSTEMS:
+        if kind not in HOLD_SWAP:
             return Failure(
                 f"{shown(folder)} is on {kind or 'what is not known'}, which cannot hold a swap file like this one",
-                hint=f"name a file on {', '.join(_FILE_SYSTEMS)}: --file",
+                hint=f"name a file on {', '.join(HOLD_SWAP)}: --file",
             )
         try:
             disk = os.statvfs(folder)
@@ -100,7 +108,26 @@ class SwapFile:
             fits = max(free - keep, 0) // MIB
             most = f"{fits}M would fit: --size {fits}M" if fits else "name a file on another disk: --file"
             return Failure(f"{shown(folder)} has {size(free)} free, of which {size(keep)} should stay free", hint=most)
-        return may_write(folder)
+        return may_replace(path)
+
+
+def _is_there(path: str) -> Failure:
+    return Failure(f"{shown(path)} is there already", hint="name another file: --file")
+
+
+def _open_to_others(folder: str) -> str | None:
+    """The first folder on the way in which somebody else than root, or us, may rename what is not his."""
+    for way in (folder, os.path.realpath(folder)):
+        for end in range(way.count("/") + 1):
+            above = "/".join(way.split("/")[: end + 1]) or "/"
+            try:
+                found = os.stat(above)
+            except OSError:  # told when the file system is asked
+                return None
+            others = found.st_mode & stat.S_IWOTH or (found.st_mode & stat.S_IWGRP and found.st_gid != 0)
+            if found.st_uid not in (0, os.geteuid()) or (others and not found.st_mode & stat.S_ISVTX):
+                return above
+    return None
 
 
 class Swapping:
@@ -151,9 +178,7 @@ class FstabLine:
         ours = self.canonical(place, "")
         lines = [line for line in self._lines() if " ".join(line.split()) != ours]
         if want is not None:
-            if lines and not lines[-1].endswith("\n"):
-                lines[-1] += "\n"
-            lines.append(f"{want}\n")
+            lines.insert(before_an_open_end(lines), f"{want}\n")
         replace_file(self._host.root + _FSTAB, "".join(lines).encode("utf-8", "surrogateescape"))
 
     def canonical(self, place: Place, want: str | None) -> str | None:
@@ -167,7 +192,7 @@ class FstabLine:
             return Failure(f"{_FSTAB} is a link, made by somebody else", hint="--runtime does without it")
         if want is not None and found is not None:
             return Failure(f"{_FSTAB} has a line for it: {found}", hint="name another file: --file")
-        return may_write(self._host.root + _FSTAB) or may_write(self._host.root + "/etc")
+        return may_write(self._host.root + _FSTAB) or may_replace(self._host.root + _FSTAB)
 
     def _lines(self) -> list[str]:
         try:
@@ -214,7 +239,7 @@ def refused_to_swap() -> Failure | None:
     """Only CAP_SYS_ADMIN may."""
     if may(_SYS_ADMIN):
         return None
-    return Failure("CAP_SYS_ADMIN is missing, without which nobody swaps", hint="run it as root, on the host")
+    return NoRight("CAP_SYS_ADMIN is missing, without which nobody swaps", hint="run it as root, on the host")
 
 
 def _file_system(host: Host, folder: str) -> str | None:
@@ -283,7 +308,11 @@ def swap_off(path: str, used_bytes: int) -> None:
         raise Failure(
             f"{size(used_bytes)} in {shown(path)} do not fit into memory{free}", hint="end what holds it, then again"
         )
-    _switched("swapoff", path, _libc().swapoff(os.fsencode(path)))
+    # A signal ends it. Where signals are only noted it is called again, as Python repeats its own calls and not those
+    # of ctypes; where they are `interruptible`, as in `reprieve undo`, the first raises, and the swap stays on.
+    while (status := _libc().swapoff(os.fsencode(path))) != 0 and ctypes.get_errno() == errno.EINTR:
+        pass
+    _switched("swapoff", path, status)
 
 
 def _libc() -> ctypes.CDLL:

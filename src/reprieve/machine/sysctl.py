@@ -5,7 +5,7 @@ import re
 
 from reprieve.machine.host import Host
 from reprieve.machine.source import shown
-from reprieve.machine.writer import may_write, remove_file, replace_file, write_setting
+from reprieve.machine.writer import before_an_open_end, may_replace, may_write, remove_file, replace_file, write_setting
 from reprieve.model.finding import Failure, Place
 
 _NAME = r"(?:vm|kernel)\.[a-z0-9_]+"
@@ -77,11 +77,11 @@ class SysctlFile:
         name, lines = _key(place), self._lines()
         at = [number for number, line in enumerate(lines) if _setting(line)[0] == name]
         if want is not None:
-            line = f"{place.key} = {want}\n"
             if at:
-                lines[at[-1]] = line
+                lines[at[-1]] = _set_to(lines[at[-1]], want)
             else:
-                lines = [*(lines or [_HEAD]), line]
+                lines = lines or [_HEAD]
+                lines.insert(before_an_open_end(lines), f"{place.key} = {want}\n")
         elif at:
             del lines[at[-1]]
         if lines and lines != [_HEAD]:
@@ -107,13 +107,10 @@ class SysctlFile:
                     )
         if os.path.lexists(self.path) and (not os.path.isfile(self.path) or os.path.islink(self.path)):
             return Failure(f"{shown(self.path)} is no regular file", hint="move it away")
-        return may_write(os.path.dirname(self.path))
+        return may_replace(self.path)
 
     def _lines(self) -> list[str]:
-        lines = _read_lines(self._host, f"{_FOLDERS[0]}/{_OURS}")
-        if lines and not lines[-1].endswith("\n"):
-            lines[-1] += "\n"
-        return lines
+        return _read_lines(self._host, f"{_FOLDERS[0]}/{_OURS}")
 
     def _later(self) -> list[str]:
         """Files whose lines count after ours: by name, whichever folder; of one name the first folder alone."""
@@ -145,6 +142,12 @@ def _setting(line: str) -> tuple[str, str]:
     if not equals or text.startswith(("#", ";")):
         return "", ""
     return key.strip().removeprefix("-").strip().replace("/", "."), value.strip()
+
+
+def _set_to(line: str, want: str) -> str:
+    """The line with another value; what is around it stays."""
+    text, value = line.rstrip(), _setting(line)[1]
+    return text[: len(text) - len(value)] + want + line[len(text) :]
 
 
 def _canonical(value: str) -> str:

@@ -9,13 +9,14 @@ from reprieve.machine.host import Host
 from reprieve.machine.memory import names_in, number, tell_odd
 from reprieve.model.finding import Gap
 from reprieve.model.machine import HugePool, Zram
+from reprieve.oom.reclaim import LRU_GEN
 
 SETTINGS = (
     *(f"/sys/kernel/mm/transparent_hugepage/{name}" for name in ("enabled", "defrag", "shmem_enabled")),
     "/sys/kernel/mm/transparent_hugepage/khugepaged/max_ptes_none",
     *(f"/sys/module/zswap/parameters/{name}" for name in ("enabled", "compressor", "max_pool_percent")),
     "/sys/module/zswap/parameters/accept_threshold_percent",
-    "/sys/kernel/mm/lru_gen/enabled",
+    LRU_GEN,
     "/sys/kernel/mm/lru_gen/min_ttl_ms",  # what was used since is not evicted: rather the OOM killer is called
 )
 

@@ -33,7 +33,12 @@ _WANTED = frozenset(
 )
 _GONE = ("org.freedesktop.DBus.Error.UnknownObject", "org.freedesktop.systemd1.NoSuchUnit")
 _SYSTEMD = "org.freedesktop.systemd1"
+_WITHOUT = "what does without it: reprieve why, reprieve run --max SIZE -- COMMAND, reprieve fix protect PID"
 _ODD = "its answer is none of systemd's manager"
+
+
+class NoManager(Failure):
+    """There is no systemd on this machine."""
 
 
 class _Listed(NamedTuple):
@@ -186,7 +191,7 @@ def _talking() -> Iterator["Bus"]:
     from reprieve.machine.bus import Bus
 
     if not os.path.isdir(BOOTED):
-        raise Failure("systemd does not run here", hint="its units are for machines that it has booted")
+        raise NoManager("systemd does not run here", hint=_WITHOUT)
     place = _place(os.environ.get("DBUS_SYSTEM_BUS_ADDRESS", ""))
     try:
         with Bus(place, _RELOAD_S) as bus:

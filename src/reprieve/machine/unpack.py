@@ -30,7 +30,9 @@ _TOTAL_BYTES = 1024 * 1024 * 1024
 
 
 def is_archive(path: str) -> bool:
-    """Is it a tar archive, plain or compressed, whatever its name?"""
+    """Is it a tar archive, plain or compressed, whatever its name? Of a pipe nothing is read: it would be gone."""
+    if not os.path.isfile(path):
+        return False
     start = bytes(next(read_path(path, []), b"")[:512])
     return start[257:262] == b"ustar"
 

@@ -5,7 +5,9 @@ import os
 import select
 import subprocess
 import sys
+import time
 
+from reprieve.machine.writer import hand
 from reprieve.model.finding import Failure
 
 _START_S = 120.0  # an interpreter, on a machine that is slow or short of memory
@@ -17,7 +19,11 @@ def undo_unless_kept(number: int, within_s: int) -> None:
 
     Raises Failure: it could not be started, so nothing should be changed.
     """
-    argv = [sys.executable, "-m", "reprieve", "undo", str(number), "--unless-kept", str(within_s)]
+    # Nothing is loaded from the folder this was called in: it may be anybody's, and we are root.
+    argv = [sys.executable, "-P", "-m", "reprieve", "undo", str(number), "--unless-kept", str(within_s)]
+    environ = dict(os.environ)
+    if path := environ.pop("PYTHONPATH", None):
+        environ["PYTHONPATH"] = os.pathsep.join(os.path.abspath(one) for one in path.split(os.pathsep) if one)
     ours, theirs = os.pipe()
     try:
         subprocess.Popen(
@@ -27,7 +33,8 @@ def undo_unless_kept(number: int, within_s: int) -> None:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
             pass_fds=(theirs,),
-            env=os.environ | {_READY: str(theirs)},
+            env=environ | {_READY: str(theirs)},
+            cwd="/",
         )
     except OSError as error:
         os.close(ours)
@@ -39,6 +46,23 @@ def undo_unless_kept(number: int, within_s: int) -> None:
             raise Failure("who would undo it did not start", hint="reprieve undo must run by itself here")
     finally:
         os.close(ours)
+
+
+def since_boot_s() -> float:
+    """Now. A suspended machine waits as well."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def stand_apart() -> None:
+    """Leave the groups of who called, as it may be their limit that is to be undone, and be never chosen by the kernel.
+
+    As far as we may: it takes root, and cgroups that can be written. Else it ends with those groups.
+    """
+    for tree in ("", "/unified", "/systemd", "/memory"):  # of version 2; of both, where each has a part; of version 1
+        with contextlib.suppress(OSError):
+            hand(f"/sys/fs/cgroup{tree}/cgroup.procs", "0")
+    with contextlib.suppress(OSError):
+        hand("/proc/self/oom_score_adj", "-1000")
 
 
 def say_ready() -> None:

@@ -7,10 +7,10 @@ import shutil
 from reprieve.machine.host import Host
 from reprieve.machine.source import shown
 from reprieve.machine.systemd import BOOTED, reload_units, stop_unit
-from reprieve.machine.writer import failure_of, flush_folder, make_folder, may_write, remove_file, replace_file
+from reprieve.machine.writer import failure_of, flush_folder, make_folder, may_replace, remove_file, replace_file
 from reprieve.machine.zram import PATH, ZramSwap
 from reprieve.model.finding import Failure, Place
-from reprieve.model.zram import FOLDER, LINK, OWNERS, SERVICE, UNIT, is_ours, unit_size, unit_text
+from reprieve.model.zram import LINK, OWNERS, SERVICE, UNIT, is_ours, unit_size, unit_text
 from reprieve.units import MIB
 
 _OTHER = "other"
@@ -84,7 +84,9 @@ class ZramUnit:
                 return missing
         if found == _OTHER or ((text := self._text()) is not None and not is_ours(text)):
             return Failure(f"{SERVICE} is there, and not of ours", hint=f"systemctl cat {SERVICE} shows it")
-        return may_write(self._host.root + FOLDER)
+        link = self._host.root + LINK
+        by_link = may_replace(link) if os.path.isdir(os.path.dirname(link)) else None
+        return by_link or may_replace(self._host.root + UNIT)
 
     def _remove(self) -> None:
         for place in self._swap.made_at_boot():

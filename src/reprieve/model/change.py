@@ -7,6 +7,14 @@ from reprieve.model.noun import noun
 
 
 @noun
+class Lack:
+    """A right that is missing, and how to get it."""
+
+    reason: str
+    hint: str | None = None
+
+
+@noun
 class Step:
     """One value to change. Both values are as the place itself tells them; None: absent."""
 
@@ -17,6 +25,8 @@ class Step:
     why: str = ""  # names in it are marked by `quote`
     cost: str | None = None
     called: str | None = None  # what the user calls it, where the place has a number: untrusted text
+    group: int = 0  # steps of one hold together or not at all
+    lacks: Lack | None = None  # of a plan that is only to be shown: why we could not do it
 
 
 @noun
@@ -56,6 +66,17 @@ class Entry:
 
 
 @noun
+class OurLimit:
+    """A memory limit that a change of ours has set, and that is in force."""
+
+    path: str  # of the cgroup
+    limit_bytes: int
+    change: int  # its number
+    before_bytes: int | None  # None: there was none
+    of_root: bool = False  # it is told in root's journal, and another user looks
+
+
+@noun
 class Stay:
     """A value that is not changed, or not put back: what is there is not what was expected, or it would not go."""
 
@@ -79,7 +100,7 @@ class Blocked(Failure):
 
 @noun
 class Transaction:
-    """What was changed together: all of it, or nothing."""
+    """What was changed at one time, each part of it whole or not at all."""
 
     number: int
     begun_wall_s: float
@@ -88,4 +109,5 @@ class Transaction:
     reason: str | None = None
     ended: bool = False  # False: it is under way, or was broken off
     kept: bool = True  # False: it is undone by itself unless somebody confirms it
+    due_boottime_s: float | None = None  # when that is, in seconds since its boot; None: it is not, or not told
     entries: tuple[Entry, ...] = ()

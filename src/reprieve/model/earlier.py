@@ -18,3 +18,12 @@ class Earlier(NamedTuple):
     boot_id: str
     slab_bytes: int | None  # that the kernel could not give back
     exempt: tuple[Exempt, ...]
+
+
+class Known(NamedTuple):
+    """A finding of the last look."""
+
+    code: str
+    subject: str
+    severity: str | None = None  # None: it was not kept then, nor how many there were
+    place: str | None = None  # where its first evidence was: of several of one name it tells which

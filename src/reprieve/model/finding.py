@@ -100,3 +100,7 @@ class Failure(Exception):
         self.message = message
         self.hint = hint
         self.status = status  # with which the process ends; 4: a change was refused or rolled back
+
+
+class NoRight(Failure):
+    """It may not be changed by us; who has the right may."""

@@ -6,6 +6,7 @@ from reprieve.model.killer import Killer
 from reprieve.model.noun import noun
 from reprieve.model.pressure import Pressure
 from reprieve.model.process import Process
+from reprieve.model.rootfs import RootFs
 from reprieve.model.unit import Unit
 
 Figures = tuple[tuple[str, int], ...]  # the kernel's own names, in its order
@@ -139,6 +140,7 @@ class Machine:
     nodes: tuple[LiveNode, ...] = ()
     huge_pools: tuple[HugePool, ...] = ()
     zram: tuple[Zram, ...] = ()
+    root: RootFs | None = None  # None: not told
     segments: tuple[Segment, ...] = ()  # of this IPC namespace
     tmpfs: tuple[Tmpfs, ...] = ()
     sysctls: tuple[tuple[str, str], ...] = ()  # "vm.swappiness" and the value as the kernel writes it

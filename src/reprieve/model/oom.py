@@ -206,7 +206,10 @@ class Memcg:
 
     def usage(self, name: str) -> Usage | None:
         """The counter of that name; None if it was not printed."""
-        return next((usage for usage in self.usages if usage.name == name), None)
+        for usage in self.usages:
+            if usage.name == name:
+                return usage
+        return None
 
 
 @noun

@@ -13,7 +13,8 @@ class Process:
     comm: str | None = None  # at most 15 bytes, chosen by the process: untrusted text
     uid: int | None = None  # effective
     threads: int | None = None
-    state: str | None = None  # R, S, D, Z, T, …; a zombie holds no memory
+    state: str | None = None  # R, S, D, Z, T, …; a zombie holds no memory, unless threads of it go on
+    living_thread: int | None = None  # whose state and memory are told, as the first thread has exited; else None
     kernel_thread: bool = False  # has no memory of its own, is never chosen
     oom_score_adj: int | None = None  # -1000 to 1000
     oom_score: int | None = None  # as the kernel says it now

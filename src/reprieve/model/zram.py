@@ -9,6 +9,8 @@ FOLDER = "/etc/systemd/system"
 SERVICE = "reprieve-zram.service"
 UNIT = f"{FOLDER}/{SERVICE}"
 LINK = f"{FOLDER}/swap.target.wants/{SERVICE}"  # by which a boot starts it
+RATIO = 2  # how many pages zram makes one of, as Documentation/admin-guide/blockdev/zram.rst expects
+_COPIED = f"# Written by reprieve, and copied here: `systemctl disable --now {SERVICE}` ends it."
 _HEAD = "# Written by reprieve: `reprieve changes` tells when and why, `reprieve undo` takes it back."
 
 
@@ -58,14 +60,16 @@ _STOP = (
 )
 
 
-def unit_text(size_bytes: int) -> str:
+def unit_text(size_bytes: int, *, copied: bool = False) -> str:
     """The unit: before swap.target, and not where another owner has been installed since, or in a container.
+
+    `copied`: by people, of whom no journal tells.
 
     After `dev-zram0.swap`, which a line of fstab may ask for: ours then says that it is swapped to.
     """
     there = "".join(f"ConditionPathExists=!{file}\n" for owner in OWNERS for file in owner.files)
     return f"""\
-{_HEAD}
+{_COPIED if copied else _HEAD}
 [Unit]
 Description=Swap that is compressed and stays in memory
 DefaultDependencies=no
@@ -93,7 +97,7 @@ def unit_size(text: str) -> int | None:
 
 def is_ours(text: str) -> bool:
     """Does the text of a unit say that it is?"""
-    return text.startswith(f"{_HEAD}\n")
+    return text.startswith((f"{_HEAD}\n", f"{_COPIED}\n"))
 
 
 def _command(script: tuple[str, ...], *arguments: str) -> str:
