@@ -464,6 +464,18 @@ CASES = {
         ),
         lives=("cgroup-swappiness", "cgroup-no-swap"),
     ),
+    "swap-unused": Cases(
+        speaks=("captures/6.12-swappiness-0.txt", "captures/7-swappiness-0.txt"),
+        silent=(
+            ("captures/6.12-swappiness-0-mlock.txt", "what held the memory is locked in it"),
+            ("captures/6.1-swappiness-0.txt", "without the multi-generational LRU it is full when somebody dies"),
+            ("011-android-gki-5.10-kmsg-records-order3.log", "pages in a row were wanted"),
+            ("001-memcg-v1-lxc-then-global-panic-5.15.log", "hardly any memory that could go there"),
+            ("089-debian8-sysrq-manual-oom-3.16.log", "a person asked for the kill"),
+            (_LAB + "global.txt", "there is no swap"),
+        ),
+        lives=("swap-never",),
+    ),
     "no-swap": Cases(
         speaks=(
             _LAB + "global.txt",

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +18,7 @@ from reprieve.rules import diagnose
 from reprieve.rules.host import node_short
 from reprieve.rules.kernel import huge_pages_idle
 from reprieve.rules.zones import fragmented
+from reprieve.units import GIB
 from tests.rules.cases import LOGS
 
 LOGS_TO_DAMAGE = (
@@ -55,6 +59,32 @@ def test_huge_pages_of_a_size_that_is_cut_off_get_no_command() -> None:
     (finding,) = huge_pages_idle(Snapshot(ooms=(replace(oom, memory=cut),)))
     (whole,) = huge_pages_idle(Snapshot(ooms=(oom,)))
     assert finding.remedies == whole.remedies
+
+
+def test_huge_pages_of_which_more_are_free_than_there_are_count_nowhere() -> None:
+    text = "\n".join(_lines("lab/5.10.0-46-cloud-amd64__global-hugetlb.txt"))
+    (oom, *_) = (event for event in read_reports(text) if isinstance(event, OomReport))
+    assert oom.memory is not None
+    pool = replace(next(pool for pool in oom.memory.hugepages if pool.free), size_bytes=GIB, total=2, free=300)
+    damaged = replace(oom.memory, hugepages=(*oom.memory.hugepages, pool))
+    (finding,) = huge_pages_idle(Snapshot(ooms=(replace(oom, memory=damaged),)))
+    (whole,) = huge_pages_idle(Snapshot(ooms=(oom,)))
+    assert (finding.claim, finding.remedies) == (whole.claim, whole.remedies)
+
+
+def test_huge_pages_that_are_promised_are_kept_though_a_report_does_not_tell_of_them(tmp_path: Path) -> None:
+    text = "\n".join(_lines("lab/5.10.0-46-cloud-amd64__global-hugetlb.txt"))
+    (oom, *_) = (event for event in read_reports(text) if isinstance(event, OomReport))
+    (finding,) = huge_pages_idle(Snapshot(ooms=(oom,)))
+    assert finding.confidence == "likely"
+    for remedy in finding.remedies:
+        ((*shell, folder),) = remedy.commands
+        assert folder.startswith("/sys/kernel/mm/hugepages/hugepages-")
+        (tmp_path / "resv_hugepages").write_text("7\n")
+        subprocess.run([*shell, str(tmp_path)], check=True)
+        kept = re.search(r"keep (\d+) of", remedy.title)
+        assert kept is not None
+        assert (tmp_path / "nr_hugepages").read_text() == f"{int(kept[1]) + 7}\n"
 
 
 def test_an_order_that_no_kernel_has_is_no_fragmentation() -> None:

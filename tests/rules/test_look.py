@@ -123,7 +123,11 @@ def test_where_processes_hold_little_the_choice_says_so(log: str, little: bool) 
 
 
 def test_how_many_workers_is_said_in_the_servers_own_word() -> None:
-    assert _now("077-centos7-rackspace-mysqld-two-events-3.10.log", -1).endswith("at a time (MaxRequestWorkers)")
+    log = "077-centos7-rackspace-mysqld-two-events-3.10.log"
+    assert _now(log, -1).endswith("at a time (MaxRequestWorkers)")
+    amounts = {one.amount for found in diagnose(snapshot(log)) for one in found.remedies if "httpd" in one.title}
+    assert all("= 5 of 8; 2 much smaller ones are not counted" in (amount or "") for amount in amounts)  # there are 10
+    assert amounts
 
 
 def test_page_tables_and_many_of_a_name_are_looked_at() -> None:

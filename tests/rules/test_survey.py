@@ -12,7 +12,7 @@ from reprieve.machine.host import Host
 from reprieve.machine.observe import observe
 from reprieve.model.machine import Machine
 from reprieve.model.pressure import Pressure
-from reprieve.oom.groups import rooms
+from reprieve.oom.groups import nearest
 from reprieve.rules.survey import Survey, Surveyor, own_bytes
 
 HOSTS = Path(__file__).parent.parent / "hosts"
@@ -69,6 +69,28 @@ def test_who_grows_and_the_limit_above_him_are_told() -> None:
     assert first.left.seconds == pytest.approx(first.room.left_bytes / (MIB / 8), rel=0.01)
 
 
+def test_who_swaps_at_his_limit_is_not_the_first_to_end() -> None:
+    def swapping() -> Iterator[Machine]:
+        """At 21 MiB /app/web swaps what it has more, as long as it may: 64 MiB."""
+        for machine in growing("v2-mini-6.12", 30, pid=None, group="/app/web", step=MIB // 8):
+            (web,) = (one for one in machine.cgroups if one.path == "/app/web")
+            out = max((web.current_bytes or 0) - 21 * MIB, 0)
+            swaps = replace(
+                web, max_bytes=21 * MIB, current_bytes=(web.current_bytes or 0) - out, swap_current_bytes=out
+            )
+            facts = dict(machine.meminfo)
+            facts["SwapFree"] -= out
+            groups = tuple(swaps if one is web else one for one in machine.cgroups)
+            yield replace(machine, cgroups=groups, meminfo=tuple(facts.items()))
+
+    survey = last(swapping())
+    (web,) = (place for place in survey.places if place.room.path == "/app/web")
+    assert web.room.left_bytes == pytest.approx(64 * MIB - 30 * MIB // 8, abs=2 * MIB)
+    assert web.growth is not None
+    assert web.growth.slope == pytest.approx(60 * MIB // 8, rel=0.01)
+    assert web.left.seconds == pytest.approx(web.room.left_bytes / (MIB / 8), rel=0.02)
+
+
 def test_where_nothing_grows_nothing_ends() -> None:
     survey = last(growing("v2-mini-6.12", 30, pid=None, group=None, step=0))
     assert survey.ends_first is None
@@ -113,7 +135,7 @@ def test_every_captured_machine_can_be_surveyed(host: str) -> None:
     assert {held.process.pid for held in survey.processes} == {
         one.pid for one in machine.processes if own_bytes(one) is not None
     }
-    assert [place.room for place in survey.places] == rooms(machine)
+    assert [place.room for place in survey.places] == nearest(machine)
 
 
 def test_nothing_told_is_no_failure() -> None:

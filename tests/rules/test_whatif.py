@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from reprieve.machine.host import Host
 from reprieve.machine.observe import observe
 from reprieve.model.cgroup import Cgroup
-from reprieve.model.machine import Machine
+from reprieve.model.machine import Machine, SwapArea
 from reprieve.model.process import Process
-from reprieve.oom.groups import file_cache_bytes, rooms
+from reprieve.oom.groups import file_cache_bytes, first_full, rooms
+from reprieve.oom.reclaim import LRU_GEN
 from reprieve.rules import whatif
 from tests.oom.test_living import HOSTS
 
@@ -98,7 +102,7 @@ def test_nothing_else_is_changed(systemd: Machine) -> None:
     changed = whatif.grown(systemd, pid, 4096)
     assert changed.processes[:-1] == systemd.processes[:-1]
     assert (changed.processes[-1].rss_bytes or 0) - (systemd.processes[-1].rss_bytes or 0) == 4096
-    limited = whatif.with_limit(systemd, "/app.slice/web.service", 4096)
+    limited = whatif.with_limits(systemd, {"/app.slice/web.service": 4096})
     assert {group.max_bytes for group in limited.cgroups if group not in systemd.cgroups} == {4096}
 
 
@@ -179,27 +183,91 @@ def test_what_is_full_first_counts_file_cache_and_the_swap_that_may_be_used(
     swap_max_mib: int, swap_free_mib: int, full: str, left_mib: int
 ) -> None:
     machine = _nested(swap_max=swap_max_mib * _MIB, swap_free=swap_free_mib)
-    room = whatif.first_full(machine, "/app/web")
+    room = first_full(machine, "/app/web")
     assert room is not None
     assert (room.path, room.limit_bytes // _MIB, room.left_bytes // _MIB) == (full, 40, left_mib)
     filled = whatif.grown(machine, 7, room.left_bytes)
-    then = whatif.first_full(filled, "/app/web")
+    then = first_full(filled, "/app/web")
     assert then is not None
     assert (then.path, then.left_bytes) == (full, 0)
 
 
 def test_without_swappiness_nothing_is_swapped_out_at_a_limit() -> None:
     machine = replace(_nested(swap_max=100 * _MIB, swap_free=100), sysctls=(("vm.swappiness", "0"),))
-    room = whatif.first_full(machine, "/app/web")
+    room = first_full(machine, "/app/web")
     assert room is not None
     assert room.left_bytes == 14 * _MIB
 
 
 def test_the_group_above_or_the_machine_may_be_full_first() -> None:
-    above = whatif.first_full(whatif.with_limit(_nested(), "/app", 55 * _MIB), "/app/web")
+    above = first_full(whatif.with_limits(_nested(), {"/app": 55 * _MIB}), "/app/web")
     assert above is not None
     assert (above.path, above.left_bytes) == ("/app", 9 * _MIB)
-    unlimited = whatif.first_full(_nested(), "/elsewhere")
+    unlimited = first_full(_nested(), "/elsewhere")
     assert unlimited is not None
     assert (unlimited.path, unlimited.left_bytes) == (None, 200 * _MIB)
-    assert whatif.first_full(Machine(), "/elsewhere") is None
+    assert first_full(Machine(), "/elsewhere") is None
+
+
+_FEW = st.integers(0, 60)
+_LIMIT = st.one_of(st.just("max"), st.integers(1, 200))
+
+
+@st.composite
+def small_machines(draw: st.DrawFn) -> Machine:
+    """One process in up to three nested groups with limits, caches and swap of a few pages, of version 1 or 2."""
+    version, swappiness = draw(st.sampled_from((1, 2))), draw(st.sampled_from((0, 60)))
+    prefix = "total_" if version == 1 else ""
+    groups: list[Cgroup] = []
+    cache, slab, anon, swapped = 0, 0, 9, 0  # what the process holds
+    for path in draw(st.sampled_from((("/",), ("/a",), ("/a/b", "/a"), ("/a/b", "/a", "/")))):
+        cache, slab, anon, swapped = cache + draw(_FEW), slab + draw(_FEW), anon + draw(_FEW), swapped + draw(_FEW)
+        stat = ((f"{prefix}inactive_file", cache), (f"{prefix}active_file", 0))
+        limit, current = draw(_LIMIT), cache + anon + (slab if version == 2 else 0)
+        both = limit + draw(_FEW) if isinstance(limit, int) and draw(st.booleans()) else "max"
+        group = Cgroup(
+            path=path,
+            version=version,
+            current_bytes=current,
+            max_bytes=limit,  # type: ignore[arg-type]
+            swap_current_bytes=swapped,
+            swap_max_bytes=draw(_LIMIT) if version == 2 else None,  # type: ignore[arg-type]
+            memsw_max_bytes=both if version == 1 else None,  # type: ignore[arg-type]
+            memsw_current_bytes=current + swapped if version == 1 else None,
+            swappiness=swappiness if version == 1 else None,
+            stat=stat if version == 1 else (*stat, ("slab_reclaimable", slab)),
+        )
+        groups.insert(0, group)
+    process = Process(pid=7, start_ticks=1, comm="hog", cgroup=groups[-1].path, rss_bytes=9, rss_anon_bytes=9)
+    free = draw(_FEW)
+    swap = SwapArea(
+        name=draw(st.sampled_from(("/dev/vda", "/dev/zram0"))),
+        kind="partition",
+        size_bytes=60,
+        used_bytes=0,
+        priority=0,
+    )
+    meminfo = (("MemTotal", 500), ("MemAvailable", draw(st.integers(0, 120))), ("SwapTotal", 60), ("SwapFree", free))
+    sysctls = (("vm.swappiness", str(swappiness)),)
+    settings = ((LRU_GEN, draw(st.sampled_from(("0x0000", "0x0007")))),)
+    return Machine(
+        settings=settings, cgroups=tuple(groups), processes=(process,), meminfo=meminfo, swaps=(swap,), sysctls=sysctls
+    )
+
+
+ROUNDED = 2  # bytes, of zram
+
+
+@given(machine=small_machines(), share=st.fractions(0, 1))
+def test_what_grows_takes_as_much_from_what_is_left_and_nothing_is_left_of_what_just_fits(
+    machine: Machine, share: Fraction
+) -> None:
+    path = machine.processes[0].cgroup or "/"
+    room = first_full(machine, path)
+    assert room is not None
+    grows = round(room.left_bytes * share)
+    then = first_full(whatif.grown(machine, 7, grows), path)
+    assert then is not None
+    assert then.left_bytes == pytest.approx(room.left_bytes - grows, abs=ROUNDED)
+    full = whatif.grown(machine, 7, room.left_bytes)
+    assert rooms(full)[0].left_bytes <= ROUNDED  # what stands there is no other figure

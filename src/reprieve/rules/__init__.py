@@ -25,7 +25,7 @@ from reprieve.rules.kernel import (
 from reprieve.rules.kill import allocating_task, group_kill, is_it_over, repeat_kills, small_victim, why_this_one
 from reprieve.rules.kubernetes import evicted, told_by_node_agent
 from reprieve.rules.limits import cgroup_limit, parent_limit
-from reprieve.rules.swap import cgroup_swap_limit, cgroup_swap_unused, no_swap, swap_full
+from reprieve.rules.swap import cgroup_swap_limit, cgroup_swap_unused, no_swap, swap_full, swap_unused
 from reprieve.rules.text import unknown_field
 from reprieve.rules.unchosen import asked_for, nobody_killable, panic_on_oom
 from reprieve.rules.zones import fragmented, not_short, zone_short
@@ -65,6 +65,7 @@ RULES = (
     group_kill,
     why_this_one,
     cgroup_swap_unused,
+    swap_unused,
     manager_differs,
     manager_agrees,
     unknown_field,

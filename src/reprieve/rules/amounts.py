@@ -34,6 +34,14 @@ def limit_by_peak(peak_bytes: int) -> Amount:
     return Amount(count_bytes=proposed, formula=formula)
 
 
+def at_most(amount: Amount, most_bytes: int, whose: str) -> Amount:
+    """The same, or the most that can be had, in whole MiB."""
+    if amount.count_bytes <= most_bytes:
+        return amount
+    proposed = most_bytes // MIB * MIB
+    return Amount(count_bytes=proposed, formula=f"{amount.formula}, but no more than {whose}: {size(proposed)}")
+
+
 def limit_of_parent(child_bytes: int, beside_bytes: int) -> Amount:
     """A limit for a group under which one inside can reach its own, beside what the others hold now."""
     proposed = _round_up(child_bytes + beside_bytes)
@@ -74,12 +82,12 @@ def heap_limit(limit_bytes: int) -> Amount:
 
 
 def heap_beside(limit_bytes: int, beside_bytes: int) -> Amount | None:
-    """A heap that leaves what `heap_limit` does, and the space for what comes beside it; None if that is all."""
+    """A heap that leaves what `heap_limit` does, and the space for what comes beside it; None under 16 MiB."""
     heap, left = heap_limit(limit_bytes), (limit_bytes - beside_bytes) // MIB * MIB
+    if min(heap.count_bytes, left) < _STEP:
+        return None
     if heap.count_bytes <= left:
         return heap
-    if left < _STEP:
-        return None
     formula = f"{size(limit_bytes)} less the {size(beside_bytes)} for what comes beside it = {size(left)}"
     return Amount(count_bytes=left, formula=formula)
 
@@ -121,6 +129,13 @@ def connections_that_fit(room_bytes: int, beside_bytes: int, each_bytes: int) ->
     return None if fit < 5 else Amount(count_bytes=fit, formula=f"({less}) / {size(each_bytes)} = {fit}")
 
 
+def a_quarter(room_bytes: int, shares: int = 1) -> Amount:
+    """A quarter of what there is, in whole MiB; or one of so many shares of it, for those who work at one time."""
+    proposed = max(room_bytes // 4 // shares // MIB, 1) * MIB
+    each = f" / {shares} at a time" if shares > 1 else ""
+    return Amount(count_bytes=proposed, formula=f"a quarter of {size(room_bytes)}{each}: {size(proposed)}")
+
+
 def maxmemory_that_fits(room_bytes: int, buffers_bytes: int, *, saving: bool) -> Amount | None:
     """Redis' maxmemory under a limit: a quarter, 16 MiB at least, is for what it does not count, half if it saves.
 
@@ -135,6 +150,12 @@ def maxmemory_that_fits(room_bytes: int, buffers_bytes: int, *, saving: bool) ->
     said = f"{size(room_bytes)} − {size(spare)}, a quarter (16 MiB at least),{less}".rstrip(",")
     formula = f"({said}) / 2, as a save may copy all = {size(proposed)}" if saving else f"{said} = {size(proposed)}"
     return Amount(count_bytes=proposed, formula=formula)
+
+
+def maxmemory_now(held_bytes: int) -> Amount:
+    """Redis' maxmemory at which it grows no more: what it holds, and a twentieth, as that changes by the moment."""
+    proposed = -(-(held_bytes + held_bytes // 20) // MIB) * MIB
+    return Amount(count_bytes=proposed, formula=f"{size(held_bytes)} that it holds + 5 % = {size(proposed)}")
 
 
 def pool_that_fits(room_bytes: int, beside_bytes: int, each_bytes: int, present: int) -> Amount | None:
@@ -199,14 +220,14 @@ def jobs_that_fit(sizes_bytes: list[int], total_bytes: int) -> tuple[int, str] |
 
 
 def commit_ratio(promised_bytes: int, ram_bytes: int, swap_bytes: int) -> tuple[int, str] | None:
-    """The percentage of RAM that may be promised, a quarter above what is; None if swap alone covers that.
+    """The percentage of RAM that may be promised, a quarter above what is; None if swap alone covers that, or no RAM.
 
     `ram_bytes` is RAM less huge pages.
     """
     wanted = promised_bytes + promised_bytes // 4
-    ratio = -(-100 * (wanted - swap_bytes) // ram_bytes)
-    if ratio < 1:
+    if ram_bytes <= 0 or wanted <= swap_bytes:
         return None
+    ratio = -(-100 * (wanted - swap_bytes) // ram_bytes)
     less = f" − {size(swap_bytes)} of swap" if swap_bytes else ""
     return ratio, f"({size(promised_bytes)} promised + 25 %{less}) / {size(ram_bytes)} of RAM = {ratio} %"
 

@@ -165,7 +165,7 @@ def _fewer_workers(oom: OomReport, named: tuple[Holder, ...], ram: int) -> tuple
     held = sum(task.rss_pages or 0 for task in workers.tasks) * (oom.page_size_bytes or 0)
     if held * 3 < ram or len(workers.tasks) * 2 < len(named[0].tasks):
         return ()
-    return fewer_at_a_time(oom, workers, ram)
+    return fewer_at_a_time(oom, workers, ram, smaller=len(named[0].tasks) - len(workers.tasks))
 
 
 def _zones_of(oom: OomReport, nodes: str | None) -> tuple[Zone, ...]:

@@ -113,7 +113,7 @@ def _each(seen: Incident, oom: OomReport) -> tuple[str, ...]:
 
 
 def _told(event: OomSummary, oom: OomReport) -> str:
-    who = ", ".join(_named(pid, comm) for pid, comm in event.victims[:_NAMES])
+    who = ", ".join([_named(pid, comm) for pid, comm in event.victims[:_NAMES]])
     more = f" and {len(event.victims) - _NAMES} more" if len(event.victims) > _NAMES else ""
     held = "" if event.freed_bytes is None else f" with {size(event.freed_bytes)}"
     until = elapsed_s(event.stamp, oom.stamp)

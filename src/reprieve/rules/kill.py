@@ -190,7 +190,7 @@ def repeat_kills(snapshot: Snapshot) -> Iterator[Finding]:
     Source: the events of all logs that were read; the same kill from two logs counts once.
     """
     for number, oom in enumerate(snapshot.ooms):
-        same = list(_of_same_load(snapshot.history, oom))
+        same = _of_same_load(snapshot.history, oom)
         if len(same) < 3 or oom.victim is None:
             continue
         where = oom.limit_of or oom.workload
@@ -345,20 +345,19 @@ def _stop_offering(workload: Workload | None, name: str) -> Remedy:
     return Remedy(title=title, cost=cost, commands=(("choom", "--adjust", "0", "--", "PROGRAM"),))
 
 
-def _of_same_load(history: Sequence[OomSummary], oom: OomReport) -> Iterator[OomSummary]:
+def _of_same_load(history: Sequence[OomSummary], oom: OomReport) -> list[OomSummary]:
     """Those of the same host and of the same limit, or without a limit of the same program in the same workload."""
     if oom.victim is None:
-        return
+        return []
     host, comm, limit, workload = oom.host, oom.victim.comm, identity(oom.limit_of), identity(oom.workload)
-    for event in history:
-        if event.host != host:
-            continue
-        if event.limit_of is not None or limit is not None:
-            is_same = limit is not None and identity(event.limit_of) == limit
-        else:
-            is_same = comm in [name for _, name in event.victims] and identity(event.workload) == workload
-        if is_same:
-            yield event
+    if limit is not None:
+        return [event for event in history if event.host == host and identity(event.limit_of) == limit]
+    return [
+        event
+        for event in history
+        if event.limit_of is None and event.host == host and identity(event.workload) == workload
+        if comm in [name for _, name in event.victims]
+    ]
 
 
 def _is_same_limit(event: OomSummary, oom: OomReport) -> bool:

@@ -15,6 +15,10 @@ from reprieve.rules.amounts import raised_limit
 from reprieve.rules.evidence import lines
 from reprieve.units import MIB, percent, size
 
+TYPE_CHECKING = False  # of `typing`; it is of a module of what changes a machine
+if TYPE_CHECKING:
+    from reprieve.model.change import OurLimit
+
 _Commands = tuple[tuple[str, ...], ...]
 
 _LEAK = "where it leaks, a higher limit only delays the next kill"
@@ -34,7 +38,7 @@ def cgroup_limit(snapshot: Snapshot) -> Iterator[Finding]:
         group = oom.limit_of
         if group is not None and of_cgroup(oom) and not _is_above(oom):
             claim = _own_limit(oom, named(group))
-            yield _finding("cgroup-limit", number, oom, group, claim, snapshot.gone_groups)
+            yield _finding("cgroup-limit", number, oom, group, claim, snapshot)
 
 
 def parent_limit(snapshot: Snapshot) -> Iterator[Finding]:
@@ -50,22 +54,35 @@ def parent_limit(snapshot: Snapshot) -> Iterator[Finding]:
         group, victim = oom.limit_of, oom.workload
         if group is not None and victim is not None and of_cgroup(oom) and _is_above(oom):
             claim = _limit_above(oom, group, quote(victim.name))
-            yield _finding("parent-limit", number, oom, group, claim, snapshot.gone_groups)
+            yield _finding("parent-limit", number, oom, group, claim, snapshot)
 
 
-def _finding(code: str, number: int, oom: OomReport, group: Workload, claim: str, no_more: Collection[str]) -> Finding:
+def _finding(code: str, number: int, oom: OomReport, group: Workload, claim: str, snapshot: Snapshot) -> Finding:
     full = reached(oom)
+    ours = _set_by(snapshot, group, full)
     return Finding(
         code=code,
         severity="critical",
         confidence="certain",
-        claim=claim,
-        detail=_filled_by(oom),
+        claim=claim if ours is None else f"{claim}; change {ours.change} of reprieve has set it",
+        detail=(*(() if ours is None else (_way_back(ours),)), *_filled_by(oom)),
         about=group,
         evidence=_shown_by(oom, full),
-        remedies=_raise(oom, group, full, no_more),
+        remedies=_raise(oom, group, full, snapshot.gone_groups),
         oom=number,
     )
+
+
+def _set_by(snapshot: Snapshot, group: Workload, full: Usage | None) -> "OurLimit | None":
+    """The change of ours that has set that limit, if one has."""
+    limit = None if full is None else full.limit_bytes
+    return next((one for one in snapshot.our_limits if (one.path, one.limit_bytes) == (group.path, limit)), None)
+
+
+def _way_back(ours: "OurLimit") -> str:
+    before = "there was none" if ours.before_bytes is None else f"it was {size(ours.before_bytes)}"
+    back = f"{'as root ' if ours.of_root else ''}`reprieve undo {ours.change}` puts that back"
+    return f"Before that change {before}: {back}, `reprieve changes` tells when and why it was made."
 
 
 def _own_limit(oom: OomReport, name: str) -> str:

@@ -8,8 +8,8 @@ from reprieve.model.cgroup import Cgroup
 from reprieve.model.machine import Machine
 from reprieve.model.process import Process
 from reprieve.model.workload import Workload
-from reprieve.oom.groups import Room, file_cache_bytes, owner, rooms
-from reprieve.oom.living import Prediction, predict, whole_machine
+from reprieve.oom.groups import Room, called, occupied_groups, owner, reclaimable_bytes, rooms
+from reprieve.oom.living import Prediction, all_seen, predict
 from reprieve.rules.trend import BLOCK_S, TimeLeft, Trend, Window, time_left
 
 HISTORY = 240  # looks that are kept to be drawn
@@ -34,7 +34,7 @@ class Held(NamedTuple):
 
 
 class Charged(NamedTuple):
-    """A cgroup, and what of its memory cannot be had back by dropping file cache."""
+    """A cgroup, and what of its memory the kernel cannot give up."""
 
     group: Cgroup
     bytes: int
@@ -47,7 +47,7 @@ class Survey(NamedTuple):
     """One look at a machine."""
 
     machine: Machine
-    places: tuple[Place, ...]  # the one with the least left first
+    places: tuple[Place, ...]  # where somebody is, the one with the least left first
     processes: tuple[Held, ...]  # with memory of their own; the largest first
     groups: tuple[Charged, ...]  # the largest first
     prediction: Prediction | None  # None: how much memory there is was not told
@@ -87,7 +87,7 @@ class Surveyor:
         places = [
             _place(room, growth(("room", room.path), room.limit_bytes - room.left_bytes)) for room in rooms(machine)
         ]
-        domain = whole_machine(machine)
+        domain = all_seen(machine)
         prediction = None if domain is None else predict(machine, domain)
         owners = _owners(machine)
         self._remember(machine, next((place.room for place in places if place.room.path is None), None))
@@ -104,14 +104,15 @@ class Surveyor:
             if (held := own_bytes(process)) is not None
         ]
         limits = {place.room.path: place for place in places}
+        occupied = {None, *occupied_groups(machine)}
         groups = [
-            Charged(group, taken, growth(group.path, taken), limits.get(group.path), owners[group.path])
+            Charged(group, taken, growth(group.path, taken), limits.get(group.path), called(machine, group.path))
             for group in machine.cgroups
-            if group.path != "/" and (taken := taken_bytes(group)) is not None
+            if (group.path != "/" or machine.cgroup_private) and (taken := taken_bytes(group)) is not None
         ]
         return Survey(
             machine=machine,
-            places=tuple(places),
+            places=tuple(place for place in places if place.room.path in occupied),
             processes=tuple(sorted(processes, key=lambda one: (-one.bytes, one.process.pid))),
             groups=tuple(sorted(groups, key=lambda one: (-one.bytes, one.group.path))),
             prediction=prediction,
@@ -142,10 +143,10 @@ def own_bytes(process: Process) -> int | None:
 
 
 def taken_bytes(group: Cgroup) -> int | None:
-    """What is charged to a group, less the file cache that can be given up; None: it is not told."""
+    """What is charged to a group, less what can be given up; None: it is not told."""
     if group.current_bytes is None:
         return None
-    return max(group.current_bytes - (file_cache_bytes(group) or 0), 0)
+    return max(group.current_bytes - (reclaimable_bytes(group) or 0), 0)
 
 
 def _place(room: Room, growth: Trend | None) -> Place:

@@ -5,16 +5,20 @@ from dataclasses import replace
 
 from reprieve.model.finding import Change, Finding, Place, Remedy, quote
 from reprieve.model.oom import Memcg
+from reprieve.model.rootfs import HOLD_SWAP, RootFs
 from reprieve.model.snapshot import Snapshot
 from reprieve.model.workload import Workload
+from reprieve.oom.reclaim import LRU_GEN
 from reprieve.rules.account import ANON, SHMEM, holders, of_cgroup, of_machine, part, ram_bytes, total_bytes
-from reprieve.rules.amounts import Amount, swap_size
+from reprieve.rules.amounts import Amount, at_most, swap_size
 from reprieve.rules.evidence import lines, memory_lines
 from reprieve.rules.limits import is_inside, is_no_more, leads_upwards, of_group, set_property, swap_limit
+from reprieve.rules.zones import free_bytes, kept_bytes
 from reprieve.units import MIB, percent, size
 
 KUBELET = "kubelet"
 _SWAPPABLE = (ANON, SHMEM)
+_UNTOUCHED, _WORTH_IT = 0.9, 0.02  # so much of swap is free, and so large, in shares of RAM, it is at least
 _ENOUGH = 0.25  # less than this share of the memory in swappable pages, and swap would not have mattered
 
 
@@ -73,6 +77,48 @@ def swap_full(snapshot: Snapshot) -> Iterator[Finding]:
                 *memory_lines(oom, "Free swap", "Total swap"),
                 *lines(oom, *(holder.tasks[0].line for holder in named[:3])),
             ),
+            oom=number,
+        )
+
+
+def swap_unused(snapshot: Snapshot) -> Iterator[Finding]:
+    """Swap was free, and next to nothing of what could have gone there was in it.
+
+    By rule what is idle is swapped out before anybody is killed. With the multi-generational LRU (since 6.1; many
+    distributions have it on) vm.swappiness 0 means never, and no longer "as late as possible": all swap is free when
+    somebody dies. 1 is as late as possible, with either. What is locked in memory cannot go to swap, and is not counted
+    here. Swap does not cure a leak: it buys time, and room for what lies idle.
+
+    Source: isolate_folios() in mm/vmscan.c; Documentation/admin-guide/mm/multigen_lru.rst.
+    """
+    for number, oom in enumerate(snapshot.ooms):
+        memory, held, ram = oom.memory, part(oom, *_SWAPPABLE), ram_bytes(oom)
+        if not of_machine(oom) or memory is None or ram is None or held is None or held < ram * _ENOUGH:
+            continue
+        total, free, order = memory.swap_total_bytes, memory.swap_free_bytes, oom.trigger.order if oom.trigger else None
+        if not total or free is None or free < max(total * _UNTOUCHED, ram * _WORTH_IT) or order:
+            continue
+        left, kept = free_bytes(oom), kept_bytes(oom)
+        if left is None or kept is None or left > 2 * kept:  # as with host-full: else it was not RAM that ran out
+            continue
+        swappiness = Remedy(
+            title="Let what is idle go there, as late as possible but not never, if vm.swappiness is 0 (command 1)",
+            cost="what is swapped out is slow to use again",
+            commands=(
+                ("sysctl", "vm.swappiness"),
+                ("cat", LRU_GEN),
+                ("sysctl", "-w", "vm.swappiness=1"),
+            ),
+        )
+        yield Finding(
+            code="swap-unused",
+            severity="warning",
+            confidence="certain",
+            claim=f"{size(free)} of {size(total)} swap were free, and {size(held)} ({percent(held, ram)} of RAM) of "
+            "heaps and tmpfs stayed in RAM",
+            detail=("With the multi-generational LRU a vm.swappiness of 0 forbids to swap, whatever happens.",),
+            evidence=memory_lines(oom, "Free swap", "Total swap", "active_anon"),
+            remedies=(swappiness,),
             oom=number,
         )
 
@@ -164,27 +210,99 @@ def _swap_of(memcg: Memcg) -> tuple[int, int, int] | None:
     return both.line, max(both.usage_bytes - memory.usage_bytes, 0), limit
 
 
-def add_swap(amount: Amount, *, names: Collection[str] = (), kubelet: bool = False) -> tuple[Remedy, ...]:
-    """A swap file of that size. `names`: of the swap there is. `kubelet`: one runs there."""
-    mib, file = amount.count_bytes // MIB, "/swapfile.reprieve"  # a name that nothing else has
+_ON = "the space in /, on ext4, xfs or the like: btrfs, ZFS and overlay hold no file made so"
+_KEEP_FREE = 0.05  # of the file system: a full disk stops more than a full memory does
+_LATER = "a program that leaks is killed later, after a slower time"
+_OF_KUBELET = "; a kubelet does not start beside swap, unless failSwapOn is false"
+
+
+def add_swap(
+    amount: Amount,
+    *,
+    names: Collection[str] = (),
+    kubelet: bool = False,
+    root: RootFs | None = None,
+    ram_bytes: int | None = None,
+) -> tuple[Remedy, ...]:
+    """More swap: a file of that size where / can hold one, else a compressed device in memory.
+
+    `names`: of the swap there is. `kubelet`: one runs there. `root`, `ram_bytes`: None if they are not known.
+    """
+    beside = _OF_KUBELET if kubelet else ""
+    if root is None:
+        return (_dd(amount, names, f"{_LATER}; needs {_ON}{beside}"),)
+    on_btrfs = root.kind == "btrfs" and not root.read_only
+    if root.read_only or not (on_btrfs or root.kind in HOLD_SWAP):
+        how = "is read-only" if root.read_only else f"is on {quote(root.kind)}"
+        return _zram(amount, names, ram_bytes, f"/ {how} and holds no swap file", beside)
+    if root.free_bytes is not None and root.size_bytes is not None:
+        room = root.free_bytes - int(root.size_bytes * _KEEP_FREE)
+        if room < 64 * MIB:
+            return _zram(amount, names, ram_bytes, f"/ has {size(root.free_bytes)} free", beside)
+        amount = at_most(amount, room, f"the {size(root.free_bytes)} free in / less a twentieth of it all")
+    if on_btrfs:
+        return (_btrfs(amount, names, beside),)
+    return (_dd(amount, names, f"{_LATER}; needs the space on a disk{beside}"),)
+
+
+def _unused(file: str, names: Collection[str]) -> str:
     while file in names:
         file += "+"
+    return file
+
+
+def _dd(amount: Amount, names: Collection[str], cost: str) -> Remedy:
+    file = _unused("/swapfile.reprieve", names)  # a name that nothing else has
     commands = (  # dd, not fallocate: swapon refuses holes
-        ("dd", "if=/dev/zero", f"of={file}", "bs=1M", f"count={mib}"),
+        ("dd", "if=/dev/zero", f"of={file}", "bs=1M", f"count={amount.count_bytes // MIB}"),
         ("chmod", "600", file),
         ("mkswap", file),
         ("swapon", file),
     )
-    cost = "a program that leaks is killed later, after a slower time; needs the space on a disk"
-    if kubelet:
-        cost += "; a kubelet does not start beside swap, unless failSwapOn is false"
+    return Remedy(
+        title=f"Add {size(amount.count_bytes)} of swap (a line in /etc/fstab keeps it after a reboot)",
+        cost=cost,
+        amount=amount.formula,
+        settings=swap_file(file, amount.count_bytes),
+        commands=commands,
+    )
+
+
+def _btrfs(amount: Amount, names: Collection[str], beside: str) -> Remedy:
+    """In a subvolume of its own: one that holds a file that is swapped to cannot be snapshotted."""
+    folder = "/swap.reprieve"
+    file = _unused(f"{folder}/swapfile", names)
+    first = (("btrfs", "subvolume", "create", folder),) if file == f"{folder}/swapfile" else ()
+    return Remedy(
+        title=f"Add {size(amount.count_bytes)} of swap (a line in /etc/fstab keeps it after a reboot)",
+        cost=f"{_LATER}; needs the space on one disk without RAID, and btrfs-progs 6.1{beside}",
+        amount=amount.formula,
+        commands=(
+            *first,
+            ("btrfs", "filesystem", "mkswapfile", "--size", f"{amount.count_bytes // MIB}M", file),
+            ("swapon", file),
+        ),
+    )
+
+
+def _zram(amount: Amount, names: Collection[str], ram_bytes: int | None, why: str, beside: str) -> tuple[Remedy, ...]:
+    """What is swapped to it stays in memory: no more than half of that, and no second, which would share it."""
+    if any(name.startswith("/dev/zram") for name in names):
+        title = f"Add {size(amount.count_bytes)} of swap on a partition, or on a disk that holds a file: {why}"
+        commands = (("mkswap", "/dev/PARTITION"), ("swapon", "/dev/PARTITION"))
+        return (Remedy(title=title, cost=f"{_LATER}{beside}", amount=amount.formula, commands=commands),)
+    if ram_bytes is not None:
+        amount = at_most(amount, ram_bytes // 2, "half of the RAM")
+    make = (
+        'modprobe -q zram; device=$(zramctl --find --size "$0M") && mkswap "$device" && swapon --priority 100 "$device"'
+    )
     return (
         Remedy(
-            title=f"Add {size(amount.count_bytes)} of swap (a line in /etc/fstab keeps it after a reboot)",
-            cost=cost,
+            title=f"Add {size(amount.count_bytes)} of compressed swap in memory (zram), or a partition: {why}",
+            cost=f"{_LATER}; processor time, and memory for what does not compress{beside}",
             amount=amount.formula,
-            settings=swap_file(file, amount.count_bytes),
-            commands=commands,
+            settings=(Change(place=Place(kind="zram", key="disksize"), want=str(amount.count_bytes)),),
+            commands=(("sh", "-c", make, str(amount.count_bytes // MIB)),),
         ),
     )
 

@@ -1,10 +1,10 @@
 """What is odd about the text itself."""
 
-import re
 from collections.abc import Iterator
 
 from reprieve.model.finding import Finding, quote
 from reprieve.model.snapshot import Snapshot
+from reprieve.oom.pattern import compiled
 from reprieve.rules.evidence import lines
 
 # All that __oom_kill_process() has ever printed behind the name; distributions' own are among them.
@@ -40,9 +40,9 @@ def unknown_field(snapshot: Snapshot) -> Iterator[Finding]:
 
 def _fields(text: str) -> Iterator[str]:
     """The names of the fields that follow each other behind the victim's name; anything else ends them."""
-    start = re.search(_AFTER_NAME, text)
+    start = compiled(_AFTER_NAME).search(text)
     at = len(text) if start is None else start.end()
-    field_at = re.compile(_FIELD).match
+    field_at = compiled(_FIELD).match
     while field := field_at(text, at):
         yield field[1]
         at = field.end()

@@ -3,14 +3,17 @@
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
+from math import ceil, floor
 from typing import NamedTuple
 
 from reprieve.model.cgroup import Cgroup
 from reprieve.model.machine import Machine
 from reprieve.model.process import Process
 from reprieve.model.workload import Workload
-from reprieve.oom.groups import Room, ancestors, file_cache_bytes, swap_room, tightest
+from reprieve.oom.groups import Room, ancestors, may_swap, reclaimable_bytes, stays_in_memory
+from reprieve.oom.living import freed_bytes
 from reprieve.oom.paths import workload
+from reprieve.oom.reclaim import swaps
 
 _ID_DIGITS = 8  # of a container's id, at least: fewer are words too
 _SHORT_ID = r"[0-9a-f]{4,}"  # where it is said to be a container
@@ -118,47 +121,10 @@ class Cut(NamedTuple):
     room: Room  # where memory runs out then, and how much of it there is until it does
 
 
-def first_full(machine: Machine, path: str) -> Room | None:
-    """Where memory runs out first for what grows in a group, and how much that may take until then; None: not told.
-
-    What is swapped out counts here: the kernel kills at a limit when file cache and swap are used up too.
-    """
-    groups = {group.path: group for group in machine.cgroups}
-    counted = next((one for one in (path, *ancestors(path)) if one in groups), path)  # its own may lack the controller
-    facts = dict(machine.meminfo)
-    total, available = facts.get("MemTotal"), facts.get("MemAvailable")
-    swap_free = facts.get("SwapFree", 0)
-    with_swap = {one.path: _with_swap(one, _may_swap(machine, groups, one, swap_free)) for one in groups.values()}
-    bound = tightest(with_swap, counted)
-    whole = None
-    if total is not None and available is not None:
-        whole = Room(None, total + facts.get("SwapTotal", 0), available + swap_free)
-    if bound is None or (whole is not None and whole.left_bytes < bound.headroom_bytes):
-        return whole
-    limit = groups[bound.group.path].max_bytes
-    assert isinstance(limit, int)  # else it bounds nothing
-    return Room(bound.group.path, limit, bound.headroom_bytes)
-
-
-def _with_swap(group: Cgroup, swap_bytes: int) -> Cgroup:
-    """Its memory and the swap it may still take, as one limit."""
-    limit = group.max_bytes
-    return replace(group, max_bytes=limit + swap_bytes, memsw_max_bytes=None) if isinstance(limit, int) else group
-
-
-def _may_swap(machine: Machine, groups: Mapping[str, Cgroup], group: Cgroup, swap_free: int) -> int:
-    """How much of what it holds the kernel could swap out now."""
-    swappiness = group.swappiness
-    if swappiness == 0 or (swappiness is None and dict(machine.sysctls).get("vm.swappiness") == "0"):
-        return 0  # at a limit nothing is swapped then: get_scan_count() in mm/vmscan.c
-    room = swap_room(groups, group.path)
-    return min(room, swap_free) if isinstance(room, int) else swap_free
-
-
 def grown(machine: Machine, pid: int, by_bytes: int) -> Machine:
     """With a process that has taken so much more private memory, charged to the groups it is in.
 
-    At a limit file cache is given up for it, then it is swapped out; what fits is told by `first_full()`. Whose pages
+    At a limit what can be given up is, then it is swapped out; what fits is told by `first_full()`. Whose pages
     those are changes nobody's score: of one process resident and swapped out count alike.
     """
 
@@ -179,14 +145,15 @@ def _charged(machine: Machine, path: str, by_bytes: int) -> Machine:
     """With so much more in a group and those it is in, and in the machine."""
     groups, facts = {group.path: group for group in machine.cgroups}, dict(machine.meminfo)
     more, cache_gone, swapped = by_bytes, 0, 0  # of the group and those below it
+    free = facts.get("SwapFree", 0)
     for above in (path, *ancestors(path)):
         group = groups.get(above)
         if group is None or group.current_bytes is None:
             continue
-        current, cache = group.current_bytes + more, max((file_cache_bytes(group) or 0) - cache_gone, 0)
+        current, cache = group.current_bytes + more, max((reclaimable_bytes(group) or 0) - cache_gone, 0)
         over = max(current - group.max_bytes, 0) if isinstance(group.max_bytes, int) else 0
         given_up = min(over, cache)
-        out = min(over - given_up, _may_swap(machine, groups, group, facts.get("SwapFree", 0) - swapped))
+        out = min(over - given_up, may_swap(machine, groups, group, free - swapped, swapped))
         more, cache_gone, swapped = more - given_up - out, cache_gone + given_up, swapped + out
         groups[above] = replace(
             group,
@@ -197,20 +164,22 @@ def _charged(machine: Machine, path: str, by_bytes: int) -> Machine:
             ),
             stat=_less_cache(group, cache_gone),
         )
-    for name, taken in (("MemAvailable", by_bytes - swapped), ("SwapFree", swapped)):
+    stays = stays_in_memory(machine)
+    for name, taken in (("MemAvailable", by_bytes - floor(swapped * (1 - stays))), ("SwapFree", swapped)):
         if name in facts:
             facts[name] -= taken
     if (short := -facts.get("MemAvailable", 0)) > 0:  # swapped out, whatever limits of groups say
-        facts |= {"MemAvailable": 0, "SwapFree": facts.get("SwapFree", 0) - short}
+        out = 0 if stays == 1 or not swaps(machine) else ceil(short / (1 - stays))
+        facts |= {"MemAvailable": 0, "SwapFree": facts.get("SwapFree", 0) - out}
     facts |= {name: 0 for name in ("SwapFree",) if facts.get(name, 0) < 0}
     return replace(machine, cgroups=tuple(groups.values()), meminfo=tuple(facts.items()))
 
 
 def _less_cache(group: Cgroup, gone_bytes: int) -> tuple[tuple[str, int], ...]:
-    """Its memory.stat with less file cache, the inactive first."""
+    """Its memory.stat with less of what can be given up, inactive file cache first."""
     told = dict(group.stat)
     prefix = "total_" if group.version == 1 else ""
-    for name in (f"{prefix}inactive_file", f"{prefix}active_file"):
+    for name in (f"{prefix}inactive_file", f"{prefix}active_file", "slab_reclaimable"):
         part = min(told.get(name, 0), gone_bytes)
         gone_bytes -= part
         if part:
@@ -219,11 +188,81 @@ def _less_cache(group: Cgroup, gone_bytes: int) -> tuple[tuple[str, int], ...]:
 
 
 def without(machine: Machine, pids: Collection[int]) -> Machine:
-    """Without those processes."""
+    """As if those processes were not seen."""
     return replace(machine, processes=tuple(process for process in machine.processes if process.pid not in pids))
 
 
-def with_limit(machine: Machine, path: str, limit_bytes: int) -> Machine:
-    """With another limit of a group."""
-    groups = tuple(replace(group, max_bytes=limit_bytes) if group.path == path else group for group in machine.cgroups)
+def ended(machine: Machine, pids: Collection[int]) -> Machine:
+    """With those processes gone, and free what they alone held: private memory, page tables and swap."""
+    stays = without(machine, pids)
+    held_on = {process.mm for process in stays.processes}
+    memories = {process.mm or process.pid: process for process in machine.processes if process.pid in pids}
+    for process in memories.values():
+        if process.mm is None or process.mm not in held_on:
+            stays = _uncharged(stays, process)
+    return stays
+
+
+def _uncharged(machine: Machine, process: Process) -> Machine:
+    """With what a process alone held back in the groups it was in, and in the machine."""
+    swap = process.swap_bytes or 0
+    memory = freed_bytes(process) - swap
+
+    def less(held: int | None, by: int) -> int | None:
+        return None if held is None else max(held - by, 0)
+
+    around = (process.cgroup or "/", *ancestors(process.cgroup or "/"))
+    groups = (
+        replace(
+            group,
+            current_bytes=less(group.current_bytes, memory),
+            swap_current_bytes=less(group.swap_current_bytes, swap),
+            memsw_current_bytes=less(group.memsw_current_bytes, memory + swap),
+        )
+        if group.path in around
+        else group
+        for group in machine.cgroups
+    )
+    facts = dict(machine.meminfo)
+    for name, of, more in (("MemAvailable", "MemTotal", memory), ("SwapFree", "SwapTotal", swap)):
+        if name in facts and of in facts:
+            facts[name] = min(facts[name] + more, facts[of])
+    return replace(machine, cgroups=tuple(groups), meminfo=tuple(facts.items()))
+
+
+def with_limits(machine: Machine, limits: Mapping[str, int]) -> Machine:
+    """With other limits of groups, in bytes by their paths."""
+    groups = tuple(
+        replace(group, max_bytes=limits[group.path]) if group.path in limits else group for group in machine.cgroups
+    )
     return replace(machine, cgroups=groups)
+
+
+class Over(NamedTuple):
+    """A limit that is lower than what its group holds."""
+
+    group: Cgroup
+    limit_bytes: int
+    held_bytes: int  # once all is given up that can be, and swapped out is what may be
+
+    @property
+    def refused(self) -> bool:
+        """Version 1 sets no such limit (EBUSY); version 2 sets it, and kills until it holds.
+
+        Source: mem_cgroup_resize_max() and memory_max_write() in mm/memcontrol.c.
+        """
+        return self.group.version == 1
+
+
+def over_limit(machine: Machine, path: str) -> Over | None:
+    """Of a group that its limit is too low for, by how much; None: it is not, or what the group holds was not told."""
+    groups = {group.path: group for group in machine.cgroups}
+    group = groups.get(path)
+    if group is None or group.current_bytes is None or not isinstance(group.max_bytes, int):
+        return None
+    cache = reclaimable_bytes(group)
+    if cache is None:
+        return None
+    swapped = may_swap(machine, groups, group, dict(machine.meminfo).get("SwapFree", 0))
+    held = group.current_bytes - cache - swapped
+    return Over(group, group.max_bytes, held) if held > group.max_bytes else None

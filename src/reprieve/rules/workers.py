@@ -27,8 +27,10 @@ def alike(group: Holder) -> Holder:
     return group._replace(tasks=kept)
 
 
-def fewer_at_a_time(oom: OomReport, group: Holder, total_bytes: int) -> tuple[Remedy, ...]:
+def fewer_at_a_time(oom: OomReport, group: Holder, total_bytes: int, *, smaller: int = 0) -> tuple[Remedy, ...]:
     """So many at a time as leave a tenth of the memory free; () where that is as many as there were, or none.
+
+    `smaller`: how many more of that name are none of them, as who starts them.
 
     Before 6.8 a row does not tell what is shared: where the sum of all is more than there is of heaps, by more than a
     tenth for their code, nothing is said.
@@ -44,6 +46,8 @@ def fewer_at_a_time(oom: OomReport, group: Holder, total_bytes: int) -> tuple[Re
     if anonymous is None or resident > 1.1 * anonymous or fit is None:
         return ()
     count, formula = fit
+    if smaller:
+        formula += f"; {smaller} much smaller {'one is' if smaller == 1 else 'ones are'} not counted"
     where = "make -j, ninja -j" if group.comm in _BUILDS else _SETTINGS.get(group.comm, "in its own settings")
     return (
         Remedy(

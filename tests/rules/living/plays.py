@@ -230,6 +230,32 @@ PLAYS = {
         ),
         load=_in("app", "hog --mib 20 --name late") + " && pgrep -x app",
     ),
+    "memory-nearly-full": Play(
+        speaks=_holding("hog --mib 190 --name app --hold -1") + _holding("hog --mib 190 --name app --hold -1"),
+        silent=(
+            (_holding("hog --mib 300 --name app --hold -1"), "there is more left"),
+            (f"{_CACHE}; {_CACHE}", "it is full of file cache"),
+            (
+                _SWAP + _holding("hog --mib 190 --name app --hold -1") + _holding("hog --mib 190 --name app --hold -1"),
+                "there is swap to go to",
+            ),
+        ),
+    ),
+    "group-holds": Play(
+        speaks=_group("app") + _holding(_in("app", "hog --mib 190 --hold -1")) * 2,
+        silent=(
+            (
+                "".join(_group(name) + _holding(_in(name, "hog --mib 190 --hold -1")) for name in ("app", "web")),
+                "two groups hold as much together",
+            ),
+            (_group("app") + _holding(_in("app", "hog --mib 378 --hold -1")), "one process alone holds it"),
+            (
+                _group("app", "memory.max=400M") + _holding(_in("app", "hog --mib 190 --hold -1")) * 2,
+                "it has a limit",
+            ),
+            (_group("app") + _in("app", f'sh -c "{_CACHE}; {_CACHE}"'), "it is file cache"),
+        ),
+    ),
     "process-holds": Play(
         speaks=_holding("hog --mib 20 --name bystander --adj 900 --hold -1")
         + _holding("hog --mib 378 --name app --hold -1"),

@@ -14,6 +14,7 @@ from reprieve.model.killer import Killer
 from reprieve.model.machine import HugePool, LiveNode, Machine, Segment, SwapArea, Tmpfs
 from reprieve.model.process import Process
 from reprieve.model.snapshot import Snapshot
+from reprieve.oom.groups import rooms
 from reprieve.rules import SEVERITIES
 from reprieve.rules.living import check
 from reprieve.rules.living.commit import commit_limit_near, overcommit_unbounded
@@ -23,7 +24,7 @@ from reprieve.rules.living.killers import killers_compete
 from reprieve.rules.living.nodes import node_bound
 from reprieve.rules.living.order import exempt_holds, exemption_inherited, small_victim_next
 from reprieve.rules.living.settings import panic_set
-from reprieve.rules.living.shares import group_near_limit, process_holds
+from reprieve.rules.living.shares import group_holds, group_near_limit, memory_nearly_full, process_holds
 from reprieve.rules.living.since import exempt_grows, remember, slab_grows
 from reprieve.rules.living.swap import swap_absent, swap_forbidden, swap_nearly_full, swap_small, swappiness_zero
 from tests.rules.living.made import MIB, captured, crowded, with_group, with_meminfo, with_sysctls
@@ -75,12 +76,22 @@ def test_any_part_of_a_machine_may_be_absent(field: str) -> None:
 
 
 def test_strict_overcommit_speaks_from_nine_tenths_on() -> None:
-    strict = with_sysctls(V2, overcommit_memory=2)
+    strict = with_sysctls(V2, overcommit_memory=2, overcommit_ratio=17)
     assert found(commit_limit_near, with_meminfo(strict, CommitLimit=100 * MIB, Committed_AS=89 * MIB)) == []
     (near,) = found(commit_limit_near, with_meminfo(strict, CommitLimit=100 * MIB, Committed_AS=90 * MIB))
     # (90 + 22.5 - 64) / 212.1 = 22.9 %
     assert near.remedies[0].commands == (("sysctl", "-w", "vm.overcommit_ratio=23"),)
     assert found(commit_limit_near, with_meminfo(V2, CommitLimit=100 * MIB, Committed_AS=90 * MIB)) == []
+
+
+def test_a_ratio_is_advised_only_above_the_present_one_and_where_ram_is_left_beside_huge_pages() -> None:
+    strict = with_meminfo(
+        with_sysctls(V2, overcommit_memory=2, overcommit_ratio=50), CommitLimit=100 * MIB, Committed_AS=90 * MIB
+    )
+    assert found(commit_limit_near, strict)[0].remedies == ()
+    all_of_it = HugePool(page_bytes=2 * MIB, total=200, free=0, reserved=0)
+    strict = replace(with_sysctls(strict, overcommit_ratio=17), huge_pools=(all_of_it,))
+    assert found(commit_limit_near, strict)[0].remedies == ()
 
 
 def test_where_kbytes_are_set_the_ratio_is_not_advised() -> None:
@@ -92,7 +103,10 @@ def test_where_kbytes_are_set_the_ratio_is_not_advised() -> None:
 def test_promises_count_against_ram_and_swap_together() -> None:
     always = with_sysctls(V2, overcommit_memory=1)
     assert found(overcommit_unbounded, with_meminfo(always, Committed_AS=270 * MIB)) == []  # 212 + 64
-    assert len(found(overcommit_unbounded, with_meminfo(always, Committed_AS=280 * MIB))) == 1
+    (unbounded,) = found(overcommit_unbounded, with_meminfo(always, Committed_AS=280 * MIB))
+    assert "before Linux 5.1 so is the fork" in (
+        unbounded.remedies[0].cost or ""
+    )  # since then 0 refuses none: redis-fork-refused
 
 
 # -- swap --------------------------------------------------------------------------------------------------------------
@@ -126,7 +140,7 @@ def test_full_swap_is_a_warning_only_while_ram_is_scarce() -> None:
 def test_a_second_swap_file_has_another_name() -> None:
     scarce = with_meminfo(V2, SwapFree=MIB, MemAvailable=20 * MIB)
     area = SwapArea(name="/swapfile.reprieve", kind="file", size_bytes=64 * MIB, used_bytes=64 * MIB, priority=-2)
-    (full,) = found(swap_nearly_full, replace(scarce, swaps=(area,)))
+    (full,) = found(swap_nearly_full, replace(scarce, swaps=(area,), root=None))
     assert {argv[-1] for argv in full.remedies[0].commands[1:]} == {"/swapfile.reprieve+"}
     assert "of=/swapfile.reprieve+" in full.remedies[0].commands[0]
 
@@ -173,6 +187,20 @@ def test_swappiness_of_zero_matters_only_with_swap() -> None:
     assert found(swappiness_zero, with_sysctls(V2, swappiness=1)) == []
 
 
+@pytest.mark.parametrize(
+    ("generations", "own", "never"), [("0x0007", None, True), ("0x0000", None, False), ("0x0007", 60, False)]
+)
+def test_where_mglru_reclaims_a_swappiness_of_zero_is_never(generations: str, own: int | None, never: bool) -> None:
+    settings = (("/sys/kernel/mm/lru_gen/enabled", generations),)
+    groups = tuple(replace(group, swappiness=own) for group in V2.cgroups)
+    machine = replace(with_sysctls(V2, swappiness=0), settings=settings, cgroups=groups)
+    (finding,) = found(swappiness_zero, machine)
+    assert ("are never used, as MGLRU reclaims" in finding.claim) is never
+    assert (generations in [line.text for line in finding.evidence]) is never
+    left = dict(machine.meminfo)["MemAvailable"] + (0 if never else dict(machine.meminfo)["SwapFree"])
+    assert [room.left_bytes for room in rooms(machine) if room.path is None] == [left]
+
+
 # -- groups ------------------------------------------------------------------------------------------------------------
 
 
@@ -188,6 +216,14 @@ def test_a_group_is_stuck_at_high_only_with_nothing_to_give_back() -> None:
     assert found(held_at_high, stalled(swap_max_bytes="max")) == []  # the machine has 64 MiB free
     assert found(held_at_high, stalled(current_bytes=30 * MIB)) == []
     assert found(held_at_high, stalled(high_bytes="max")) == []
+
+
+def test_what_it_could_give_back_is_what_all_verbs_count() -> None:
+    """Slab that can go is; swap at a swappiness of 0 is not."""
+    slab = (("inactive_file", 0), ("active_file", 0), ("slab_reclaimable", 4 * MIB))
+    assert found(held_at_high, stalled(stat=slab)) == []
+    never = with_sysctls(stalled(swap_max_bytes="max"), swappiness=0)
+    assert [one.subject for one in found(held_at_high, never)] == ["/app/web"]
 
 
 def test_without_pressure_it_is_likely_and_without_stall_it_is_not_said() -> None:
@@ -236,6 +272,22 @@ def test_limits_are_added_up_once_for_each_topmost_group() -> None:
     assert found(limits_exceed_memory, limits(("/a", 4000 * MIB))) == []
 
 
+def test_the_limit_that_is_to_be_lowered_is_no_kubelets_and_not_below_what_is_held() -> None:
+    def lowered(*groups: Cgroup) -> list[str]:
+        (finding,) = found(limits_exceed_memory, replace(V2, cgroups=groups))
+        return [one.title.partition(":")[0] for one in finding.remedies]
+
+    pod = f"/kubepods-pod{'1' * 8}_2222_3333_4444_{'5' * 12}.slice"
+    for path in ("/kubepods.slice", pod):
+        node = Cgroup(path=path, version=2, current_bytes=MIB, peak_bytes=2 * MIB, max_bytes=1000 * MIB)
+        agent = Cgroup(path="/agent", version=2, current_bytes=MIB, peak_bytes=60 * MIB, max_bytes=200 * MIB)
+        (title,) = lowered(node, agent)
+        assert title == f"Lower the limit of {NAME_START}/agent{NAME_END} to 96 MiB"
+        assert lowered(node, replace(agent, peak_bytes=190 * MIB)) == []
+    reset = replace(agent, path="/reset", current_bytes=100 * MIB, peak_bytes=MIB)
+    assert lowered(reset, node)[0].endswith("to 144 MiB")
+
+
 def test_a_group_counts_without_its_file_cache() -> None:
     def near(**facts: object) -> list[Finding]:
         return list(group_near_limit(Snapshot(machine=with_group(V2, "/app/web", **facts)), 0.8))
@@ -244,6 +296,44 @@ def test_a_group_counts_without_its_file_cache() -> None:
     assert near(current_bytes=39 * MIB, stat=cache) == []
     assert [one.subject for one in near(current_bytes=39 * MIB, stat=NO_CACHE)] == ["/app/web"]
     assert near(current_bytes=39 * MIB, stat=()) == []  # how much is cache was not told
+
+
+def test_a_limit_is_raised_above_itself_or_not_at_all() -> None:
+    def raised(share: float, **facts: object) -> list[str]:
+        machine = with_meminfo(with_group(V2, "/app", max_bytes="max"), MemTotal=8 << 30)
+        machine = with_group(machine, "/app/web", max_bytes=200 * MIB, stat=NO_CACHE, **facts)
+        found = group_near_limit(Snapshot(machine=machine), share)
+        return [one.title.partition(",")[0] for finding in found for one in finding.remedies]
+
+    assert raised(0.5, current_bytes=108 * MIB) == []  # its half as much again fits
+    assert raised(0.5, current_bytes=140 * MIB) == ["Raise its limit to 304 MiB"]
+    assert raised(0.5, current_bytes=108 * MIB, swap_current_bytes=100 * MIB) == ["Raise its limit to 464 MiB"]
+    assert raised(0.8, current_bytes=199 * MIB) == ["Raise its limit to 304 MiB"]
+
+
+@pytest.mark.parametrize(
+    ("free_mib", "facts", "severity", "says"),
+    [
+        (0, {}, "warning", "(98 %), caches left out: 1 MiB until a kill"),
+        (500, {"swap_max_bytes": 0}, "warning", "(98 %), caches left out: 1 MiB until a kill"),
+        (4, {}, "warning", "(98 %), caches left out: 1 MiB until it swaps, 5 MiB until a kill"),
+        (500, {}, "notice", "(98 %), caches left out: 1 MiB until it swaps, 501 MiB until a kill"),
+        (500, {"swap_max_bytes": 20 * MIB}, "notice", "1 MiB until it swaps, 21 MiB until a kill"),
+        (
+            500,
+            {"stat": (*NO_CACHE, ("slab_reclaimable", 4 * MIB))},
+            "notice",
+            "(88 %), caches left out: 5 MiB until it",
+        ),
+    ],
+)
+def test_near_its_limit_a_group_may_swap_before_anybody_is_killed(
+    free_mib: int, facts: dict[str, object], severity: str, says: str
+) -> None:
+    group = {"max_bytes": 40 * MIB, "current_bytes": 39 * MIB, "stat": NO_CACHE, "swap_max_bytes": "max"} | facts
+    machine = with_meminfo(with_group(V2, "/app/web", **group), SwapTotal=500 * MIB, SwapFree=free_mib * MIB)
+    (finding,) = group_near_limit(Snapshot(machine=machine), 0.8)
+    assert (finding.severity, says in finding.claim) == (severity, True), finding.claim
 
 
 def test_of_a_limit_of_nothing_no_share_is_told() -> None:
@@ -291,6 +381,23 @@ def test_a_share_of_ram_is_sure_where_it_was_measured() -> None:
     (likely,) = holds(unique_bytes=None, rss_anon_bytes=180 * MIB)
     assert likely.confidence == "likely"
     assert holds(unique_bytes=20 * MIB, rss_bytes=200 * MIB, rss_anon_bytes=200 * MIB) == []  # shared with others
+
+
+def test_what_lies_in_swap_is_no_room_in_ram_for_a_limit_and_what_is_held_above_it_is_told() -> None:
+    def kept(left: int | None, held: int, swapped: int) -> list[Remedy]:
+        machine = with_hog(unique_bytes=held, swap_bytes=swapped)
+        machine = with_meminfo(machine, MemTotal=1000 * MIB, **({} if left is None else {"MemAvailable": left}))
+        if left is None:
+            machine = replace(machine, meminfo=tuple(one for one in machine.meminfo if one[0] != "MemAvailable"))
+        (finding,) = process_holds(Snapshot(machine=machine), 0.6)
+        return list(finding.remedies)
+
+    (beside,) = kept(100 * MIB, 400 * MIB, 400 * MIB)  # 500 MiB are of others
+    assert beside.commands == (("reprieve", "run", "--max", "400M", "--swap-max", "0", "--", "PROGRAM"),)
+    assert "it holds 800 MiB now" in (beside.cost or "")
+    (roomy,) = kept(200 * MIB, 700 * MIB, 0)
+    assert "now" not in (roomy.cost or "")
+    assert kept(None, 700 * MIB, 0) == []  # what others hold is not told
 
 
 def test_only_the_exempt_that_hold_much_are_told_of() -> None:
@@ -362,8 +469,15 @@ def test_huge_pages_that_are_promised_are_not_idle() -> None:
     pool = HugePool(page_bytes=2 * MIB, total=20, free=20, reserved=0)
     (idle,) = found(huge_pages_reserved, replace(V2, huge_pools=(pool,)))
     assert idle.remedies[0].commands[0][2] == 'echo 0 > "$0"'
+    assert idle.confidence == "certain"
+    assert found(huge_pages_reserved, replace(V2, huge_pools=(replace(pool, reserved=None),)))[0].confidence == "likely"
     assert found(huge_pages_reserved, replace(V2, huge_pools=(replace(pool, reserved=18),))) == []
     assert found(huge_pages_reserved, replace(V2, huge_pools=(replace(pool, node=0),))) == []  # counted already
+
+
+def test_figures_of_huge_pages_that_changed_while_they_were_read_advise_no_fewer_than_none() -> None:
+    torn = HugePool(page_bytes=2 * MIB, total=20, free=30, reserved=0)
+    assert found(huge_pages_reserved, replace(V2, huge_pools=(torn,)))[0].remedies[0].title.startswith("Keep 0 of")
 
 
 def test_segments_of_somebody_are_not_forgotten() -> None:
@@ -381,6 +495,82 @@ def test_a_tmpfs_is_told_with_what_was_deleted_in_it() -> None:
     assert "50 MiB are of files that were deleted and are held open still." in finding.detail
     assert finding.remedies[1].commands == (("mount", "-o", "remount,size=60m", "/dev/shm"),)
     assert found(tmpfs_holds, replace(V2, tmpfs=(replace(mount, used_bytes=30 * MIB),))) == []
+
+
+def test_several_tmpfs_of_which_none_is_large_are_added_up() -> None:
+    def mounts(*used_mib: int) -> Machine:
+        machine = with_meminfo(V2, MemTotal=300 * MIB)
+        return replace(
+            machine, tmpfs=tuple(Tmpfs(path=f"/t{mib}", size_bytes=99 * MIB, used_bytes=mib * MIB) for mib in used_mib)
+        )
+
+    (together,) = found(tmpfs_holds, mounts(20, 30, 25))
+    assert "3 tmpfs hold 75 MiB together, 25 % of RAM" in together.claim
+    assert together.subject == "tmpfs"
+    assert found(tmpfs_holds, mounts(20, 30)) == []
+    assert [one.subject for one in found(tmpfs_holds, mounts(20, 30, 80))] == ["/t80"]  # which is told by itself
+
+
+def test_the_machine_is_nearly_full_where_neither_ram_nor_swap_is_left() -> None:
+    def left(available_mib: int, swap_mib: int = 0) -> list[Finding]:
+        figures = {"MemTotal": 1024, "MemAvailable": available_mib, "SwapTotal": 500, "SwapFree": swap_mib}
+        return found(memory_nearly_full, with_meminfo(V2, **{name: mib * MIB for name, mib in figures.items()}))
+
+    (scarce,) = left(30, 60)
+    assert "has 90 MiB left until a kill (8.8 % of 1 GiB RAM), 60 MiB of it in swap" in scarce.claim
+    assert "hog" in scarce.detail[0]
+    assert left(103) == left(30, 80) == []
+    vast = with_meminfo(V2, MemTotal=512 << 30, MemAvailable=5 << 30, SwapFree=0)
+    assert found(memory_nearly_full, vast) == []
+    assert found(memory_nearly_full, replace(V2, meminfo=(("MemTotal", 1000 * MIB),))) == []
+
+
+def test_a_group_without_a_limit_that_holds_most_is_told_once_and_not_beside_its_process() -> None:
+    def holding(*groups: Cgroup, process_mib: int = 1) -> list[str]:
+        machine = with_meminfo(with_hog(cgroup="/a.service", rss_anon_bytes=process_mib * MIB, unique_bytes=None))
+        machine = replace(with_meminfo(machine, MemTotal=100 * MIB), cgroups=groups)
+        return [finding.subject for finding in group_holds(Snapshot(machine=machine), 0.8)]
+
+    def group(path: str, mib: int, **facts: object) -> Cgroup:
+        return Cgroup(path=path, version=2, current_bytes=mib * MIB, stat=NO_CACHE, **facts)  # type: ignore[arg-type]
+
+    service, inner = group("/a.service", 85, max_bytes="max"), group("/a.service/in", 84)
+    assert holding(service, inner) == ["/a.service"]
+    assert holding(service, process_mib=81) == []
+    assert holding(group("/a.service", 85, max_bytes=90 * MIB)) == []  # group-near-limit tells of it
+    assert holding(group("/a.service", 85, max_bytes=100 * MIB)) == ["/a.service"]  # which is none
+    assert holding(group("/system.slice", 95), group("/user.slice/user-7.slice", 90), group("/", 99)) == []
+    assert holding(group("/a.service", 79)) == []
+    assert holding(group("/lxc", 90), group("/lxc/web", 89)) == ["/lxc/web"]  # which holds many programs too
+    assert holding(group("/system.slice", 90, max_bytes=95 * MIB), group("/system.slice/a.service", 89)) == []
+    assert holding(replace(service, stat=(("inactive_file", 20 * MIB), ("active_file", 0)))) == []
+
+
+def test_without_systemd_a_limit_for_a_program_is_that_of_run() -> None:
+    def advised(first: str) -> tuple[str, ...]:
+        machine = with_meminfo(with_hog(rss_anon_bytes=300 * MIB, unique_bytes=None), MemTotal=400 * MIB, SwapTotal=0)
+        processes = tuple(replace(one, comm=first) if one.pid == 1 else one for one in machine.processes)
+        (finding,) = process_holds(Snapshot(machine=replace(machine, processes=processes)), 0.5)
+        return finding.remedies[0].commands[0]
+
+    assert advised("systemd")[:2] == ("systemd-run", "--scope")
+    assert advised("sh")[:3] == ("reprieve", "run", "--max")
+
+
+def test_where_kills_are_switched_off_what_is_at_its_limit_hangs() -> None:
+    def claim(**facts: object) -> str:
+        cache = (("total_inactive_file", 0), ("total_active_file", 0))
+        group = Cgroup(path="/a", version=1, max_bytes=50 * MIB, current_bytes=49 * MIB, stat=cache, **facts)  # type: ignore[arg-type]
+        machine = with_meminfo(replace(V1, cgroups=(group,)), SwapFree=0)
+        (finding,) = group_near_limit(Snapshot(machine=machine), 0.8)
+        return finding.claim
+
+    assert claim().endswith("caches left out: 1 MiB until a kill")
+    assert claim(oom_kill_disable=True).endswith("until they hang, as nobody is killed there (oom_kill_disable)")
+    assert claim(oom_kill_disable=True, under_oom=True).endswith(
+        "caches left out: its processes hang (oom_kill_disable)"
+    )
+    assert claim(under_oom=True).endswith("caches left out: 1 MiB until a kill")  # for a moment: somebody dies
 
 
 def test_a_panic_that_nobody_ends_is_worse() -> None:

@@ -90,6 +90,13 @@ def test_node_with_the_heap_that_was_advised_is_not_told_of(
             assert found(made_up(limit, version, nodes=(replace(node, max_old_space_size_bytes=proposed),))) == []
 
 
+def test_no_heap_is_advised_in_which_nothing_runs() -> None:
+    jvm = Jvm(pid=7, start_ticks=1, max_heap_size_bytes=1 << 30)
+    (finding,) = found(made_up(24 * MIB, 2, jvms=(jvm,)))
+    assert advised(finding) is None
+    assert raised_bytes(finding) is not None
+
+
 def test_what_could_not_be_read_is_said_and_makes_it_only_possible() -> None:
     jvm = Jvm(pid=7, start_ticks=1, max_heap_size_bytes=1 << 30, unseen=("environment",))
     (finding,) = found(made_up(200 * MIB, 2, jvms=(jvm,)))

@@ -157,6 +157,16 @@ def test_what_its_command_line_says_is_not_set_by_sql() -> None:
     assert finding.remedies[0].commands == ()
 
 
+def test_work_mem_is_not_raised_where_less_is_shared() -> None:
+    told = Postgres(
+        pid=7, start_ticks=9, work_mem_bytes=MIB, shared_buffers_bytes=8 * GIB, max_connections=10, origins=TOLD
+    )
+    (finding,) = found(postgres_exceeds_limit, machine_with(server(), limit_bytes=4 * GIB, postgres=told))
+    assert "work_mem to" not in finding.remedies[0].title.replace("maintenance_work_mem", "")
+    assert "shared_buffers to 1024MB" in finding.remedies[0].title
+    assert finding.remedies[0].amount == "a quarter of 4 GiB: 1 GiB"
+
+
 @pytest.mark.parametrize(("postmaster", "backends", "speaks"), [(-900, -900, True), (-900, 0, False), (0, 0, False)])
 def test_only_backends_that_are_spared_as_their_postmaster_is_are_spoken_of(
     postmaster: int, backends: int, speaks: bool
@@ -180,6 +190,16 @@ def test_a_server_that_was_not_asked_and_whose_file_was_not_read_is_not_called_u
     assert finding.confidence == "likely"
 
 
+@pytest.mark.parametrize("contained", [False, True])
+def test_of_a_server_in_a_container_it_is_said_where_its_file_is_set(contained: bool) -> None:
+    machine = redis()
+    (one,) = machine.processes
+    machine = replace(machine, processes=(replace(one, ns_pids=(7, 1) if contained else (7,)),))
+    (finding,) = found(redis_unbounded, machine)
+    said = "where its container is made" if contained else "CONFIG REWRITE keeps it in its file"
+    assert any(said in remedy.title for remedy in finding.remedies)
+
+
 def test_replicas_count_and_those_without_a_bound_do_not_make_it_smaller() -> None:
     with_replicas = redis(maxmemory_bytes=20 * MIB, replicas=2, replica_buffer_bytes=64 * MIB).redis[0]
     assert total(most_of_redis(with_replicas)) == (20 + 2 * 64 + 8) * MIB
@@ -193,6 +213,65 @@ def test_replicas_count_and_those_without_a_bound_do_not_make_it_smaller() -> No
 def test_only_who_refuses_is_nearly_full(policy: str | None, used: int, speaks: bool) -> None:
     machine = redis(maxmemory_bytes=20 * MIB, maxmemory_policy=policy, used_memory_bytes=used * MIB)
     assert bool(found(redis_nearly_full, machine)) == speaks
+
+
+def advised(machine: Machine, rule: Rule = redis_unbounded) -> list[tuple[str, ...]]:
+    """The titles and the commands, apart from where the server listens."""
+    (finding,) = found(rule, machine)
+    return [(one.title, *(" ".join(command[1:]) for command in one.commands)) for one in finding.remedies]
+
+
+def holding(used: int, *, limit: int | None = 4 * GIB, **facts: object) -> Machine:
+    """A server that saves and holds so much, under such a limit, or none, in a machine of 8 GiB."""
+    machine = redis(**{"save": "3600 1", "used_memory_bytes": used, **facts})
+    machine = with_group(machine, GROUP, max_bytes="max" if limit is None else limit)
+    return replace(machine, processes=(server(comm="redis-server", unique_bytes=used),))
+
+
+def test_no_maxmemory_below_what_is_held_is_advised() -> None:
+    """It would refuse each write at once, or throw away half."""
+    assert advised(holding(GIB))[0][1:] == ("CONFIG SET maxmemory 1536mb",)
+    higher, cache, no_more = advised(holding(2 * GIB, limit=3 * GIB))
+    assert higher[0].startswith("Raise the limit of \x02/app/web\x03 to")
+    assert cache[1:] == ("CONFIG SET save ", "CONFIG SET maxmemory 2304mb")
+    assert "2151mb" in no_more[0]
+    assert [one[0][:5] for one in advised(holding(2 * GIB, limit=3 * GIB, replicas=1))] == ["Raise", "Let i"]
+    assert advised(holding(3990 * MIB, limit=4 * GIB, save=""))[-1][0].startswith("Take keys out of it")
+    full = holding(2 * GIB, limit=3 * GIB, maxmemory_bytes=3 * GIB)
+    assert [one[0][:5] for one in advised(full, redis_exceeds_limit)] == ["Raise"]
+
+
+def test_swap_is_no_room_for_data() -> None:
+    machine = with_meminfo(holding(5 * GIB, limit=None, save=""), SwapTotal=8 * GIB, MemAvailable=3 * GIB)
+    assert advised(machine)[0][1:] == ("CONFIG SET maxmemory 6144mb",)
+
+
+def test_what_others_hold_is_no_room_for_data() -> None:
+    machine = with_meminfo(holding(5 * GIB, limit=None, save=""), MemAvailable=GIB)
+    (only,) = advised(machine)
+    assert only[1:] == ("CONFIG SET maxmemory 5376mb",)
+    assert only[0].startswith("Let it grow no more")
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    used=st.integers(MIB, 16 * GIB),
+    limit=st.one_of(st.none(), st.integers(MIB, 16 * GIB)),
+    left=st.integers(0, 8 * GIB),
+    save=st.sampled_from(["", "3600 1"]),
+    full=st.sampled_from([0, 512 * MIB, 4 * GIB]),
+)
+def test_any_maxmemory_that_is_advised_holds_what_is_there(
+    used: int, limit: int | None, left: int, save: str, full: int
+) -> None:
+    machine = with_meminfo(holding(used, limit=limit, save=save, maxmemory_bytes=full), MemAvailable=left)
+    for rule in (redis_unbounded, redis_exceeds_limit, redis_nearly_full):
+        for finding in found(rule, machine):
+            assert finding.remedies
+            for remedy in finding.remedies:
+                for command in remedy.commands:
+                    if command[-2] == "maxmemory":
+                        assert used <= int(command[-1].removesuffix("mb")) * MIB <= min(limit or 8 * GIB, 8 * GIB)
 
 
 @pytest.mark.parametrize(

@@ -240,6 +240,23 @@ def test_a_bound_above_the_limit_is_as_good_as_none(tmp_path: Path) -> None:
             assert found(redis_exceeds_limit, server.pid) == []
 
 
+def test_what_is_advised_of_a_server_that_is_too_full_already_refuses_no_write_and_loses_no_key(tmp_path: Path) -> None:
+    many = "".join(FILL.splitlines(keepends=True)[:300])
+    with small(64) as group, redis(tmp_path, "--save", "9999 9999", group=group.folder) as server:
+        server.cli(given=many)
+        _, cache, no_more = only(redis_unbounded, server.pid).remedies
+        assert cache.title.startswith("If it is a cache, have it save nothing")
+        assert no_more.title.startswith("Let it grow no more")
+        for remedy in (no_more, cache):
+            for command in remedy.commands:
+                assert server.cli(*command[3:]).stdout == "OK\n"
+            assert server.cli("SET", "one", "more").stdout == "OK\n"
+            assert server.cli("DBSIZE").stdout == "301\n"
+        assert found(redis_unbounded, server.pid) == []
+        assert "OOM command not allowed" in filled(server)
+        assert lives(server)
+
+
 def test_what_is_copied_while_it_saves_counts(tmp_path: Path) -> None:
     """The fork succeeds; who dies of the copies is the server."""
     bound = ("--save", "9999 9999", "--maxmemory", "50mb", "--maxmemory-policy", "allkeys-lru")

@@ -28,7 +28,13 @@ from reprieve.rules.living.runtimes import (
     node_heap_exceeds_limit,
 )
 from reprieve.rules.living.settings import allocating_task_set, panic_set
-from reprieve.rules.living.shares import WARN_SHARE, group_near_limit, process_holds
+from reprieve.rules.living.shares import (
+    WARN_SHARE,
+    group_holds,
+    group_near_limit,
+    memory_nearly_full,
+    process_holds,
+)
 from reprieve.rules.living.since import exempt_grows, slab_grows
 from reprieve.rules.living.swap import (
     swap_absent,
@@ -44,6 +50,7 @@ from reprieve.rules.living.units import unit_adj_differs, unit_setting_ignored
 # What stands still already, what will soon run out, what makes it worse when it does. The code of a finding is the name
 # of its rule with dashes. Those of SHARES are told besides from which share on they speak.
 CHECKS = (
+    memory_nearly_full,
     held_at_high,
     swap_nearly_full,
     commit_limit_near,
@@ -83,7 +90,7 @@ CHECKS = (
     panic_set,
     allocating_task_set,
 )
-SHARES = (group_near_limit, process_holds)
+SHARES = (group_near_limit, process_holds, group_holds)
 SINCE = (exempt_grows, slab_grows)  # told besides what was at the last look
 LIVING = (*SHARES, *SINCE, *CHECKS)
 

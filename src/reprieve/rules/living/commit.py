@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from reprieve.model.finding import Change, Finding, Place, Remedy
+from reprieve.model.machine import Machine
 from reprieve.model.snapshot import Snapshot
 from reprieve.rules.amounts import commit_ratio
 from reprieve.rules.living.facts import figure, huge_bytes, meminfo_lines, memory_and_swap_bytes, setting, sysctl_lines
@@ -28,12 +29,6 @@ def commit_limit_near(snapshot: Snapshot) -> Iterator[Finding]:
     if limit is None or promised is None or promised < limit * _NEAR:
         return
     free = "" if left is None else f", though {size(left)} could be had"
-    ram = figure(machine, "MemTotal")
-    remedies: tuple[Remedy, ...] = ()
-    if ram is not None and not setting(machine, "vm.overcommit_kbytes"):
-        ratio = commit_ratio(promised, ram - huge_bytes(machine), figure(machine, "SwapTotal") or 0)
-        if ratio is not None:
-            remedies = (allow_more(*ratio),)
     yield Finding(
         code="commit-limit-near",
         severity="warning",
@@ -45,7 +40,7 @@ def commit_limit_near(snapshot: Snapshot) -> Iterator[Finding]:
             *sysctl_lines(machine, "vm.overcommit_memory", "vm.overcommit_ratio"),
             *meminfo_lines(machine, *_FIGURES),
         ),
-        remedies=remedies,
+        remedies=tuple(allow_more(machine, promised)),
     )
 
 
@@ -55,11 +50,12 @@ def overcommit_unbounded(snapshot: Snapshot) -> Iterator[Finding]:
     vm.overcommit_memory=1 refuses nothing, however absurd; what cannot be kept ends in a kill later, of whoever is
     largest then. It is right for programs that map far more than they touch, and Redis asks for it, so that its
     background save can fork: a fork copies no memory, but what is written to meanwhile is copied page by page.
-    0 refuses only what could not be had if all else were given up. A kubelet sets 1 itself when it starts, or, told to
-    protect the kernel's settings, does not start without it: beside one it is left alone.
+    0 refuses only a single request for more than all RAM and swap, since 5.1. A kubelet sets 1 itself when it starts,
+    or, told to protect the kernel's settings, does not start without it: beside one it is left alone.
 
-    Source: __vm_enough_memory() in mm/util.c; Documentation/mm/overcommit-accounting.rst; setupKernelTunables() in
-    pkg/kubelet/cm/container_manager_linux.go of Kubernetes.
+    Source: __vm_enough_memory() in mm/util.c, and 8c7829b04c52 ("mm: fix false-positive OVERCOMMIT_GUESS failures");
+    Documentation/mm/overcommit-accounting.rst; setupKernelTunables() in pkg/kubelet/cm/container_manager_linux.go of
+    Kubernetes.
     """
     machine = snapshot.machine
     if machine is None or setting(machine, "vm.overcommit_memory") != 1:
@@ -72,7 +68,8 @@ def overcommit_unbounded(snapshot: Snapshot) -> Iterator[Finding]:
     place = Place(kind="sysctl", key="vm.overcommit_memory")
     back = Remedy(
         title="Let the kernel refuse what could never be had (a file in /etc/sysctl.d keeps it after a reboot)",
-        cost="a process that holds more than half of the memory may be refused a fork: Redis cannot save then",
+        cost="who asks for more than all RAM and swap in one piece is refused; before Linux 5.1 so is the fork of who "
+        "holds more than is free: Redis cannot save then",
         settings=(Change(place=place, want="0"),),
         commands=(("sysctl", "-w", "vm.overcommit_memory=0"),),
     )
@@ -88,10 +85,17 @@ def overcommit_unbounded(snapshot: Snapshot) -> Iterator[Finding]:
     )
 
 
-def allow_more(ratio: int, formula: str) -> Remedy:
-    """Raise vm.overcommit_ratio to so many percent."""
+def allow_more(machine: Machine, promised_bytes: int) -> Iterator[Remedy]:
+    """A higher vm.overcommit_ratio, with which so much may be promised; none where it does not count, or is so high."""
+    ram = figure(machine, "MemTotal")
+    if ram is None or setting(machine, "vm.overcommit_kbytes"):
+        return
+    amount = commit_ratio(promised_bytes, ram - huge_bytes(machine), figure(machine, "SwapTotal") or 0)
+    if amount is None or amount[0] <= (setting(machine, "vm.overcommit_ratio") or 0):
+        return
+    ratio, formula = amount
     place = Place(kind="sysctl", key="vm.overcommit_ratio")
-    return Remedy(
+    yield Remedy(
         title=f"Allow {ratio} % of RAM to be promised (a file in /etc/sysctl.d keeps it after a reboot)",
         cost="what is promised beyond RAM and swap may end in a kill",
         amount=formula,

@@ -1,14 +1,10 @@
 """Figures of a living machine that several rules ask for, and the lines that show them."""
 
-from collections.abc import Iterator
-
 from reprieve.model.cgroup import Cgroup, Limit
-from reprieve.model.finding import Evidence, Remedy, quote
+from reprieve.model.finding import Evidence, quote
 from reprieve.model.machine import Machine
 from reprieve.model.process import Process
-from reprieve.oom.groups import Most, file_cache_bytes, owner, swap_allowed
-from reprieve.rules.amounts import limit_for
-from reprieve.rules.limits import set_limit
+from reprieve.oom.groups import Most, called, file_cache_bytes
 from reprieve.units import size
 
 _FILES = {  # of version 2, and what version 1 calls the same
@@ -116,7 +112,7 @@ def can_have(machine: Machine, bound: Most) -> str:
     swap = f", and {size(bound.swap_bytes)} of swap" if bound.swap_bytes else ""
     if bound.group is None:
         return f"the machine has {size(bound.memory_bytes)}{swap}"
-    whose = quote(owner(bound.group.path, machine.containers).name)
+    whose = quote(called(machine, bound.group.path).name)
     return f"{whose}, which it is in, may hold {size(bound.memory_bytes)}{swap}"
 
 
@@ -125,21 +121,3 @@ def limit_lines(machine: Machine, bound: Most) -> tuple[Evidence, ...]:
     if bound.group is None:
         return meminfo_lines(machine, "MemTotal", "SwapTotal")
     return group_lines(bound.group, "memory.max", "memory.swap.max", "memory.memsw.limit_in_bytes")
-
-
-def raise_bound(machine: Machine, bound: Most, wanted_bytes: int, formula: str) -> Iterator[Remedy]:
-    """A limit under which so much fits, where it is one of a group and the machine has so much."""
-    amount = limit_for(wanted_bytes, formula)
-    if bound.group is None or amount.count_bytes > (figure(machine, "MemTotal") or 0):
-        return
-    whose = owner(bound.group.path, machine.containers)
-    settings, commands, note = set_limit(
-        whose, amount.count_bytes, swap=swap_allowed(bound.group), old_cgroups=bound.group.version == 1
-    )
-    yield Remedy(
-        title=f"Raise the limit of {quote(whose.name)} to {size(amount.count_bytes)}{note}",
-        cost="the machine must have that memory",
-        amount=amount.formula,
-        settings=settings,
-        commands=commands,
-    )

@@ -1,48 +1,49 @@
 """Limits of groups: one that holds its group still, one that can never be met, and all of them together."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from reprieve.model.cgroup import Cgroup
-from reprieve.model.finding import Change, Finding, Place, Remedy, quote
+from reprieve.model.finding import Finding, Remedy, quote
 from reprieve.model.machine import Machine
 from reprieve.model.pressure import Pressure
 from reprieve.model.snapshot import Snapshot
-from reprieve.model.workload import Workload
-from reprieve.oom.groups import ancestors, file_cache_bytes, owner, swap_allowed, swap_room
+from reprieve.oom.groups import ancestors, called, owner, reclaimable_bytes, swap_allowed, swappable
 from reprieve.rules.amounts import limit_by_peak, limit_of_parent, raised_limit
-from reprieve.rules.limits import is_inside, is_of_kubelet, leads_upwards, of_group, set_limit, set_property, written
+from reprieve.rules.limits import is_of_kubelet, set_limit
 from reprieve.rules.living.facts import figure, group_lines, meminfo_lines, memory_and_swap_bytes
+from reprieve.rules.living.higher import raise_high, raise_outer
 from reprieve.units import MIB, size
 
 _AT = 0.97  # of memory.high: charges are batched, so usage stays a little below or above it
-_CACHE = 0.05  # of memory.high: file cache that could be dropped; less is as good as none
+_SPARE = 0.05  # of memory.high: cache that could be dropped; less is as good as none
 _STALLED = 10.0  # percent of ten seconds in which some task of the group waited for memory
 
 
 def held_at_high(snapshot: Snapshot) -> Iterator[Finding]:
     """A group stands still at its memory.high: nothing in it can be given back, and nobody is killed.
 
-    Above memory.high the kernel makes each task of the group reclaim, and sleep. Where there is neither file cache nor
-    swap to reclaim to, that frees nothing, so the group crawls for as long as it wants more: the work is not done, no
-    limit is reached, no kill is logged. It looks healthy to everything that counts kills or restarts.
+    Above memory.high the kernel makes each task of the group reclaim, and sleep. Where there is neither cache
+    (files, slab that can go) nor swap, that frees nothing, so the group crawls for as long as it wants more: the work
+    is not done, no limit is reached, no kill is logged. It looks healthy to everything that counts kills or restarts.
 
     Source: mem_cgroup_handle_over_high() in mm/memcontrol.c; Documentation/admin-guide/cgroup-v2.rst, memory.high.
     """
     machine = snapshot.machine
     if machine is None:
         return
-    groups = {group.path: group for group in machine.cgroups}
+    may_swap = swappable(machine)
     for group in machine.cgroups:
-        high, current, cache = group.high_bytes, group.current_bytes, file_cache_bytes(group)
-        if not isinstance(high, int) or current is None or cache is None or current < high * _AT:
+        high, current, spare = group.high_bytes, group.current_bytes, reclaimable_bytes(group)
+        if not isinstance(high, int) or current is None or spare is None or current < high * _AT:
             continue
-        if cache > high * _CACHE or _swap_room_bytes(machine, groups, group) >= MIB:
+        if isinstance(group.max_bytes, int) and group.max_bytes <= high:
+            continue  # it is killed before it could be held
+        if spare > high * _SPARE or may_swap(group) >= MIB:
             continue
         waiting = _waiting(group.pressure)
         if waiting is not None and waiting < _STALLED:
             continue
-        whose = owner(group.path, machine.containers)
-        amount = raised_limit(current)
+        whose = called(machine, group.path)
         stall = "" if waiting is None else f": its tasks waited for memory {waiting:.0f} % of the last 10 s"
         yield Finding(
             code="held-at-high",
@@ -51,13 +52,13 @@ def held_at_high(snapshot: Snapshot) -> Iterator[Finding]:
             claim=f"{quote(whose.name)} stands still at its memory.high of {size(high)}, with nothing to give back"
             f"{stall}",
             detail=(
-                f"File cache that it could drop: {size(cache)}; swap that it could use: none. It is not killed either: "
+                f"Cache that it could drop: {size(spare)}; swap that it could use: none. It is not killed either: "
                 "give it room, swap, or a memory.max at which it is killed and started anew.",
             ),
             about=whose,
             subject=group.path,
             evidence=group_lines(group, "memory.current", "memory.high", "memory.max", "memory.swap.max"),
-            remedies=(_raise_high(whose, amount.count_bytes, amount.formula),),
+            remedies=raise_high(machine, group, high, raised_limit(current)),
         )
 
 
@@ -79,20 +80,8 @@ def parent_below_child(snapshot: Snapshot) -> Iterator[Finding]:
         tightest = min(above, key=_limit_bytes)
         if _limit_bytes(tightest) >= limit:
             continue
-        whose, outer = owner(path, machine.containers), owner(tightest.path, machine.containers)
+        whose, outer = called(machine, path), called(machine, tightest.path)
         beside = max((tightest.current_bytes or 0) - (group.current_bytes or 0), 0)
-        amount = limit_of_parent(limit, beside)
-        settings, commands, note = set_limit(
-            outer, amount.count_bytes, swap=swap_allowed(tightest), old_cgroups=tightest.version == 1
-        )
-        ram = figure(machine, "MemTotal")
-        raised = Remedy(
-            title=f"Raise the outer limit to {size(amount.count_bytes)}, or lower the inner one{note}",
-            cost="the machine must have that memory",
-            amount=amount.formula,
-            settings=settings,
-            commands=commands,
-        )
         yield Finding(
             code="parent-below-child",
             severity="notice",
@@ -102,7 +91,7 @@ def parent_below_child(snapshot: Snapshot) -> Iterator[Finding]:
             about=whose,
             subject=path,
             evidence=(*group_lines(group, "memory.max"), *group_lines(tightest, "memory.max", "memory.current")),
-            remedies=(raised,) if amount.count_bytes <= (ram or 0) and not is_of_kubelet(outer) else (),
+            remedies=raise_outer(machine, tightest, limit_of_parent(limit, beside)),
         )
 
 
@@ -145,11 +134,12 @@ def limits_exceed_memory(snapshot: Snapshot) -> Iterator[Finding]:
 
 
 def _lower(machine: Machine, limited: Sequence[Cgroup]) -> tuple[Remedy, ...]:
-    """Take from the group with the most to spare, as far as its peak tells."""
+    """Take from the group with the most to spare, as far as its peak tells; a kubelet writes its own limits anew."""
     spare = [
         (_limit_bytes(group) - amount.count_bytes, group, amount)
         for group in limited
-        if group.peak_bytes and (amount := limit_by_peak(group.peak_bytes)).count_bytes < _limit_bytes(group)
+        if group.peak_bytes and (amount := limit_by_peak(_most_held(group))).count_bytes < _limit_bytes(group)
+        if not is_of_kubelet(whose := owner(group.path, machine.containers)) and whose.kind != "pod"
     ]
     if not spare:
         return ()
@@ -161,7 +151,7 @@ def _lower(machine: Machine, limited: Sequence[Cgroup]) -> tuple[Remedy, ...]:
     return (
         Remedy(
             title=f"Lower the limit of {quote(whose.name)} to {size(amount.count_bytes)}: it never held more than "
-            f"{size(group.peak_bytes or 0)}{note}",
+            f"{size(_most_held(group))}{note}",
             cost="it is killed where it would have lived; its peak counts since it was started, file cache too",
             amount=amount.formula,
             settings=settings,
@@ -170,9 +160,14 @@ def _lower(machine: Machine, limited: Sequence[Cgroup]) -> tuple[Remedy, ...]:
     )
 
 
+def _most_held(group: Cgroup) -> int:
+    """Its peak may have been reset since."""
+    return max(group.peak_bytes or 0, group.current_bytes or 0)
+
+
 def _topmost(groups: Sequence[Cgroup]) -> list[Cgroup]:
     """Groups with a limit that are in no other with one, and have anything in them."""
-    limited = {group.path for group in groups if isinstance(group.max_bytes, int) and group.path != "/"}
+    limited = {group.path for group in groups if isinstance(group.max_bytes, int)}
     return [
         group
         for group in groups
@@ -185,31 +180,5 @@ def _limit_bytes(group: Cgroup) -> int:
     return group.max_bytes if isinstance(group.max_bytes, int) else 1 << 62
 
 
-def _swap_room_bytes(machine: Machine, groups: Mapping[str, Cgroup], group: Cgroup) -> int:
-    free, room = figure(machine, "SwapFree") or 0, swap_room(groups, group.path)
-    return min(free, room) if isinstance(room, int) else free
-
-
 def _waiting(pressure: Sequence[Pressure]) -> float | None:
     return next((line.avg10_percent for line in pressure if line.kind == "some"), None)
-
-
-def _raise_high(whose: Workload, count_bytes: int, formula: str) -> Remedy:
-    settings: tuple[Change, ...] = ()
-    commands: tuple[tuple[str, ...], ...] = ()
-    by_systemd = whose.manager == "systemd" and whose.container_id is None and whose.uid is None
-    if whose.unit is not None and by_systemd and not is_inside(whose):
-        want = f"{count_bytes // MIB}M"
-        settings = (Change(place=Place(kind="unit", of=whose.unit, key="MemoryHigh"), want=want),)
-        commands = (set_property(whose.unit, f"MemoryHigh={want}"),)
-    elif whose.path.startswith("/") and not leads_upwards(whose):
-        commands = (written(count_bytes, f"/sys/fs/cgroup{whose.path}/memory.high"),)
-        if whose.kind == "cgroup":
-            settings = (of_group(whose, "memory.high", count_bytes),)
-    return Remedy(
-        title=f"Raise its memory.high to {size(count_bytes)}, if it needs more",
-        cost="a leak only takes longer to get there",
-        amount=formula,
-        settings=settings,
-        commands=commands,
-    )

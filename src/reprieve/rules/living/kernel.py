@@ -3,14 +3,15 @@
 from collections.abc import Iterator
 
 from reprieve.model.finding import Change, Evidence, Finding, Place, Remedy, quote
-from reprieve.model.machine import HugePool, Tmpfs
+from reprieve.model.machine import HugePool, Machine, Tmpfs
 from reprieve.model.snapshot import Snapshot
 from reprieve.rules.amounts import tmpfs_size_now
 from reprieve.rules.living.facts import figure, living, meminfo_lines, named, process_line
 from reprieve.units import KIB, MIB, percent, size
 
 _HUGE = 0.05  # of RAM: huge pages that lie idle
-_FILES = 0.2  # of RAM: files in one tmpfs
+_FILES = 0.2  # of RAM: files in one tmpfs, or in all where none holds so much
+_NAMED = 4
 _SEGMENTS = 0.02  # of RAM: shared memory that nobody is attached to
 _SLAB = 0.15  # of RAM: what the kernel cannot give back
 _LOCKED = 0.25  # of RAM
@@ -30,20 +31,23 @@ def huge_pages_reserved(snapshot: Snapshot) -> Iterator[Finding]:
     if machine is None or not ram:
         return
     for pool in machine.huge_pools:
-        idle = (pool.free or 0) - (pool.reserved or 0)
-        if pool.node is not None or pool.total is None or idle * pool.page_bytes < ram * _HUGE:
+        if pool.node is not None or pool.total is None:
+            continue
+        idle = min((pool.free or 0) - (pool.reserved or 0), pool.total)  # they are read one after another
+        if idle * pool.page_bytes < ram * _HUGE:
             continue
         held = idle * pool.page_bytes
         yield Finding(
             code="huge-pages-reserved",
             severity="warning" if held > ram * 4 * _HUGE else "notice",
-            confidence="certain",
+            confidence="likely" if pool.reserved is None else "certain",
             claim=f"{size(held)} ({percent(held, ram)} of RAM) are reserved as huge pages that nobody uses: "
             f"{idle} of {pool.total}",
             subject=f"hugepages-{pool.page_bytes // KIB}kB",
             evidence=(
                 Evidence(
-                    text=f"nr {pool.total}, free {pool.free}, reserved {pool.reserved or 0}",
+                    text=f"nr {pool.total}, free {pool.free}"
+                    + ("" if pool.reserved is None else f", reserved {pool.reserved}"),
                     source=f"/sys/kernel/mm/hugepages/hugepages-{pool.page_bytes // KIB}kB",
                 ),
                 *meminfo_lines(machine, "MemTotal"),
@@ -63,10 +67,13 @@ def tmpfs_holds(snapshot: Snapshot) -> Iterator[Finding]:
     """
     machine = snapshot.machine
     ram = None if machine is None else figure(machine, "MemTotal")
-    for mount in machine.tmpfs if machine is not None else ():
-        used = mount.used_bytes
-        if not ram or used is None or used < ram * _FILES:
-            continue
+    if machine is None or not ram:
+        return
+    large = [mount for mount in machine.tmpfs if (mount.used_bytes or 0) >= ram * _FILES]
+    if not large:
+        yield from _tmpfs_together(machine, ram)
+    for mount in large:
+        used = mount.used_bytes or 0
         yield Finding(
             code="tmpfs-holds",
             severity="warning",
@@ -80,6 +87,26 @@ def tmpfs_holds(snapshot: Snapshot) -> Iterator[Finding]:
             ),
             remedies=_bound(mount, used),
         )
+
+
+def _tmpfs_together(machine: Machine, ram: int) -> Iterator[Finding]:
+    """Each of them holds less than is worth a word, and all of them more."""
+    filled = sorted((one for one in machine.tmpfs if one.used_bytes), key=lambda one: -(one.used_bytes or 0))
+    together = sum(one.used_bytes or 0 for one in filled)
+    if together < ram * _FILES:
+        return
+    named = ", ".join(f"{quote(one.path)} {size(one.used_bytes or 0)}" for one in filled[:_NAMED])
+    more = f" and {len(filled) - _NAMED} more" if len(filled) > _NAMED else ""
+    yield Finding(
+        code="tmpfs-holds",
+        severity="warning",
+        confidence="certain",
+        claim=f"Files in {len(filled)} tmpfs hold {size(together)} together, {percent(together, ram)} of RAM: no kill "
+        "frees them",
+        detail=(f"They are {named}{more}.",),
+        subject="tmpfs",
+        evidence=tuple(Evidence(text=f"used {(one.used_bytes or 0) // KIB} kB", source=one.path) for one in filled),
+    )
 
 
 def segments_forgotten(snapshot: Snapshot) -> Iterator[Finding]:

@@ -17,9 +17,9 @@ from reprieve.rules.living.facts import (
     named,
     own_bytes,
     process_line,
-    raise_bound,
     unreclaimable_bytes,
 )
+from reprieve.rules.living.higher import raise_bound
 from reprieve.units import MIB, size
 
 _LEAST = 3  # workers; two may be a program and its helper

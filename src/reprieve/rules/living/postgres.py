@@ -10,9 +10,10 @@ from reprieve.model.oom import OOM_SCORE_ADJ_MIN
 from reprieve.model.process import Process
 from reprieve.model.snapshot import Snapshot
 from reprieve.oom.groups import Most, most, owner
-from reprieve.rules.amounts import Amount, connections_that_fit, work_mem_that_fits
-from reprieve.rules.living.facts import can_have, limit_lines, named, process_line, raise_bound
+from reprieve.rules.amounts import Amount, a_quarter, connections_that_fit, work_mem_that_fits
+from reprieve.rules.living.facts import can_have, limit_lines, named, process_line
 from reprieve.rules.living.heaps import Part, formula, process_of, total
+from reprieve.rules.living.higher import raise_bound
 from reprieve.units import KIB, MIB, size
 
 _ITSELF = 10 * MIB  # postmaster, writers and launchers of one that does nothing, measured: PostgreSQL 15
@@ -180,12 +181,15 @@ def _lower(machine: Machine, server: Postgres, bound: Most, parts: Sequence[Part
     """What would make it fit, each by itself; what nothing would is not proposed."""
     settings, room = settings_of(server), bound.memory_bytes + bound.swap_bytes
     counted, smaller = bool(_shared(machine, server, settings)), settings
-    for smaller in _smaller(settings, room, counted):
+    for smaller, bounded in _smaller(settings, room, counted):
         beside = _beside(smaller, counted) + smaller.max_connections * smaller.own
         workers = smaller.max_connections + smaller.max_parallel_workers
         amount = work_mem_that_fits(room, beside, workers, max(smaller.factor, 1))
         if amount is not None:
-            yield _set(server, settings, smaller._replace(work_mem=amount.count_bytes), amount)
+            work_mem = min(amount.count_bytes, settings.work_mem)  # as much as now fits, where what is shared gives way
+            if bounded is not None and work_mem == settings.work_mem:
+                amount = bounded
+            yield _set(server, settings, smaller._replace(work_mem=work_mem), amount)
             smaller = settings
             break
     else:  # so many connections fit with no work_mem
@@ -204,20 +208,20 @@ def _beside(settings: Settings, counted: bool) -> int:
     return shared + settings.vacuum + _ITSELF
 
 
-def _smaller(settings: Settings, room: int, counted: bool) -> Iterator[Settings]:
+def _smaller(settings: Settings, room: int, counted: bool) -> Iterator[tuple[Settings, Amount | None]]:
     """As it is; with what vacuum takes bounded to a quarter; and with what is shared bounded to a quarter.
 
     A quarter for shared_buffers is what PostgreSQL's documentation begins with.
     """
-    yield settings
-    quarter = room // 4
-    if settings.vacuum > quarter:
-        each = max(quarter // (settings.autovacuum_max_workers + 1) // MIB, 1) * MIB
-        settings = settings._replace(maintenance_work_mem=each, autovacuum_work_mem=each)
-        yield settings
-    if counted and settings.shared_buffers > quarter:
-        buffers = max(quarter // MIB, 1) * MIB
-        yield settings._replace(shared_buffers=buffers, wal_buffers=min(settings.wal_buffers, buffers // 32))
+    yield settings, None
+    if settings.vacuum > room // 4:
+        each = a_quarter(room, settings.autovacuum_max_workers + 1)
+        settings = settings._replace(maintenance_work_mem=each.count_bytes, autovacuum_work_mem=each.count_bytes)
+        yield settings, each
+    if counted and settings.shared_buffers > room // 4:
+        shared = a_quarter(room)
+        wal_buffers = min(settings.wal_buffers, shared.count_bytes // 32)
+        yield settings._replace(shared_buffers=shared.count_bytes, wal_buffers=wal_buffers), shared
 
 
 _RESTART = ("max_connections", "shared_buffers")

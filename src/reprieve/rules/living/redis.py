@@ -9,22 +9,21 @@ from reprieve.model.machine import Machine
 from reprieve.model.process import Process
 from reprieve.model.snapshot import Snapshot
 from reprieve.oom.groups import Most, most, owner
-from reprieve.rules.amounts import commit_ratio, maxmemory_that_fits
+from reprieve.rules.amounts import maxmemory_now, maxmemory_that_fits
 from reprieve.rules.living.commit import allow_more
 from reprieve.rules.living.facts import (
     can_have,
     figure,
-    huge_bytes,
     limit_lines,
     meminfo_lines,
     named,
     own_bytes,
     process_line,
-    raise_bound,
     setting,
     sysctl_lines,
 )
 from reprieve.rules.living.heaps import Part, formula, process_of, total
+from reprieve.rules.living.higher import raise_bound
 from reprieve.units import MIB, percent, size
 
 _ITSELF = 8 * MIB  # of an empty one, measured: Redis 7.0
@@ -105,7 +104,7 @@ def redis_unbounded(snapshot: Snapshot) -> Iterator[Finding]:
             claim=f"{named(process)} has no maxmemory: it takes all it is given, and "
             f"{can_have(case.machine, case.bound)}",
             detail=(f"It holds {size(held)} now.",),
-            remedies=tuple(_bound(case)),
+            remedies=tuple(_bound(case)) or _too_full(case),
         )
 
 
@@ -131,6 +130,8 @@ def redis_exceeds_limit(snapshot: Snapshot) -> Iterator[Finding]:
         detail = [f"{formula(parts)}."]
         if case.server.last_cow_bytes and saves(case.server):
             detail.append(f"Its last save copied {size(case.server.last_cow_bytes)}.")
+        raised = raise_bound(case.machine, case.bound, total(parts), f"the {size(total(parts))} of the sum")
+        remedies = (*_bound(case), *raised)
         yield _finding(
             case,
             "redis-exceeds-limit",
@@ -138,10 +139,7 @@ def redis_exceeds_limit(snapshot: Snapshot) -> Iterator[Finding]:
             confidence="likely" if alone and case.server.unseen else sure,
             claim=f"{claim}{'' if alone else ' while it saves'}, and {can_have(case.machine, case.bound)}",
             detail=tuple(detail),
-            remedies=(
-                *_bound(case),
-                *raise_bound(case.machine, case.bound, total(parts), f"the {size(total(parts))} of the sum"),
-            ),
+            remedies=remedies or _too_full(case),
         )
 
 
@@ -168,7 +166,7 @@ def redis_nearly_full(snapshot: Snapshot) -> Iterator[Finding]:
             f"({percent(used, full)}), and will refuse to take more (noeviction)",
             remedies=(
                 Remedy(
-                    title="If it is a cache, let the keys used least go (CONFIG REWRITE keeps it in its file)",
+                    title=f"If it is a cache, let the keys used least go ({_in_its_file(case, 'it')})",
                     cost="keys disappear: wrong where they are the only copy",
                     commands=(_config_set(server, "maxmemory-policy", "allkeys-lru"),),
                 ),
@@ -191,15 +189,11 @@ def redis_fork_refused(snapshot: Snapshot) -> Iterator[Finding]:
     if machine is None or setting(machine, "vm.overcommit_memory") != 2:
         return
     limit, promised = figure(machine, "CommitLimit"), figure(machine, "Committed_AS")
-    ram = figure(machine, "MemTotal")
     for case in _cases(machine):
         asks = own_bytes(case.process)
         if limit is None or promised is None or not saves(case.server) or promised + asks <= limit:
             continue
-        remedies = [_refuse_less()]
-        if ram is not None and not setting(machine, "vm.overcommit_kbytes"):
-            ratio = commit_ratio(promised + asks, ram - huge_bytes(machine), figure(machine, "SwapTotal") or 0)
-            remedies = [*([] if ratio is None else [allow_more(*ratio)]), *remedies]
+        remedies = (*allow_more(machine, promised + asks), _refuse_less())
         yield _finding(
             case,
             "redis-fork-refused",
@@ -212,7 +206,7 @@ def redis_fork_refused(snapshot: Snapshot) -> Iterator[Finding]:
                 *sysctl_lines(machine, "vm.overcommit_memory", "vm.overcommit_ratio"),
                 *meminfo_lines(machine, "CommitLimit", "Committed_AS"),
             ),
-            remedies=tuple(remedies),
+            remedies=remedies,
         )
 
 
@@ -227,22 +221,80 @@ def _refuse_less() -> Remedy:
 
 
 def _bound(case: _Case, above: int = 0) -> Iterator[Remedy]:
-    """A maxmemory that fits; none where nothing does, or what fits is no more than `above`."""
+    """A maxmemory that fits in RAM, above what it holds: below, keys go or all writes are refused, at once.
+
+    None where nothing does, or what fits is no more than `above`.
+    """
     server = case.server
-    amount = maxmemory_that_fits(case.room_bytes, buffers(server), saving=saves(server))
-    if amount is None or amount.count_bytes <= above:
+    amount = maxmemory_that_fits(_ram_bytes(case), buffers(server), saving=saves(server))
+    if amount is None or amount.count_bytes < _data_bytes(case) or amount.count_bytes <= above:
         return
-    mib = amount.count_bytes // MIB
-    policy = server.maxmemory_policy or "noeviction"
-    cost = "what does not fit is refused (noeviction); for a cache set a policy, allkeys-lru"
-    if policy != "noeviction":
-        cost = f"what does not fit is thrown away ({policy})"
     yield Remedy(
-        title=f"Set maxmemory to {mib}mb (CONFIG REWRITE keeps it in its file)",
-        cost=cost,
+        title=f"Set maxmemory to {amount.count_bytes // MIB}mb ({_in_its_file(case, 'it')})",
+        cost=_at_its_bound(server),
         amount=amount.formula,
         settings=_kept(case, "maxmemory", str(amount.count_bytes)),
-        commands=(_config_set(server, "maxmemory", f"{mib}mb"),),
+        commands=(_config_set(server, "maxmemory", f"{amount.count_bytes // MIB}mb"),),
+    )
+
+
+def _at_its_bound(server: Redis) -> str:
+    policy = server.maxmemory_policy or "noeviction"
+    if policy != "noeviction":
+        return f"what does not fit is thrown away ({policy})"
+    return "what does not fit is refused (noeviction); for a cache set a policy, allkeys-lru"
+
+
+def _data_bytes(case: _Case) -> int:
+    """What a maxmemory is held against now; where it did not say, what its process holds."""
+    return _or(case.server.used_memory_bytes, own_bytes(case.process))
+
+
+def _ram_bytes(case: _Case) -> int:
+    """What it may keep in RAM: its limit, or, where only the machine bounds it, what it has there and could have.
+
+    Swap is none of it: data that lie there make each request slow.
+    """
+    left = figure(case.machine, "MemAvailable")
+    if case.bound.group is not None or left is None:
+        return case.bound.memory_bytes
+    resident = max(own_bytes(case.process) - (case.process.swap_bytes or 0), 0)
+    return min(case.bound.memory_bytes, resident + left)
+
+
+def _too_full(case: _Case) -> tuple[Remedy, ...]:
+    """Where it holds more than fits already: more room, or no copies, or at least no more data."""
+    server, held, room = case.server, _data_bytes(case), _ram_bytes(case)
+    twice = " twice, as a save may copy all," if saves(server) else ""
+    wanted = (held + held // 4) * (1 + saves(server)) + buffers(server)
+    said = f"{size(held)} that it holds + 25 %,{twice} and a quarter of the limit for what it does not count"
+    return (*raise_bound(case.machine, case.bound, -(-wanted * 4 // 3), said), *_less(case, held, room))
+
+
+def _less(case: _Case, held: int, room: int) -> Iterator[Remedy]:
+    server = case.server
+    without = maxmemory_that_fits(room, buffers(server), saving=False)
+    if saves(server) and not server.replicas and without is not None and without.count_bytes >= held:
+        mib = without.count_bytes // MIB
+        log = (_config_set(server, "appendonly", "no"),) if server.appendonly else ()
+        yield Remedy(
+            title=f"If it is a cache, have it save nothing, and set maxmemory to {mib}mb "
+            f"({_in_its_file(case, 'both')})",
+            cost="what it holds is lost whenever it ends",
+            amount=without.formula,
+            commands=(_config_set(server, "save", ""), *log, _config_set(server, "maxmemory", f"{mib}mb")),
+        )
+    now = maxmemory_now(held)
+    bounded = 0 < (server.maxmemory_bytes or 0) <= now.count_bytes  # it grows no more as it is
+    if bounded or now.count_bytes + buffers(server) > room:
+        yield Remedy(title=f"Take keys out of it, or move some to another server: {size(held)} are too many here")
+        return
+    copies = f"; while it saves it may come to need {size(now.count_bytes * 2)} all the same" if saves(server) else ""
+    yield Remedy(
+        title=f"Let it grow no more: set maxmemory to {now.count_bytes // MIB}mb, little above what it holds",
+        cost=f"{_at_its_bound(server)}{copies}",
+        amount=now.formula,
+        commands=(_config_set(server, "maxmemory", f"{now.count_bytes // MIB}mb"),),
     )
 
 
@@ -255,6 +307,13 @@ def _kept(case: _Case, name: str, value: str) -> tuple[Change, ...]:
         return changes
     file = Place(kind="redis.conf", of=f"{uid}:{server.config_file}", key=name)
     return (*changes, Change(place=file, want=value))
+
+
+def _in_its_file(case: _Case, what: str) -> str:
+    """How it lasts. A change of ours writes no file in a container: its root chooses where that lies."""
+    if len(case.process.ns_pids) > 1:
+        return f"for its next start, set {what} where its container is made"
+    return f"CONFIG REWRITE keeps {what} in its file"
 
 
 def _config_set(server: Redis, name: str, value: str) -> tuple[str, ...]:

@@ -8,9 +8,8 @@ from reprieve.model.finding import Evidence, Finding, Remedy, quote
 from reprieve.model.machine import Machine
 from reprieve.model.process import Process
 from reprieve.model.snapshot import Snapshot
-from reprieve.oom.groups import Most, most, owner, swap_allowed
+from reprieve.oom.groups import Most, most, owner
 from reprieve.rules.amounts import heap_beside, limit_for_heap
-from reprieve.rules.limits import set_limit
 from reprieve.rules.living.facts import can_have, limit_lines, named, process_line
 from reprieve.rules.living.heaps import (
     COLLECTOR,
@@ -28,6 +27,7 @@ from reprieve.rules.living.heaps import (
     told_beside,
     total,
 )
+from reprieve.rules.living.higher import raise_to
 from reprieve.units import MIB, size
 
 
@@ -256,21 +256,7 @@ def _lower(case: _Case, parts: Sequence[Part]) -> tuple[Remedy, ...]:
     return (Remedy(title=title, cost=cost, amount=fitting.formula),)
 
 
-def _raise(case: _Case, beside: int) -> tuple[Remedy, ...]:
-    """A limit under which the heap fits, if the machine has so much; a default heap would follow it upwards."""
-    amount, group = limit_for_heap(case.heap.count_bytes, beside), case.bound.group
-    if group is None or amount.count_bytes > dict(case.machine.meminfo).get("MemTotal", 0):
-        return ()
-    whose = owner(group.path, case.machine.containers)
-    settings, commands, note = set_limit(
-        whose, amount.count_bytes, swap=swap_allowed(group), old_cgroups=group.version == 1
-    )
-    return (
-        Remedy(
-            title=f"Raise the limit of {quote(whose.name)} to {size(amount.count_bytes)}, if it needs that heap{note}",
-            cost="the machine must have that memory",
-            amount=amount.formula,
-            settings=settings,
-            commands=commands,
-        ),
-    )
+def _raise(case: _Case, beside: int) -> Iterator[Remedy]:
+    """A limit under which the heap fits, if so much can be had; a default heap would follow it upwards."""
+    amount = limit_for_heap(case.heap.count_bytes, beside)
+    yield from raise_to(case.machine, case.bound, amount, ", if it needs that heap")

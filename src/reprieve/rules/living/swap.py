@@ -6,7 +6,8 @@ from reprieve.model.cgroup import Cgroup
 from reprieve.model.finding import Change, Evidence, Finding, Place, Remedy, quote
 from reprieve.model.machine import Machine
 from reprieve.model.snapshot import Snapshot
-from reprieve.oom.groups import owner, swap_room
+from reprieve.oom.groups import called, is_on_zram, owner, swap_room
+from reprieve.oom.reclaim import LRU_GEN, swaps
 from reprieve.rules.amounts import Amount, more_swap, swap_size
 from reprieve.rules.living.facts import (
     figure,
@@ -139,7 +140,7 @@ def swap_forbidden(snapshot: Snapshot) -> Iterator[Finding]:
             continue
         if swap_room(groups, group.path) != 0 or group.swap_current_bytes:
             continue
-        whose = owner(group.path, machine.containers)
+        whose = called(machine, group.path)
         forbids = _forbidder(groups, group)
         yield Finding(
             code="swap-forbidden",
@@ -162,11 +163,13 @@ def swappiness_zero(snapshot: Snapshot) -> Iterator[Finding]:
     """vm.swappiness is 0: a group at its limit is killed though swap is free, and the machine swaps late.
 
     0 is not "as little as possible": reclaim of a cgroup takes no anonymous page then, so the limit is the end for all
-    that is no file cache, and of the machine it takes them only when hardly any cache is left. 1 is as little as
-    possible. Until 5.8 the range was 0 to 100; up to 200 it weighs the cost of swap against that of the page cache. In
-    version 1 a group has a swappiness of its own, that of its parent when it was made: there those at a limit count.
+    that is no file cache, and of the machine it takes them only when hardly any cache is left. Where MGLRU reclaims
+    (/sys/kernel/mm/lru_gen/enabled is odd, since 6.1) it takes none of the machine either, which kills with all swap
+    free. 1 is as little as possible. Until 5.8 the range was 0 to 100; up to 200 it weighs the cost of swap against
+    that of the page cache. In version 1 a group has a swappiness of its own, that of its parent when it was made: there
+    those at a limit count.
 
-    Source: get_scan_count() in mm/vmscan.c; mem_cgroup_swappiness() in include/linux/swap.h;
+    Source: get_scan_count() and isolate_folios() in mm/vmscan.c; mem_cgroup_swappiness() in include/linux/swap.h;
     Documentation/admin-guide/sysctl/vm.rst, swappiness.
     """
     machine = snapshot.machine
@@ -178,6 +181,9 @@ def swappiness_zero(snapshot: Snapshot) -> Iterator[Finding]:
     of_no_use = "are of no use to a group that reaches its limit"
     if own and 0 not in own:
         of_no_use = "are used only when hardly any page cache is left"
+    never = () if swaps(machine) else (Evidence(text=dict(machine.settings)[LRU_GEN], source=LRU_GEN),)
+    if never:
+        of_no_use = "are never used, as MGLRU reclaims (lru_gen)"
     place = Place(kind="sysctl", key="vm.swappiness")
     remedy = Remedy(
         title=f"Let it swap as little as possible, but not never ({_KEPT})",
@@ -191,7 +197,7 @@ def swappiness_zero(snapshot: Snapshot) -> Iterator[Finding]:
         confidence="certain",
         claim=f"vm.swappiness is 0: {size(total)} of swap {of_no_use}",
         subject="vm.swappiness",
-        evidence=(*sysctl_lines(machine, "vm.swappiness"), *meminfo_lines(machine, "SwapTotal")),
+        evidence=(*sysctl_lines(machine, "vm.swappiness"), *never, *meminfo_lines(machine, "SwapTotal")),
         remedies=(remedy,),
     )
 
@@ -214,7 +220,7 @@ def zram_swappiness(snapshot: Snapshot) -> Iterator[Finding]:
     ram, again, page = figure(machine, "MemTotal"), dict(machine.vmstat).get(_AGAIN), machine.page_bytes
     if not ram or not again or not page or again * page < ram * _WORN:
         return
-    if not machine.swaps or not all(area.name.startswith("/dev/zram") for area in machine.swaps):
+    if not machine.swaps or not all(map(is_on_zram, machine.swaps)):
         return
     own = any(group.swappiness is not None for group in machine.cgroups if group.path != "/")
     yield Finding(
@@ -247,7 +253,13 @@ def _add(machine: Machine, amount: Amount) -> tuple[Remedy, ...]:
     if machine.cgroup_private:
         return ()
     kubelet = any(process.comm == KUBELET for process in machine.processes)
-    return add_swap(amount, names=[area.name for area in machine.swaps], kubelet=kubelet)
+    return add_swap(
+        amount,
+        names=[area.name for area in machine.swaps],
+        kubelet=kubelet,
+        root=machine.root,
+        ram_bytes=figure(machine, "MemTotal"),
+    )
 
 
 def _forbidder(groups: dict[str, Cgroup], group: Cgroup) -> Cgroup:
