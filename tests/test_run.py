@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import pty
@@ -10,10 +11,11 @@ import re
 import select
 import shutil
 import signal
+import struct
 import subprocess
 import sys
-import sysconfig
 import tempfile
+import termios
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import monotonic, sleep
@@ -22,11 +24,15 @@ from typing import Any
 import jsonschema
 import pytest
 
+from reprieve.bounded import kills_of
 from reprieve.machine.demo import small_cgroup
 from reprieve.machine.enclosure import Enclosure, find_hierarchy, left_limits
-from reprieve.model.run import COMMAND
+from reprieve.machine.host import Host, root_could
+from reprieve.machine.writer import acting_as
+from reprieve.model.run import COMMAND, Bounds, Enforcement, Use
+from reprieve.model.run import Run as Ran
 from tests.conftest import Run
-from tests.machine.real import missing
+from tests.machine.real import as_another, missing, program
 
 _SCHEMA = Path(__file__).parents[1] / "docs" / "schema" / "why-1.json"
 _RUN = [sys.executable, "-m", "reprieve", "run"]
@@ -446,6 +452,94 @@ def test_without_rights_rlimits_hold_and_what_they_do_not_is_told(tmp_path: Path
     assert _as_nobody("run", "-q", "--max", "400M", "python3", "-c", 'x = b"x" * (60 << 20)').returncode == 0
 
 
+_LEAK = "cache = [bytearray(1 << 20) for _ in range(500)]"
+
+
+def test_who_fails_near_its_rlimit_was_probably_refused_and_how_to_have_a_cgroup_is_told() -> None:
+    for command in (("python3", "-c", _LEAK), ("sh", "-c", f"python3 -c '{_LEAK}'; exit 3")):
+        done = _as_nobody("run", "--max", "64M", *command)
+        assert done.returncode == (1 if command[0] == "python3" else 3)
+        told = " ".join(done.stderr.split())
+        assert "near the 64 MiB of private memory which each of its processes may have: probably it was refused" in told
+        assert re.search(r"\$ sudo .*reprieve run --user nobody --max 64M -- COMMAND", told)
+
+
+def test_who_fails_with_little_or_lives_with_much_is_told_nothing_of_it() -> None:
+    for command in (("false",), ("python3", "-c", "cache = bytearray(60 << 20)")):
+        done = _as_nobody("run", "--max", "72M", *command)
+        assert len(done.stderr.splitlines()) == 1, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "told", "by_root"),
+    [
+        (("--smallest",), "run it as root", ("--user", "nobody", "--smallest")),
+        (("--user", "root"), "run it as root", ("--user", "root")),
+        (("--nice", "-5"), "it takes CAP_SYS_NICE; run it as root", ("--user", "nobody", "--nice", "-5")),
+    ],
+)
+def test_what_root_may_is_told_with_the_command_which_leaves_the_command_to_its_user(
+    option: tuple[str, ...], told: str, by_root: tuple[str, ...], reprieve: Run
+) -> None:
+    done = _as_nobody("run", *option, "true")
+    assert done.returncode == 125
+    found = re.search(f"{told}: `sudo (.*)`", done.stderr)
+    assert found, done.stderr
+    program, *words = found[1].split()
+    assert words[-len(by_root) - 2 :] == ["run", *by_root, "true"]
+    assert os.access(program, os.X_OK)
+    assert set(reprieve(*words[-len(by_root) - 2 : -1], "id", "-un").stdout.split()) == {by_root[1]}
+
+
+def test_a_command_that_is_too_long_to_be_told_again_is_left_out() -> None:
+    done = _as_nobody("run", "--nice", "-5", "--", "echo", 100 * "x")
+    assert re.search(r"run it as root: `sudo .* run --user nobody --nice -5 -- COMMAND`", done.stderr), done.stderr
+
+
+def test_a_right_that_root_lacks_here_is_not_told_to_be_root_s(reprieve: Run) -> None:
+    for done in (_as_nobody("run", "--adj", "-500", "true"), reprieve("run", "--adj", "-500", "true")):
+        if root_could(Host(), 24):
+            assert "not even root" not in done.stderr
+        else:
+            assert "which not even root has here; root has it on the host" in done.stderr
+            assert "run it as root" not in done.stderr
+
+
+def test_the_log_is_root_s_to_read_and_the_command_not_root_s_to_run() -> None:
+    killed = Ran(
+        argv=("x",),
+        bounds=Bounds(),
+        enforcement=Enforcement(means="cgroup2", cgroup=f"/{COMMAND}1-2-3-4"),
+        status=137,
+        wall_s=1.0,
+        use=Use(oom_kills=1),
+    )
+    with acting_as(65534):
+        _, (gap,) = kills_of(None, killed, 1)
+    assert re.fullmatch(r"sudo .*reprieve why tells it|sudo .* -m reprieve why tells it", gap.hint or "")
+    _, (gap,) = kills_of(None, killed, 1)
+    assert gap.hint == "reprieve why tells it on the host"
+
+
+@pytest.mark.parametrize(("columns", "width"), [(70, 70), (0, 80)], ids=["70", "none told"])
+def test_what_holds_it_is_told_within_the_terminal_s_width(columns: int, width: int) -> None:
+    argv, environ = _nobodys()
+    pid, end = pty.fork()
+    if pid == 0:
+        os.execve(program(argv[0]), [*argv, "run", "--max", "64M", "true"], environ)
+    fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    shown = b""
+    with contextlib.suppress(OSError):  # EIO: it has ended
+        while data := os.read(end, 65536):
+            shown += data
+    os.close(end)
+    os.waitpid(pid, 0)
+    lines = shown.decode().split("\r\n")
+    assert lines[0].startswith("reprieve: no cgroup can be made here")
+    assert width - 20 < max(map(len, lines)) <= width
+    assert len(lines) > 2
+
+
 def test_without_a_group_too_a_second_request_ends_all_of_it() -> None:
     with _nobody("run", "-q", "python3", "-c", _FAMILY.replace("start_new_session=True,", "")) as process:
         family = [int(pid) for pid in line(process).split()]
@@ -576,16 +670,8 @@ def test_a_limit_under_which_nothing_could_live_is_refused(size: str, reprieve: 
 
 
 def _nobodys() -> tuple[list[str], dict[str, str]]:
-    """How nobody runs `reprieve`: our interpreter may lie where nobody else can read it."""
-    nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
-    for python in (sys.executable, "/usr/bin/python3"):
-        if subprocess.run([*nobody, python, "-c", _FITS], capture_output=True).returncode == 0:
-            environ = {"PATH": os.defpath, "PYTHONPATH": sysconfig.get_path("purelib")}
-            return [*nobody, python, "-m", "reprieve"], environ
-    missing("a Python that nobody can run")
-
-
-_FITS = f"import os, sys; sys.exit(sys.version_info[:2] != {sys.version_info[:2]} or not os.access(sys.executable, 1))"
+    """How nobody runs `reprieve`."""
+    return [*as_another(65534), sys.executable, "-m", "reprieve"], {"PATH": os.defpath}
 
 
 def _as_nobody(*arguments: str) -> subprocess.CompletedProcess[str]:

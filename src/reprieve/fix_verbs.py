@@ -1,5 +1,6 @@
 """The verbs that change the machine: `fix` and its forms, `undo`, `changes`."""
 
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -72,7 +73,31 @@ def _fix(
     sys.exit(perform(Request(settings=wanted, span=span, **options)))
 
 
-@click.group(invoke_without_command=True)
+class _Fix(click.Group):
+    """Keeps what stands before its command and what follows, to say how it is written."""
+
+    def parse_args(self, context: click.Context, words: list[str]) -> list[str]:
+        context.meta[_WORDS] = tuple(words)
+        return super().parse_args(context, words)
+
+    def resolve_command(
+        self, context: click.Context, words: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        told = context.meta[_WORDS]
+        context.meta[_PARTS] = (told[: len(told) - len(words)], tuple(words))
+        return super().resolve_command(context, words)
+
+
+_WORDS, _PARTS = "reprieve.fix.words", "reprieve.fix.parts"
+
+
+def _in_order(before: tuple[str, ...], command: tuple[str, ...]) -> str:
+    """The same words, with the options behind the command; what stands behind `--` is none."""
+    at = command.index("--") if "--" in command else len(command)
+    return shlex.join(("reprieve", "fix", *command[:at], *before, *command[at:]))
+
+
+@click.group(cls=_Fix, invoke_without_command=True)
 @click.option(
     *("--only", "only"),
     multiple=True,
@@ -81,18 +106,30 @@ def _fix(
     metavar="CODE",
     help="What findings of this code ask for, alone.",
 )
+@click.option(
+    *("--from", "origin"),
+    type=click.Path(readable=False),
+    metavar="FILE",
+    help="With --as, of another machine: a snapshot (`-`: from standard input), sosreport, captured root.",
+)
 @_how_to_fix
 @click.pass_context
 def fix(context: click.Context, /, **options: object) -> None:
     """Change what leads to the next kill, so that it can be undone.
 
-    Without a COMMAND: what the findings of `reprieve check` ask for. It is planned, asked, applied and read back; all
-    changes of a plan hold, or none.
+    Without a COMMAND: what the findings of `reprieve check` ask for. It is planned, asked, applied and read back; what
+    belongs together holds together, or not at all.
     """
     if context.invoked_subcommand is None:
+        if options["origin"] is not None and options["export"] is None:
+            raise click.UsageError("--from is of another machine, which is not changed from here: --as sh prints how")
         _fix(None, options)
+    elif options["origin"] is not None:
+        context.fail(f"--from is of what findings ask for, {context.invoked_subcommand} needs none")
+    elif options["only"]:
+        context.fail(f"--only is of findings, {context.invoked_subcommand} is asked for by name: give one of them")
     elif any(options.values()):
-        context.fail(f"options stand behind the command: reprieve fix {context.invoked_subcommand} …")
+        context.fail(f"options stand behind the command: {_in_order(*context.meta[_PARTS])}")
 
 
 @fix.command("swappiness")

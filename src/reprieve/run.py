@@ -56,7 +56,7 @@ def attempt(request: Request, order: Order) -> tuple[Run, int]:
         enclosure, enforcement = enclose_best(held.pid, warden, request.bounds)
         held.await_ready()
         if not (request.quiet or request.as_json):
-            say([ran.began(request.bounds, enforcement)])
+            say(_wrapped(ran.began(request.bounds, enforcement)))
         run = _await(request, held, enclosure, enforcement, monotonic())
     finally:
         if enclosure is None or enclosure.close():
@@ -182,15 +182,17 @@ def tell(request: Request, run: Run, kills: "Kills", report: Report) -> None:
     """What became of it: for people where somebody was killed or they ask for it, and for programs."""
     ooms, gaps = kills
     refused = run.enforcement.means == "job" and run.use is not None and run.use.at_max  # where nobody is killed for it
+    refused = refused or ran.is_probably_refused(run)
     worth = ooms or gaps or refused or run.out_of_time or run.left_behind or ran.is_unexplained(run)
     if not (worth or request.verbose or request.as_json or request.report):
         return
     if request.as_json or request.report is not None:
+        from reprieve.machine.program import gaps_at_hand
         from reprieve.model.snapshot import Snapshot
         from reprieve.rules import diagnose
         from reprieve.show import jsonl
 
-        snapshot = Snapshot(ooms=tuple(ooms), gaps=tuple(gaps))
+        snapshot = Snapshot(ooms=tuple(ooms), gaps=gaps_at_hand(gaps))
         lines = [jsonl.ran(run), *jsonl.render(snapshot, diagnose(snapshot))]
         lines.append(jsonl.end(events=len(ooms), exit_status=run.status))
         report.write(lines)
@@ -203,17 +205,26 @@ def tell(request: Request, run: Run, kills: "Kills", report: Report) -> None:
     say(story(run, kills, width=_width(), colour=os.isatty(2) and not plain, verbose=request.verbose))
 
 
+def _wrapped(line: str) -> Iterable[str]:
+    """For a terminal; who reads a log wants a line each."""
+    if not os.isatty(2):
+        return (line,)
+    from reprieve.show.text import wrap
+
+    return (f"  {part}" if at else part for at, part in enumerate(wrap(line, _width() - 2)))
+
+
 def _width() -> int:
+    from reprieve.output import LEAST
+
     try:
-        return max(60, min(os.get_terminal_size(2).columns, 120))
+        return max(LEAST, min(os.get_terminal_size(2).columns or 80, 120))
     except OSError:  # no terminal
         return 80
 
 
 def say(lines: Iterable[str]) -> None:
     """To standard error, whose end may have gone: that is no reason to lose the command's status."""
-    if sys.stderr is None:
-        return
     try:
         sys.stderr.writelines(f"{line}\n" for line in lines)
         sys.stderr.flush()

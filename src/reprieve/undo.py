@@ -6,17 +6,19 @@ from dataclasses import asdict
 from math import inf
 from typing import NamedTuple
 
-from reprieve.apply import open_journal
-from reprieve.fix.journal import Journal
+from reprieve.apply import ended_by, open_journal
+from reprieve.fix.journal import Journal, Past
 from reprieve.fix.transaction import Recovered, recover, undo
-from reprieve.machine.ledger import LedgerFile, ledger_path, read_lines
+from reprieve.machine.ledger import MACHINE, LedgerFile, is_there, ledger_path, read_lines
 from reprieve.machine.places import MachinePlaces
-from reprieve.machine.watcher import say_ready, tell_kernel_log
+from reprieve.machine.program import as_root
+from reprieve.machine.signals import Interrupted, Signals
+from reprieve.machine.watcher import say_ready, since_boot_s, stand_apart, tell_kernel_log
 from reprieve.model.change import Blocked, Entry, Stay, Transaction
 from reprieve.model.finding import Failure, Place
 from reprieve.output import colour, print_lines, width
 from reprieve.show import changes, export
-from reprieve.show.escape import visible
+from reprieve.show.escape import shell, visible
 from reprieve.show.text import Page, colours, plain_paint
 
 
@@ -34,6 +36,12 @@ def perform(request: Request) -> int:
         return _perform(request)
     except Blocked as failure:
         raise Failure(changes.blocked(failure), hint=_what_then(failure), status=failure.status) from failure
+    except Interrupted as interrupted:
+        raise Failure(
+            f"{ended_by(interrupted)}: it is put back in part, if at all",
+            hint="reprieve undo --recover finishes it",
+            status=128 + interrupted.signal,
+        ) from interrupted
 
 
 def _what_then(failure: Blocked) -> str | None:
@@ -48,11 +56,21 @@ def _what_then(failure: Blocked) -> str | None:
 
 
 def _perform(request: Request) -> int:
-    with LedgerFile(ledger_path()) as ledger:
+    path = ledger_path()
+    if not is_there(path):  # to look leaves none
+        if request.recover:
+            print_lines(("Nothing was left unfinished.",))
+            return 0
+        others = path != MACHINE and is_there(MACHINE)
+        mine = " by you" if others else ""
+        hint = "what root has changed root undoes: run it as root" if others else "reprieve fix changes something"
+        raise Failure(f"nothing was changed here{mine}", hint=hint)
+    with Signals() as signals, LedgerFile(path) as ledger:
         journal = open_journal(ledger)
         places = MachinePlaces()
         if request.recover:
-            lines = [line for one in recover(places, journal) for line in _recovered(one, journal, places)]
+            done = recover(places, journal, interruptible=signals.interruptible)
+            lines = [line for one in done for line in _recovered(one, journal, places)]
             print_lines(lines or ["Nothing was left unfinished."])
             return 0
         number = request.number
@@ -66,7 +84,7 @@ def _perform(request: Request) -> int:
                 journal.end(number)
             print_lines((_nothing(number, journal),))
             return 0
-        left = list(map(_left, undo(number, places, journal, leave=request.leave)))
+        left = list(map(_left, undo(number, places, journal, leave=request.leave, interruptible=signals.interruptible)))
         back = [entry for entry in entries if _is_back(entry, places)]
         left += _still(back, places)
     by_hand = [f"  {line}" for line in export.undoing(back)]
@@ -88,9 +106,10 @@ def _recovered(one: Recovered, journal: Journal, places: MachinePlaces) -> list[
     if not one.entries:
         return [_nothing(one.number, journal)]
     back = [entry for entry in one.entries if _is_back(entry, places)]
-    said = f"Undone: change {one.number}, which was not finished."
+    what = f"which {'nobody confirmed in time' if one.unconfirmed else 'was not finished'}"
+    said = f"Undone: change {one.number}, {what}."
     if not back:
-        said = f"Change {one.number}, which was not finished, is over; nothing was put back:"
+        said = f"Change {one.number}, {what}, is over; nothing was put back:"
     return [said, *(visible(changes.left_so(stay)) for stay in one.left), *_still(back, places)]
 
 
@@ -120,13 +139,14 @@ def _still(entries: list[Entry], places: MachinePlaces) -> list[str]:
 def undo_later(number: int, after_s: float) -> int:
     """Wait, then undo a change unless somebody has kept it; what `fix --confirm-within` arms. Raises Failure."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    stand_apart()
     say_ready()
-    with LedgerFile(ledger_path(), patience_s=inf):  # until all is changed, or who changed it has ended
-        pass
-    end = time.clock_gettime(time.CLOCK_BOOTTIME) + after_s  # a suspended machine waits as well
-    while (left := end - time.clock_gettime(time.CLOCK_BOOTTIME)) > 0:
+    with LedgerFile(ledger_path(), patience_s=inf) as ledger:  # until all is changed, or who changed it has ended
+        due = open_journal(ledger).find(number).due_boottime_s
+    end = since_boot_s() + after_s if due is None else due
+    while (left := end - since_boot_s()) > 0:
         time.sleep(min(left, 60.0))
-    with LedgerFile(ledger_path(), patience_s=inf) as ledger:
+    with LedgerFile(ledger_path(), patience_s=inf) as ledger, Signals():
         journal = open_journal(ledger, reason="not confirmed")
         if not journal.find(number).kept and journal.in_force(number):
             try:
@@ -137,31 +157,27 @@ def undo_later(number: int, after_s: float) -> int:
     return 0
 
 
-class _Past:
-    """A ledger that is only read."""
-
-    def __init__(self, lines: list[bytes]) -> None:
-        self._lines = lines
-
-    def lines(self) -> list[bytes]:
-        return self._lines
-
-    def append(self, line: bytes) -> None:
-        raise Failure("the journal is only read here")
-
-
 def history(*, as_json: bool) -> int:
     """All changes of this machine, the oldest first; the exit status. Raises Failure."""
-    journal = open_journal(_Past(read_lines(ledger_path())))
+    path = ledger_path()
+    others = path != MACHINE and is_there(MACHINE)
+    if others and not is_there(path):
+        path, others = MACHINE, False
+    journal = open_journal(Past(read_lines(path)), path=path)
     found = journal.transactions()
     if as_json:
         import json
 
-        print_lines(json.dumps({"version": 1, "state": state(journal, one), "change": asdict(one)}) for one in found)
+        told_of = [
+            {"kind": "change", "version": 1, "state": state(journal, one), "change": asdict(one)} for one in found
+        ]
+        print_lines(map(json.dumps, (*told_of, {"kind": "end", "version": 1, "events": len(found), "exit_status": 0})))
         return 0
     page = Page(width=width(), paint=colours() if colour() else plain_paint)
     told = [(one, _ended(journal, one)) for one in found]
     print_lines(changes.history(page, told, _moment) if told else ("Nothing was changed here by reprieve.",))
+    if others:
+        print_lines(("", f"Of root's changes tells {MACHINE}: {shell(as_root('changes') or ())}"))
     return 0
 
 
@@ -183,6 +199,8 @@ def state(journal: Journal, change: Transaction) -> str:
         return "not finished: reprieve undo --recover"
     if any(holds):
         whole = "in force" if all(holds) else "in force in part"
+        if change.number in journal.unconfirmed():
+            return f"{whole}, not confirmed in time: reprieve undo --recover"
         return whole if change.kept else f"{whole}, not confirmed"
     if not change.entries:
         return "nothing was changed"

@@ -100,9 +100,9 @@ class ListLedger:
         self.life.after_touch()
 
 
-def journal(world: World, life: Life | None = None, *, boot: str = "boot-1") -> Journal:
+def journal(world: World, life: Life | None = None, *, boot: str = "boot-1", since_s: float | None = None) -> Journal:
     """A journal as a new process opens it."""
-    return Journal(ListLedger(world, life), boot_id=boot, wall_s=1.0, user="root")
+    return Journal(ListLedger(world, life), boot_id=boot, wall_s=1.0, user="root", boottime_s=since_s)
 
 
 def place(name: str) -> Place:

@@ -29,6 +29,12 @@ def test_what_version_1_wrote_is_read() -> None:
     ]
 
 
+def test_of_a_change_to_be_confirmed_an_older_version_told_no_time_and_it_waits() -> None:
+    older = VERSION_1[0].replace(b'"change":1', b'"change":1,"kept":false')
+    told = journal(World(disk=[older, *VERSION_1[1:]]), since_s=1e9)
+    assert (told.waiting(), told.unconfirmed()) == ([1], [])
+
+
 def test_what_a_newer_version_adds_to_a_record_is_passed_over() -> None:
     newer = VERSION_1[0].replace(b'"change":1', b'"change":1,"fleet":"eu"')
     assert journal(World(disk=[newer, *VERSION_1[1:]])).newest() == 1

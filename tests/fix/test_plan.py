@@ -6,7 +6,8 @@ import pytest
 
 from reprieve.fix.plan import Span, Wanted, plan, wanted_by
 from reprieve.model.cgroup import Cgroup
-from reprieve.model.finding import Change, Failure, Finding, Place, Remedy
+from reprieve.model.change import Lack
+from reprieve.model.finding import Change, Failure, Finding, NoRight, Place, Remedy
 from reprieve.model.machine import HugePool, Machine
 from reprieve.model.unit import Unit
 from reprieve.units import GIB, MIB
@@ -62,12 +63,77 @@ def test_of_two_who_want_one_place_the_first_is_followed_and_the_other_told() ->
     assert [(refusal.code, refusal.reason) for refusal in told.refused] == [("b", "a wants 10 there")] * 2
 
 
+def test_of_what_belongs_together_nothing_is_planned_where_an_earlier_one_wants_otherwise() -> None:
+    asked = [wants((SWAPPINESS, "10"), code="x"), wants((RATIO, "80"), (SWAPPINESS, "20"), code="y")]
+    told = plan(asked, there(), Machine(), span=Span(later=False))
+    assert [step.place for step in told.steps] == [SWAPPINESS]
+    assert [(one.code, one.reason) for one in told.refused] == [("y", "x wants 10 there")]
+
+
+def test_what_wants_two_values_for_one_place_is_refused() -> None:
+    for others in ((), ((RATIO, "80"),)):
+        told = plan([wants(*others, (SWAPPINESS, "10"), (SWAPPINESS, "20"), code="x")], there(), Machine())
+        assert told.steps == ()
+        assert {(one.want, one.reason) for one in told.refused} == {("20", "x wants 10 there")}
+
+
+def test_what_is_wanted_apart_is_a_group_each_and_what_shares_a_step_is_one() -> None:
+    a, b, c, d = (Place(kind="process", of=str(pid), key="oom_score_adj") for pid in range(1, 5))
+    places = DictionaryPlaces(World(values=dict.fromkeys((a, b, c, d), "0")))
+    told = plan([wants((a, "1")), wants((b, "1")), wants((c, "1"), (d, "1"))], places, Machine())
+    assert [(step.place, step.group) for step in told.steps] == [(a, 0), (b, 1), (c, 2), (d, 2)]
+    told = plan([wants((a, "1")), wants((b, "1")), wants((c, "1")), wants((a, "1"), (c, "1"))], places, Machine())
+    assert [(step.place, step.group) for step in told.steps] == [(a, 3), (b, 1), (c, 3)]
+
+
 def test_settings_that_belong_together_are_refused_together() -> None:
     whole = wants(*((place, "on") for place in SWAP_FILE))
     for obstructed in SWAP_FILE:
         told = plan([whole], Obstructed(World(), obstructed), Machine())
         assert told.steps == ()
         assert [(refusal.place, refusal.reason) for refusal in told.refused] == [(obstructed, "somebody's")]
+
+
+class Forbidden(DictionaryPlaces):
+    """Places that only others may change."""
+
+    def obstacle(self, place: Place, want: str | None) -> Failure | None:
+        return NoRight("root's", hint="be root")
+
+
+def test_what_is_only_shown_is_planned_without_the_right_which_is_told() -> None:
+    world, asked = World(values={SWAPPINESS: "60"}), [wants((SWAPPINESS, "10"))]
+    told = plan(asked, Forbidden(world), Machine(), shown=True)
+    assert [(step.place, step.before, step.want) for step in told.steps] == [
+        (SWAPPINESS, "60", "10"),
+        (AT_BOOT, None, "10"),
+    ]
+    assert {step.lacks for step in told.steps} == {Lack(reason="root's", hint="be root")}
+    assert told.refused == ()
+
+
+def test_what_nobody_may_is_refused_where_it_is_only_shown_too() -> None:
+    told = plan([wants((SWAPPINESS, "10"))], Obstructed(there().world, SWAPPINESS), Machine(), shown=True)
+    assert told.steps == ()
+    assert [(one.reason, one.hint) for one in told.refused] == [("somebody's", "ask them")]
+
+
+def test_who_lacks_the_right_is_told_how_others_get_the_commands() -> None:
+    told = plan([wants((SWAPPINESS, "10"))], Forbidden(World(values={SWAPPINESS: "60"})), Machine())
+    assert told.steps == ()
+    assert [one.hint for one in told.refused] == [
+        "be root; --dry-run shows the plan, --as sh prints it for who has the right"
+    ]
+
+
+@pytest.mark.parametrize(("elsewhere", "shown"), [(True, False), (False, True)])
+def test_who_has_asked_to_see_the_plan_or_the_commands_is_not_told_to(elsewhere: bool, shown: bool) -> None:
+    class Unreadable(DictionaryPlaces):
+        def get(self, place: Place) -> str | None:
+            raise NoRight("root's", hint="be root")
+
+    told = plan([wants((SWAPPINESS, "10"))], Unreadable(World()), Machine(), elsewhere=elsewhere, shown=shown)
+    assert {one.hint for one in told.refused} == {"be root"}
 
 
 def test_what_is_to_be_changed_elsewhere_needs_no_right_here() -> None:

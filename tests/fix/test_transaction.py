@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -342,6 +344,74 @@ def test_what_nobody_confirmed_before_a_boot_is_undone_by_recovering() -> None:
     assert there.values[place("b")] is None
     assert state(journal(there, boot="boot-2"), journal(there).find(1)) == "undone in part"
     assert journal(there).find(1).entries[1].unconfirmed
+
+
+def test_what_nobody_confirmed_in_time_is_told_and_undone_by_recovering() -> None:
+    there = world()
+    apply(STEPS, DictionaryPlaces(there), journal(there), kept=False, due=lambda: 60.0)
+    early, late = journal(there, since_s=59.0), journal(there, since_s=60.0)
+    assert state(early, early.find(1)) == "in force, not confirmed"
+    assert state(late, late.find(1)) == "in force, not confirmed in time: reprieve undo --recover"
+    assert recover(DictionaryPlaces(there), early) == []
+    with pytest.raises(Failure, match="change 1 was not confirmed in time") as refused:
+        late.begin()
+    assert "reprieve undo --recover" in (refused.value.hint or "")
+    (recovered,) = recover(DictionaryPlaces(there), late)
+    assert recovered.unconfirmed
+    assert there.values == BEFORE
+    assert state(late, late.find(1)) == "undone: nobody confirmed"
+
+
+@given(
+    wanted=st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 2)), unique_by=lambda one: one[0]),
+    refuses=st.sets(st.sampled_from("abcdef"), max_size=2),
+    ended=st.sets(st.sampled_from("abcdef"), max_size=1),
+    dies_at=st.one_of(st.none(), st.integers(1, 80)),
+)
+def test_of_groups_that_are_apart_each_is_there_or_not_and_one_that_fails_takes_no_other_along(
+    wanted: list[tuple[str, int]], refuses: set[str], ended: set[str], dies_at: int | None
+) -> None:
+    there = World(values={place(name): "1" for name in "abcdef"})
+    there.refuses, there.ended = set(map(place, refuses)), set(map(place, ended))
+    steps = [replace(step(name, "1", "2"), group=group) for name, group in wanted]
+    life, failed, died = Life(dies_at=dies_at), list[Failure](), False
+    try:
+        apply(
+            steps, DictionaryPlaces(there, life), journal(there, life), apart=lambda failure, _: failed.append(failure)
+        )
+    except Died:
+        died, there.refuses = True, set()
+        recover(DictionaryPlaces(there), journal(there))
+    except Failure:
+        assert len({group for _, group in wanted if any(n in refuses for n, g in wanted if g == group)}) == len(
+            {group for _, group in wanted}
+        )
+    assert journal(there).unfinished() == []
+    done = {place(name) for name, group in wanted if not any(n in refuses for n, g in wanted if g == group)}
+    changed = {at for at, value in there.values.items() if value == "2"} - there.ended
+    assert changed in ((done - there.ended, set()) if died else (done - there.ended,))
+    if not died:
+        assert {entry.place for entry in journal(there).in_force(1)} == done
+
+
+def test_a_third_value_of_a_group_apart_that_may_be_ours_is_nobody_elses() -> None:
+    """The place takes 3 for 2, and does not go back: all is put back, and what would not is not finished."""
+    there = World(values={place("a"): "1", place("b"): "1"}, stubborn={place("a"): "3"})
+    steps = [replace(step("b", "1", "2"), group=0), replace(step("a", "1", "2"), group=1)]
+    told = list[Failure]()
+    with pytest.raises(Blocked):
+        apply(steps, DictionaryPlaces(there), journal(there), apart=lambda failure, _: told.append(failure))
+    assert told == []
+    assert there.values == {place("a"): "3", place("b"): "1"}
+    assert journal(there).unfinished() == [1]
+
+
+def test_what_was_confirmed_in_time_is_never_late() -> None:
+    there = world()
+    apply(STEPS, DictionaryPlaces(there), journal(there), kept=False, due=lambda: 60.0)
+    journal(there, since_s=59.0).keep(1)
+    assert recover(DictionaryPlaces(there), journal(there, since_s=99.0)) == []
+    assert there.values == AFTER
 
 
 def test_what_belongs_to_what_would_not_go_back_stays_with_it() -> None:

@@ -10,7 +10,7 @@ import random
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lab import kernels
@@ -125,7 +125,8 @@ class Load:
     def domain(self, machine: Machine) -> Domain:
         """The same, as the tool is asked."""
         if self.node is not None:
-            found = some_nodes(machine, frozenset({self.node}))
+            nodes = some_nodes(machine, frozenset({self.node}))
+            found = None if nodes is None else replace(nodes, by_policy=False)  # whoever is in the cpuset then
         else:
             found = whole_machine(machine) if self.where is None else one_cgroup(machine, self.where)
         assert found is not None
@@ -221,7 +222,7 @@ def _play_once(load: Load) -> Foretold:
     with saved(load.series, load.machine).restore() as guest:
         begun = guest.run(load.begin())
         assert begun.status == 0, begun.output
-        machine = _look(guest)
+        machine = look(guest)
         before = kernel_text.reports(guest.kernel_log())
         prediction = predict(machine, load.domain(machine))
         try:
@@ -241,7 +242,7 @@ def _play_once(load: Load) -> Foretold:
     )
 
 
-def _look(guest: Guest) -> Machine:
+def look(guest: Guest) -> Machine:
     """The guest as it stands, read from its files by the tool's own readers."""
     shown = guest.run(LOOK).output
     with tempfile.TemporaryDirectory(prefix="reprieve-foretold.") as root:

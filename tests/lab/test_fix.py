@@ -134,7 +134,10 @@ def test_a_limit_holds_for_who_runs_and_keeps_the_kill_in_the_unit(limited: bool
     assert (guest.run("pgrep -x innocent").status == 0) is limited
     if limited:
         assert guest.run("systemctl show -P Result leaky").output == "oom-kill\n"
+        assert "change 1 of reprieve has set it" in flat(told(guest, "why"))
+        assert "`reprieve undo 1` puts that back" in flat(told(guest, "why -v"))
         told(guest, "undo")
+        assert "of reprieve has set it" not in flat(told(guest, "why"))
         assert guest.run("systemctl show -P MemoryMax leaky").output == "infinity\n"
 
 
@@ -219,7 +222,9 @@ def test_what_systemd_sets_at_boot_is_what_was_written(guest: Guest) -> None:
 def test_a_file_that_would_win_at_boot_is_named_and_only_what_holds_now_is_changed(guest: Guest) -> None:
     assert guest.run("echo 'vm.swappiness = 30' > /etc/sysctl.d/99-site.conf").status == 0
     said = told(guest, "fix swappiness 11 --yes", status=4)
-    assert "/etc/sysctl.d/99-site.conf is read after 60-reprieve.conf and sets vm.swappiness to 30" in said
+    assert "/etc/sysctl.d/99-site.conf is read after 60-reprieve.conf and sets vm.swappiness to 30" in " ".join(
+        said.split()
+    )
     assert value(guest, "vm.swappiness") == "11"
     assert guest.run(f"test -e {FILE}").status != 0
 
@@ -250,6 +255,8 @@ def test_a_change_nobody_confirms_is_undone_whatever_becomes_of_who_made_it(ends
         made = guest.run(f"{fix} < /dev/null")
     assert "reprieve changes --keep 1" in made.output
     assert value(guest, "vm.swappiness") == "11"
+    watches = "w=$(pgrep -f 'unless-[k]ept'); cat /proc/$w/oom_score_adj; grep -v ':/$' /proc/$w/cgroup"
+    assert guest.run(watches).output.split() == ["-1000"]  # the kernel chooses others, and no group of it is limited
     assert (
         guest.run("for n in $(seq 90); do test $(sysctl -n vm.swappiness) = 11 || exit 0; sleep 1; done; exit 1").status
         == 0

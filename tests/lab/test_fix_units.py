@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from lab.manager import Manager
+from tests.machine.real import missing
 
 pytestmark = pytest.mark.slow
 
@@ -106,13 +107,40 @@ def test_a_drop_in_that_is_read_later_is_named_and_nothing_is_changed(web: Manag
     assert web.run(f"ls {_UNITS}/web.service.d").output.split() == ["95-site.conf"]
 
 
-def test_the_folder_of_drop_ins_stays_where_it_is_somebodys_mount(web: Manager) -> None:
-    web.run(f"mkdir {_UNITS}/web.service.d; mount -t tmpfs none {_UNITS}/web.service.d")
+@pytest.mark.parametrize(
+    ("made", "seen", "taken"),
+    [
+        ("mkdir {}; mount -t tmpfs none {}", "mountpoint {}", "umount {}; rmdir {}"),
+        ("mkdir /etc/dropins; ln -s /etc/dropins {}", "readlink {}", "rm {}; rmdir /etc/dropins"),
+    ],
+    ids=["mount", "link"],
+)
+def test_the_folder_of_drop_ins_stays_where_it_is_somebodys_own(made: str, seen: str, taken: str, web: Manager) -> None:
+    folder = f"{_UNITS}/web.service.d"
+    web.run(made.format(folder, folder))
     told(web, "fix limit web --max 64M --yes")
     assert held(web, "MemoryMax") == str(64 << 20)
     assert "Undone: change 1" in told(web, "undo")
     assert held(web, "MemoryMax") == "infinity"
-    assert web.run(f"ls -A {_UNITS}/web.service.d; umount {_UNITS}/web.service.d").output == ""
+    assert web.run(seen.format(folder)).status == 0
+    assert web.run(f"ls -A {folder}/").output == ""
+    assert web.run(taken.format(folder, folder)).status == 0
+
+
+@pytest.mark.parametrize(("letter", "at"), [("i", "/90-reprieve.conf"), ("a", "/90-reprieve.conf"), ("a", "")])
+def test_what_chattr_keeps_of_a_drop_in_is_known_before(letter: str, at: str, web: Manager) -> None:
+    told(web, "fix limit web --max 64M --yes")
+    kept = f"{_UNITS}/web.service.d{at}"
+    if web.run(f"chattr +{letter} {kept}").status != 0:
+        missing("a file system with immutable files")
+    try:
+        before = web.run(f"ls -A {_UNITS}/web.service.d; cat {_OURS}").output
+        said = told(web, "fix limit web --max 32M --yes", status=4)
+        assert f"{kept} is {'immutable' if letter == 'i' else 'append-only'} (chattr +{letter})" in said
+        assert web.run(f"ls -A {_UNITS}/web.service.d; cat {_OURS}").output == before
+        assert held(web, "MemoryMax") == str(64 << 20)
+    finally:
+        web.run(f"chattr -{letter} {kept}")
 
 
 def test_what_others_have_written_in_our_file_is_not_lost(web: Manager) -> None:

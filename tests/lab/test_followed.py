@@ -27,7 +27,8 @@ def test_who_hears_nothing_is_refused_at_once_and_who_hears_the_journal_is_told_
         assert refused.status == 1, refused.output
         said = flat(refused.output)
         assert "/dev/kmsg: only root may read the kernel log here; journal: permission denied to the journal" in said
-        assert "run it with sudo, or: sudo usermod -aG systemd-journal $USER, then log in again" in said
+        assert "run it with sudo: `sudo " in said
+        assert "`, or: sudo usermod -aG systemd-journal $USER, then log in again" in said
 
         begun = guest.run(
             f"cd /; ({FOLLOW.format(400, READER)} > /run/told 2>&1 < /dev/null; echo $? > /run/ended) &\n"

@@ -349,5 +349,5 @@ def _told(guest: Guest, *commands: str) -> list[str]:
 
 def _changes(told: str) -> list[dict[str, Any]]:
     """All there were, each with what is left of it in words; the first is the one that stays."""
-    documents = map(json.loads, told.splitlines())
+    *documents, _end = map(json.loads, told.splitlines())
     return [{**one["change"], "state": one["state"]} for one in documents]

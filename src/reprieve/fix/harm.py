@@ -7,11 +7,11 @@ from typing import NamedTuple
 from reprieve.model.cgroup import Cgroup
 from reprieve.model.finding import Change, Place, quote
 from reprieve.model.machine import Machine
+from reprieve.model.zram import RATIO
 from reprieve.units import MIB, parse_size, size
 
 _ROOM = 1.25  # of what is held, or has been promised: a limit without room kills, or refuses, the next
 _ADJUSTS = ("OOMScoreAdjust", "oom_score_adj")
-_RATIO_ZRAM = 2  # how many pages zram makes one of, as expected
 _RATIO = 50  # vm.overcommit_ratio where nothing is said
 
 
@@ -183,7 +183,7 @@ def _zram(want: str | None, machine: Machine) -> Objection | None:
     wanted, ram = None if want is None else parse_size(want), dict(machine.meminfo).get("MemTotal")
     if machine.cgroup_private:
         return Objection("this is a container: it would be swap of the whole machine's", "do it on the host")
-    if wanted is None or ram is None or wanted <= ram * _RATIO_ZRAM:
+    if wanted is None or ram is None or wanted <= ram * RATIO:
         return None
     return Objection(
         f"what is swapped to zram stays in memory, at half its size or so: {size(wanted)} would take more than the "

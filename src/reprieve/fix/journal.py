@@ -42,6 +42,21 @@ class Ledger(Protocol):
         """Add a line; when this returns the power may go."""
 
 
+class Past:
+    """A ledger that is only read."""
+
+    def __init__(self, lines: Sequence[bytes]) -> None:
+        self._lines = lines
+
+    def lines(self) -> Sequence[bytes]:
+        """All whole lines, the oldest first."""
+        return self._lines
+
+    def append(self, line: bytes) -> None:
+        """Raises Failure, always."""
+        raise Failure("the journal is only read here")
+
+
 class Record(NamedTuple):
     """A line of the journal. Fields are added, never used again: an older line is read for ever."""
 
@@ -59,6 +74,7 @@ class Record(NamedTuple):
     want: str | None = None
     became: str | None = None  # of "undone", as in `Entry`
     unconfirmed: bool = False
+    due_boottime_s: float | None = None  # of "ended": when what nobody confirms is undone
 
 
 def _encode(record: Record) -> bytes:
@@ -90,21 +106,31 @@ _KINDS: dict[str, type | tuple[type, ...]] = {
     "kept": bool,
     "entry": int,
     "unconfirmed": bool,
+    "due_boottime_s": (int, float),
 }
 
 
 class Journal:
     """The transactions of a machine, read from a ledger and added to it. Raises Failure if it is damaged.
 
-    `boot_id` is the present one: values of another boot that do not outlive it are no longer in force.
+    `boot_id` is the present one: values of another boot that do not outlive it are no longer in force. `boottime_s` is
+    now, in seconds since it began; None: it is not known, and nothing is overdue.
     """
 
     def __init__(
-        self, ledger: Ledger, *, boot_id: str | None, wall_s: float, user: str, reason: str | None = None
+        self,
+        ledger: Ledger,
+        *,
+        boot_id: str | None,
+        wall_s: float,
+        user: str,
+        reason: str | None = None,
+        boottime_s: float | None = None,
     ) -> None:
         self._ledger = ledger
         self._boot_id = boot_id
         self._wall_s = wall_s
+        self._boottime_s = boottime_s
         self._user = user
         self._reason = reason
         self._transactions: dict[int, Transaction] = {}
@@ -130,6 +156,9 @@ class Journal:
         if unfinished := self.unfinished():
             hint = f"{_RECOVER}, reprieve undo {unfinished[0]} --leave leaves it as it is"
             raise Failure(f"change {unfinished[0]} was begun and not finished", hint=hint)
+        if late := self.unconfirmed():
+            hint = f"reprieve undo --recover undoes it, reprieve changes --keep {late[0]} keeps it"
+            raise Failure(f"change {late[0]} was not confirmed in time, and is in force", hint=hint)
         if waiting := self.waiting():  # who undoes it would find the newer one above it
             hint = f"reprieve changes --keep {waiting[0]} keeps it, reprieve undo {waiting[0]} undoes it now"
             raise Failure(f"change {waiting[0]} waits to be confirmed", hint=hint)
@@ -190,9 +219,9 @@ class Journal:
         if self.find(number).ended:
             self._write(Record(change=number, event="reopened", wall_s=self._wall_s, user=self._user))
 
-    def end(self, number: int) -> None:
-        """All of it is done."""
-        self._write(Record(change=number, event="ended"))
+    def end(self, number: int, *, due_boottime_s: float | None = None) -> None:
+        """All of it is done; what nobody confirms is undone when that is due."""
+        self._write(Record(change=number, event="ended", due_boottime_s=due_boottime_s))
 
     def in_force(self, number: int) -> list[Entry]:
         """What is, or may be, changed still: not undone, nor gone with an earlier boot."""
@@ -218,8 +247,14 @@ class Journal:
         return [number for number, found in self._transactions.items() if not found.kept and self.in_force(number)]
 
     def unconfirmed(self) -> list[int]:
-        """Those of another boot that nobody has confirmed: who would have undone them went with it."""
-        return [number for number in self.waiting() if self.find(number).boot_id != self._boot_id]
+        """Those in force that nobody has confirmed in time: who would have undone them has ended, or was refused."""
+        return [number for number in self.waiting() if self._is_late(self.find(number))]
+
+    def _is_late(self, change: Transaction) -> bool:
+        if change.boot_id != self._boot_id:
+            return True
+        due, now = change.due_boottime_s, self._boottime_s
+        return due is not None and now is not None and due <= now
 
     def newest(self) -> int | None:
         """The newest of which something is in force."""
@@ -263,7 +298,8 @@ class Journal:
             )
             self._transactions[number] = replace(was, entries=tuple(entries))
         elif record.event in ("ended", "reopened"):
-            self._transactions[number] = replace(was, ended=record.event == "ended")
+            due = was.due_boottime_s if record.due_boottime_s is None else record.due_boottime_s
+            self._transactions[number] = replace(was, ended=record.event == "ended", due_boottime_s=due)
         elif record.event == "kept":
             self._transactions[number] = replace(was, kept=True)
         else:

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from reprieve.fix.harm import Objection, lifting, objections, price
 from reprieve.fix.transaction import Places
-from reprieve.model.change import Plan, Refusal, Step
-from reprieve.model.finding import Change, Failure, Finding, Place
+from reprieve.model.change import Lack, Plan, Refusal, Step
+from reprieve.model.finding import Change, Failure, Finding, NoRight, Place
 from reprieve.model.machine import Machine
 
 
@@ -67,17 +67,20 @@ def plan(
     span: Span = _BOTH,
     forced: Container[str] = (),
     elsewhere: bool = False,
+    shown: bool = False,
 ) -> Plan:
     """The steps from what is to what is wanted, in its order; of two that want one place the first is followed.
 
     `forced` are names of settings that are changed although it does harm. What somebody else would overwrite, and what
     there is no right to change, is refused all the same, unless it is to be changed `elsewhere`.
+    What is only to be `shown` is planned without the right to it, which each step tells. Each of `wanted` is a group of
+    steps, but for those that share a step, which are one.
     """
     steps: dict[Place, Step] = {}
     refused: list[Refusal] = []
     harmful = objections([change for one in wanted for change in one.changes], machine)
     harmful |= {one.changes[0].place: one.against for one in wanted if one.against is not None}
-    for one in wanted:
+    for number, one in enumerate(wanted):
         found, against = _together(
             one,
             places,
@@ -85,19 +88,32 @@ def plan(
             span,
             {place: harmful[place] for place in harmful if place.key not in forced},
             elsewhere,
+            shown,
         )
         refused += against
+        same = [steps[step.place] for step in found if step.place in steps]
+        others = {step.place: step for step in same}
+        contested = [step for step in found if step.want != others.setdefault(step.place, step).want]
+        if contested:  # all, or none
+            for step in contested:
+                earlier = Failure(f"{others[step.place].code} wants {others[step.place].want} there")
+                refused.append(_refusal(step.place, step.want, one, earlier))
+            continue
         for step in found:
-            earlier = steps.setdefault(step.place, step)
-            if earlier.want != step.want:
-                refused.append(
-                    _refusal(step.place, step.want, one, Failure(f"{earlier.code} wants {earlier.want} there"))
-                )
+            steps.setdefault(step.place, replace(step, group=number))
+        joined = {step.group for step in same}
+        steps |= {place: replace(step, group=number) for place, step in steps.items() if step.group in joined}
     return Plan(steps=tuple(steps.values()), refused=tuple(refused))
 
 
 def _together(
-    one: Wanted, places: Places, machine: Machine, span: Span, harmful: dict[Place, Objection], elsewhere: bool
+    one: Wanted,
+    places: Places,
+    machine: Machine,
+    span: Span,
+    harmful: dict[Place, Objection],
+    elsewhere: bool,
+    shown: bool,
 ) -> tuple[list[Step], list[Refusal]]:
     """The steps of settings that belong together: none if one of them is refused, be it not only for the next boot."""
     steps: list[Step] = []
@@ -116,12 +132,12 @@ def _together(
         try:
             meant = places.identify(change.place)
         except Failure as failure:
-            return [], [_refusal(change.place, change.want, one, failure)]
+            return [], [_refusal(change.place, change.want, one, failure, by_others=not (elsewhere or shown))]
         cost = price(change, machine) if one.cost is None else one.cost
         if not one.code and (free := lifting(change, machine)) is not None:  # a finding says what its remedy costs
             cost = free if cost is None else f"{free}; {cost}"
         for place in _spread(meant, span):
-            step = _step(place, change.want, one._replace(cost=cost), places, elsewhere)
+            step = _step(place, change.want, one._replace(cost=cost), places, elsewhere, shown)
             if isinstance(step, Refusal):
                 refused.append(step)
                 if place == meant:
@@ -144,19 +160,41 @@ def _spread(place: Place, span: Span) -> Iterator[Place]:
         yield replace(place, kind="zram.service", of="")
 
 
-def _step(place: Place, wanted: str | None, one: Wanted, places: Places, elsewhere: bool) -> Step | Refusal | None:
+def _step(
+    place: Place, wanted: str | None, one: Wanted, places: Places, elsewhere: bool, shown: bool
+) -> Step | Refusal | None:
     """None: it is so already."""
+    lacks: Lack | None = None
     try:
         before, want = places.get(place), places.canonical(place, wanted)
         if before == want:
             return None
         obstacle = None if elsewhere else places.obstacle(place, want)
+        if shown and isinstance(obstacle, NoRight):
+            lacks = Lack(reason=obstacle.message, hint=obstacle.hint)
+            obstacle = None
     except Failure as failure:
         obstacle = failure
     if obstacle is not None:
-        return _refusal(place, wanted, one, obstacle)
-    return Step(place=place, before=before, want=want, code=one.code, why=one.why, cost=one.cost, called=one.called)
+        return _refusal(place, wanted, one, obstacle, by_others=not (elsewhere or shown))
+    return Step(
+        place=place,
+        before=before,
+        want=want,
+        code=one.code,
+        why=one.why,
+        cost=one.cost,
+        called=one.called,
+        lacks=lacks,
+    )
 
 
-def _refusal(place: Place, want: str | None, one: Wanted, failure: Failure) -> Refusal:
-    return Refusal(place=place, want=want, reason=failure.message, hint=failure.hint, code=one.code, called=one.called)
+def _refusal(place: Place, want: str | None, one: Wanted, failure: Failure, *, by_others: bool = False) -> Refusal:
+    """`by_others`: who lacks the right may have it planned for others, and has not."""
+    hint = failure.hint
+    if by_others and isinstance(failure, NoRight):
+        hint = _FOR_OTHERS if hint is None else f"{hint}; {_FOR_OTHERS}"
+    return Refusal(place=place, want=want, reason=failure.message, hint=hint, code=one.code, called=one.called)
+
+
+_FOR_OTHERS = "--dry-run shows the plan, --as sh prints it for who has the right"
