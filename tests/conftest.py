@@ -12,8 +12,7 @@ from hypothesis import settings
 
 from reprieve.machine.demo import kill_a_leak
 from reprieve.model.finding import Failure
-from tests.logs_of import LOGS
-from tests.machine.real import missing
+from tests.machine.real import as_another, missing
 
 settings.register_profile("no-deadline", deadline=None)  # on a busy machine it is the machine that is late
 settings.load_profile("no-deadline")
@@ -55,37 +54,14 @@ def real_kill() -> str:
         missing(f"a kill of its own: {failure.message}")
 
 
-# Everything is loaded as root first: an interpreter may lie where nobody else can read it.
-_AS_NOBODY = """
-import contextlib, io, os, sys
-from reprieve import cli
-import reprieve.check, reprieve.demo, reprieve.machine.archive, reprieve.show.checked, reprieve.snapshot, subprocess
-import reprieve.show.live, reprieve.top, reprieve.apply, reprieve.fix_verbs
-log, *asked = sys.argv[1:]
-def run(*arguments):
-    sys.argv[1:] = arguments
-    try:
-        cli.run()
-    except SystemExit as ended:
-        return ended.code
-with contextlib.redirect_stdout(io.StringIO()):
-    run("why", log, "--no-pager")
-os.setgroups([])
-os.setgid(65534)
-os.setuid(65534)
-sys.exit(run(*asked))
-"""
-
-
 @pytest.fixture
 def as_nobody() -> Run:
     """Run `reprieve` without any rights."""
     if os.geteuid() != 0:
         missing("root, to become nobody")
-    log = LOGS / "084-ubuntu1404-mysqld-python-3.13.log"
 
     def run(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
-        argv = [sys.executable, "-c", _AS_NOBODY, str(log), *map(str, arguments)]
+        argv = [*as_another(65534), sys.executable, "-m", "reprieve", *map(str, arguments)]
         return subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True)
 
     return run

@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -20,15 +20,17 @@ from reprieve.machine.accepted import read_last
 from reprieve.machine.demo import small_cgroup
 from reprieve.machine.host import identify
 from reprieve.model.cgroup import Cgroup
-from reprieve.model.finding import Failure, Gap
+from reprieve.model.finding import Failure, Finding, Gap
+from reprieve.model.machine import Machine
 from reprieve.model.snapshot import Snapshot
 from reprieve.rules.living import check
-from reprieve.show.checked import Fix, render
+from reprieve.show.checked import Fix, render, summary
 from tests.conftest import Run
 from tests.machine.real import missing
 from tests.oom.test_living import HOSTS
 from tests.rules.living.made import MIB, crowded
 
+PUBLISHED = Path(__file__).parents[1] / "docs" / "schema" / "why-1.json"
 HEALTHY = sorted(folder for folder in HOSTS.iterdir() if (folder / "proc").is_dir())
 
 
@@ -81,6 +83,17 @@ def test_the_summary_is_one_line_with_codes_and_subjects(reprieve: Run, sick: Pa
         "lab: 1 critical, 1 warning, 2 notices: held-at-high (/app/web), group-near-limit (/app/batch), "
         "swap-forbidden (/app/batch), panic-set (vm.panic_on_oom)\n"
     )
+
+
+def test_the_summary_says_whose_each_finding_is() -> None:
+    def found(*subjects: str, code: str = "process-holds") -> list[Finding]:
+        return [Finding(code=code, severity="warning", confidence="certain", claim="", subject=one) for one in subjects]
+
+    machine = Machine(hostname="lab")
+    several = [*found("swap", code="swap-absent"), *found("java", "mysqld", "java")]
+    assert summary(machine, several) == "lab: 4 warnings: swap-absent, process-holds (java ×2, mysqld)"
+    assert summary(machine, found("a), swap (b")) == "lab: 1 warning: process-holds (“a), swap (b”)"
+    assert summary(machine, found(*"abcdefg")).endswith("process-holds (a, b, c, d, e, 2 more)")
 
 
 def test_the_same_is_found_in_a_snapshot_as_on_the_machine_it_was_taken_of(reprieve: Run, tmp_path: Path) -> None:
@@ -177,6 +190,52 @@ def test_what_is_accepted_is_left_out_and_said(reprieve: Run, sick: Path, tmp_pa
     )
 
 
+def test_what_is_accepted_is_said_in_each_format(reprieve: Run, sick: Path, tmp_path: Path) -> None:
+    file = tmp_path / "accepted.toml"
+    file.write_text(ACCEPTED)
+    asked = ("check", "--from", sick, "--accepted", file)
+    assert reprieve(*asked, "--summary").stdout == (
+        "lab: 1 critical, 1 notice: held-at-high (/app/web), swap-forbidden (/app/batch); "
+        "2 accepted: group-near-limit (/app/batch), panic-set (vm.panic_on_oom)\n"
+    )
+    assert "- `accepted`: panic-set (the cluster fails over)\n" in reprieve(*asked, "--markdown").stdout
+    lines = [json.loads(line) for line in reprieve(*asked, "--json").stdout.splitlines()]
+    validator = jsonschema.Draft202012Validator(json.loads(PUBLISHED.read_text()))
+    for line in lines:
+        validator.validate(line)
+    gaps = [line["gap"] for line in lines if line["kind"] == "gap"]
+    assert [(gap["reason"], gap["hides"]) for gap in gaps if gap["place"] == "accepted"] == [
+        ("group-near-limit (it is sized so)", False),
+        ("panic-set (the cluster fails over)", False),
+    ]
+    reprieve(*asked, "--html", tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert page.count('<bdi class="name">accepted</bdi>') == 2
+
+
+def test_where_all_is_accepted_it_is_not_said_that_nothing_was_found(reprieve: Run, sick: Path, tmp_path: Path) -> None:
+    file = tmp_path / "accepted.toml"
+    file.write_text(ACCEPTED)
+    asked = ("check", "--from", sick, "--accepted", file, "--only", "panic-set")
+    assert reprieve(*asked).stdout.splitlines()[1] == "Found     nothing but what is accepted"
+    assert reprieve(*asked, "--summary").stdout == ""  # cron would write a mail of it each time
+    assert "\nNothing was found but what is accepted.\n" in reprieve(*asked, "--markdown").stdout
+    assert "<p>Nothing was found but what is accepted.</p>" in reprieve(*asked, "--html", "-").stdout
+
+
+def test_a_page_says_that_nothing_was_found(reprieve: Run) -> None:
+    assert "<p>Nothing was found.</p>" in reprieve("check", "--from", HEALTHY[0], "--html", "-").stdout
+
+
+@pytest.mark.parametrize("zone", ["UTC", "XST-9", "XST9"])
+def test_an_end_on_the_last_day_of_the_calendar_is_for_ever(
+    reprieve: Run, sick: Path, tmp_path: Path, zone: str
+) -> None:
+    file = tmp_path / "accepted.toml"
+    file.write_text(ACCEPTED.replace("2999-12-31", "9999-12-31"))
+    assert "accepted: panic-set" in reprieve("check", "--from", sick, "--accepted", file, TZ=zone).stdout
+
+
 def test_what_is_accepted_of_another_or_until_a_day_past_is_told(reprieve: Run, sick: Path, tmp_path: Path) -> None:
     file = tmp_path / "accepted.toml"
     file.write_text(ACCEPTED.replace("2999-12-31", "2020-01-31").replace("/app/batch", "/app/other"))
@@ -193,6 +252,13 @@ def test_what_is_accepted_of_another_or_until_a_day_past_is_told(reprieve: Run, 
         ('[[accept]]\ncode = "panic-set"\nreason = "x"\nuntil = "soon"', "entry 1: it needs a date"),
         ('[[accept]]\ncode = "panic-set"\nreason = "x"\nuntil = 2999-12-31\nwho = "me"', "there is no who"),
         ("accept = 3", "`accept` is no list of tables"),
+        ('[[accepted]]\ncode = "panic-set"\nreason = "x"\nuntil = 2999-12-31', "there is no `accepted`"),
+        ('[[accept]]\ncode = "panic-set"\nreason = "x"\nuntil = 0001-01-01', "it cannot hold until 0001-01-01"),
+        (
+            '[[accept]]\ncode = "process-hold"\nreason = "x"\nuntil = 2999-12-31',
+            "no finding has the code 'process-hold'",
+        ),
+        (f"accept = {'1' * 5000}", "accepted.toml: "),
         ("[[accept", "accepted.toml: "),
         ("\0", "accepted.toml: "),
     ],
@@ -207,6 +273,39 @@ def test_a_file_that_cannot_be_meant_is_refused(
     assert said in ended.stderr
     assert len(ended.stderr.splitlines()) == 2
     assert reprieve("check", "--from", sick, "--accepted", tmp_path / "none.toml").returncode == 1
+
+
+def test_a_code_that_is_misspelt_is_told_with_those_it_may_be(reprieve: Run, sick: Path, tmp_path: Path) -> None:
+    file = tmp_path / "accepted.toml"
+    file.write_text(ACCEPTED.replace("panic-set", "process-hold"))
+    told = reprieve("check", "--from", sick, "--accepted", file).stderr.splitlines()
+    assert told[0].endswith("accepted.toml, entry 1: no finding has the code 'process-hold'")
+    assert "process-holds" in told[1]
+
+
+# -- the plan for it elsewhere -----------------------------------------------------------------------------------------
+
+
+def test_what_a_captured_machine_asks_for_is_printed_and_nothing_of_this_one_is_read(reprieve: Run, sick: Path) -> None:
+    for origin, given in ((sick, None), ("-", sick)):
+        argv = [sys.executable, "-m", "reprieve", "fix", "--as", "sh", "--from", str(origin)]
+        with open(given or os.devnull, "rb") as stdin:
+            done = subprocess.run(argv, stdin=stdin, capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "sysctl -w vm.panic_on_oom=0\n" in done.stdout
+        assert "/sys/fs/cgroup/app/batch/memory.max 67108864\n" in done.stdout  # no group of this machine
+        subprocess.run(["sh", "-n"], input=done.stdout, text=True, check=True)
+    assert reprieve("fix", "--as", "sh", "--dry-run", "--from", sick).returncode == 3
+    assert reprieve("fix", "--as", "sh", "--only", "swap-forbidden", "--from", sick).stdout.count("echo") == 1
+
+
+@pytest.mark.parametrize("options", [(), ("--dry-run",), ("--yes",), ("swappiness", "10")])
+def test_what_is_of_another_machine_is_not_changed_from_here(
+    reprieve: Run, sick: Path, options: tuple[str, ...]
+) -> None:
+    done = reprieve("fix", "--from", sick, *options)
+    assert done.returncode == 2
+    assert "--from is of" in done.stderr
 
 
 # -- since the last look -----------------------------------------------------------------------------------------------
@@ -253,7 +352,7 @@ def test_a_second_look_tells_what_is_new_and_what_is_gone(reprieve: Run, tmp_pat
     claim = f"warning {full} holds "
     assert claim in look()
     found = json.loads(kept.read_text())["found"]
-    assert ["group-near-limit", full] in found
+    assert ["group-near-limit", full, "warning"] in [one[:3] for one in found]
     last = read_last(str(kept))
     assert last is not None
     assert last.earlier is not None
@@ -265,6 +364,100 @@ def test_a_second_look_tells_what_is_new_and_what_is_gone(reprieve: Run, tmp_pat
     assert "gone since the last look: group-near-limit /gone" in again
     kept.write_text('{"version": 1, "found": []}')
     assert claim in look()
+
+
+def test_what_got_worse_or_is_one_more_is_new(reprieve: Run, tmp_path: Path, full: str) -> None:
+    kept = tmp_path / "check.json"
+
+    def look(*entries: list[str]) -> str:
+        kept.write_text(json.dumps({"version": 1, "found": entries}))
+        options = ("--since-last", "--only", "group-near-limit")
+        return reprieve("check", *options, STATE_DIRECTORY=str(tmp_path), COLUMNS="200").stdout
+
+    claim = f"warning   {full} holds "
+    assert claim not in look(["group-near-limit", full, "warning"])
+    assert claim in look(["group-near-limit", full, "notice"])
+    assert claim not in look(["group-near-limit", full])  # as it was written before
+    assert ["group-near-limit", full, "warning", full] in json.loads(kept.read_text())["found"]
+
+
+def test_where_nothing_is_new_what_stands_is_told(reprieve: Run, tmp_path: Path, full: str) -> None:
+    def look(*options: str) -> str:
+        asked = ("check", "--since-last", "--only", "group-near-limit", *options)
+        return reprieve(*asked, STATE_DIRECTORY=str(tmp_path), COLUMNS="200").stdout
+
+    look()
+    found = json.loads((tmp_path / "check.json").read_text())["found"]
+    stands = "1 known from the last look stands" if len(found) == 1 else f"{len(found)} known from the last look stand"
+    text = look()
+    assert re.search(rf"^Found     nothing new(, in what could be seen)?; {stands}$", text, re.MULTILINE)
+    assert f"known from the last look: {len(found)}, not shown again: group-near-limit ({full}" in " ".join(
+        text.split()
+    )
+    assert look("--summary") == ""
+    assert f"\nNothing new was found: {stands}.\n" in look("--markdown")
+    assert f"<p>Nothing new was found: {stands}.</p>" in look("--html", "-")
+    gaps = [line["gap"] for line in map(json.loads, look("--json").splitlines()) if line["kind"] == "gap"]
+    (known,) = [gap for gap in gaps if gap["place"] == "known from the last look"]
+    assert known["reason"].startswith(f"{len(found)}, not shown again: group-near-limit ({full}")
+    assert not known["hides"]
+
+
+def test_what_was_not_looked_for_is_neither_gone_nor_forgotten(reprieve: Run, tmp_path: Path) -> None:
+    kept = tmp_path / "check.json"
+    before = [["group-near-limit", "/gone", "warning", "/gone"], ["panic-set", "elsewhere", "notice", "x"]]
+
+    def look(*options: str) -> tuple[str, list[list[str]]]:
+        kept.write_text(_of_this_boot(before, slab_bytes=1 << 60))
+        said = reprieve("check", "--since-last", *options, STATE_DIRECTORY=str(tmp_path), COLUMNS="200").stdout
+        return said, json.loads(kept.read_text())["found"]
+
+    def grown_from() -> int:
+        return int(json.loads(kept.read_text())["machine"]["slab_bytes"])
+
+    for options in (("--only", "panic-set"), ("--skip", "group-near-limit")):
+        said, found = look(*options)
+        assert "gone since the last look: panic-set elsewhere" in said
+        assert "/gone" not in said
+        assert before[0] in found
+        assert before[1] not in found
+        assert (grown_from() == 1 << 60) == (options[0] == "--only")
+    said, found = look()
+    assert "gone since the last look: group-near-limit /gone" in said
+    assert before[0] not in found
+
+
+def test_what_is_accepted_now_is_not_gone_and_is_told_when_that_ends(reprieve: Run, tmp_path: Path, full: str) -> None:
+    accepted = tmp_path / "accepted.toml"
+    entry = f'[[accept]]\ncode = "group-near-limit"\nabout = "{full}"\nreason = "known"\nuntil = '
+
+    def look(until: str) -> str:
+        accepted.write_text(entry + until)
+        options = ("--since-last", "--only", "group-near-limit", "--accepted", accepted)
+        return reprieve("check", *options, STATE_DIRECTORY=str(tmp_path), COLUMNS="200").stdout
+
+    claim = f"warning   {full} holds "
+    assert claim in look("2020-01-31")
+    hidden = look("2999-12-31")
+    assert claim not in hidden
+    assert f"gone since the last look: group-near-limit {full}" not in hidden
+    assert claim in look("2020-01-31")
+
+
+def test_what_could_not_be_told_is_not_known(reprieve: Run, tmp_path: Path) -> None:
+    kept = tmp_path / "state" / "check.json"
+    failed = reprieve(
+        "check", "--since-last", "--html", tmp_path / "no" / "page.html", STATE_DIRECTORY=str(kept.parent)
+    )
+    assert failed.returncode == 1
+    assert not kept.exists()
+    with open("/dev/full", "w") as full:
+        argv = [sys.executable, "-m", "reprieve", "check", "--since-last"]
+        env = os.environ | {"STATE_DIRECTORY": str(kept.parent)}
+        assert subprocess.run(argv, stdout=full, stderr=subprocess.PIPE, env=env).returncode == 1
+    assert not kept.exists()
+    reprieve("check", "--since-last", STATE_DIRECTORY=str(kept.parent))
+    assert kept.exists()
 
 
 def test_what_fix_would_plan_of_it_is_said_and_is_what_it_plans(reprieve: Run, full: str) -> None:
@@ -339,7 +532,7 @@ def test_by_name_what_concerns_it_is_told_and_the_rest_counted(reprieve: Run, fu
         (("unit:nope",), 1, "no unit nope is seen here that anybody is in"),
         (("pid:99999999",), 1, "there is no process 99999999 here"),
         (("pid:x",), 1, "'x' is no pid"),
-        (("nope",), 1, "there is no cgroup nope"),
+        (("nope",), 1, "cgroup nope"),
         (("unit:nope", "--since-last"), 2, "exclude each other"),
     ],
 )
@@ -349,14 +542,30 @@ def test_a_name_that_cannot_be_meant_is_told(arguments: tuple[str, ...], status:
     assert said in ended.stderr
 
 
+def _of_this_boot(found: Sequence[object] = (), **figures: object) -> str:
+    machine: dict[str, object] = {"taken_wall_s": 1.0, "boot_id": identify().boot_id, "slab_bytes": 1, "exempt": []}
+    return json.dumps({"version": 1, "found": found, "machine": machine | figures}).replace('"1e400"', "1e400")
+
+
 @pytest.mark.parametrize(
-    "damaged", ["{[", "[]", '{"found": 3}', '{"found": [[1]]}', '{"found": [], "machine": {}}', "\0"]
+    "damaged",
+    [
+        *("{[", "[]", '{"found": 3}', '{"found": [[1]]}', '{"found": [], "machine": {}}', "\0", "[" * 100_000),
+        '{"found": [["gone", "\\ud800"]]}',
+        '{"found": [["gone", "x", 3]]}',
+        '{"found": [["gone", "x", "info", "/proc/7", "more"]]}',
+        *(_of_this_boot(**{name: "1e400"}) for name in ("taken_wall_s", "slab_bytes")),
+        *(_of_this_boot(exempt=[[1, "1e400", 1]]), _of_this_boot(exempt=[[1, 1, 10**400]]), _of_this_boot(exempt=[1])),
+        *(_of_this_boot(slab_bytes=figure) for figure in (10**400, -1, float("nan"), "1")),
+    ],
+    ids=range(19),
 )
 def test_a_damaged_last_look_is_as_none(reprieve: Run, tmp_path: Path, damaged: str) -> None:
     (tmp_path / "check.json").write_text(damaged)
-    said = reprieve("check", "--since-last", STATE_DIRECTORY=str(tmp_path))
+    said = reprieve("check", "--since-last", "--json", STATE_DIRECTORY=str(tmp_path))
     assert said.returncode in (0, 5)
     assert said.stderr == ""
+    assert "the last look" not in said.stdout
     assert json.loads((tmp_path / "check.json").read_text())["version"] == 1
 
 

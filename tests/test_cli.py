@@ -5,12 +5,18 @@ import pty
 import re
 import runpy
 import select
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from reprieve.rules import RULES
+from reprieve.rules.living import LIVING, code_of
+from reprieve.show.text import prose
+from reprieve.why import explain_code
 from tests.conftest import Run
 from tests.machine.real import missing, program
 from tests.test_why import on_a_terminal
@@ -113,6 +119,8 @@ def test_the_demo_explains_a_kill_that_it_made(reprieve: Run, real_kill: str) ->
     assert "Killed    leaky-demo (pid " in done.stdout
     assert "recorded" not in done.stdout
     assert set(os.listdir("/sys/fs/cgroup")) == before
+    assert "its cgroup is no more" in " ".join(done.stdout.split())
+    assert "$ " not in done.stdout  # nothing is left on which a command could work
 
 
 def test_the_demo_finds_its_kill_where_its_pids_are_not_those_of_the_kernel(real_kill: str) -> None:
@@ -127,7 +135,9 @@ def test_the_demo_finds_its_kill_where_its_pids_are_not_those_of_the_kernel(real
 def test_without_the_rights_the_demo_explains_a_recorded_kill_and_says_so(as_nobody: Run) -> None:
     done = as_nobody("demo")
     assert (done.returncode, done.stderr) == (0, "")
-    assert "This is a recorded one" in done.stdout
+    told = " ".join(done.stdout.split())  # where a line ends depends on how long the program's path is
+    assert "This is a recorded one" in told
+    assert re.search(r"\(`sudo \S+ demo` makes one\)", told)
     assert re.search(r"^Killed    \S+ \(pid \d+\)", done.stdout, re.MULTILINE)
 
 
@@ -136,6 +146,96 @@ def test_a_log_in_the_place_of_a_verb_is_answered_with_the_verb(reprieve: Run, t
     done = reprieve("kern log")
     assert done.returncode == 2
     assert "Did you mean: reprieve why 'kern log'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("chek", "check"),
+        ("chages", "changes"),
+        ("snapshop", "snapshot"),
+        ("nxt", "next"),
+        ("tpo", "top"),
+        ("und", "undo"),
+        ("whi", "why"),
+    ],
+)
+def test_a_verb_that_is_spelled_nearly_right_is_answered_with_it(word: str, meant: str, reprieve: Run) -> None:
+    said = reprieve(word)
+    assert said.returncode == 2
+    assert said.stderr.endswith(f"No such command '{word}'. Did you mean: reprieve {meant}\n")
+    asked = {"_REPRIEVE_COMPLETE": "bash_complete", "COMP_WORDS": f"reprieve {word} x", "COMP_CWORD": "2"}
+    assert reprieve(**asked).stderr == ""
+
+
+@pytest.mark.parametrize("word", ["xyzzy", "status", "kill", "list"])
+def test_what_is_near_no_verb_is_answered_with_none(word: str, reprieve: Run) -> None:
+    said = reprieve(word)
+    assert (said.returncode, "Did you mean" in said.stderr) == (2, False)
+
+
+def test_the_page_of_each_finding_keeps_to_the_width_but_for_words_that_are_whole() -> None:
+    for code in map(code_of, (*RULES, *LIVING)):
+        text = explain_code(code)
+        for width in (40, 80):
+            lines = list(prose(text, width))
+            assert all(len(line) <= width or re.fullmatch(r"\S+|\S*`[^`]+`\S*", line) for line in lines), lines
+            assert " ".join(lines).split() == text.split()
+    assert "`MemoryMax=2G # the limit`" in "\n".join(prose(explain_code("unit-setting-ignored"), 40))
+
+
+def test_a_page_is_as_wide_as_the_terminal(reprieve: Run) -> None:
+    assert max(map(len, reprieve("why", "--explain", "no-swap").stdout.splitlines())) <= 80
+    narrow = reprieve("why", "--explain", "no-swap", COLUMNS="40").stdout
+    assert "The machine has no swap, so memory that\nnobody uses had to stay in RAM.\n" in narrow
+
+
+# -- Ctrl-C ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "verb", [("why",), ("why", "--from"), ("check", "--from"), ("next", "--from"), ("top", "--once", "--from")]
+)
+def test_ctrl_c_ends_a_verb_as_it_ends_any_program(verb: tuple[str, ...], tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = os.open(pipe, os.O_RDWR)  # who writes nothing
+    argv = [sys.executable, "-m", "reprieve", *verb, str(pipe)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            until_opened(process.pid, pipe)
+            process.send_signal(signal.SIGINT)
+            assert process.communicate(timeout=30) == (b"", b"")
+        finally:
+            process.kill()
+            os.close(writer)
+    assert process.returncode == -signal.SIGINT
+
+
+def until_opened(pid: int, path: Path) -> None:
+    """Wait until that process has the file open; that it does not come to it in a minute fails the test."""
+    for _ in range(6000):
+        if any(opened.exists() and opened.samefile(path) for opened in Path(f"/proc/{pid}/fd").iterdir()):
+            return
+        time.sleep(0.01)
+    pytest.fail(f"{path} was not opened")
+
+
+def test_ctrl_c_while_it_is_loaded_ends_it_quietly(reprieve: Run, tmp_path: Path) -> None:
+    (tmp_path / "click.py").write_text("import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(60)\n")
+    path = os.pathsep.join((str(tmp_path), os.environ.get("PYTHONPATH", "")))
+    done = reprieve("check", PYTHONPATH=path)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
+
+
+def test_the_first_process_of_a_namespace_is_ended_by_ctrl_c_too(tmp_path: Path) -> None:
+    (tmp_path / "click.py").write_text("raise KeyboardInterrupt\n")
+    inside = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-m", "reprieve", "check"]
+    environ = os.environ | {"PYTHONPATH": os.pathsep.join((str(tmp_path), os.environ.get("PYTHONPATH", "")))}
+    done = subprocess.run(inside, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=environ)
+    if "unshare" in done.stderr:
+        missing(f"a namespace of pids: {done.stderr}")
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
 @pytest.mark.parametrize(
@@ -228,3 +328,92 @@ def test_a_process_is_named_to_all_verbs_alike(reprieve: Run) -> None:
                 )
         finally:
             process.kill()
+
+
+def test_a_dry_run_without_the_right_shows_the_plan_and_which_right_is_missing(as_nobody: Run) -> None:
+    now = Path("/proc/sys/vm/swappiness").read_text().strip()
+    want = "11" if now != "11" else "12"
+    done = as_nobody("fix", "swappiness", want, "--dry-run", "--runtime")
+    assert done.returncode == 3, done.stderr
+    assert f"vm.swappiness  {now} → {want}, now" in done.stdout
+    assert "Lacking   the right to do it: /proc/sys/vm/swappiness: Permission denied" in done.stdout
+    assert "→ run it as root" in done.stdout
+    refused = as_nobody("fix", "swappiness", want, "--yes", "--runtime")
+    assert refused.returncode == 4
+    assert "--as sh" in " ".join(refused.stdout.split())
+    assert Path("/proc/sys/vm/swappiness").read_text().strip() == now
+
+
+def test_what_a_plan_could_not_see_is_told_as_check_tells_it_and_is_its_status(as_nobody: Run) -> None:
+    code = "node-heap-exceeds-limit"  # of which there are none here
+    with subprocess.Popen(["sleep", "600"]) as one, subprocess.Popen(["sleep", "600"]) as other:  # a pool, it may be
+        try:
+            seen = as_nobody("check", "--only", code)
+            told = as_nobody("fix", "--only", code, "--dry-run")
+            printed = as_nobody("fix", "--only", code, "--as", "ansible")
+        finally:
+            one.kill()
+            other.kill()
+    assert (seen.returncode, "Not seen" in seen.stdout) == (5, True)
+    assert told.returncode == 5
+    assert "nothing to change, in what could be seen" in told.stdout
+    assert "Not seen  “/proc/*/smaps_rollup”" in told.stdout
+    assert (printed.returncode, printed.stdout) == (5, "")
+    assert "nothing to change, in what could be seen" in printed.stderr
+    assert "Not seen  “/proc/*/smaps_rollup”" in printed.stderr
+
+
+def test_a_plan_without_what_is_to_last_says_that_it_is_until_the_next_boot(reprieve: Run) -> None:
+    said = reprieve("fix", "zram", "--size", "64M", "--dry-run")
+    if "systemd does not run here" not in " ".join(said.stdout.split()) or said.returncode != 3:
+        missing(f"zram, and no systemd: {said.stdout}{said.stderr}")
+    assert "1 change, until the next boot alone" in said.stdout
+    assert "together or not at all" not in said.stdout
+    assert "1 change, together" in reprieve("fix", "zram", "--size", "64M", "--runtime", "--dry-run").stdout
+
+
+@pytest.mark.parametrize(
+    ("asked", "whole"),
+    [
+        ("--dry-run swappiness 10", "swappiness 10 --dry-run"),
+        ("--reason swappiness --runtime swappiness 10", "swappiness 10 --reason swappiness --runtime"),
+        ("--dry-run protect -- 7", "protect --dry-run -- 7"),
+    ],
+)
+def test_options_before_the_command_are_told_where_they_belong(asked: str, whole: str, reprieve: Run) -> None:
+    said = reprieve("fix", *asked.split())
+    assert (said.returncode, said.stdout) == (2, "")
+    assert said.stderr.endswith(f"options stand behind the command: reprieve fix {whole}\n")
+    only = reprieve("fix", "--only", "swap-absent", "swappiness", "10")
+    assert (only.returncode, "--only is of findings" in only.stderr) == (2, True)
+
+
+def test_a_dry_run_with_the_right_lacks_nothing(reprieve: Run) -> None:
+    if os.geteuid() != 0:
+        missing("root")
+    assert "Lacking" not in reprieve("fix", "swappiness", "11", "--dry-run").stdout
+
+
+@pytest.mark.parametrize("asked", ["--version", "-V", "--help", "why --help", "changes", "why --explain host-full"])
+def test_where_there_is_no_room_for_an_answer_it_says_so(asked: str) -> None:
+    with open("/dev/full", "w") as full:
+        argv = [sys.executable, "-m", "reprieve", *asked.split()]
+        done = subprocess.run(argv, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[1:] == ["  write it where there is room"]
+    assert "Traceback" not in done.stderr
+
+
+def test_a_version_that_nobody_reads_is_no_failure() -> None:
+    for argv in ("--version >&-", "--version | true"):
+        done = subprocess.run(
+            ["sh", "-c", f"exec 2>&1; {sys.executable} -m reprieve {argv}"], capture_output=True, text=True
+        )
+        assert done.stdout == ""
+
+
+def test_the_man_page_tells_no_option_that_is_nobody_s_to_give() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "man" / "reprieve.1").read_text()
+    assert "unless\\-kept" not in page
+    for name in ("XDG_STATE_HOME", "KUBECONFIG", "DOCKER_HOST", "CONTAINER_HOST", "COLUMNS"):
+        assert name in page

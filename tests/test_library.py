@@ -51,6 +51,13 @@ def test_the_words_of_a_finding_can_be_printed_whatever_the_names_in_them() -> N
     assert reprieve.plain("\x02a\x1b[2J\x03 died") == "“a\\x1b[2J” died"
 
 
+def test_what_cannot_be_read_raises_what_a_caller_can_name() -> None:
+    with pytest.raises(reprieve.Failure, match=r"none\.log: "):
+        list(reprieve.read_reports("/nowhere/none.log"))
+    with pytest.raises(AttributeError):
+        _ = reprieve.Nothing  # type: ignore[attr-defined]
+
+
 def test_nothing_is_said_of_nothing() -> None:
     assert list(reprieve.read_reports(b"")) == []
     assert reprieve.diagnose(reprieve.read(b"")) == []

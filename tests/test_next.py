@@ -1,17 +1,27 @@
 """`reprieve next` as users run it, on captured machines and on this one."""
 
+import errno
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from reprieve.machine.demo import small_cgroup
+from reprieve.machine.enclosure import Enclosure
+from reprieve.machine.host import Host
+from reprieve.machine.observe import observe
+from reprieve.model.cgroup import Cgroup
+from reprieve.model.machine import Machine
+from reprieve.rules import whatif
 from tests.conftest import Run
 from tests.machine.real import program
 from tests.oom.test_living import HOSTS
@@ -89,6 +99,9 @@ def test_each_kill_is_told_until_enough_is_free(reprieve: Run) -> None:
         (("--node", "7"), "there is no node 7"),
         (("--node", "x"), "there is no node x"),
         (("--node", "0-99999999999"), "there is no node 0-99999999999"),
+        (("nobody-has-this-name",), "there is no process, unit or cgroup nobody-has-this-name"),
+        (("99999999",), "there is no process, unit or cgroup 99999999"),
+        (("unit:nope",), "no unit nope is seen here that anybody is in"),
         (("--without", "nobody-has-this-name"), "there is no process, unit or cgroup nobody-has-this-name"),
     ],
 )
@@ -183,16 +196,18 @@ def test_growth_counts_in_the_groups_around_it_and_where_one_is_full_the_kill_is
     fits = words("--grow", "hog=10M")
     assert "Where if memory of the machine ran out now" in fits
     assert "it holds 30.3 MiB" in fits
-    assert "Nearest 9.8 MiB left in /app/web, limit 40 MiB; 24 MiB left in /app/batch" in fits
-    assert "33.8 MiB left in /app, limit 64 MiB" in fits
+    assert "Nearest 73.8 MiB left in /app/web, limit 40 MiB, 64 MiB of it in swap; " in fits  # nobody is in /app/batch
+    assert "97.8 MiB left in /app, limit 64 MiB, 64 MiB of it in swap" in fits
     cut = words("--grow", "hog=100M")  # 19.8 MiB to the limit, 64 MiB of swap
     assert cut.startswith("Next hog (pid 167) of /app/web Grows hog (pid 167) takes 83.8 MiB of the 100 MiB: then")
-    assert "/app/web is full, at its limit of 40 MiB Where if /app/web reached its limit now" in cut
+    assert (
+        "/app/web is full, at its limit of 40 MiB and its swap used up Where if /app/web reached its limit now" in cut
+    )
     assert "it holds 104 MiB, 100 % of that" in cut
     whole = words("--grow", "sh=100G")
     assert "of the 100 GiB: then memory of the machine and its swap is used up Where if memory of the machine" in whole
     asked = words("--grow", "hog=100M", "--cgroup", "/app")
-    assert "/app/web is full, at its limit of 40 MiB Where if /app reached its limit now" in asked
+    assert "/app/web is full, at its limit of 40 MiB and its swap used up Where if /app reached its limit now" in asked
     rows = [
         json.loads(line)
         for line in reprieve("next", "--from", mini, "--grow", "hog=100M", "--json").stdout.splitlines()
@@ -209,41 +224,81 @@ kept += [b"x" * (1 << 20) for _ in range(100)]
 """
 
 
+@contextmanager
+def holders(group: Enclosure, *mib: int) -> Iterator[list[subprocess.Popen[str]]]:
+    """Processes in a group that hold so much each, and wait."""
+    argv = [sys.executable, "-S", "-c", f"input()\n{_HOLDER}"]
+    started = [
+        subprocess.Popen([*argv, str(one)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for one in mib
+    ]
+    try:
+        for one in started:
+            group.add(one.pid)
+            assert one.stdin is not None
+            assert one.stdout is not None
+            one.stdin.write("\n")
+            one.stdin.flush()
+            assert one.stdout.readline() == "holds\n"
+        yield started
+    finally:
+        for one in started:
+            one.kill()
+            one.communicate()
+
+
 def test_who_dies_of_the_growth_of_another_is_whom_the_kernel_kills(reprieve: Run, real_kill: str) -> None:
     """The larger one dies when the smaller fills the group, long before that had become the larger."""
-    with small_cgroup(f"reprieve-grow-{os.getpid()}", 96 << 20) as group:
-        started = [
-            subprocess.Popen(
-                [sys.executable, "-S", "-c", f"input()\n{_HOLDER}", str(mib)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-            for mib in (60, 8)
-        ]
-        large, small = started
-        try:
-            for one in started:
-                Path(group.folder, "cgroup.procs").write_text(str(one.pid))
-                assert one.stdin is not None
-                assert one.stdout is not None
-                one.stdin.write("\n")
-                one.stdin.flush()
-                assert one.stdout.readline() == "holds\n"
-            said = " ".join(reprieve("next", "--grow", f"{small.pid}=100M").stdout.split())
-            assert small.stdin is not None
-            small.stdin.write("\n")
-            small.stdin.flush()
-            ended = large.wait(timeout=60)
-        finally:
-            for one in started:
-                one.kill()
-                one.communicate()
+    with small_cgroup(f"reprieve-grow-{os.getpid()}", 96 << 20) as group, holders(group, 60, 8) as (large, small):
+        said = " ".join(reprieve("next", "--grow", f"{small.pid}=100M").stdout.split())
+        assert small.stdin is not None
+        small.stdin.write("\n")
+        small.stdin.flush()
+        ended = large.wait(timeout=60)
     assert f"(pid {large.pid})" in said.partition("Grows")[0]
     assert f"(pid {small.pid}) takes " in said
     assert f"of the 100 MiB: then {group.path} is full, at its limit of 96 MiB" in said
     assert f"Where if {group.path} reached its limit now" in said
     assert ended == -signal.SIGKILL
+
+
+def test_a_limit_below_what_is_held_kills_or_is_refused_as_was_said(reprieve: Run, real_kill: str) -> None:
+    with small_cgroup(f"reprieve-limit-{os.getpid()}", 96 << 20) as group, holders(group, 40, 8) as (large, small):
+        said = " ".join(reprieve("next", "--limit", f"{group.path}=24M").stdout.split())
+        fits = " ".join(reprieve("next", "--limit", f"{group.path}=90M").stdout.split())
+        file = "memory.max" if Path(group.folder, "memory.max").exists() else "memory.limit_in_bytes"
+        if file == "memory.max":
+            Path(group.folder, file).write_text(str(24 << 20))
+            assert large.wait(timeout=60) == -signal.SIGKILL
+            assert f"(pid {large.pid})" in said.partition("Limit")[0]
+            outcome, where = "set to 24 MiB now, it kills at once", group.path
+        else:
+            with pytest.raises(OSError, match=os.strerror(errno.EBUSY)):
+                Path(group.folder, file).write_text(str(24 << 20))
+            assert (large.poll(), small.poll()) == (None, None)
+            outcome, where = "the kernel refuses 24 MiB (EBUSY)", "memory of the machine"
+    assert re.search(rf"Limit {group.path} holds [45]\d(\.\d)? MiB that neither its caches nor swap", said)
+    assert outcome in said
+    assert f"Where if {where} " in said
+    assert "Limit" not in fits
+
+
+def test_what_another_held_is_free_without_it(real_kill: str) -> None:
+    def look(group: Enclosure) -> tuple[Machine, Cgroup]:
+        machine = observe(Host(), [], unique_s=0)
+        return machine, next(one for one in machine.cgroups if one.path == group.path)
+
+    with small_cgroup(f"reprieve-less-{os.getpid()}", 96 << 20) as group, holders(group, 40, 8) as (large, _):
+        machine, before = look(group)
+        foretold = next(one for one in whatif.ended(machine, {large.pid}).cgroups if one.path == group.path)
+        large.kill()
+        large.wait()
+        _, after = look(group)
+    assert before.current_bytes is not None
+    assert foretold.current_bytes is not None
+    assert after.current_bytes is not None
+    assert before.current_bytes - after.current_bytes > 40 << 20
+    # What an interpreter took before it came into the group is charged to where it was.
+    assert abs(foretold.current_bytes - after.current_bytes) < 6 << 20
 
 
 @pytest.mark.parametrize(
@@ -257,13 +312,96 @@ def test_who_dies_of_the_growth_of_another_is_whom_the_kernel_kills(reprieve: Ru
         ("pid:1", "if memory of the machine ran out now", "systemd (pid 1): never, as the first process"),
     ],
 )
-def test_by_name_the_nearest_limit_that_holds_for_it_is_where(
+def test_by_name_the_limit_that_it_fills_first_is_where(
     name: str, where: str, asked: str | None, reprieve: Run
 ) -> None:
     told = " ".join(reprieve("next", name, "--from", HOSTS / "docker-26").stdout.split())
     assert f"Where {where}" in told
     assert ("Asked" in told) == (asked is not None)
     assert asked is None or asked in told
+
+
+@pytest.fixture
+def nested(tmp_path: Path) -> Path:
+    """A machine with a process in /app/web, whose limit is above that of /app, in which another is, with less."""
+    shutil.copytree(HOSTS / "v2-mini-6.12", tmp_path / "nested")
+    app = tmp_path / "nested/sys/fs/cgroup/app"
+    for file, told in (("memory.max", f"{30 << 20}"), ("memory.swap.max", "0"), ("cgroup.procs", "163")):
+        (app / file).write_text(f"{told}\n")
+    (app.parent / "cgroup.procs").write_text("")
+    (tmp_path / "nested/proc/163/cgroup").write_text("0::/app\n")
+    (tmp_path / "nested/proc/163/oom_score_adj").write_text("1000\n")
+    return tmp_path / "nested"
+
+
+def test_by_name_an_outer_limit_that_is_full_earlier_is_where_as_with_growth(reprieve: Run, nested: Path) -> None:
+    def words(*options: str) -> str:
+        return " ".join(reprieve("next", "--from", nested, *options).stdout.split())
+
+    where = "Where if /app reached its limit now"
+    assert words("hog").startswith(f"Next sh (pid 163) of /app {where}")
+    for named in ((), ("hog",)):
+        grown = words(*named, "--grow", "hog=50M")
+        assert "then /app is full" in grown
+        assert where in grown
+    for group in (nested / "sys/fs/cgroup/app", nested / "sys/fs/cgroup/app/web"):  # more than there is
+        (group / "memory.max").write_text(f"{1 << 40}\n")
+    assert "Where if memory of the machine ran out now" in words("hog")
+
+
+def test_a_limit_that_is_refused_changes_nothing_else(reprieve: Run, tmp_path: Path) -> None:
+    host = tmp_path / "host"
+    shutil.copytree(HOSTS / "v1-mini-6.1", host)
+    (host / "proc/sys/vm/swappiness").write_text("0\n")
+    for file in host.glob("sys/fs/cgroup/memory/**/memory.swappiness"):
+        file.write_text("0\n")
+    plain = reprieve("next", "--from", host).stdout
+    said = reprieve("next", "--from", host, "--limit", "app=1M").stdout
+    assert "the kernel refuses 1 MiB (EBUSY)" in " ".join(said.split())
+    assert said.partition("\nNearest")[2] == plain.partition("\nNearest")[2] != ""
+    lines = reprieve("next", "--from", host, "--limit", "app=1M", "--json").stdout.splitlines()
+    row = next(row for row in map(json.loads, lines) if row["kind"] == "outlook")
+    assert [(one["cgroup"], one["refused"]) for one in row["lowered"]] == [("/app", True)]
+    assert 1 << 20 not in [one["limit_bytes"] for one in row["nearest"]]
+
+
+def test_nodes_beside_a_cgroup_are_refused_and_all_nodes_are_the_machine(reprieve: Run) -> None:
+    said = reprieve("next", "--from", HOSTS / "v2-mini-6.12", "--node", "0", "--cgroup", "app")
+    assert (said.returncode, said.stdout) == (2, "")
+    assert "the OOM of a memory cgroup knows no nodes" in said.stderr
+    numa = HOSTS / "numa-mini-7"
+    assert reprieve("next", "--from", numa, "--node", "0-1").stdout == reprieve("next", "--from", numa).stdout
+    one = " ".join(reprieve("next", "--from", numa, "--node", "1").stdout.split())
+    assert "Where if memory of node 1 ran out now for whom a memory policy keeps to it" in one
+
+
+def test_where_processes_are_hidden_that_is_told_and_not_that_there_are_none(reprieve: Run, tmp_path: Path) -> None:
+    host = tmp_path / "host"
+    shutil.copytree(HOSTS / "v2-mini-6.12", host)
+    for folder in (host / "proc").iterdir():
+        if folder.name.isdecimal():
+            shutil.rmtree(folder)
+    none = reprieve("next", "--from", host)
+    assert (none.returncode, "none were told" in none.stderr) == (1, True)
+    (host / "proc/self").mkdir(exist_ok=True)
+    (host / "proc/self/mountinfo").write_text("21 1 0:20 / /proc rw - proc proc rw,gid=99,hidepid=invisible\n")
+    hidden = reprieve("next", "--from", host)
+    assert hidden.returncode == 1
+    assert hidden.stderr.splitlines() == [
+        "reprieve: no processes are seen (/proc: mounted with hidepid=invisible: processes of others are hidden)",
+        "  run it as root",
+    ]
+
+
+def test_that_there_are_more_of_a_name_than_are_listed_is_told(reprieve: Run, tmp_path: Path) -> None:
+    host = tmp_path / "host"
+    shutil.copytree(HOSTS / "v2-mini-6.12", host)
+    for pid in range(9001, 9006):
+        shutil.copytree(host / "proc/167", host / f"proc/{pid}")
+        (host / f"proc/{pid}/stat").write_text((host / "proc/167/stat").read_text().replace("167 (", f"{pid} (", 1))
+        (host / f"proc/{pid}/cgroup").write_text(f"0::/{pid}\n")
+    said = reprieve("next", "hog", "--from", host)
+    assert said.stderr.splitlines()[1] == "  name one by pid: 167, 9001, 9002, 9003, …"
 
 
 def test_a_name_beside_another_place_is_refused(reprieve: Run) -> None:
@@ -298,3 +436,63 @@ def test_where_no_container_has_a_name_the_ids_are_told_and_the_start_of_one_is_
         assert "reprieve why" not in said.stderr
     found = " ".join(reprieve("next", "docker:1a7e", "--from", HOSTS / "docker-26").stdout.split())
     assert "Where if Docker container 1a7ea946c825 reached its limit now" in found
+
+
+@pytest.fixture
+def full_container(tmp_path: Path) -> Path:
+    """A container as it sees itself, captured, with 95 MiB of its 96 MiB taken; the machine has much left."""
+    shutil.copytree(HOSTS / "container-nobody-6.12", tmp_path / "container")
+    (tmp_path / "container/sys/fs/cgroup/memory.current").write_text(f"{95 << 20}\n")
+    return tmp_path / "container"
+
+
+def test_what_a_container_sees_of_itself_ends_at_its_own_limit(reprieve: Run, full_container: Path) -> None:
+    said = " ".join(reprieve("next", "--from", full_container).stdout.split())
+    assert "Where if this container reached its limit now, as all that is seen from here is in it" in said
+    assert "shares of 96 MiB" in said
+    assert re.search(r"Nearest 1\.\d MiB left in this container, limit 96 MiB; \d+ MiB left in the machine", said)
+    grown = " ".join(reprieve("next", "--from", full_container, "--grow", "sh=20M").stdout.split())
+    assert "then this container is full, at its limit of 96 MiB" in grown
+    assert "Nearest 0 B left in this container" in grown
+    found = " ".join(reprieve("check", "--from", full_container).stdout.split())
+    assert "this container holds 94.1 MiB of the 96 MiB it may" in found
+    assert "Raise its limit to 160 MiB, if it needs more: where it is started, outside of what is seen here" in found
+    live = reprieve("top", "--once", "--from", full_container).stdout
+    assert re.search(r"^Left +1\.\d MiB in this container; \d+ MiB in the machine$", live, re.MULTILINE)
+
+
+def test_by_name_within_a_container_its_own_limit_concerns_it(reprieve: Run, full_container: Path) -> None:
+    sub = full_container / "sys/fs/cgroup/sub"
+    sub.mkdir()
+    for file, told in (("cgroup.procs", ""), ("memory.current", f"{95 << 20}\n"), ("memory.max", "max\n")):
+        (sub / file).write_text(told)
+    said = " ".join(reprieve("check", "sub", "--from", full_container, "--only", "group-near-limit").stdout.split())
+    assert "/sub holds 95 MiB, no limit of its own" in said
+    assert "this container holds 94.1 MiB of the 96 MiB it may" in said
+
+
+def test_the_root_of_a_machine_has_no_limit_and_of_two_of_a_group_the_last_holds(reprieve: Run) -> None:
+    host = HOSTS / "v1-mini-6.1"
+    done = reprieve("next", "--from", host, "--limit", "/=100M")
+    assert (done.returncode, "the root cgroup holds all of the machine" in done.stderr) == (1, True)
+    path = next(one.path for one in observe(Host(str(host)), []).cgroups if one.path != "/")
+    last = reprieve("next", "--from", host, "--limit", f"{path}=1G")
+    both = reprieve("next", "--from", host, "--limit", f"{path}=1M", "--limit", f"{path}=1G")
+    assert both.stdout == last.stdout
+
+
+def test_a_container_without_a_limit_ends_with_the_machine(reprieve: Run, full_container: Path) -> None:
+    (full_container / "sys/fs/cgroup/memory.max").write_text("max\n")
+    said = " ".join(reprieve("next", "--from", full_container).stdout.split())
+    assert "Where if memory of the machine ran out now" in said
+    assert "this container" not in said
+
+
+def test_what_is_too_short_to_be_told_from_is_refused_before_it_is_watched(reprieve: Run) -> None:
+    for seconds in ("0.5", "2", "2.4"):
+        begun = time.monotonic()
+        done = reprieve("next", "--watch", seconds)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.splitlines()[1] == "  --watch 2.5, or longer"
+        assert time.monotonic() - begun < 2
+    assert "too short" not in reprieve("next", "--watch", "2.5").stdout

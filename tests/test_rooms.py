@@ -37,6 +37,7 @@ DOORS = {
     "snapshot",
     "top",
     "looked",
+    "ours",
     "tui",
     "__init__",
     "__main__",

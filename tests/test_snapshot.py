@@ -14,13 +14,15 @@ from pathlib import Path
 
 import pytest
 
-from reprieve.codec import unpack
+from reprieve.codec import DOCUMENT_BYTES, unpack
 from reprieve.machine.host import Host
 from reprieve.machine.observe import observe
 from reprieve.model.machine import Machine
+from reprieve.model.oom import OomReport, Stamp
 from reprieve.model.snapshot import Snapshot
 from reprieve.rules import diagnose
-from reprieve.snapshot import REPORTS, take
+from reprieve.show.answer import when
+from reprieve.snapshot import REPORTS, dated_by_machine, take
 from tests.conftest import Run
 from tests.logs_of import LOGS
 from tests.machine.real import missing, program
@@ -265,6 +267,22 @@ def test_a_snapshot_is_explained_as_the_logs_it_was_made_of(
     assert (of_file.stdout, of_file.returncode) == (of_logs.stdout, of_logs.returncode)
 
 
+def test_a_captured_machine_is_explained_as_its_logs(reprieve: Run, captured: Path) -> None:
+    of_root, of_logs = reprieve("why", "--from", captured), reprieve("why", captured / "var/log")
+    assert (of_root.stdout, of_root.returncode) == (of_logs.stdout, of_logs.returncode)
+    assert "3882" in of_root.stdout
+
+
+def test_a_kill_that_only_its_uptime_dates_has_the_date_of_the_machine_that_told_it() -> None:
+    machine = Machine(boot_id="a" * 32, taken_wall_s=1_795_442_922.5, taken_uptime_s=100.0)
+    ooms = [OomReport(boot_id=boot, stamp=Stamp(uptime_s=40.0)) for boot in ("a" * 32, "b" * 32, None)]
+    dated, other, unproven = dated_by_machine(Snapshot(machine=machine, ooms=tuple(ooms))).ooms
+    assert dated.stamp.wall_s == 1_795_442_862.5
+    assert when(dated.stamp) == "about 2026-11-23 14:07:42 UTC"
+    assert [other, unproven] == ooms[1:]
+    assert dated_by_machine(Snapshot(ooms=tuple(ooms))).ooms == tuple(ooms)
+
+
 def test_what_of_the_machine_could_not_be_seen_hides_no_kill(reprieve: Run, captured: Path) -> None:
     shutil.rmtree(captured / "sys")
     for process in (captured / "proc").glob("[0-9]*"):
@@ -326,3 +344,72 @@ def test_a_snapshot_named_as_a_log_is_told_and_not_taken_for_a_healthy_one(repri
     assert ended.stdout == ""
     assert "name it with --from" in ended.stderr
     assert reprieve("why", "--from", tmp_path / "taken.gz").returncode in (0, 5)
+
+
+def test_a_reader_that_leaves_a_snapshot_is_no_failure() -> None:
+    begun = subprocess.Popen(
+        [sys.executable, "-m", "reprieve", "snapshot", "-o", "-"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert begun.stdout is not None
+    assert begun.stderr is not None
+    begun.stdout.close()
+    with begun.stderr:
+        said = begun.stderr.read().decode()
+    assert begun.wait(60) in (0, 5)
+    assert "Broken pipe" not in said
+    assert said.startswith("written: -")
+
+
+# -- through a pipe ----------------------------------------------------------------------------------------------------
+
+
+def piped(data: bytes, *arguments: str) -> "subprocess.CompletedProcess[bytes]":
+    argv = [sys.executable, "-m", "reprieve", *arguments, "--from", "-"]
+    return subprocess.run(argv, input=data, capture_output=True, check=False)
+
+
+@pytest.mark.parametrize("verb", [("why",), ("why", "--list"), ("check",), ("next",), ("top", "--once"), ("top",)])
+def test_each_verb_reads_a_snapshot_from_a_pipe(verb: tuple[str, ...], captured: Path, tmp_path: Path) -> None:
+    data = subprocess.run(
+        [sys.executable, "-m", "reprieve", "snapshot", "-o", "-", "--from", str(captured)],
+        capture_output=True,
+        check=False,
+    ).stdout
+    (tmp_path / "s.gz").write_bytes(data)
+    argv = [sys.executable, "-m", "reprieve", *verb, "--from", str(tmp_path / "s.gz")]
+    of_file = subprocess.run(argv, capture_output=True, stdin=subprocess.DEVNULL, check=False)
+    told = piped(data, *verb)
+    assert (told.returncode, told.stdout, told.stderr) == (of_file.returncode, of_file.stdout, of_file.stderr)
+    assert told.stdout
+
+
+def test_a_file_called_as_standard_input_is_not_read_for_it(captured: Path, tmp_path: Path) -> None:
+    snapshot = tmp_path / "s.gz"
+    take_it = [sys.executable, "-m", "reprieve", "snapshot", "--from", str(captured), "-o", str(snapshot)]
+    subprocess.run(take_it, capture_output=True, check=False)
+    argv = [sys.executable, "-m", "reprieve", "check", "--from"]
+    (tmp_path / "-").mkdir()
+    with snapshot.open("rb") as stdin:
+        done = subprocess.run([*argv, "-"], stdin=stdin, capture_output=True, cwd=tmp_path)
+    of_file = subprocess.run([*argv, str(snapshot)], stdin=subprocess.DEVNULL, capture_output=True, cwd=tmp_path)
+    assert (done.stdout, done.returncode) == (of_file.stdout, of_file.returncode)
+    assert done.stdout.startswith(b"Machine ")
+
+
+def test_what_comes_from_a_pipe_is_no_more_trusted_than_a_file() -> None:
+    said = piped(b"no snapshot", "check")
+    assert (said.returncode, said.stdout) == (1, b"")
+    assert said.stderr.startswith(b"reprieve: stdin: it is no snapshot: not compressed with gzip")
+    assert piped(gzip.compress(bytes(DOCUMENT_BYTES + 1)), "check").stderr.startswith(
+        b"reprieve: stdin: the snapshot is larger than 64 MiB"
+    )
+    assert piped(b"", "check").returncode == 1
+    assert "stdin is a terminal: no snapshot comes from it" in on_a_terminal("check", "--from", "-")
+
+
+def test_where_there_is_no_room_to_tell_of_a_snapshot_it_says_so(tmp_path: Path) -> None:
+    with open("/dev/full", "w") as full:
+        argv = [sys.executable, "-m", "reprieve", "snapshot", "--from", str(WHOLE), "-o", str(tmp_path / "s.gz")]
+        done = subprocess.run(argv, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("reprieve: the answer could not be written: No space left on device\n")

@@ -33,7 +33,10 @@ LACKS = {
             "pool-exceeds-limit",
         ),
     ),
-    "cgroups": (*("group-near-limit", "held-at-high", "parent-below-child", "limits-exceed-memory", "swap-forbidden"),),
+    "cgroups": (
+        *("group-holds", "group-near-limit", "held-at-high", "parent-below-child", "limits-exceed-memory"),
+        "swap-forbidden",
+    ),
     "jvms": ("jvm-heap-exceeds-limit", "jvm-settings-exceed-limit", "applications-exceed-memory"),
     "nodes_js": ("node-heap-exceeds-limit",),
     "postgres": ("postgres-exceeds-limit", "postgres-backends-spared"),
@@ -45,7 +48,7 @@ LACKS = {
 SPEAK = {
     *("swap-absent", "swap-small", "swap-nearly-full", "swappiness-zero", "commit-limit-near", "overcommit-unbounded"),
     *("panic-set", "allocating-task-set", "huge-pages-reserved", "slab-holds", "unevictable-holds"),
-    *("unit-setting-ignored", "unit-adj-differs", "zram-swappiness"),
+    *("unit-setting-ignored", "unit-adj-differs", "zram-swappiness", "memory-nearly-full"),
 }
 TWO_LOOKS = {"exempt-grows", "slab-grows"}  # at a machine that lives
 FACTS = ("meminfo", "sysctls", "huge_pools")
@@ -104,6 +107,14 @@ def test_packed_it_tells_the_same(reprieve: Run, unpacked: Path, verb: str) -> N
     packed, folder = reprieve(verb, "--from", archive), reprieve(verb, "--from", unpacked)
     assert packed.stdout == folder.stdout
     assert packed.returncode == folder.returncode == 5
+
+
+def test_its_kills_are_told_however_it_is_named(reprieve: Run, unpacked: Path) -> None:
+    (archive,) = unpacked.parent.glob("*.tar.xz")
+    for report in (archive, unpacked):
+        of_source, of_origin = reprieve("why", report), reprieve("why", "--from", report)
+        assert of_origin.stdout == of_source.stdout != ""
+        assert of_origin.returncode == of_source.returncode != 1
 
 
 def test_a_snapshot_of_the_archive_is_that_of_the_folder(reprieve: Run, unpacked: Path, tmp_path: Path) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -16,9 +19,16 @@ from typing import IO, Any
 import jsonschema
 import pytest
 
+from reprieve.codec import pack
 from reprieve.machine.demo import kill_a_leak
+from reprieve.machine.host import Host
+from reprieve.machine.observe import observe
+from reprieve.model.finding import Gap
+from reprieve.model.snapshot import Snapshot
+from reprieve.oom.counted import FOR_ROOT
 from reprieve.show import looks
 from tests.conftest import Run
+from tests.machine.real import missing
 from tests.machine.test_kubernetes import extra
 from tests.machine.test_sampler import MIB, Child
 from tests.rules.test_survey import HOSTS
@@ -72,6 +82,34 @@ def test_without_rights_it_shows_what_is_visible_and_says_what_is_not(as_nobody:
     assert said.stderr == ""
     assert said.stdout.startswith("Machine")
     assert (said.returncode == 5) == ("Not seen" in said.stdout)
+
+
+def test_of_processes_that_were_not_seen_nobody_is_not_said(reprieve: Run, tmp_path: Path) -> None:
+    shutil.copytree(HOSTS / "v2-systemd-252", tmp_path / "sos", ignore=shutil.ignore_patterns("[0-9]*"))
+    lines = reprieve("top", "--once", "--from", "sos").stdout.splitlines()
+    assert lines[5:7] == ["Next      nobody of those who could be seen", "Frees     not known"]
+    assert any(line.startswith("Not seen  processes: ") for line in lines)
+
+
+@pytest.mark.parametrize(("hides", "word", "status"), [(False, "Note", 0), (True, "Not seen", 5)])
+def test_a_note_is_told_as_one_and_makes_no_look_incomplete(
+    hides: bool, word: str, status: int, reprieve: Run, tmp_path: Path
+) -> None:
+    gaps: list[Gap] = []
+    machine = observe(Host(str(HOSTS / "v2-systemd-252")), gaps)
+    told = Gap(place="/proc/7/smaps_rollup", reason="Permission denied", hides=hides)
+    (tmp_path / "s.gz").write_bytes(pack(Snapshot(machine=machine, machine_gaps=(told,))))
+    said = reprieve("top", "--once", "--from", "s.gz")
+    assert said.stdout.splitlines()[-1] == f"{word:<10}/proc/7/smaps_rollup: Permission denied"
+    assert said.returncode == status
+
+
+@pytest.mark.parametrize("way", [("--batch", "-n", "2"), ("--pid", "1", "-n", "2")])
+def test_the_status_of_look_after_look_is_that_of_what_hides_anything(way: tuple[str, ...], reprieve: Run) -> None:
+    said = reprieve("top", *way, "--every", "0.1")
+    lines = [json.loads(line) for line in said.stdout.splitlines()]
+    hides = any(line["gap"]["hides"] for line in lines if line["kind"] == "gap")
+    assert (said.returncode, lines[-1]["exit_status"]) == ((5, 5) if hides else (0, 0))
 
 
 def test_look_after_look_is_a_document_each_that_fits_the_published_schema(reprieve: Run) -> None:
@@ -179,6 +217,28 @@ def test_what_cannot_be_meant_is_refused(reprieve: Run, options: tuple[str, ...]
 
 
 @pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--once", "-n", "3"), "--once is one look: -n is for --batch"),
+        (("--once", "--every", "5"), "--once is one look: --every is for --batch"),
+        (("--from", "x", "-n", "3"), "--from is one look: -n is for --batch"),
+    ],
+)
+def test_what_is_for_look_after_look_is_refused_for_one(reprieve: Run, options: tuple[str, ...], says: str) -> None:
+    said = reprieve("top", *options)
+    assert (said.returncode, said.stdout) == (2, "")
+    assert says in said.stderr
+    assert reprieve("top", "--once", "-n", "1").returncode in (0, 5)
+
+
+@pytest.mark.parametrize("way", [(), ("--pid", "1", "-n", "1"), ("-n", "3")])
+def test_rows_are_asked_for_only_where_they_are_told(reprieve: Run, way: tuple[str, ...]) -> None:
+    said = reprieve("top", *way, "--rows", "3")
+    assert (said.returncode, said.stdout) == (2, "")
+    assert "--rows is for --once, --batch or --from" in said.stderr
+
+
+@pytest.mark.parametrize(
     ("options", "said"),
     [
         ((), "the live view needs a terminal"),
@@ -205,3 +265,21 @@ def test_nothing_of_it_is_loaded_by_another_verb() -> None:
     code += "print(*(name for name in sys.modules if name.endswith(('top', 'tui', 'trend', 'survey', 'sampler'))))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+def test_who_may_not_hear_the_kernel_is_told_that_it_killed(as_nobody: Run, real_kill: str) -> None:
+    with ThreadPoolExecutor(1) as beside:
+        running = beside.submit(as_nobody, "top", "--batch", "--csv", "--every", "1", "-n", "8", "--rows", "1")
+        time.sleep(3)
+        kill_a_leak()
+        said = running.result()
+    if FOR_ROOT not in said.stderr:
+        missing("a kernel log that is root's alone")
+    rows = [row for row in csv.DictReader(said.stdout.splitlines()) if row["kind"] == "kill"]
+    assert rows
+    assert {row["pid"] for row in rows} == {""}
+
+
+def test_the_kernel_s_count_of_its_kills_is_in_each_look(reprieve: Run, real_kill: str) -> None:
+    told = json.loads(reprieve("top", "--batch", "--every", "0.2", "-n", "1").stdout.splitlines()[0])
+    assert told["kills_since_boot"] >= 1

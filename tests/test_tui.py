@@ -8,8 +8,10 @@ import os
 import pty
 import re
 import select
+import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
@@ -21,9 +23,11 @@ from textual.pilot import Pilot
 
 import reprieve
 from reprieve.machine.observe import observe
+from reprieve.model.finding import Gap
 from reprieve.model.machine import Machine
 from reprieve.model.oom import OomReport
 from reprieve.model.process import Process
+from reprieve.oom.counted import FOR_ROOT
 from reprieve.rules.survey import Surveyor
 from reprieve.show import escape
 from reprieve.snapshot import load
@@ -103,6 +107,37 @@ def test_the_screens_are_the_pages(utc: None) -> None:
     use(web(), do, KILLS)
 
 
+def test_a_note_is_no_place_that_was_not_seen() -> None:
+    gaps = (Gap(place="/proc/1", reason="is closed"), Gap(place="/proc/2", reason="is odd", hides=False))
+
+    async def run() -> None:
+        app = Top(look=lambda: next(services()), new_kills=tuple, unseen=lambda: gaps, every_s=86400)
+        async with app.run_test(size=(80, 60)) as pilot:
+            await pilot.press("question_mark")
+            await pilot.pause()
+            told = [line.strip() for line in screen(pilot)]
+            assert "Not seen: /proc/1: is closed" in told
+            assert "Note: /proc/2: is odd" in told
+
+    asyncio.run(run())
+
+
+def test_nobody_is_next_only_where_all_were_seen() -> None:
+    unseen = [Gap(place="/proc", reason="hidepid")]
+    machine = replace(next(services()), processes=())
+
+    async def run() -> None:
+        app = Top(look=lambda: machine, unseen=lambda: unseen, every_s=86400)
+        async with app.run_test(size=(80, 24)) as pilot:
+            await pilot.pause()
+            assert screen(pilot)[5] == "Next      nobody of those who could be seen"
+            unseen.clear()
+            await look(pilot)
+            assert screen(pilot)[5].startswith("Next      nobody: there is no process")
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize("size", [(40, 12), (80, 24), (200, 60)])
 def test_every_size_is_filled_and_not_overrun(size: tuple[int, int]) -> None:
     async def do(pilot: Pilot[None]) -> None:
@@ -117,6 +152,17 @@ def test_every_size_is_filled_and_not_overrun(size: tuple[int, int]) -> None:
         assert screen(pilot)[-1].startswith("s sort")
 
     use(services(), do, size=size)
+
+
+def test_keys_are_offered_where_they_do_something() -> None:
+    async def do(pilot: Pilot[None]) -> None:
+        for view, offered in (("1", "↵ more  k kill"), ("2", ""), ("3", "↵ why")):
+            await pilot.press(view)
+            await pilot.pause()
+            middle = screen(pilot)[-1].removeprefix("s sort  / find  f filter  space freeze")
+            assert middle.removesuffix("  e export  ? help  q quit").strip() == offered
+
+    use(services(), do)
 
 
 def test_another_size_is_drawn_anew() -> None:
@@ -305,18 +351,48 @@ def test_what_is_seen_is_written_once_in_the_form_that_the_name_asks_for(
     snapshot = load(str(tmp_path / "d.gz"))
     assert snapshot.machine is not None
     assert len(snapshot.ooms) == 1
+    assert snapshot.logs == ()  # nobody read of what was before
     assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
+
+
+def test_of_what_the_view_has_seen_the_time_left_is_written_too(tmp_path: Path) -> None:
+    async def do(pilot: Pilot[None]) -> None:
+        await look(pilot, 50)
+        await pilot.press("e", "ctrl+u", *str(tmp_path / "a.txt"), "enter")
+        await pilot.pause()
+
+    use(web(), do)
+    lines = (tmp_path / "a.txt").read_text().splitlines()
+    assert lines[4].startswith("Time left 21 min 31 s in /app/web, +")
 
 
 # -- a real terminal ---------------------------------------------------------------------------------------------------
 
 
-def live(*keys: bytes, **env: str) -> tuple[int, str]:
+_TOP = ("-m", "reprieve", "top", "--every", "0.2")
+# Its second look waits for ever in /proc, as where memory is short; it is ended otherwise than it was told, in the end.
+_HANGING = """
+import signal, threading
+from reprieve.machine.sampler import Sampler
+look, seen = Sampler.look, []
+def hang(self):
+    if seen: threading.Event().wait()
+    seen.append(look(self))
+    return seen[0]
+Sampler.look = hang
+signal.alarm(30)
+from reprieve.tui import run
+run(every_s=0.05)
+"""
+
+
+def live(*keys: bytes | signal.Signals, argv: Sequence[str] = _TOP, **env: str) -> tuple[int, str]:
     """Exit status, and what a terminal of 80 x 24 receives: each key once the screen is there, and `q`."""
     pid, terminal = pty.fork()
     if pid == 0:
         os.environ.update({"TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24"} | env)
-        os.execv(sys.executable, [sys.executable, "-m", "reprieve", "top", "--every", "0.2"])
+        os.execv(sys.executable, [sys.executable, *argv])
+    modes = termios.tcgetattr(terminal)
     received, waiting = b"", [*keys, b"q"]
     while select.select([terminal], [], [], 30)[0]:
         try:
@@ -325,7 +401,12 @@ def live(*keys: bytes, **env: str) -> tuple[int, str]:
             break
         received += data
         if waiting and b"Time left" in received:
-            os.write(terminal, waiting.pop(0))
+            key = waiting.pop(0)
+            if isinstance(key, bytes):
+                os.write(terminal, key)
+            else:
+                os.kill(pid, key)
+    assert termios.tcgetattr(terminal) == modes
     os.close(terminal)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), received.decode(errors="replace")
 
@@ -339,6 +420,20 @@ def test_on_a_terminal_it_shows_this_machine_and_leaves_it_as_it_was() -> None:
     assert "Cgroups" in received
     assert "\x1b[?1049l" in received  # the screen of before is back
     assert COLOUR.search(received)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_told_to_end_it_ends_so_and_leaves_the_terminal_as_it_was(number: signal.Signals) -> None:
+    status, received = live(number)
+    assert status == -number
+    assert received.rindex("\x1b[?1049l") > received.rindex("\x1b[?1049h")
+    assert received.rindex("\x1b[?25h") > received.rindex("\x1b[?25l")
+
+
+def test_told_to_end_while_a_look_hangs_it_ends_all_the_same() -> None:
+    status, received = live(b"2", b"1", signal.SIGTERM, argv=("-c", _HANGING))
+    assert status == -signal.SIGTERM
+    assert "\x1b[?1049l" in received
 
 
 def test_after_so_many_looks_it_leaves_by_itself() -> None:
@@ -385,3 +480,45 @@ with Kills(None):
 def test_once_it_is_there_nothing_is_read_from_a_disk() -> None:
     done = subprocess.run([sys.executable, "-c", _AUDIT, str(UNIT)], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+def counting(*kills: int | None) -> Iterator[Machine]:
+    """A machine whose kernel has killed so often at each look; None: it does not count them."""
+    machine = next(services())
+    others = tuple(figure for figure in machine.vmstat if figure[0] != "oom_kill")
+    for count in kills:
+        yield replace(machine, vmstat=others if count is None else (*others, ("oom_kill", count)))
+
+
+@pytest.mark.parametrize(
+    ("counts", "tab", "said"),
+    [
+        ((7, 9), "3 Kills 2", "the kernel has killed twice since this began; whom, only root may read"),
+        ((7, 8), "3 Kills 1", "the kernel has killed once since this began; whom, only root may read"),
+        ((7, 7), "3 Kills 0", "the kernel has killed nobody since this began"),
+        ((None, None), "3 Kills ?", "kills cannot be seen here"),
+    ],
+)
+def test_who_may_not_hear_the_kernel_sees_how_often_it_killed(
+    counts: tuple[int | None, ...], tab: str, said: str, tmp_path: Path
+) -> None:
+    unheard = (Gap(place="/dev/kmsg", reason=FOR_ROOT),)
+    looks = counting(*counts)
+
+    async def run() -> None:
+        app = Top(look=lambda: next(looks), unheard=lambda: unheard, every_s=86400, surveyor=Surveyor())
+        async with app.run_test(size=(100, 24)) as pilot:
+            await look(pilot)
+            await pilot.press("3")
+            await pilot.pause()
+            seen = screen(pilot)
+            assert any(tab in line for line in seen)
+            assert any(f"  {said}: ? tells why" in line for line in seen)
+            await pilot.press("w")
+            await pilot.pause()
+            assert screen(pilot)[-1] == f" {said}"
+            await pilot.press("e", "ctrl+u", *str(tmp_path / "seen.gz"), "enter")
+            await pilot.pause()
+
+    asyncio.run(run())
+    assert load(str(tmp_path / "seen.gz")).gaps == unheard

@@ -17,11 +17,23 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 import yaml
 
+from reprieve.codec import pack
+from reprieve.machine.events import summarise
+from reprieve.machine.source import BLOCK_BYTES
+from reprieve.machine.turned import oldest_first
+from reprieve.model.finding import Gap
+from reprieve.model.machine import Machine
+from reprieve.model.oom import OomReport
+from reprieve.model.snapshot import Snapshot
+from reprieve.oom.foreign import is_newest_first
+from reprieve.oom.report import read_reports
 from reprieve.oom.tables import parse_kill
+from reprieve.request import Request, as_lost
 from tests.conftest import Run
 from tests.logs_of import LOGS, text_of
 from tests.machine.real import missing, program
@@ -29,6 +41,7 @@ from tests.machine.real import missing, program
 MYSQLD = LOGS / "084-ubuntu1404-mysqld-python-3.13.log"
 UNIT = LOGS / "lab" / "6.1.0-56-cloud-amd64__systemd-unit-memorymax.txt"
 CAPTURES = Path(__file__).parent / "captures"
+KILL_LINE = "Out of memory: Killed process 77 (fake) total-vm:1kB, anon-rss:1kB, file-rss:1kB"
 
 
 @pytest.fixture
@@ -117,14 +130,53 @@ def test_a_text_with_a_byte_order_mark_is_read_as_what_it_is(reprieve: Run, tmp_
         assert (done.returncode, done.stdout.splitlines()[0]) == (0, whole)
 
 
-def test_a_log_that_stands_newest_first_is_called_so(reprieve: Run) -> None:
-    text = text_of("lab/6.1.0-56-cloud-amd64__memcg.txt")
-    turned = "".join(reversed(text.splitlines(keepends=True)))
-    said = reprieve("why", stdin=turned)
-    assert said.returncode == 5
-    assert "its lines stand newest first" in said.stdout
-    assert "tac FILE | reprieve why" in " ".join(said.stdout.split())
-    assert "newest first" not in reprieve("why", stdin=text).stdout
+def newest_first(text: str) -> str:
+    return "".join(reversed(text.splitlines(keepends=True)))
+
+
+@pytest.mark.parametrize(
+    "log", ["lab/6.1.0-56-cloud-amd64__memcg.txt", MYSQLD.name, "088-arch-teamviewerd-chrome-journal-6.0.log"]
+)
+def test_a_log_that_stands_newest_first_is_read_from_its_end(reprieve: Run, log: str) -> None:
+    text = text_of(log)
+    usual, turned = reprieve("why", stdin=text), reprieve("why", stdin=newest_first(text))
+    note = "its lines stand newest first: they were read from the last to the first"
+    assert note in " ".join(turned.stdout.split())
+    assert note not in " ".join(usual.stdout.split())
+    assert turned.returncode == 0
+    assert turned.stdout.split("\n\n")[0] == usual.stdout.split("\n\n")[0]
+
+
+@pytest.mark.parametrize("beside", [0, 400, 4000])
+def test_the_length_of_lines_hides_nothing_of_their_order(beside: int) -> None:
+    """Of one second, in an export whose lines carry labels: the head of the table below its rows alone tells."""
+    labels = "l" * beside
+    head = r"(?m)^\w{3} \d\d \S+ \S+ kernel: \[[^\]]*\] (.*)$"
+    lines = re.sub(head, rf"2026-11-23T14:08:22Z host kernel: \1 {labels}", text_of(MYSQLD.name))
+    assert lines.count(f" {labels}\n") == 85
+    assert is_newest_first(newest_first(lines))
+    assert not is_newest_first(lines)
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\n\n"])
+def test_a_text_of_several_blocks_is_turned_round_line_by_line(end: str) -> None:
+    lines = [f"Nov 23 14:{59 - at // 60 % 60:02}:{59 - at % 60:02} lab sshd[7]: {at}" for at in range(30_000)]
+    lines[20_000] += "x" * 2 * BLOCK_BYTES
+    lines[25_000] = ""
+    data = ("\n".join(lines) + end).encode()
+    gaps: list[Gap] = []
+    told = b"".join(oldest_first(iter([data[:600_000], data[600_000:]]), "x", gaps))
+    assert told.decode().splitlines() == [*["" for _ in end[1:]], *reversed(lines)]
+    assert [gap.hides for gap in gaps] == [False]
+
+
+def test_what_is_too_large_to_be_turned_round_is_called_so(reprieve: Run, tmp_path: Path) -> None:
+    head, tail = "Nov 23 14:{:02}:{:02} lab sshd[7]: session closed\n", text_of(MYSQLD.name)
+    others = "".join(head.format(59 - at // 60 % 60, 59 - at % 60) for at in range(3600)) * 110
+    (tmp_path / "export.log").write_text(others + tail)
+    done = reprieve("why", "export.log")
+    assert "its lines stand newest first, so that no report was read whole" in " ".join(done.stdout.split())
+    assert "tac FILE | reprieve why" in " ".join(done.stdout.split())
 
 
 def test_a_zip_archive_is_called_so_and_what_to_do(reprieve: Run, tmp_path: Path) -> None:
@@ -164,6 +216,8 @@ java.lang.OutOfMemoryError: Java heap space
         ("./run.sh: line 3: 12345 Killed                  ./hog\n", "text.log:1: Killed: SIGKILL, whoever sent it"),
         ("command terminated with exit code 137\n", "text.log:1: exit code 137: SIGKILL, whoever sent it"),
         ("Process finished with exit code 137 (interrupted by signal 9: SIGKILL)\n", "exit code 137: SIGKILL"),
+        ("make: *** [Makefile:12: all] Error 137\n", "text.log:1: Error 137: SIGKILL, whoever sent it"),
+        ("worker ended: SIGKILL\n", "text.log:1: SIGKILL: sent by the kernel for memory"),
         ("FATAL ERROR: Reached heap limit Allocation failed - JavaScript heap out of memory\n", "Node.js ended itself"),
         ((CAPTURES / "docker-stats-api-live.json").read_text(), "holds no line of a kernel log"),
         ((CAPTURES / "k8s-node.json").read_text(), "holds no line of a kernel log"),
@@ -233,6 +287,42 @@ def test_what_is_no_log_in_a_folder_is_no_matter(reprieve: Run, tmp_path: Path) 
     assert reprieve("why", "log").returncode == 0
 
 
+def test_a_folder_or_an_archive_without_a_kernel_log_proves_nothing(reprieve: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "sosreport-lab"
+    (folder / "sos_commands").mkdir(parents=True)
+    (folder / "var" / "log").mkdir(parents=True)
+    (folder / "var" / "log" / "messages").touch()
+    (folder / "sos_commands" / "journalctl_--list-boots").write_text("-1 0123456789abcdef\n 0 fedcba9876543210\n")
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "auth.log").write_text("Nov 23 14:08:41 lab sshd[7]: session closed\n")
+    os.link(tmp_path / "logs" / "auth.log", tmp_path / "logs" / "again.log")
+    (tmp_path / "logs" / "empty.log.gz").write_bytes(gzip.compress(b""))
+    subprocess.run(["tar", "czf", "report.tgz", "sosreport-lab"], cwd=tmp_path, check=True)
+    for name in ("sosreport-lab", "logs", "report.tgz"):
+        for options in ((), ("--all",)):
+            done = reprieve("why", name, *options, COLUMNS="120")
+            assert done.returncode == 5
+            said = f"There is no kernel log in {name}: whether the kernel killed is not known.\n"
+            assert done.stdout.startswith(f"{said}Not seen  {name}: holds no line of a kernel log (give")
+        gap, end = map(json.loads, reprieve("why", name, "--json").stdout.splitlines())
+        assert (gap["gap"]["place"], gap["gap"]["hides"], end["exit_status"]) == (name, True, 5)
+    quiet = "No OOM kill by the kernel in kern.log.\n"
+    (tmp_path / "kern.log").write_text("[    1.000000] usb 1-1: new device\n")
+    told = reprieve("why", "kern.log", "logs", COLUMNS="120")
+    assert (told.returncode, told.stdout.startswith(quiet)) == (5, True)
+
+
+def test_of_a_folder_whose_log_could_not_be_read_nothing_is_concluded(reprieve: Run, tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "auth.log").write_text("Nov 23 14:08:41 lab sshd[7]: session closed\n")
+    (tmp_path / "logs" / "kern.log.gz").write_bytes(gzip.compress(b"text\n")[:12])
+    done = reprieve("why", "logs", COLUMNS="120")
+    assert done.returncode == 5
+    assert done.stdout.startswith(
+        "No log could be read: whether the kernel killed is not known.\nNot seen  logs/kern.log"
+    )
+
+
 def test_what_was_asked_for_and_is_not_there_is_said(reprieve: Run, three: Path) -> None:
     done = reprieve("why", three, "--name", "delta")
     assert done.returncode == 0
@@ -262,7 +352,8 @@ def test_a_managers_word_is_not_called_a_log_without_kills(reprieve: Run) -> Non
         (("--pid", "71"), ["alpha"]),
         (("--name", "bet"), ["beta"]),
         (("--cgroup", "nginx"), []),
-        (("--boot", "0"), []),
+        (("--boot", "0"), ["gamma"]),  # a text does not tell its boot
+        (("--all", "--boot", "-1"), ["alpha", "beta", "gamma"]),
     ],
 )
 def test_the_kills_that_are_asked_for(
@@ -310,6 +401,78 @@ def test_an_event_without_a_date_is_told_and_that_it_may_be_of_another_time(
     assert said not in dated.stdout + dated.stderr
 
 
+@pytest.mark.parametrize("options", [(), ("--all",), ("--list",), ("--json",)])
+def test_an_event_that_tells_no_boot_is_told_and_that_it_may_be_of_another(
+    reprieve: Run, three: Path, options: tuple[str, ...]
+) -> None:
+    asked = reprieve("why", three, *options, "--boot", "-1", "--fail-on-kill", COLUMNS="120")
+    assert "gamma" in asked.stdout
+    assert "no boot told: of another time perhaps" in asked.stdout + asked.stderr
+    assert asked.returncode == 3
+    proven = json.dumps({"MESSAGE": KILL_LINE, "_TRANSPORT": "kernel", "_HOSTNAME": "h", "_BOOT_ID": "a" * 32})
+    other = reprieve("why", "-", *options, "--boot", "b" * 32, stdin=proven + "\n")
+    assert "Killed    fake" not in other.stdout
+    assert "no boot told" not in other.stdout + other.stderr
+
+
+_LOST = Gap(place="kills", reason="9 since boot by the kernel's own count, and the logs that could be read tell of 2")
+
+
+@pytest.mark.parametrize(
+    ("asked", "hides"),
+    [
+        ({}, False),  # the newest kill is never one of them
+        ({"last": 1}, False),
+        ({"listed": True}, True),
+        ({"every": True}, True),
+        ({"last": 3}, True),
+        ({"pid": 7}, True),
+        ({"name": "x"}, True),
+        ({"containers": True}, True),
+        ({"boot": "0"}, False),
+        ({"boot": "-1"}, None),
+        ({"until": 500.0}, None),  # before that boot
+        ({"until": 2000.0}, True),
+        ({"since": 1600.0}, None),  # the buffer goes further back
+        ({"since": 1400.0}, True),
+    ],
+)
+def test_kills_that_are_lost_are_told_as_far_as_they_can_be_what_was_asked_for(
+    asked: dict[str, Any], hides: bool | None
+) -> None:
+    other = Gap(place="x", reason="y")
+    left = as_lost(Request(**asked), [_LOST, other], 1000.0, [1500.0, 1900.0])
+    assert left[-1] == other
+    assert [gap.hides for gap in left[:-1]] == [hides] * (hides is not None)
+    nothing = as_lost(Request(), [_LOST], 1000.0, [])
+    assert [gap.hides for gap in nothing] == [True]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "oom_reaper: reaped process 4242 (java), now anon-rss:0kB, file-rss:0kB, shmem-rss:0kB",
+        "Tasks state (memory values in pages):",
+        "Memory cgroup out of memory: Killed process 47",
+    ],
+)
+def test_what_is_left_of_a_report_denies_no_kill(reprieve: Run, line: str) -> None:
+    log = f"[    1.000000] Linux version 6.1\n[   12.345678] {line}"
+    done = reprieve("why", "-", stdin=log)
+    assert done.returncode == 5
+    assert done.stdout.startswith("Of an OOM kill there is a word in stdin, and no more")
+    assert "Note stdin:2: " in " ".join(done.stdout.split())
+    program_s = reprieve("why", "-", stdin=f"[    1.000000] Linux version 6.1\nNov 23 14:08:41 lab app[7]: {line}\n")
+    assert program_s.returncode == 0
+
+
+def test_a_list_of_nothing_says_so_beside_the_pipe(reprieve: Run, tmp_path: Path) -> None:
+    (tmp_path / "kern.log").write_text("Nov 23 14:08:41 lab kernel: usb 1-1: new device\n")
+    done = reprieve("why", "--list", "kern.log")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr == "reprieve: No OOM kill by the kernel in kern.log.\n"
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [
@@ -320,7 +483,7 @@ def test_an_event_without_a_date_is_told_and_that_it_may_be_of_another_time(
         (("--until", "2026-11-01"), False),
         (("--pid", "5"), False),
         (("--cgroup", "swapper"), False),
-        (("--boot", "0"), False),
+        (("--boot", "0"), True),
     ],
 )
 def test_a_failed_allocation_is_told_where_it_is_asked_for(
@@ -385,6 +548,27 @@ def test_a_kill_in_two_sources_is_one_and_both_are_named(reprieve: Run, tmp_path
     assert source.startswith(("kern.log:2, also in syslog;", "syslog:2, also in kern.log;"))
 
 
+def test_a_file_that_is_named_twice_is_read_once(reprieve: Run, tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    forms = LOGS / "lab" / "6.1.0-56-cloud-amd64__systemd-journal-formats.out.txt"  # without printk's stamps too
+    (tmp_path / "logs" / "kern.log").write_bytes(forms.read_bytes())
+    (tmp_path / "link").symlink_to("logs/kern.log")
+    once = reprieve("why", "--list", "logs/kern.log").stdout
+    assert once
+    for arguments in (
+        ("logs/kern.log", "logs/kern.log"),
+        ("link", "logs/kern.log"),
+        ("logs", "link"),
+        ("link", "logs"),
+    ):
+        done = reprieve("why", "--list", *arguments)
+        assert (done.returncode, done.stdout) == (0, once)
+    (tmp_path / "logs" / "auth.log").write_text("Nov 23 14:08:41 lab sshd[7]: session closed\n")
+    assert reprieve("why", "--list", "link", "logs").returncode == 0
+    command = f"cd {tmp_path}; {sys.executable} -m reprieve why --list link - < logs/kern.log"
+    assert run_sh(command).stdout == once
+
+
 def test_plain_text_proves_nothing_and_the_kernels_buffer_does(reprieve: Run, real_kill: str) -> None:
     plain = " ".join(reprieve("why", MYSQLD, "-v").stdout.split())
     assert "plain text, nothing proves that the kernel wrote it" in plain
@@ -422,8 +606,7 @@ def test_a_line_that_a_program_puts_into_dev_kmsg_is_no_kill(reprieve: Run) -> N
 
 
 def test_the_journal_keeps_what_programs_wrote_to_the_kernels_log_apart(reprieve: Run) -> None:
-    text = "Out of memory: Killed process 77 (fake) total-vm:1kB, anon-rss:1kB, file-rss:1kB"
-    entry = {"MESSAGE": text, "_TRANSPORT": "kernel", "SYSLOG_FACILITY": "0", "_HOSTNAME": "h"}
+    entry = {"MESSAGE": KILL_LINE, "_TRANSPORT": "kernel", "SYSLOG_FACILITY": "0", "_HOSTNAME": "h"}
     kernel, program_ = json.dumps(entry), json.dumps(entry | {"SYSLOG_FACILITY": "1"})
     assert "Killed    fake (pid 77)" in reprieve("why", "-", stdin=kernel + "\n").stdout
     assert "a program wrote it" in reprieve("why", "-", stdin=program_ + "\n").stdout
@@ -539,7 +722,7 @@ def test_the_first_three_lines_are_who_whose_limit_and_what_now(reprieve: Run) -
 
 
 def test_lines_fit_eighty_columns_or_what_the_terminal_has(reprieve: Run) -> None:
-    for columns in (60, 80, 120):
+    for columns in (40, 60, 80, 120):
         for line in reprieve("why", UNIT, COLUMNS=str(columns)).stdout.splitlines():
             assert len(line) <= columns or "$ " in line  # a command is never cut
 
@@ -676,7 +859,6 @@ def test_a_row_of_a_table_that_names_a_kill_is_no_proof_that_there_was_none(repr
         ("        exitCode: 137\n        reason: OOMKilled\n", "reason: OOMKilled"),
         ('  "reason": "OOMKilled",\n', '"reason": "OOMKilled"'),
         ("> Reason: OOMKilled\n> Exit Code: 137\n", "Reason: OOMKilled"),
-        ("status:\n  containerStatuses:\n  - state:\n      terminated:\n        reason: OOMKilled\n", "is YAML"),
     ],
 )
 def test_a_part_of_a_status_is_told_by_its_word_and_not_by_who_else_sends_sigkill(
@@ -702,12 +884,27 @@ def test_a_flag_that_is_false_leaves_it_open_who_sent_sigkill(reprieve: Run) -> 
     assert "docker stop" in done.stdout
 
 
-def test_yaml_of_crictl_is_not_read_and_what_to_give_instead_is_said(reprieve: Run) -> None:
-    told = json.loads((CAPTURES / "crictl-inspect-oom.json").read_text())
-    done = reprieve("why", "-", stdin=yaml.safe_dump(told))
+def test_yaml_is_explained_as_its_json_is(reprieve: Run) -> None:
+    told = json.loads((CAPTURES / "k8s-pod-oomkilled-crashloop.json").read_text())
+    done = reprieve("why", "-", stdin=f"$ kubectl get pod -o yaml\n{yaml.safe_dump(told)}")
+    assert done.returncode == 0
+    assert done.stdout.replace("stdin:2", "stdin:1") == reprieve("why", "-", stdin=json.dumps(told)).stdout
+
+
+def test_yaml_that_cannot_be_read_is_told_and_what_to_give_instead(reprieve: Run) -> None:
+    done = reprieve("why", "-", stdin="status:\n  containerStatuses:\n" + "".join(f" {{{n}: [\n" for n in range(40)))
     assert done.returncode == 5
     said = " ".join(done.stdout.split())
-    assert "stdin: is YAML, which is not read (give it as JSON: `crictl inspect CONTAINER`)" in said
+    assert "stdin: is YAML that could not be read (give it as JSON: `kubectl get pod POD -o json`" in said
+
+
+def test_more_statuses_than_are_read_are_told_of(reprieve: Run) -> None:
+    told = json.loads((CAPTURES / "k8s-pod-oomkilled-crashloop.json").read_text())
+    one = yaml.safe_dump([told])
+    text = "apiVersion: v1\nitems:\n" + one * (3 * 2**20 // len(one)) + "kind: List\n"
+    done = reprieve("why", "-", stdin=text)
+    assert done.returncode == 5
+    assert "holds more statuses than 2 MiB" in " ".join(done.stdout.split())
 
 
 @pytest.mark.parametrize("row", ["the word OOMKilled in a sentence", "f1c2a3   nginx   Exited (0) 3 hours ago"])
@@ -815,6 +1012,44 @@ def test_a_status_and_the_kernels_report_of_it_are_one_kill(
     assert piped.startswith(f"Killed    {killed}")
     for options in (("-v",), ("--markdown",), ("--redact",)):
         assert said.split(":")[0] in " ".join(reprieve("why", *sources, *options, COLUMNS="120").stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("status", "log", "killed"),
+    [
+        ("docker-inspect-oom-pid1.json", "dmesg-docker-oom.txt", "hog (pid 12964) of Docker container a37d1f170051"),
+        ("podman-inspect-oom-runc.json", "dmesg-podman-oom.txt", "hog (pid 21518) of Podman container f8730df2cdc8"),
+    ],
+)
+def test_a_status_in_one_text_with_the_log_or_in_one_folder_is_as_two_files(
+    reprieve: Run, tmp_path: Path, status: str, log: str, killed: str
+) -> None:
+    parts = [(CAPTURES / status).read_text(), (LOGS / "captures" / log).read_text()]
+    (tmp_path / "case").mkdir()
+    for name, text in zip((status, log), parts, strict=True):
+        (tmp_path / "case" / name).write_text(text)
+    for order in (parts, parts[::-1]):
+        (tmp_path / "both").write_text("".join(order))
+        for told in (reprieve("why", "both"), reprieve("why", stdin="".join(order)), reprieve("why", "case")):
+            assert told.stdout.startswith(f"Killed    {killed}")
+            assert "None of the" not in told.stdout
+        other = reprieve("why", "both", "--list", "--last", "1").stdout.split("(pid ")[1].partition(")")[0]
+        assert f"(pid {other})" in reprieve("why", "both", "--pid", other).stdout
+        assert f"(pid {other})" in reprieve("why", f"case/{status}", f"case/{log}", "--pid", other).stdout
+        os.utime(tmp_path / "case" / status, (1, 1))  # in the other order
+
+
+def test_what_a_kubelet_wrote_into_the_kernels_log_asks_for_no_older_kill(reprieve: Run, tmp_path: Path) -> None:
+    head = "Nov 23 14:0{minute}:41 lab "
+    kill = "kernel: oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=/,mems_allowed=0,oom_memcg={group},"
+    kill += "task_memcg={group},task=leak,pid={pid},uid=0\n"
+    kill += f"{head}kernel: Memory cgroup out of memory: Killed process {{pid}} (leak) total-vm:9kB, anon-rss:8kB\n"
+    said = 'kubelet[77]: "Event occurred" object="lab" kind="Node" reason="SystemOOM" '
+    said += 'message="System OOM encountered, victim process: leak, pid: 5"\n'
+    older, newer = ((head + kill).format(minute=at, pid=pid, group=f"/pods/{pid}") for at, pid in ((1, 5), (3, 7)))
+    (tmp_path / "messages").write_text(older + head.format(minute=2) + said + newer)
+    assert "SystemOOM" in reprieve("why", "messages", "--list").stdout
+    assert reprieve("why", "messages").stdout.startswith("Killed    leak (pid 7) of /pods/7")
 
 
 def test_a_status_whose_kill_is_in_no_log_that_was_given_is_told_so(reprieve: Run) -> None:
@@ -940,6 +1175,19 @@ def test_until_alone_a_date_without_a_year_is_of_the_nearest(reprieve: Run, tmp_
         later = reprieve("why", "kern.log", "--list", "--until", f"{year}-02-01")
         assert [line[:15] for line in later.stdout.splitlines()] == [*days]
     assert "None of the 3 events" in reprieve("why", "kern.log", "--until", "2017-10-28", "--name", "x").stdout
+
+
+def test_a_page_of_no_event_says_so(reprieve: Run, three: Path, tmp_path: Path) -> None:
+    (tmp_path / "quiet.log").write_text("[    1.000000] usb 1-1: new device\n")
+    (tmp_path / "passwd").write_text("root:x:0:0:root:/root\n")
+    for arguments, sentence in (
+        (("quiet.log",), "No OOM kill by the kernel in quiet.log."),
+        (("passwd",), "There is no kernel log in passwd: whether the kernel killed is not known."),
+        ((str(three), "--name", "delta"), "None of the 3 events found is what was asked for"),
+    ):
+        page = reprieve("why", *arguments, "--html", "-").stdout
+        assert f"<p>{sentence}" in page
+        assert "<title>Out of memory: no events</title>" in page
 
 
 def test_a_page_can_go_down_a_pipe(reprieve: Run, tmp_path: Path) -> None:
@@ -1150,7 +1398,9 @@ def test_who_may_not_read_a_log_is_told_what_to_do(as_nobody: Run) -> None:
         closed.chmod(0o600)
         done = as_nobody("why", closed)
         assert done.returncode == 1
-        assert done.stderr == f"reprieve: {closed}: permission denied\n  run it with sudo, or as its owner\n"
+        ours = Path(sys.executable).with_name("reprieve")
+        hint = f"run it with sudo: `sudo {ours} why {closed}`, or as its owner"
+        assert done.stderr == f"reprieve: {closed}: permission denied\n  {hint}\n"
         for among in ((opened, closed), (folder,)):
             done = as_nobody("why", *among)
             assert done.returncode == 5
@@ -1189,10 +1439,18 @@ def test_closed_standard_streams_are_no_crash() -> None:
     why = f"{sys.executable} -m reprieve why"
     done = run_sh(f"{why} {MYSQLD} <&-")
     assert done.stdout.startswith("Killed    python (pid 3882)")
-    assert run_sh(f"{why} {MYSQLD} --fail-on-kill >&-").returncode == 3
+    for verb in (f"why {MYSQLD}", f"why {MYSQLD} --fail-on-kill", "check", "why --help"):
+        done = run_sh(f"{sys.executable} -m reprieve {verb} >&-")
+        assert done.returncode == 1
+        assert " could not be written: Bad file descriptor\n  give it an open standard output\n" in done.stderr
     done = run_sh(f"{why} - <&-")
     assert "Traceback" not in done.stderr
     assert done.returncode == 5
+    done = run_sh(f"{why} nowhere.log 2>&-")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert run_sh(f"{sys.executable} -m reprieve run --quiet -- sh -c 'exit 3' 2>&-").returncode == 3
+    done = run_sh(f"{sys.executable} -m reprieve fix protect $$ --adj 500 <&-")
+    assert (done.returncode, "nobody is there to ask" in done.stderr) == (1, True)
 
 
 def test_a_terminal_that_cannot_show_a_bar_is_no_crash() -> None:
@@ -1431,14 +1689,55 @@ def test_a_pipe_is_followed_to_its_end(reprieve: Run) -> None:
     assert len(re.findall(r"^Killed ", done.stdout, re.MULTILINE)) == 2
 
 
+@pytest.mark.parametrize("packing", ["gzip", "xz"])
+def test_what_is_compressed_is_not_followed_and_it_is_said_what_to_do(
+    reprieve: Run, tmp_path: Path, packing: str
+) -> None:
+    packed = (gzip if packing == "gzip" else lzma).compress(MYSQLD.read_bytes())
+    (tmp_path / "log").write_bytes(packed)
+    piped = run_sh(f"{sys.executable} -m reprieve why --follow - < {tmp_path / 'log'}")
+    for name, done in (("log", reprieve("why", "--follow", "log")), ("stdin", piped)):
+        assert (done.returncode, done.stdout) == (1, "")
+        said = f"reprieve: {name}: is compressed ({packing}), and no log that grows\n  leave out --follow\n"
+        assert done.stderr == said
+
+
+def test_a_journal_file_is_not_followed_and_it_is_said_what_to_do(reprieve: Run, tmp_path: Path) -> None:
+    (tmp_path / "system.journal").write_bytes(b"LPKSHHRH" + bytes(4096))
+    done = reprieve("why", "--follow", "system.journal")
+    assert (done.returncode, "journalctl -kf | reprieve why --follow -" in done.stderr) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("text", "said", "status"),
+    [
+        ("", "Nothing was read from standard input: whether the kernel killed is not known.", 5),
+        ("GET / 200\n", "There is no kernel log in stdin: whether the kernel killed is not known.", 5),
+        ("GET / 200\n" * 400_000, "There is no kernel log in stdin: whether the kernel killed is not known.", 5),
+        ("[    1.000000] usb 1-1: new device\n", "No OOM kill by the kernel in what could be read", 0),
+        (
+            (CAPTURES / "docker-inspect-oom-pid1.json").read_text(),
+            "Ended     Docker says that container oom1 lost a process for memory (OOMKilled)",
+            0,
+        ),
+    ],
+    ids=["empty", "of programs", "large", "quiet", "status"],
+)
+def test_what_came_through_a_pipe_is_told_when_it_has_ended(reprieve: Run, text: str, said: str, status: int) -> None:
+    done = reprieve("why", "--follow", "-", stdin=text)
+    assert (done.returncode, done.stdout.startswith(said)) == (status, True)
+    *_, end = map(json.loads, reprieve("why", "--follow", "-", "--json", stdin=text).stdout.splitlines())
+    assert (end["kind"], end["exit_status"]) == ("end", status)
+
+
 def test_a_real_kill_is_explained_while_it_happens(real_kill: str) -> None:
     from reprieve.machine.demo import kill_a_leak
 
-    following = Following("--cgroup", "reprieve-")
+    following = Following("--cgroup", "reprieve-demo-")  # other tests let the kernel kill meanwhile
     said = following.until("What now", kill_a_leak)
     status, _, errors = following.stop()
     assert said.startswith("Killed    leaky-demo (pid ")
-    assert re.search(r"Limit 32 MiB for /\S*reprieve-", " ".join(said.split()))
+    assert re.search(r"Limit 32 MiB for /\S*reprieve-demo-", " ".join(said.split()))
     assert (status, errors) == (0, "")
 
 
@@ -1455,6 +1754,7 @@ def test_explaining_a_file_loads_no_more_than_it_needs() -> None:
     assert not loaded & set(spared.split())
     assert not loaded & {f"reprieve.{name}" for name in ("codec", "oom.ending", "oom.gfp", "machine.clock")}
     assert not loaded & {f"reprieve.machine.{name}" for name in ("journal", "kmsg", "pstore", "archive", "compressed")}
+    assert not loaded & {f"reprieve.model.{name}" for name in ("machine", "change", "application", "unit", "cgroup")}
 
 
 @pytest.mark.parametrize(
@@ -1492,3 +1792,76 @@ def test_who_names_what_runs_is_told_how_it_is_asked_for(word: str, reprieve: Ru
     assert (said.returncode, said.stdout) == (1, "")
     assert "unit:NAME, docker:NAME" in said.stderr
     assert "unit:NAME" not in reprieve("why", f"./{word}").stderr
+
+
+# -- how often, where not whom -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def unheard() -> None:
+    """On a machine where who is nobody can read of no kill."""
+    if Path("/proc/sys/kernel/dmesg_restrict").read_text().strip() != "1":
+        missing("kernel.dmesg_restrict=1")
+    if Path("/var/log/journal").exists() and any(Path("/var/log/journal").iterdir()):
+        missing("a machine without a journal")
+
+
+@pytest.mark.parametrize("options", [(), ("--markdown",), ("--list",), ("--all",)], ids=" ".join)
+def test_who_may_not_read_the_kernel_s_log_is_told_how_often_it_killed(
+    as_nobody: Run, open_folder: Path, unheard: None, real_kill: str, options: tuple[str, ...]
+) -> None:
+    open_folder.chmod(0o777)
+    done = as_nobody("snapshot", "-o", open_folder / "s.gz")
+    assert done.returncode == 5, done.stderr
+    for asked in (("why",), ("why", "--from", open_folder / "s.gz")):
+        if "--all" in options and len(asked) > 1:
+            continue
+        done = as_nobody(*asked, *options)
+        said = " ".join((done.stdout + done.stderr).split())
+        assert re.search(r"he kernel has killed (once|twice|\d+ times) since boot; whom, only root may read", said)
+        assert said.count("since boot") == 1
+        assert "No OOM kill" not in said
+        assert done.returncode == 5
+
+
+def test_another_boot_than_this_one_was_not_counted(as_nobody: Run, unheard: None) -> None:
+    said = as_nobody("why", "--boot", "-1").stdout
+    assert "whether the kernel killed is not known" in said
+    assert "since boot" not in said
+
+
+def test_who_may_read_the_kernel_s_log_is_told_no_count(reprieve: Run) -> None:
+    for options in ((), ("--list",), ("--json",)):
+        done = reprieve("why", *options)
+        assert "/dev/kmsg: only root" not in done.stderr
+        assert "has killed" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("reason", ["the kernel has killed \x1b[2J\x1b]0;x\x07\nnobody", ""])
+@pytest.mark.parametrize(("place", "log"), [("/proc/vmstat", ""), ("exit status 137", MYSQLD.name)])
+def test_what_a_snapshot_says_moves_no_cursor(place: str, log: str, reason: str, reprieve: Run, tmp_path: Path) -> None:
+    """Anybody may have written it."""
+    events = read_reports(text_of(log)) if log else ()
+    ooms = tuple(event for event in events if isinstance(event, OomReport))
+    note = Gap(place=place, reason=reason, hint="\x1b[1A", hides=False)
+    gaps = (Gap(place="/dev/kmsg", reason="permission denied"), note)
+    (tmp_path / "s").write_bytes(pack(Snapshot(ooms=ooms, gaps=gaps, history=tuple(map(summarise, ooms)))))
+    for options in ((), ("--markdown",)):
+        done = reprieve("why", "--from", "s", *options)
+        assert done.returncode in (0, 5), done.stderr
+        assert not set(done.stdout + done.stderr) & {"\x1b", "\x07"}
+
+
+def test_a_snapshot_that_does_not_tell_which_logs_were_read_proves_nothing_if_one_was_not(
+    reprieve: Run, tmp_path: Path
+) -> None:
+    gap = Gap(place="/dev/kmsg", reason="permission denied")
+    for gaps, logs, said in (
+        ((gap,), None, "No log could be read: whether the kernel killed is not known."),
+        ((gap,), (), "No log could be read: whether the kernel killed is not known."),
+        ((gap,), ("journal",), "No OOM kill by the kernel in s."),
+        ((), None, "No OOM kill by the kernel in s."),
+    ):
+        (tmp_path / "s").write_bytes(pack(Snapshot(machine=Machine(), gaps=gaps, logs=logs)))
+        for options in ((), ("--markdown",)):
+            assert reprieve("why", "--from", "s", *options).stdout.replace("`", "").startswith(said)

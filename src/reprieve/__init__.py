@@ -22,11 +22,23 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from reprieve.machine.source import Source
+    from reprieve.model.finding import Failure as Failure
     from reprieve.model.finding import Finding, Gap
     from reprieve.model.oom import OomReport
     from reprieve.model.snapshot import Snapshot
 
 __version__ = "0.1.0"
+
+
+if not TYPE_CHECKING:  # else any name were one of the module's
+
+    def __getattr__(name: str) -> object:
+        """`Failure`, which what cannot be read raises: loaded when it is asked for."""
+        if name == "Failure":
+            from reprieve.model.finding import Failure
+
+            return Failure
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def read_reports(source: str | PathLike[str] | bytes) -> Iterator[OomReport]:

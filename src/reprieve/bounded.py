@@ -8,7 +8,7 @@ from contextlib import suppress
 from reprieve.machine.launch import Warden
 from reprieve.model.finding import Failure
 from reprieve.model.run import COMMAND, Bounds, Enforcement, Run, is_own
-from reprieve.show import ran
+from reprieve.show import escape, ran
 from reprieve.units import size
 
 TYPE_CHECKING = False
@@ -102,7 +102,11 @@ def kills_of(log: int | None, run: Run, pid: int) -> "Kills":
         return ooms, ()
     killed = "a process of it was" if count == 1 else f"{count} processes of it were"
     if log is None:
-        lacking, hint = "only root may read the kernel's report", "run it as root, or ask root for reprieve why"
+        from reprieve.machine.program import as_root
+
+        reads = as_root("why")  # the command is not for root to run, only the log is for root to read
+        hint = "reprieve why tells it on the host" if reads is None else f"{escape.shell(reads)} tells it"
+        lacking = "only root may read the kernel's report"
     else:
         lacking, hint = "the kernel has logged no report of it", "it leaves some out where they come too often"
     return (), (Gap(place="/dev/kmsg", reason=f"{killed} killed for memory; {lacking}", hint=hint),)
@@ -121,6 +125,7 @@ def _is_of(oom: "OomReport", group: str | None, pid: int) -> bool:
 
 def story(run: Run, kills: "Kills", *, width: int, colour: bool = False, verbose: bool = False) -> Iterator[str]:
     """How it ended and what it needed; and each kill, explained."""
+    from reprieve.machine.program import gaps_at_hand
     from reprieve.model.snapshot import Snapshot
     from reprieve.rules import diagnose
     from reprieve.show import text
@@ -128,7 +133,11 @@ def story(run: Run, kills: "Kills", *, width: int, colour: bool = False, verbose
     ooms, gaps = kills
     page = text.Page(width=width, paint=text.colours() if colour else text.plain_paint)
     yield from ran.ended(page, run, explained=bool(ooms))
+    if ran.is_probably_refused(run):
+        from reprieve.machine.program import as_root, user_name
+
+        yield from ran.for_all_of_it(page, run, as_root("run", "--user", user_name()))
     if ooms or gaps:
-        snapshot = Snapshot(ooms=tuple(ooms), gaps=tuple(gaps))
+        snapshot = Snapshot(ooms=tuple(ooms), gaps=gaps_at_hand(gaps))
         yield ""
         yield from text.explain(snapshot, diagnose(snapshot), width=width, colour=colour, verbose=verbose, hints=False)

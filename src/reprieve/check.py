@@ -2,12 +2,13 @@
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from reprieve.machine.accepted import USUAL, Last, read_accepted, read_last, state_file, write_last
 from reprieve.machine.host import become_expendable
 from reprieve.model.accepted import Accepted
+from reprieve.model.earlier import Earlier, Known
 from reprieve.model.finding import Finding, Gap
 from reprieve.model.machine import Machine
 from reprieve.model.snapshot import Snapshot
@@ -15,11 +16,13 @@ from reprieve.next import look, whereabouts
 from reprieve.oom.groups import ancestors
 from reprieve.output import FOUND, INCOMPLETE, colour, print_lines, width, write
 from reprieve.rules import SEVERITIES
-from reprieve.rules.living import check
-from reprieve.rules.living.accepted import sift
+from reprieve.rules.living import LIVING, SINCE, check, code_of
+from reprieve.rules.living.accepted import Sifted, sift
+from reprieve.rules.living.known import compare, place
 from reprieve.rules.living.shares import WARN_SHARE
 from reprieve.rules.living.since import remember
-from reprieve.show.checked import Fix
+from reprieve.show.checked import Fix, LeftOut, named
+from reprieve.show.escape import visible
 
 UNIQUE_S = 0.1  # to measure what is of single processes alone
 
@@ -49,65 +52,89 @@ def perform(request: Request) -> int:
     machine = look(request.origin, gaps, unique_s=UNIQUE_S)
     last = read_last(state_file()) if request.since_last else None
     earlier = None if last is None else last.earlier
-    known = check(Snapshot(machine=machine), share=request.warn_share, earlier=earlier)
-    found = [one for one in known if _wanted(one, request)]
+    all_found = check(Snapshot(machine=machine), share=request.warn_share, earlier=earlier)
+    found = [one for one in all_found if _wanted(one.code, request)]
     others, path = 0, None
     if request.name is not None:
         path = whereabouts(machine, request.name)
-        of_it = [one for one in found if _concerns(one, path)]
+        of_it = [one for one in found if _concerns(one, path, machine)]
         found, others = of_it, len(found) - len(of_it)
     sifted = sift(found, _entries(request), time.time())
-    told, notes = sifted.told, _notes(sifted.accepted, sifted.expired)
+    notes = _notes(sifted.accepted, sifted.expired)
     if others:
         count = "1 finding is" if others == 1 else f"{others} findings are"
-        notes.append(f"{count} about the rest of the machine: reprieve check")
-    if request.since_last:
-        told = _new(told, last, notes)
-        write_last(state_file(), Last({(one.code, one.subject) for one in sifted.told}, remember(machine)))
+        notes.append(_note(f"{count} about the rest of the machine", "reprieve check"))
+    told, stands = compare(sifted.told, () if last is None else last.found)
+    if last is not None:
+        notes += _since(request, last, found, stands)
     status = _status(request, told, gaps)
-    _tell(request, machine, told, notes, gaps, status, path)
+    left_out = LeftOut(known=stands, accepted=[finding for finding, _ in sifted.accepted])
+    read = _tell(request, machine, told, left_out, notes, gaps, status, path)
+    if request.since_last and read:  # else the news would be lost
+        write_last(state_file(), _kept(request, last, sifted, machine))
     return status
 
 
-def _wanted(finding: Finding, request: Request) -> bool:
-    return finding.code not in request.skip and (not request.only or finding.code in request.only)
+def _wanted(code: str, request: Request) -> bool:
+    return code not in request.skip and (not request.only or code in request.only)
 
 
-def _concerns(finding: Finding, path: str) -> bool:
+def _concerns(finding: Finding, path: str, machine: Machine) -> bool:
     """Is it about that group, what is in it, or a group that it is in?"""
     about = None if finding.about is None else finding.about.path
     if path == "/":
         return about == "/"
-    return about is not None and (about in (path, *ancestors(path)) or path in ancestors(about)) and about != "/"
+    if about == "/":  # the root is all of a machine; within a container it is the container
+        return machine.cgroup_private is True
+    return about is not None and (about in (path, *ancestors(path)) or path in ancestors(about))
 
 
 def _entries(request: Request) -> list[Accepted]:
     """Of the file that was named, or the usual one if it is there; of another machine's snapshot none but named."""
+    codes = list(map(code_of, LIVING))
     if request.accepted is not None:
-        return read_accepted(request.accepted)
+        return read_accepted(request.accepted, codes)
     if request.origin is None and os.path.exists(USUAL):
-        return read_accepted(USUAL)
+        return read_accepted(USUAL, codes)
     return []
 
 
-def _notes(accepted: list[tuple[Finding, Accepted]], expired: list[Accepted]) -> list[str]:
+def _note(about: str, said: str) -> Gap:
+    return Gap(place=about, reason=visible(said), hides=False)
+
+
+def _notes(accepted: list[tuple[Finding, Accepted]], expired: list[Accepted]) -> list[Gap]:
     """What was left out, and what no longer is: nothing disappears unsaid."""
-    said = [f"accepted: {finding.code} ({entry.reason})" for finding, entry in accepted]
+    said = [_note("accepted", f"{finding.code} ({entry.reason})") for finding, entry in accepted]
     for entry in expired:
         day = time.strftime("%Y-%m-%d", time.localtime(entry.until_s))
-        said.append(f"was accepted until {day}: {entry.code} ({entry.reason})")
+        said.append(_note(f"was accepted until {day}", f"{entry.code} ({entry.reason})"))
     return said
 
 
-def _new(found: list[Finding], last: Last | None, notes: list[str]) -> list[Finding]:
-    """Those that the last look did not have; what it had and this one has not is a note."""
+def _since(request: Request, last: Last, found: list[Finding], stands: list[Finding]) -> Iterator[Gap]:
+    """What the last look had and this one has not, though it looked for it, and what is not told again."""
+    now = {(finding.code, finding.subject) for finding in found}  # what is accepted too
+    for code, subject in sorted({(one.code, one.subject) for one in last.found} - now):
+        if _wanted(code, request):
+            yield _note("gone since the last look", f"{code} {subject}".rstrip())
+    if stands:
+        yield _note("known from the last look", f"{len(stands)}, not shown again: {named(stands)}")
+
+
+def _kept(request: Request, last: Last | None, sifted: Sifted, machine: Machine) -> Last:
+    """What the next look is to know; of what this one did not look for, what the last one found."""
+    found = [Known(one.code, one.subject, one.severity, place(one)) for one in sifted.told]
     if last is None:
-        return found
-    now = {(finding.code, finding.subject) for finding in found}
-    notes += [f"gone since the last look: {code} {subject}".rstrip() for code, subject in sorted(last.found - now)]
-    if stays := len(now & last.found):
-        notes.append(f"{stays} known from the last look {'is' if stays == 1 else 'are'} not shown again")
-    return [finding for finding in found if (finding.code, finding.subject) not in last.found]
+        return Last(found, remember(machine))
+    found += (one for one in last.found if not _wanted(one.code, request))
+    return Last(found, _remembered(request, last.earlier, machine))
+
+
+def _remembered(request: Request, then: Earlier | None, machine: Machine) -> Earlier | None:
+    """The machine as it was when it was last asked what has grown, if it was not booted since."""
+    asked = any(_wanted(code_of(rule), request) for rule in SINCE)
+    return remember(machine) if asked or then is None or then.boot_id != machine.boot_id else then
 
 
 def _status(request: Request, told: list[Finding], gaps: list[Gap]) -> int:
@@ -144,38 +171,43 @@ def _tell(
     request: Request,
     machine: Machine,
     told: list[Finding],
-    notes: list[str],
+    left_out: LeftOut,
+    notes: list[Gap],
     gaps: list[Gap],
     status: int,
     path: str | None,
-) -> None:
+) -> bool:
+    """False: the reader has left. Raises Failure: it could not be written."""
     lines: Iterable[str]
     if request.html is not None:
-        from reprieve.show import page
+        from reprieve.show import checked, page
 
-        lines = (write(request.html, page.render(Snapshot(machine=machine, gaps=tuple(gaps)), told)),)
+        seen = Snapshot(machine=machine, gaps=(*gaps, *notes))
+        lines = (write(request.html, page.render(seen, told, nothing=checked.nothing(left_out))),)
     elif request.as_json:
         from reprieve.show import jsonl
 
         lines = (
-            *jsonl.render(Snapshot(gaps=tuple(gaps)), told),
+            *jsonl.render(Snapshot(gaps=(*gaps, *notes)), told),
             jsonl.end(events=len(told), exit_status=status),
         )
     elif request.markdown:
-        from reprieve.show import markdown
+        from reprieve.show import checked, markdown
 
-        lines = markdown.checked(machine, told, gaps)
+        lines = markdown.checked(machine, told, (*gaps, *notes), nothing=checked.nothing(left_out))
     elif request.summary:
         from reprieve.show import checked
 
         unseen = sum(gap.hides for gap in gaps)
-        lines = (checked.summary(machine, told, unseen=unseen),) if told or unseen else ()
+        line = checked.summary(machine, told, left_out=left_out, unseen=unseen)
+        lines = (line,) if told or unseen else ()  # cron writes a mail of each line: what is known makes none
     else:
         from reprieve.show import checked
 
         lines = checked.render(
             machine,
             told,
+            left_out=left_out,
             path=path,
             fix=None if request.origin is not None else _fix(told, machine),
             notes=notes,
@@ -184,4 +216,4 @@ def _tell(
             colour=colour(),
             verbose=request.verbose,
         )
-    print_lines(lines)
+    return print_lines(lines)

@@ -1,8 +1,8 @@
 """The command line: arguments in, output and exit status out.
 
 Exit status: 0 looked, 1 a `Failure` (two lines: what, and what to do), 2 usage, 3 somebody was killed and
-`--fail-on-kill` was given, 4 a change was refused or rolled back, 5 not everything could be read; of `run` that of its
-command. Only this file catches a `Failure`.
+`--fail-on-kill` was given, 4 a change was refused or rolled back, 5 not everything could be read; Ctrl-C ends it by
+SIGINT, which shells call 130; of `run` that of its command. Only this file catches a `Failure`.
 """
 
 import os
@@ -18,26 +18,43 @@ from reprieve.model.finding import Failure
 
 def run() -> None:
     """Parse the arguments, do the work, exit."""
-    if sys.stdout is None:  # started without one: the exit status may be all that is asked for
-        sys.stdout = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+    # Started without one: no answer is lost unsaid, as none can be written to what is open to be read alone.
+    for name, mode in (("stdout", os.O_RDONLY), ("stderr", os.O_WRONLY)):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, mode), "w"))
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal without UTF-8 shows ? for a bar, and the rest
     try:
-        cli(prog_name="reprieve", windows_expand_args="run" not in sys.argv[1:2])  # no shell there does, nor undoes it
+        _obey()
     except Failure as failure:
+        from reprieve.machine.program import for_whoever_asked, with_command
         from reprieve.show.escape import visible  # a path, and what a program says, are words of strangers
 
-        told = [f"reprieve: {visible(failure.message)}", *([f"  {visible(failure.hint)}"] if failure.hint else [])]
-        if sys.stderr is not None and sys.stderr.isatty():  # who reads a log wants a line each
+        hint = for_whoever_asked(with_command(failure.hint))
+        told = [f"reprieve: {visible(failure.message)}", *([f"  {visible(hint)}"] if hint else [])]
+        if sys.stderr.isatty():  # who reads a log wants a line each
+            from reprieve.output import LEAST
             from reprieve.show.text import wrap
 
-            columns = max(60, os.get_terminal_size(sys.stderr.fileno()).columns)
+            columns = max(LEAST, os.get_terminal_size(sys.stderr.fileno()).columns or 80)
             parts = [part for line in told for part in wrap(line, columns - 2)]
             told = [f"  {part}" if at else part for at, part in enumerate(parts)]
         with suppress(OSError):  # who was to read it has gone, or its disk is full: the status is still told
             for line in told:
                 click.echo(line, err=True)
         sys.exit(failure.status)
+
+
+def _obey() -> None:
+    """Raises Failure."""
+    try:
+        cli(prog_name="reprieve", windows_expand_args="run" not in sys.argv[1:2])  # no shell there does, nor undoes it
+    except OSError as error:
+        if not {"-h", "--help"} & set(sys.argv[1:]):  # which click writes itself
+            raise
+        from reprieve.output import unwritten
+
+        raise unwritten(error, "the help") from error
 
 
 _LATER = {  # verbs whose options are made where they are asked for: all of them are a tenth of the start
@@ -71,14 +88,27 @@ class _Verbs(click.Group):
     def resolve_command(
         self, context: click.Context, words: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if words and self.get_command(context, words[0]) is None:
+        if words and self.get_command(context, words[0]) is None and not context.resilient_parsing:
             if sys.platform == "win32" and words[0] in {*super().list_commands(context), *_LATER}:
                 context.fail(f"{words[0]} is not there on Windows")
             if os.path.exists(words[0]):
                 from reprieve.show.escape import shell
 
                 context.fail(f"No such command {words[0]!r}. Did you mean: {shell(('reprieve', 'why', words[0]))}")
+            from difflib import get_close_matches
+
+            # Click knows those alone that are loaded.
+            if near := get_close_matches(words[0], self.list_commands(context), n=1):
+                context.fail(f"No such command {words[0]!r}. Did you mean: reprieve {near[0]}")
         return super().resolve_command(context, words)
+
+    def invoke(self, context: click.Context) -> object:
+        try:
+            return super().invoke(context)
+        except KeyboardInterrupt:  # which click calls aborted, with status 1
+            from reprieve.machine.signals import end_by_ctrl_c
+
+            end_by_ctrl_c()
 
 
 @click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -124,7 +154,10 @@ def _codes(_context: click.Context, _option: click.Parameter, begun: str) -> lis
     "--boot", metavar="BOOT", help="Kills of this boot: 0 is the present one, -1 the one before, or a boot id."
 )
 @click.option(
-    "--from", "origin", type=click.Path(readable=False), metavar="FILE", help="The kills a snapshot tells of."
+    *("--from", "origin"),
+    type=click.Path(readable=False),
+    metavar="FILE",
+    help="The kills a snapshot tells of; `-`: of standard input.",
 )
 @click.option(
     "--follow",
@@ -153,14 +186,16 @@ def why(context: click.Context, /, sources: tuple[str, ...], code: str | None, *
     in; at a terminal, and with /dev/null for input, this machine's kernel buffer, journal and /var/log.
     """
     _refuse_contradictions(options)
-    from reprieve.output import print_lines
+    from reprieve.output import print_lines, width
     from reprieve.request import Request
     from reprieve.why import explain_code, perform
 
     if options["origin"] and sources:
         raise click.UsageError("a SOURCE and --from exclude each other")
     if code is not None:
-        print_lines([explain_code(code)])
+        from reprieve.show.text import prose
+
+        print_lines(prose(explain_code(code), width()))
         return
     context.exit(perform(Request(sources=sources, **options)))  # type: ignore[arg-type]
 

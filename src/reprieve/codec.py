@@ -11,8 +11,10 @@ from typing import Any, Literal
 
 import msgspec
 
+from reprieve.model.change import OurLimit
 from reprieve.model.ending import Ending
 from reprieve.model.finding import Failure, Finding, Gap
+from reprieve.model.killer import Killer
 from reprieve.model.machine import Machine
 from reprieve.model.oom import AllocationFailure, OomReport, OomSummary, Stamp
 from reprieve.model.run import Run
@@ -99,15 +101,78 @@ class Foretold(msgspec.Struct, frozen=True, kw_only=True, tag="prediction", tag_
     version: Literal[1] = VERSION
     cgroup: str | None  # whose limit is reached; null: memory of the machine
     nodes: tuple[int, ...]  # that are short; empty: all
+    kept_by: str | None = None  # what keeps to these nodes those who ask: "policy", "cpuset"; null: all are short
     total_pages: int  # of which a point of oom_score_adj is a thousandth
     page_bytes: int
     instead: str | None  # "panic", "allocating-task", "waits": nobody is chosen
+    if_nobody: str | None = None  # can be killed: "panic", "refused" (whoever asks for more), "unseen" (not all were)
     group: str | None  # all of whom die together
     killed: tuple[int, ...]  # pids, the chosen one first
     freed_bytes: int
     stopped: tuple[int, ...] = ()  # pids: the rest of the victim's unit, which systemd stops then (OOMPolicy=stop)
+    stopped_bytes: int = 0  # what comes free besides once they have ended: by SIGTERM first, which takes time
     uncounted: int  # processes that could not be weighed
+    margin_pages: int | None = None  # by which the first is ahead of the second; null: there is no second
     ranking: tuple[Ranked, ...]  # the chosen one first
+
+
+class Left(msgspec.Struct, frozen=True, kw_only=True):
+    """A place where memory runs out, and what is left until it does."""
+
+    cgroup: str | None  # whose limit it is; null: the machine and its swap
+    limit_bytes: int
+    left_bytes: int
+    swap_bytes: int  # of what is left, what has to go to swap for it
+
+
+class Grown(msgspec.Struct, frozen=True, kw_only=True):
+    """Growth that was asked for and that memory ends: it takes what is left in a place, which is full then."""
+
+    pid: int
+    start_ticks: int
+    comm: str | None
+    asked_bytes: int
+    takes: Left
+
+
+class Lowered(msgspec.Struct, frozen=True, kw_only=True):
+    """A limit that was asked for and is lower than what its group holds."""
+
+    cgroup: str
+    limit_bytes: int
+    held_bytes: int  # that neither its caches nor swap could give up
+    refused: bool  # the kernel does not set it (EBUSY), and all is as without it; false: it kills at once
+
+
+class Turn(msgspec.Struct, frozen=True, kw_only=True):
+    """When the turn of a process that was named would come."""
+
+    pid: int
+    start_ticks: int
+    comm: str | None
+    rank: int | None  # 1 is next; null: it cannot be chosen, or was not weighed
+
+
+class Need(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether the kills foretold free as much as was asked for."""
+
+    need_bytes: int
+    freed_bytes: int  # by all of them, with what systemd stops
+    kills: int
+    enough: bool
+    nobody_left: bool  # could be killed after them
+
+
+class Outlook(msgspec.Struct, frozen=True, kw_only=True, tag="outlook", tag_field="kind"):
+    """What is so beside the kills foretold: `reprieve next --json`, one line behind them."""
+
+    version: Literal[1] = VERSION
+    nearest: tuple[Left, ...]  # where somebody is; the one with the least left first
+    killers: tuple[Killer, ...]  # that act before the kernel must
+    grown: tuple[Grown, ...]
+    lowered: tuple[Lowered, ...]
+    asked: tuple[Turn, ...]
+    need: Need | None  # null: nobody asked
 
 
 class Ran(msgspec.Struct, frozen=True, kw_only=True, tag="run", tag_field="kind"):
@@ -117,7 +182,7 @@ class Ran(msgspec.Struct, frozen=True, kw_only=True, tag="run", tag_field="kind"
     run: Run
 
 
-Line = Ran | Event | Listed | Refused | General | Unseen | End | Foretold
+Line = Ran | Event | Listed | Refused | General | Unseen | End | Foretold | Outlook
 
 
 def encode(line: Line) -> bytes:
@@ -145,8 +210,10 @@ class Document(msgspec.Struct, frozen=True, kw_only=True, tag="snapshot", tag_fi
     history: tuple[OomSummary, ...] = ()
     log_ends: Stamp | None = None
     gone_groups: tuple[str, ...] = ()
+    our_limits: tuple[OurLimit, ...] = ()
     allocation_failures: tuple[AllocationFailure, ...] = ()
     machine: Machine | None = None
+    logs: tuple[str, ...] | None = None
     endings: tuple[Ending, ...] = ()
     gaps: tuple[Gap, ...] = ()
     machine_gaps: tuple[Gap, ...] = ()

@@ -1,10 +1,12 @@
 """`reprieve demo`: a real kill in a small cgroup, explained; without the rights for one, a recorded kill."""
 
 import os
+import shlex
 from itertools import chain
 
 from reprieve.machine.demo import LIMIT_BYTES, kill_a_leak
 from reprieve.machine.host import become_expendable
+from reprieve.machine.program import as_root
 from reprieve.model.finding import Failure
 from reprieve.model.oom import OomReport
 from reprieve.model.snapshot import Snapshot
@@ -31,11 +33,14 @@ def perform(*, verbose: bool) -> None:
     except Failure as failure:
         with open(_RECORDED, "rb") as file:
             log, source = file.read(), "recorded.log"
-        what = f"No kill can be made here: {failure.message}. This is a recorded one, of a virtual machine with Linux "
-        what += "7.3, and what `reprieve why` says of it:"
+        what = f"No kill can be made here: {failure.message}"
+        if (command := as_root("demo")) is not None:
+            what += f" (`{shlex.join(command)}` makes one)"
+        what += ". This is a recorded one, of a virtual machine with Linux 7.3, and what `reprieve why` says of it:"
     events = read_reports(log.decode(errors="backslashreplace"), source)
     ooms = tuple(event for event in events if isinstance(event, OomReport))
-    snapshot = Snapshot(ooms=ooms[-1:])
+    gone = tuple(oom.limit_of.path for oom in ooms if oom.limit_of is not None)  # of the demo's own, or another machine
+    snapshot = Snapshot(ooms=ooms[-1:], gone_groups=gone)
     explained = text.explain(snapshot, diagnose(snapshot), width=width(), colour=colour(), verbose=verbose, hints=False)
     last = "Now for your own: reprieve why" + ("" if verbose else "; all that is known of this one: reprieve demo -v")
     print_lines(chain(text.wrap(what, width()), ("",), explained, ("", last)))

@@ -81,14 +81,14 @@ def _seconds(_context: click.Context, _option: click.Parameter, seconds: float |
     type=float,
     callback=_seconds,
     metavar="SECONDS",
-    help="Look for so long first: when what is left is used up, and who dies where it is first.",
+    help="Look for so long first, 2.5 s at least: when what is left is used up, and who dies where it is first.",
 )
 @click.option(
     "--from",
     "origin",
     type=click.Path(readable=False),
     metavar="FILE",
-    help="A snapshot, sosreport, captured root.",
+    help="A snapshot (`-`: from standard input), sosreport, captured root.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON document a line, for scripts.")
 @click.option("-v", "--verbose", is_flag=True, help="All who can be chosen.")
@@ -96,7 +96,7 @@ def foretell(**options: object) -> None:
     """Whom the kernel would kill if memory ran out now.
 
     The kernel's own choice, made before it makes it: of the whole machine, or of a cgroup that reaches its limit. With
-    NAME: where memory runs out for it, at the nearest limit that holds for it.
+    NAME: where memory runs out first for it, at a limit around it or in the machine.
     NAME is docker:web, podman:web, unit:nginx, pod:shop/web, pid:1234; or a pid, a process, a unit, a container's name
     or id, a pod's UID, a cgroup.
     """
@@ -177,7 +177,7 @@ def complete_checks(_context: click.Context, _option: click.Parameter, begun: st
     "origin",
     type=click.Path(readable=False),
     metavar="FILE",
-    help="A snapshot, sosreport, captured root.",
+    help="A snapshot (`-`: from standard input), sosreport, captured root.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON document a line, for scripts.")
 @click.option("--markdown", is_flag=True, help="For a ticket.")
@@ -220,7 +220,7 @@ def check(**options: object) -> None:
     "origin",
     type=click.Path(readable=False),
     metavar="FILE",
-    help="One look at a snapshot, a sosreport, a captured root.",
+    help="One look at a snapshot (`-`: from standard input), a sosreport, a captured root.",
 )
 def top(**options: object) -> None:
     """Watch who holds memory, who grows, and when it runs out.
@@ -236,8 +236,13 @@ def top(**options: object) -> None:
         raise click.UsageError(f"{' and '.join(ways)} exclude each other")
     if request.origin is not None and (request.batch or request.pid):
         raise click.UsageError("--from is one look: --once")
+    if (request.once or request.origin is not None) and (request.every_s is not None or request.looks not in (None, 1)):
+        option = "--every" if request.every_s is not None else "-n"
+        raise click.UsageError(f"{'--once' if request.once else '--from'} is one look: {option} is for --batch")
     if request.csv and not (request.batch or request.pid):
         raise click.UsageError("--csv is for --batch or --pid")
+    if request.rows is not None and not (request.once or request.batch or request.origin is not None):
+        raise click.UsageError("--rows is for --once, --batch or --from")
     sys.exit(perform(request))
 
 

@@ -13,6 +13,11 @@ from reprieve.model.snapshot import Snapshot
 from reprieve.rules import diagnose
 from reprieve.rules.survey import Survey
 
+_HEARD, _ASK = (
+    "was heard while top looked: of what was before no log was read",
+    "reprieve why, on that machine, reads all",
+)
+
 
 def clock(machine: Machine) -> str:
     """When the machine was looked at, in the time of this one."""
@@ -28,7 +33,7 @@ def explained(kills: Iterable[OomReport], gaps: Iterable[Gap]) -> Iterator[str]:
     yield from jsonl.render(snapshot, diagnose(snapshot))
 
 
-def export(path: str, survey: Survey, kills: Sequence[OomReport]) -> None:
+def export(path: str, survey: Survey, kills: Sequence[OomReport], gaps: Sequence[Gap]) -> None:
     """Write what is seen to a new file of the user's own alone: as text, JSON or CSV by the end of its name, else a
     snapshot, which `why`, `next` and `top` take by --from. Raises Failure.
     """
@@ -37,14 +42,17 @@ def export(path: str, survey: Survey, kills: Sequence[OomReport]) -> None:
 
     rows = max(len(survey.processes), len(survey.groups))
     if path.endswith(".txt"):
-        data = _text(live.screenful(survey, rows=rows, clock=clock(survey.machine)))
+        data = _text(live.screenful(survey, rows=rows, clock=clock(survey.machine), watched=True))
     elif path.endswith((".json", ".jsonl")):
-        data = _text((looks.look(survey, rows), *explained(kills, ())))
+        data = _text((looks.look(survey, rows), *explained(kills, gaps)))
     elif path.endswith(".csv"):
         killed = looks.csv_kills(survey.machine.taken_wall_s, kills)
         data = _text((looks.csv_head(), *looks.csv_look(survey, rows), *killed))
     else:
-        data = pack(Snapshot(machine=survey.machine, ooms=tuple(kills), history=tuple(map(summarise, kills))))
+        history, heard = tuple(map(summarise, kills)), Gap(place="/dev/kmsg", reason=_HEARD, hint=_ASK)
+        told = tuple(gaps) or (heard,)  # else why nothing of it was heard
+        seen = Snapshot(machine=survey.machine, ooms=tuple(kills), history=history, gaps=told, logs=())
+        data = pack(seen)
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with open(descriptor, "wb") as file:

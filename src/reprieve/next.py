@@ -7,22 +7,36 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from reprieve.machine.host import Host, become_expendable
 from reprieve.machine.observe import observe
+from reprieve.machine.program import gaps_at_hand
 from reprieve.machine.source import shown
 from reprieve.model.finding import Failure, Gap
 from reprieve.model.machine import Machine
 from reprieve.model.process import Process
 from reprieve.oom.choose import parse_nodes
-from reprieve.oom.groups import ancestors
-from reprieve.oom.living import Domain, one_cgroup, predict, sequence, some_nodes, whole_machine
+from reprieve.oom.groups import first_full
+from reprieve.oom.living import (
+    Domain,
+    all_seen,
+    nodes_with_memory,
+    one_cgroup,
+    predict,
+    sequence,
+    some_nodes,
+    whole_machine,
+)
 from reprieve.output import INCOMPLETE, colour, print_lines, width
 from reprieve.rules import whatif
+from reprieve.units import size
 
 if TYPE_CHECKING:
     from reprieve.rules.survey import Survey
 
 _MOST_KILLS = 1000  # told one after the other
 _LOOKS = 15  # between which growth is told: twice as many as it takes
+_LEAST_S = 2.5  # to watch: REACH times as long as between all but the last look is a minute, with some time to spare
 _ROWS = 20  # processes and cgroups of a look, as with `top`
+_NAMED = 4  # of those whom a name could mean
+_KINDS = ("pid", "unit", "docker", "podman", "pod")  # that a name may begin with
 
 
 class Otherwise(NamedTuple):
@@ -30,6 +44,14 @@ class Otherwise(NamedTuple):
 
     machine: Machine
     cuts: tuple[whatif.Cut, ...] = ()  # what of the growth that was asked for memory does not last for
+    over: tuple[whatif.Over, ...] = ()  # the limits that were asked for and are lower than what is held
+
+    @property
+    def full(self) -> Domain | None:
+        """Where memory has run out already, if things are so; None: nowhere. A limit that is refused fills nothing."""
+        if killing := [one.group.path for one in self.over if not one.refused]:
+            return one_cgroup(self.machine, killing[0])
+        return _domain(self.machine, self.cuts[0].room.path) if self.cuts else None
 
 
 class Request(NamedTuple):
@@ -52,36 +74,55 @@ class Request(NamedTuple):
 def perform(request: Request) -> int:
     """Look, change what is to be otherwise, foretell; the exit status. Raises Failure."""
     become_expendable()
+    if request.cgroup is not None and request.node is not None:
+        said = f"--node {request.node} beside --cgroup: the OOM of a memory cgroup knows no nodes"
+        raise Failure(said, hint="leave one of the two out", status=2)
+    if request.watch_s is not None and request.watch_s < _LEAST_S:
+        said = f"--watch {request.watch_s:g}: that is too short to tell a minute ahead"
+        raise Failure(said, hint=f"--watch {_LEAST_S:g}, or longer", status=2)
     gaps: list[Gap] = []
     survey = None
     if request.watch_s is not None:
-        survey, (machine, cuts) = _watch(request, request.watch_s, gaps)
+        survey, otherwise = _watch(request, request.watch_s, gaps)
     else:
         seen = look(request.origin, gaps)
         if not seen.processes:
-            raise Failure("there are no processes to choose from: none were told", hint="a sosreport holds none")
-        machine, cuts = changed(seen, request)
-    filling = None if cuts else _filling(survey, request)  # memory that has run out comes before what will
-    domain = filling or find_domain(machine, request, cuts)
+            raise _none_seen(gaps)
+        otherwise = changed(seen, request)
+    machine = otherwise.machine
+    has_run_out = otherwise.cuts or otherwise.over  # comes before what will
+    filling = None if has_run_out else _filling(survey, request)
+    domain = filling or find_domain(otherwise, request)
     steps = [predict(machine, domain)]
     if request.need is not None:
         steps = list(islice(sequence(machine, domain, request.need), _MOST_KILLS)) or steps
     status = INCOMPLETE if any(gap.hides for gap in gaps) else 0
+    asked = () if request.name is None else whatif.find_processes(machine, request.name)
     lines: Iterable[str]
     if request.as_json:
         from reprieve.show import jsonl, looks
 
         seen_lines = () if survey is None else (looks.look(survey, _ROWS),)
-        lines = (*seen_lines, *jsonl.foretold(steps, gaps), jsonl.end(events=len(steps), exit_status=status))
+        outlook = jsonl.outlook(
+            machine,
+            steps,
+            asked=asked,
+            cuts=otherwise.cuts,
+            over=otherwise.over,
+            need_bytes=request.need,
+            most=_ROWS,
+        )
+        foretold = jsonl.foretold(steps, gaps, outlook)
+        lines = (*seen_lines, *foretold, jsonl.end(events=len(steps), exit_status=status))
     else:
         from reprieve.show.prediction import foretell
 
-        asked = () if request.name is None else whatif.find_processes(machine, request.name)
         lines = foretell(
             machine,
             steps,
             asked=asked,
-            cuts=cuts,
+            cuts=otherwise.cuts,
+            over=otherwise.over,
             need_bytes=request.need,
             survey=survey,
             gaps=gaps,
@@ -101,9 +142,12 @@ def _watch(request: Request, watch_s: float, gaps: list[Gap]) -> tuple["Survey",
 
     every_s = watch_s / _LOOKS
     sampler = Sampler(leave_out=frozenset({os.getpid()}))
-    gaps += sampler.gaps
+    gaps += gaps_at_hand(sampler.gaps)
     surveyor = Surveyor(every_s=every_s, block_s=0)
-    otherwise = changed(sampler.look(), request)
+    seen = sampler.look()
+    if not seen.processes:
+        raise _none_seen(gaps)
+    otherwise = changed(seen, request)
     survey = surveyor.survey(otherwise.machine)
     for _ in islice(turns(every_s, _LOOKS + 1), 1, None):
         otherwise = changed(sampler.look(), request)
@@ -115,54 +159,68 @@ def _filling(survey: "Survey | None", request: Request) -> Domain | None:
     """The place that is sure to be full first, unless the user has named one."""
     if survey is None or survey.ends_first is None or request.name or request.cgroup or request.node:
         return None
-    path = survey.ends_first.room.path
-    return None if path is None else one_cgroup(survey.machine, path)
+    return _domain(survey.machine, survey.ends_first.room.path)
+
+
+def _domain(machine: Machine, path: str | None) -> Domain | None:
+    """The limit of a group; None for the path: the memory of the machine."""
+    return whole_machine(machine) if path is None else one_cgroup(machine, path)
 
 
 def changed(machine: Machine, request: Request) -> Otherwise:
     """The machine as it would be. Raises Failure: there is nothing of that name."""
-    cuts = []
+    cuts: list[whatif.Cut] = []
+    over: list[whatif.Over] = []
     for name, adj in request.adjs:
         machine = whatif.with_adj(machine, {process.pid for process in _processes(machine, name)}, adj)
+    for name in request.without:
+        machine = whatif.ended(machine, {process.pid for process in _processes(machine, name)})
+    limits: dict[str, int] = {}  # the last that is given of a group holds
     for name, limit in request.limits:
-        machine = whatif.with_limit(machine, _cgroup(machine, name), limit)
+        path = _cgroup(machine, name)
+        if path == "/" and not machine.cgroup_private:
+            raise Failure("the root cgroup holds all of the machine, and has no limit", hint="name another group")
+        limits[path] = limit
+    limited = whatif.with_limits(machine, limits)
+    over += filter(None, (whatif.over_limit(limited, path) for path in limits))
+    refused = {one.group.path for one in over if one.refused}
+    machine = whatif.with_limits(machine, {path: limit for path, limit in limits.items() if path not in refused})
     for name, more in request.grown:
         largest = max(_processes(machine, name), key=lambda process: process.rss_bytes or 0)
-        room = whatif.first_full(machine, largest.cgroup or "/")
+        room = first_full(machine, largest.cgroup or "/")
         if room is not None and room.left_bytes < more:
             cuts.append(whatif.Cut(largest, more, room))
             more = room.left_bytes  # there the kernel kills, and whom, what each holds then decides
         machine = whatif.grown(machine, largest.pid, more)
-    for name in request.without:
-        machine = whatif.without(machine, {process.pid for process in _processes(machine, name)})
-    return Otherwise(machine, tuple(cuts))
+    return Otherwise(machine, tuple(cuts), tuple(over))
 
 
-def find_domain(machine: Machine, request: Request, cuts: Sequence[whatif.Cut] = ()) -> Domain:
-    """Where memory runs out: where the user said, else where growth is cut first, else the machine.
+def find_domain(otherwise: Otherwise, request: Request) -> Domain:
+    """Where memory runs out: where the user said, for whom he named, where it is full already, or for all who are seen.
 
     Raises Failure: there is no such place, or its size was not told.
     """
+    machine = otherwise.machine
     if request.name is not None:
-        path = whereabouts(machine, request.name)
-        for group in (path, *ancestors(path)):
-            if (nearest := one_cgroup(machine, group)) is not None:
-                return nearest
+        room = first_full(machine, whereabouts(machine, request.name))
+        if room is not None and (domain := _domain(machine, room.path)) is not None:
+            return domain
     if request.cgroup is not None:
         path = _cgroup(machine, request.cgroup)
         domain = one_cgroup(machine, path)
         if domain is None:
-            raise Failure(f"{path} has no memory limit", hint=f"try one: --limit {request.cgroup}=512M")
+            held = next((one.held_bytes for one in otherwise.over if one.group.path == path), None)
+            refused = "" if held is None else f", and a lower one than the {size(held)} it holds is refused (EBUSY)"
+            raise Failure(f"{path} has no memory limit{refused}", hint=f"try one: --limit {request.cgroup}=512M")
         return domain
     if request.node is not None:
         nodes = parse_nodes(request.node)
         domain = some_nodes(machine, nodes) if nodes else None
         if domain is None:
-            there = ", ".join(str(node.number) for node in machine.nodes)
+            there = ", ".join(map(str, sorted(nodes_with_memory(machine))))
             raise Failure(f"there is no node {request.node}", hint=f"nodes with memory: {there or 'none were told'}")
         return domain
-    full = None if not cuts or cuts[0].room.path is None else one_cgroup(machine, cuts[0].room.path)
-    domain = full or whole_machine(machine)
+    domain = otherwise.full or all_seen(machine)
     if domain is None:
         raise Failure("how much memory there is was not told", hint="/proc/meminfo must be readable")
     return domain
@@ -174,15 +232,17 @@ def whereabouts(machine: Machine, name: str) -> str:
     if of_processes and not whatif.find_cgroups(machine, name):
         if len(of_processes) == 1:
             return of_processes.pop()
-        pids = ", ".join(str(process.pid) for process in whatif.find_processes(machine, name)[:4])
+        pids = _some([str(process.pid) for process in whatif.find_processes(machine, name)])
         raise Failure(f"processes called {name} are in {len(of_processes)} cgroups", hint=f"name one by pid: {pids}")
+    if not whatif.find_cgroups(machine, name) and name.partition(":")[0] not in _KINDS:
+        raise _nobody_called(name)
     return _cgroup(machine, name)
 
 
 def _processes(machine: Machine, name: str) -> tuple[Process, ...]:
     found = whatif.find_processes(machine, name)
     if not found:
-        raise Failure(f"there is no process, unit or cgroup {name}", hint="a pid, a name, a unit, a container, a path")
+        raise _nobody_called(name)
     return found
 
 
@@ -192,8 +252,26 @@ def _cgroup(machine: Machine, name: str) -> str:
     if not found:
         raise _unknown(machine, name)
     if len(found) > 1:
-        raise Failure(f"{name} could be {len(found)} cgroups", hint=", ".join(found[:4]))
+        raise Failure(f"{name} could be {len(found)} cgroups", hint=_some(found))
     return found[0]
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first of them, and whether there are more."""
+    return ", ".join((*names[:_NAMED], *("…",) * (len(names) > _NAMED)))
+
+
+def _nobody_called(name: str) -> Failure:
+    return Failure(f"there is no process, unit or cgroup {name}", hint="a pid, a name, a unit, a container, a path")
+
+
+def _none_seen(gaps: Sequence[Gap]) -> Failure:
+    """There is nobody to choose from: what hides them, where that is known."""
+    gap = next((one for one in gaps if one.place == "/proc" and one.hides), None)
+    if gap is not None:
+        return Failure(f"no processes are seen ({gap.place}: {gap.reason})", hint=gap.hint or "run it as root")
+    hint = "a sosreport holds none: what reprieve snapshot -o FILE writes does"
+    return Failure("there are no processes to choose from: none were told", hint=hint)
 
 
 def _unknown(machine: Machine, name: str) -> Failure:
@@ -223,12 +301,15 @@ def look(origin: str | None, gaps: list[Gap], *, unique_s: float = 0) -> Machine
     snapshot. Raises Failure.
     """
     if origin is None:
-        return whatif.without(observe(Host(), gaps, unique_s=unique_s), {os.getpid()})
-    if os.path.isdir(origin):
+        unseen: list[Gap] = []
+        machine = observe(Host(), unseen, unique_s=unique_s)
+        gaps += gaps_at_hand(unseen)
+        return whatif.without(machine, {os.getpid()})
+    if origin != "-" and os.path.isdir(origin):
         return _captured(origin, observe(Host(origin), gaps, unique_s=unique_s))
     from reprieve.machine.unpack import is_archive, unpacked  # loads what decompresses
 
-    if is_archive(origin):
+    if origin != "-" and is_archive(origin):
         with unpacked(origin, gaps) as root:
             return observe(Host(root), gaps, unique_s=unique_s)
     from reprieve.snapshot import load  # loads what reads JSON

@@ -3,12 +3,17 @@
 import os
 import sys
 from collections.abc import Iterable
+from errno import EBADF
+from functools import cache
 
 from reprieve.machine.source import shown
 from reprieve.model.finding import Failure
 
 # Beside 0, 1 (failed) and 2 (usage): something was found, a change was refused, not everything could be read.
 FOUND, REFUSED, INCOMPLETE = 3, 4, 5
+
+
+LEAST = 40  # columns that text needs
 
 
 def print_lines(lines: Iterable[str]) -> bool:
@@ -20,10 +25,14 @@ def print_lines(lines: Iterable[str]) -> bool:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still in the buffer goes there at the end
         return False
     except OSError as error:
-        raise Failure(
-            f"the answer could not be written: {error.strerror}", hint="write it where there is room"
-        ) from error
+        raise unwritten(error) from error
     return True
+
+
+def unwritten(error: OSError, what: str = "the answer") -> Failure:
+    """That standard output takes nothing more, or was closed from the start."""
+    hint = "give it an open standard output" if error.errno == EBADF else "write it where there is room"
+    return Failure(f"{what} could not be written: {error.strerror}", hint=hint)
 
 
 def write(path: str, text: str) -> str:
@@ -42,8 +51,11 @@ def write(path: str, text: str) -> str:
 
 
 def width() -> int:
-    """Columns for text: those of the terminal, between 60 and 120; 80 without one."""
-    return max(60, min(columns(), 120))  # below that figures do not fit beside their names
+    """Columns for text: those of the terminal, between 40 and 120; 80 without one.
+
+    Commands are never cut, nor are rows of figures: they may be longer.
+    """
+    return max(LEAST, min(columns(), 120))  # below that figures do not fit beside their names
 
 
 def columns() -> int:
@@ -51,10 +63,23 @@ def columns() -> int:
     told = os.environ.get("COLUMNS", "")  # as shutil.get_terminal_size() has it, whose module loads three decompressors
     if told.isdecimal() and int(told):
         return int(told)
+    if not _is_terminal():
+        return 80
     try:
         return os.get_terminal_size(1).columns or 80
-    except OSError:
+    except OSError:  # it was closed
         return 80
+
+
+@cache
+def _is_terminal() -> bool:
+    """Is it one that this process writes to? Each event of a log asks, and it does not become one."""
+    return os.isatty(1)
+
+
+def can_ask() -> bool:
+    """Is there somebody who can answer a question?"""
+    return sys.stdin is not None and sys.stdin.isatty()
 
 
 def colour() -> bool:

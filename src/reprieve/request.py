@@ -1,7 +1,7 @@
 """What was asked of `reprieve why`, and whether an event is of it: of that process, group, boot and time."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import NamedTuple, TypeVar
@@ -11,6 +11,7 @@ from reprieve.machine.host import Identity
 from reprieve.model.ending import Ending
 from reprieve.model.finding import Gap
 from reprieve.model.oom import AllocationFailure, OomReport, OomSummary
+from reprieve.oom.counted import is_lost
 
 Happened = OomSummary | OomReport | AllocationFailure | Ending
 
@@ -62,7 +63,9 @@ def wanted_by(request: Request, identity: Identity, present_boot: str | None) ->
             part in request.units for name in _groups(event) for part in (name or "").split("/")
         ):
             return False
-        return request.boot is None or _is_of_boot(event, request.boot, identity, present_boot)
+        if request.boot is None or _is_of_boot(event, request.boot, identity, present_boot):
+            return True
+        return not is_of_this_machine(request) and not _tells_boot(event, identity)
 
     return wanted
 
@@ -153,9 +156,17 @@ def _is_of_boot(
     return boot_id is not None and boot_id.startswith(boot.replace("-", ""))
 
 
+def _tells_boot(event: Happened, identity: Identity) -> bool:
+    return _boot_id(event, identity) is not None or (not isinstance(event, Ending) and "(boot " in event.source)
+
+
 def count_undated(request: Request, events: Iterable[Happened], identity: Identity) -> int:
-    """How many were kept though they may be of another time, where that was asked."""
-    return sum(not _is_surely_in_time(request, event, identity) for event in events) if _by_date(request) else 0
+    """How many were kept though they may be of another time, or boot, where that was asked."""
+    return sum(
+        (_by_date(request) and not _is_surely_in_time(request, event, identity))
+        or (request.boot is not None and not _tells_boot(event, identity))
+        for event in events
+    )
 
 
 def _is_surely_in_time(request: Request, event: Happened, identity: Identity) -> bool:
@@ -168,11 +179,31 @@ def undated_gap(request: Request, count: int) -> tuple[Gap, ...]:
     """What is to be said where events are told though nobody knows whether they are of the time asked for."""
     if not count:
         return ()
-    asked = " and ".join(
-        option for option, given in (("--since", request.since), ("--until", request.until)) if given is not None
-    )
+    options = (("--since", request.since), ("--until", request.until), ("--boot", request.boot))
+    asked = " and ".join(option for option, given in options if given is not None)
     events = "1 event has" if count == 1 else f"{count} events have"
-    return (Gap(place=asked, reason=f"{events} no date, or none with a year: of another time perhaps", hides=False),)
+    lacks = "no date, or none with a year" if _by_date(request) else "no boot told"
+    if _by_date(request) and request.boot is not None:
+        lacks += ", or no boot told"
+    return (Gap(place=asked, reason=f"{events} {lacks}: of another time perhaps", hides=False),)
+
+
+def as_lost(request: Request, gaps: Iterable[Gap], booted_s: float, told_s: Sequence[float]) -> tuple[Gap, ...]:
+    """The same; kills whose lines are overwritten hide nothing where others are asked for, and are then left out.
+
+    `booted_s`: when the boot began whose kills they are; `told_s`: when those of that boot were that are still told.
+    The newest kill is never one of them: where it alone is asked for, and told, they are a note.
+    """
+    since, until = request.since or float("-inf"), request.until or float("inf")
+    other = request.boot not in (None, "0") or until < booted_s or min(told_s, default=float("inf")) <= since
+    named = (request.pid, request.name, request.cgroup) != (None, None, None) or request.units or request.containers
+    many = request.listed or request.every or (request.last or 1) > 1
+    newest = bool(told_s) and not (named or many or _by_date(request))
+    return tuple(
+        replace(gap, hides=gap.hides and not newest) if is_lost(gap) else gap
+        for gap in gaps
+        if not (other and is_lost(gap))
+    )
 
 
 def unmapped_gap(request: Request, found: bool) -> tuple[Gap, ...]:

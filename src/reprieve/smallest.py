@@ -67,7 +67,7 @@ def _search(request: Request, order: Order, report: Report) -> int:
         return first.status or OURS
     peak_bytes = None if first.use is None else first.use.peak_bytes
     if peak_bytes is None:
-        hint = "run it as root; where cgroups are of version 2, on Linux 5.19 or later"
+        hint = _with_a_peak(first, request)
         raise Failure("--smallest needs a cgroup that tells its peak", hint=hint, status=OURS)
     time_s = request.time_s or _TIMES * first.wall_s + _MORE_S
     enough, too_little = None, 0
@@ -84,6 +84,19 @@ def _search(request: Request, order: Order, report: Report) -> int:
         limit = _rounded(limit * 5 // 4 if enough is None else (enough + too_little) // 2)
     say([ran.found(enough, too_little, runs)])
     return 0
+
+
+def _with_a_peak(first: Run, request: Request) -> str:
+    """Where there is one: root may make it, and the command is its user's still."""
+    since = "Linux 5.19 or later, where cgroups are of version 2"
+    if first.use is not None:  # it had one: root's would tell as little
+        return f"it is there on {since}"
+    from reprieve.machine.program import run_as_root
+
+    command = run_as_root("--smallest", named=request.user is not None)
+    if command is None:
+        return f"on the host, or in a container that may write to its cgroups; on {since}"
+    return f"run it as root: `{command}`; on {since}"
 
 
 def _is_well(run: Run) -> bool:

@@ -4,22 +4,27 @@ import os
 import sys
 from dataclasses import replace
 from itertools import accumulate
+from typing import TypeVar
 
 from reprieve.codec import DOCUMENT_BYTES, pack, unpack
 from reprieve.machine.events import HISTORY, gone_groups, tell
 from reprieve.machine.host import Host, Identity, become_expendable, identify
 from reprieve.machine.observe import observe
+from reprieve.machine.program import gaps_at_hand
 from reprieve.machine.source import Source, shown
 from reprieve.model.finding import Failure, Gap
-from reprieve.model.oom import OomReport
+from reprieve.model.oom import OomReport, OomSummary
 from reprieve.model.snapshot import Snapshot
-from reprieve.output import INCOMPLETE
+from reprieve.ours import our_limits
+from reprieve.output import INCOMPLETE, print_lines
 from reprieve.rules.whatif import without
 from reprieve.show.escape import visible
-from reprieve.units import size
+from reprieve.units import size, utc
 
 REPORTS = 16  # the newest events that are told whole, with their lines; of the others a summary
 LINES = 50_000  # in them together, but for the newest: a report has one for each process of its machine
+
+_Dated = TypeVar("_Dated", OomReport, OomSummary)
 
 
 def perform(*, output: str, root: str) -> int:
@@ -31,11 +36,14 @@ def perform(*, output: str, root: str) -> int:
     data = pack(snapshot)
     _write(output, data)
     unseen = [gap for gap in (*snapshot.machine_gaps, *snapshot.gaps) if gap.hides]
-    said = sys.stderr if output == "-" else sys.stdout
-    print(f"written: {visible(shown(output))}: {_summary(snapshot)}, {size(len(data))}", file=said)
-    for gap in unseen:
+    said = [f"written: {visible(shown(output))}: {_summary(snapshot)}, {size(len(data))}"]
+    for gap in gaps_at_hand(unseen):
         hint = f" ({gap.hint})" if gap.hint else ""
-        print(visible(f"not seen: {gap.place}: {gap.reason}{hint}"), file=said)
+        said.append(visible(f"not seen: {gap.place}: {gap.reason}{hint}"))
+    if output == "-":
+        print("\n".join(said), file=sys.stderr)
+    else:
+        print_lines(said)
     return INCOMPLETE if unseen else 0
 
 
@@ -64,6 +72,7 @@ def _take(host: Host, logs: str, machine_gaps: list[Gap]) -> Snapshot:
         told,
         ooms=_newest(told.ooms),
         gone_groups=gone_groups(told.ooms, identity.boot_id) if not host.root else (),
+        our_limits=our_limits(told.ooms, identity.boot_id) if not host.root else (),
         history=told.history[-HISTORY:],
         machine=machine,
         machine_gaps=tuple(machine_gaps),
@@ -71,16 +80,44 @@ def _take(host: Host, logs: str, machine_gaps: list[Gap]) -> Snapshot:
 
 
 def load(path: str) -> Snapshot:
-    """What was written to that file. Raises Failure: it cannot be read, or holds no snapshot."""
+    """What was written to that file; to standard input, if it is `-`. Raises Failure: it cannot be read, or holds no
+    snapshot.
+    """
+    piped = path == "-"
+    name = "stdin" if piped else shown(path)
+    if piped and os.isatty(0):
+        raise Failure(
+            "stdin is a terminal: no snapshot comes from it", hint="reprieve snapshot -o - writes one to a pipe"
+        )
     try:
-        with open(path, "rb") as file:
+        with open(0 if piped else path, "rb", closefd=not piped) as file:
             data = file.read(DOCUMENT_BYTES + 1)
     except OSError as error:
-        raise Failure(f"{shown(path)}: {error.strerror}", hint="name a file that can be read") from error
+        raise Failure(f"{name}: {error.strerror}", hint="name a file that can be read") from error
     try:
         return unpack(data)
     except Failure as failure:
-        raise Failure(f"{shown(path)}: {failure.message}", hint=failure.hint) from failure
+        raise Failure(f"{name}: {failure.message}", hint=failure.hint) from failure
+
+
+def dated_by_machine(kept: Snapshot) -> Snapshot:
+    """The same; what the time since boot alone dates has about the date, by the clock of the machine that told of it.
+
+    The kernel's own stamps do not count how long it was suspended.
+    """
+    machine = kept.machine
+    if machine is None or machine.boot_id is None or machine.taken_wall_s is None or machine.taken_uptime_s is None:
+        return kept
+    boot_id, booted_s = machine.boot_id, machine.taken_wall_s - machine.taken_uptime_s
+
+    def dated(event: _Dated) -> _Dated:
+        at = event.stamp
+        if event.boot_id != boot_id or at.uptime_s is None or at.text is not None:
+            return event
+        wall_s = booted_s + at.uptime_s
+        return replace(event, stamp=replace(at, text=f"about {utc(wall_s)}", wall_s=wall_s))
+
+    return replace(kept, ooms=tuple(map(dated, kept.ooms)), history=tuple(map(dated, kept.history)))
 
 
 def _newest(ooms: tuple[OomReport, ...]) -> tuple[OomReport, ...]:
@@ -125,8 +162,11 @@ def _write(path: str, data: bytes) -> None:
     """
     try:
         if path == "-":
-            sys.stdout.buffer.write(data)
-            sys.stdout.flush()
+            try:
+                sys.stdout.buffer.write(data)
+                sys.stdout.flush()
+            except BrokenPipeError:  # the reader has left; what is still in the buffer goes nowhere
+                os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         elif os.path.exists(path) and not os.path.isfile(path):
             with open(os.open(path, os.O_WRONLY | os.O_CLOEXEC), "wb") as file:
                 file.write(data)

@@ -16,10 +16,12 @@ from reprieve.machine.host import Host, become_expendable, identify
 from reprieve.machine.kills import Kills
 from reprieve.machine.memory import read_meminfo
 from reprieve.machine.proc import measure_unique, read_processes
+from reprieve.machine.program import gaps_at_hand
 from reprieve.machine.sampler import Sampler
 from reprieve.model.finding import Failure, Gap
 from reprieve.model.machine import Machine
 from reprieve.next import look
+from reprieve.oom.counted import kills_since_boot
 from reprieve.oom.groups import ancestors
 from reprieve.output import INCOMPLETE, colour, print_lines, width
 from reprieve.rules.survey import Surveyor
@@ -94,7 +96,7 @@ def _once(request: Request) -> int:
             gaps=gaps,
         )
     )
-    return INCOMPLETE if gaps else 0
+    return _status(gaps)
 
 
 def _machine(origin: str | None, gaps: list[Gap]) -> Machine:
@@ -102,7 +104,7 @@ def _machine(origin: str | None, gaps: list[Gap]) -> Machine:
     if origin is not None:
         return look(origin, gaps)
     sampler = Sampler(leave_out=frozenset({os.getpid()}))
-    gaps += sampler.gaps
+    gaps += gaps_at_hand(sampler.gaps)
     return sampler.look()
 
 
@@ -112,6 +114,7 @@ def _batch(request: Request) -> int:
     every_s, rows = request.every_s or 1.0, request.rows or _ROWS
     sampler = Sampler(leave_out=frozenset({os.getpid()}))
     surveyor, told, seen = Surveyor(every_s=every_s), list[Gap](), 0
+    counted: int | None = None
     open_to_reader = print_lines([looks.csv_head()]) if request.csv else True
     with Kills(identify().boot_id) as kills:
         for _ in turns(every_s, request.looks):
@@ -119,16 +122,20 @@ def _batch(request: Request) -> int:
             new = kills.new()
             unseen = [gap for gap in (*sampler.gaps, *kills.gaps) if gap not in told]
             told += unseen
+            unseen = list(gaps_at_hand(unseen))
             lines: Iterator[str]
             if request.csv:
-                lines = iter((*looks.csv_look(survey, rows), *looks.csv_kills(survey.machine.taken_wall_s, new)))
+                time_s, before, counted = survey.machine.taken_wall_s, counted, kills_since_boot(survey.machine)
+                unknown = (counted or 0) - before if kills.unheard and before is not None else 0
+                killed = (*looks.csv_kills(time_s, new), *looks.csv_unknown_kills(time_s, unknown))
+                lines = iter((*looks.csv_look(survey, rows), *killed))
                 _complain(unseen)
             else:
                 lines = iter((looks.look(survey, rows), *explained(new, unseen)))
             seen += 1
             if not open_to_reader or not print_lines(lines):
                 return 0
-    status = INCOMPLETE if told else 0
+    status = _status(told)
     if not request.csv:
         print_lines([jsonl.end(events=seen, exit_status=status)])
     return status
@@ -140,6 +147,7 @@ def _one_process(request: Request, pid: int) -> int:
     host, gaps = Host(), list[Gap]()
     surveyor = Surveyor(every_s=request.every_s or 1.0)
     first = machine = _around(host, pid, gaps)
+    gaps = list(gaps_at_hand(gaps))
     if first is None:
         raise Failure(f"there is no process {pid}", hint="its pid, as ps tells it")
     if first.processes[0].rss_bytes in (None, 0):
@@ -161,7 +169,7 @@ def _one_process(request: Request, pid: int) -> int:
         seen += 1
         if not print_lines(looks.csv_sample(survey) if request.csv else [looks.sample(survey)]):
             return 0
-    status = INCOMPLETE if gaps else 0
+    status = _status(gaps)
     if not request.csv:
         print_lines(explained((), gaps))
         print_lines([jsonl.end(events=seen, exit_status=status)])
@@ -187,6 +195,10 @@ def _around(host: Host, pid: int, gaps: list[Gap]) -> Machine | None:
         cgroups=tuple(replace(group, pids=()) for group in groups if group.path in above),
         processes=(process,),
     )
+
+
+def _status(gaps: Iterable[Gap]) -> int:
+    return INCOMPLETE if any(gap.hides for gap in gaps) else 0
 
 
 def _height() -> int:

@@ -3,6 +3,7 @@
 What strangers chose reaches the screen as plain segments of text that were made visible: never as markup.
 """
 
+import asyncio
 import concurrent.futures.thread  # noqa: F401  # here, not at its first use: a disk may not answer then
 import gc
 import os
@@ -30,11 +31,14 @@ from reprieve.machine.handle import Handle
 from reprieve.machine.host import Host, identify
 from reprieve.machine.kills import Kills
 from reprieve.machine.proc import measure_unique
+from reprieve.machine.program import gaps_at_hand
 from reprieve.machine.sampler import Sampler
+from reprieve.machine.signals import end_by
 from reprieve.model.finding import Failure, Gap
 from reprieve.model.machine import Machine
 from reprieve.model.oom import OomReport
 from reprieve.model.snapshot import Snapshot
+from reprieve.oom.counted import counted, kills_since_boot
 from reprieve.rules import diagnose
 from reprieve.rules.survey import Charged, Held, Survey, Surveyor
 from reprieve.show import answer, escape, live
@@ -43,7 +47,7 @@ from reprieve.units import size
 
 _KILLS = 100  # that are kept
 _SAID_S = 6.0  # that an answer stays
-_KEYS = "s sort  / find  f filter  space freeze  ↵ more  k kill  e export  ? help  q quit"
+_PATIENCE_S = 1.0  # with a look that hangs, for who is told to end
 _HELP = (
     "1 2 3, tab    processes, cgroups, kills",
     "up down, page up, page down, home, end    which row; another than the first moves with who is in it",
@@ -51,7 +55,7 @@ _HELP = (
     "/ n  find a name, an owner, a pid; the next one",
     "f    show only rows that hold a text; escape shows all again",
     "space    freeze the screen; what happens meanwhile is kept",
-    "enter    all about the process; in the kills, why the kernel killed",
+    "enter    in the processes, all about one; in the kills, why the kernel killed",
     "w    why the kernel killed: the kill that is chosen, or the newest",
     "k    end a process: what to send is typed, with its pid",
     "e    write what is seen to a file: .txt, .jsonl, .csv, else a snapshot for --from",
@@ -82,11 +86,14 @@ def run(*, every_s: float, looks: int | None = None) -> int:
             look=sampler.look,
             new_kills=kills.new,
             unseen=lambda: (*sampler.gaps, *kills.gaps),
+            unheard=lambda: kills.gaps if kills.unheard else (),
             every_s=every_s,
             looks=looks,
         )
         gc.freeze()  # what was loaded stays
         app.run(mouse=False)  # so that the terminal's own selection works
+    if app.told_to_end is not None:
+        end_by(app.told_to_end)
     return app.return_code or 0
 
 
@@ -207,17 +214,31 @@ class Ask(ModalScreen[str | None]):
 
 
 class View(NamedTuple):
-    """One of the tables: what it is called, and the columns it can be sorted by."""
+    """One of the tables: what it is called, the columns it can be sorted by, and what can be done with a row."""
 
     name: str
     orders: tuple[str, ...]
+    keys: str
+
+    @property
+    def said(self) -> str:
+        """The keys that do something here."""
+        return f"s sort  / find  f filter  space freeze{self.keys}  e export  ? help  q quit"
 
 
 _VIEWS = (
-    View("Processes", ("own memory", "growth", "rank", "swap", "pid")),
-    View("Cgroups", ("least left", "taken", "growth")),
-    View("Kills", ("time",)),
+    View("Processes", ("own memory", "growth", "rank", "swap", "pid"), "  ↵ more  k kill"),
+    View("Cgroups", ("least left", "taken", "growth"), ""),
+    View("Kills", ("time",), "  ↵ why"),
 )
+
+
+class Killed(NamedTuple):
+    """A kill that was told while this runs."""
+
+    number: int
+    oom: OomReport
+    uptime_s: float | None  # of the look that told it: the kernel's own clock of it stands still in suspend
 
 
 class Top(App[None]):
@@ -260,6 +281,7 @@ class Top(App[None]):
         look: Callable[[], Machine],
         new_kills: Callable[[], Sequence[OomReport]] = tuple,
         unseen: Callable[[], Sequence[Gap]] = tuple,
+        unheard: Callable[[], Sequence[Gap]] = tuple,  # why the kernel's words are not
         every_s: float = 1.0,
         surveyor: Surveyor | None = None,
         looks: int | None = None,
@@ -268,11 +290,14 @@ class Top(App[None]):
         self._look = look
         self._new_kills = new_kills
         self._unseen = unseen
+        self._unheard = unheard
         self._every_s = every_s
         self._looks_left = looks
         self._surveyor = surveyor or Surveyor(every_s=every_s)
         self._survey = self._surveyor.survey(look())  # before the screen is taken: what fails now is told in words
-        self._kills: deque[tuple[int, OomReport]] = deque(maxlen=_KILLS)  # numbered; the newest first
+        self._killed_before = kills_since_boot(self._survey.machine)
+        self._kills: deque[Killed] = deque(maxlen=_KILLS)  # the newest first
+        self.told_to_end: int | None = None  # by which signal
         self._view = 0
         self._orders = [0] * len(_VIEWS)
         self._sought = self._filter = ""
@@ -285,6 +310,18 @@ class Top(App[None]):
         yield Static(id="titles")
         yield Rows(_LINES)
         yield Static(id="keys")
+
+    def on_load(self) -> None:
+        """Before the screen is taken: earlyoom asks first, and of all it asks us; the terminal is to be given back."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) != signal.SIG_IGN:  # nohup
+                loop.add_signal_handler(number, self._end_by, number)
+
+    def _end_by(self, number: int) -> None:
+        self.told_to_end = self.told_to_end or number
+        self.exit()
+        asyncio.get_running_loop().call_later(_PATIENCE_S, end_by, number)  # a look may hang where memory is short
 
     def on_mount(self) -> None:
         self.theme = "ansi-dark"
@@ -306,17 +343,31 @@ class Top(App[None]):
         self.call_from_thread(self._take, survey, kills)
 
     def _take(self, survey: Survey, kills: Sequence[OomReport]) -> None:
+        earlier = self._count(self._survey)
         self._survey = survey
         for oom in kills:
-            self._kills.appendleft((self._kills[0][0] + 1 if self._kills else 1, oom))
+            number = self._kills[0].number + 1 if self._kills else 1
+            self._kills.appendleft(Killed(number, oom, survey.machine.taken_uptime_s))
         if kills and not self._frozen:
             self._say(f"killed: {escape.plain(''.join(answer.who(kills[-1])[:2]))}; w tells why", "critical")
+        elif self._unheard() and (self._count(survey) or 0) > (earlier or 0) and not self._frozen:
+            self._say(self._counted(survey), "critical")
         if not self._frozen:
             self._draw()
         if self._looks_left is not None:
             self._looks_left -= 1
             if self._looks_left <= 0:
                 self.exit()
+
+    def _count(self, survey: Survey) -> int | None:
+        """How often the kernel has killed since this began; None: not told."""
+        now = kills_since_boot(survey.machine)
+        return None if now is None or self._killed_before is None else now - self._killed_before
+
+    def _counted(self, survey: Survey) -> str:
+        """What can be told of kills where the kernel's own words may not be read."""
+        count = self._count(survey)
+        return "kills cannot be seen here" if count is None else counted(count, "this began", self._unheard())
 
     @property
     def _shown(self) -> Survey:
@@ -327,7 +378,7 @@ class Top(App[None]):
     def _draw(self) -> None:
         width, survey = self.screen_stack[0].size.width, self._shown
         head = Text(no_wrap=True)
-        for line in live.head(survey, width=width, clock=clock(survey.machine)):
+        for line in live.head(survey, width=width, clock=clock(survey.machine), gaps=self._unseen()):
             head.append(f"{line.label:<10}", _STYLES["label"]).append(f"{line.text}\n", _STYLES.get(line.role, ""))
         head.right_crop(1)
         kind, rows = self._rows(survey)
@@ -336,8 +387,10 @@ class Top(App[None]):
         titles = (
             live.process_titles(width),
             live.group_titles(width),
-            "  WHO WAS KILLED, WHAT IT HELD, WHEN; WHOSE LIMIT",
+            live.kill_titles(width),
         )[self._view]
+        if self._view == 2 and self._unheard():
+            titles = escape.cut(f"  {self._counted(survey)}: ? tells why", width)
         base = self.screen_stack[0]
         base.query_one("#head", Static).update(head)
         base.query_one("#tabs", Static).update(self._tabs(survey, len(rows)))
@@ -345,13 +398,17 @@ class Top(App[None]):
         base.query_one(Rows).put(kind, rows)
         if self._said is not None and self._said[0] < time.monotonic():
             self._said = None
-        _, said, role = self._said or (0, _KEYS, "dim")
+        _, said, role = self._said or (0, _VIEWS[self._view].said, "dim")
         base.query_one("#keys", Static).update(_styled(escape.cut(said, width), role))
 
     def _tabs(self, survey: Survey, shown: int) -> Text:
         tabs = Text(no_wrap=True)
+        killed: int | str = len(self._kills)
+        if self._unheard():
+            told = self._count(survey)
+            killed = "?" if told is None else told
         for at, (view, count) in enumerate(
-            zip(_VIEWS, (len(survey.processes), len(survey.groups), len(self._kills)), strict=True)
+            zip(_VIEWS, (len(survey.processes), len(survey.groups), killed), strict=True)
         ):
             style = Style(bold=True, underline=True) if at == self._view else Style(dim=True)
             tabs.append(" ").append(f"{at + 1} {view.name} {count}", style).append(" ")
@@ -372,7 +429,7 @@ class Top(App[None]):
             case 1:
                 return _GROUPS, sorted(survey.groups, key=_group_order(order))
             case _:
-                return _KILLED, tuple(self._kills)
+                return _killed(survey), tuple(self._kills)
 
     def _say(self, text: str, role: str = "strong") -> None:
         self._said = time.monotonic() + _SAID_S, f" {text}", role
@@ -428,8 +485,9 @@ class Top(App[None]):
     def action_help(self) -> None:
         width = self.size.width
         lines = [(line, "") for text in _HELP for line in _wrapped(text, width)]
-        for gap in self._unseen():
-            lines += [(line, "warning") for line in _wrapped(f"Not seen: {escape.plain(answer.unseen(gap))}", width)]
+        for gap in gaps_at_hand(self._unseen()):
+            word, role = ("Not seen", "warning") if gap.hides else ("Note", "")
+            lines += [(line, role) for line in _wrapped(f"{word}: {escape.plain(answer.unseen(gap))}", width)]
         self.push_screen(Pager("Keys, and what is shown", lines))
 
     def action_more(self) -> None:
@@ -446,11 +504,14 @@ class Top(App[None]):
         self.push_screen(Pager("A process", ((f"{line.label:<10}{line.text}", line.role) for line in lines)))
 
     def action_why(self) -> None:
+        if not self._kills and self._unheard():
+            self._say(self._counted(self._shown), "warning")
+            return
         if not self._kills:
             self._say("the kernel has killed nobody since this began; reprieve why tells of before", "dim")
             return
-        _, oom = (self.query_one(Rows).chosen if self._view == 2 else None) or self._kills[0]
-        history = tuple(summarise(one) for _, one in reversed(self._kills))
+        oom = ((self.query_one(Rows).chosen if self._view == 2 else None) or self._kills[0]).oom
+        history = tuple(summarise(one.oom) for one in reversed(self._kills))
         snapshot = Snapshot(ooms=(oom,), history=history)
         width = min(self.size.width, 120)
         lines = explain(snapshot, diagnose(snapshot), width=width, verbose=True)
@@ -497,7 +558,7 @@ class Top(App[None]):
             if not path:
                 return
             try:
-                export(path, self._shown, [oom for _, oom in reversed(self._kills)])
+                export(path, self._shown, [one.oom for one in reversed(self._kills)], self._unheard())
             except Failure as failure:
                 self._say(escape.visible(failure.message), "warning")
             else:
@@ -544,8 +605,17 @@ def _group_order(order: str) -> Callable[[Charged], float]:
             return lambda charged: charged.place.room.left_bytes if charged.place else 1e18 - charged.bytes
 
 
-def _killed(kill: tuple[int, OomReport]) -> str:
-    return f"  {escape.plain(''.join(answer.who(kill[1])))}; {escape.plain(''.join(answer.limit(kill[1])))}"
+def _killed(survey: Survey) -> Kind:
+    def draw(kill: Killed, width: int) -> str:
+        now_s = survey.machine.taken_uptime_s
+        return live.kill_row(kill.oom, None if now_s is None or kill.uptime_s is None else now_s - kill.uptime_s, width)
+
+    return Kind(
+        key=lambda kill: kill.number,
+        draw=draw,
+        words=lambda kill: live.kill_words(kill.oom).casefold(),
+        role=lambda kill: "",
+    )
 
 
 _GROUPS = Kind(
@@ -553,12 +623,6 @@ _GROUPS = Kind(
     draw=live.group_row,
     words=lambda charged: f"{charged.group.path} {charged.owner.name}".casefold(),
     role=_growing,
-)
-_KILLED = Kind(
-    key=lambda kill: kill[0],
-    draw=lambda kill, width: escape.cut(_killed(kill), width),
-    words=lambda kill: _killed(kill).casefold(),
-    role=lambda kill: "",
 )
 _LINES = Kind(
     key=lambda line: None,

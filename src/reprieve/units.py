@@ -1,10 +1,14 @@
 """Bytes, pages and times, and the words people read for them."""
 
+from functools import lru_cache
+
 KIB = 1024
 MIB = 1024 * KIB
 GIB = 1024 * MIB
+_UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
 
+@lru_cache(256)  # one amount is told in several sentences
 def size(count_bytes: int) -> str:
     """Bytes in the unit that leaves one to four digits, two significant ones at least: `512 MiB`, `1.5 GiB`.
 
@@ -14,13 +18,12 @@ def size(count_bytes: int) -> str:
     sign, rest = ("-", -count_bytes) if count_bytes < 0 else ("", count_bytes)
     if rest < KIB:
         return f"{sign}{rest} B"
-    value = float(rest)
-    for unit in ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB"):
-        value /= KIB
-        if value < 999.5 or unit == "EiB":
-            break
+    power = min((rest.bit_length() - 1) // 10, len(_UNITS))
+    value = rest / (1 << 10 * power)
+    if value >= 999.5 and power < len(_UNITS):
+        value, power = value / KIB, power + 1
     digits = f"{value:.1f}".removesuffix(".0") if value < 99.95 else f"{value:.0f}"
-    return f"{sign}{digits} {unit}"
+    return f"{sign}{digits} {_UNITS[power - 1]}"
 
 
 def percent(part: int, whole: int) -> str:
@@ -40,6 +43,8 @@ def duration(seconds: float) -> str:
     ('45 s', '3 h 20 min', '1 d 1 h')
     """
     left = round(seconds)
+    if 0 < left < 60:
+        return f"{left} s"
     parts = []
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
         count, left = divmod(left, length)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import chain
 from typing import NamedTuple
 
-from reprieve.machine.events import HISTORY, Wanted, gone_groups, retell, stream, tell, watch
+from reprieve.machine.events import HISTORY, Wanted, gone_groups, logs_among, retell, stream, tell, watch
 from reprieve.machine.host import Identity, become_expendable, identify, room_for_a_process
 from reprieve.machine.reader import NO_LOGS, Event, names_a_kill
 from reprieve.machine.source import NOTHING_READ, Block, Source, shown
@@ -15,9 +15,11 @@ from reprieve.model.ending import Ending
 from reprieve.model.finding import Failure, Gap, quote
 from reprieve.model.oom import AllocationFailure, OomReport, OomSummary
 from reprieve.model.snapshot import Snapshot
+from reprieve.oom.counted import is_count, is_lost
 from reprieve.output import FOUND, INCOMPLETE, colour, columns, print_lines, width, write
 from reprieve.request import (
     Request,
+    as_lost,
     count_undated,
     dated,
     is_given,
@@ -33,6 +35,7 @@ _STATUSES = 5  # that are told one by one where nothing else is
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from reprieve.machine.engine import Ear
+    from reprieve.model.change import OurLimit
 
 
 def perform(request: Request) -> int:
@@ -40,7 +43,7 @@ def perform(request: Request) -> int:
     become_expendable()
     if sys.platform == "win32":
         _refuse_living(request)
-    request = _named(request)
+    request = _of_captured(_named(request))
     identity = identify()
     kept = None if request.origin is None else _load(request.origin)
     taken_of = kept.machine if kept is not None else identity
@@ -51,14 +54,17 @@ def perform(request: Request) -> int:
     most = 0 if request.listed else sys.maxsize if request.every else request.last or 1
     ended = request.last is None and not request.every
     if kept is not None:
-        places: tuple[str, ...] = (shown(request.origin or ""),)
+        places: tuple[str, ...] = ("stdin" if request.origin == "-" else shown(request.origin or ""),)
         told = retell(kept, wanted, most, places[0], ended=ended)
     else:
         sources, gaps = _sources(request, identity)
         if request.every and request.html is None and not request.listed:
             return _tell_all(request, identity, sources, wanted, hide, gaps)
-        places = tuple(source.name for source in sources)
+        places = _places(sources)
         told = tell(sources, wanted, most, gaps, ended=ended, of_named=request.containers)
+    if told.history or request.boot not in (None, "0"):  # else how often the kernel has killed says more
+        told = replace(told, gaps=tuple(gap for gap in told.gaps if not is_count(gap)))
+    told = replace(told, gaps=_as_lost(request, told, kept, identity))
     found = [summary for summary in told.history if wanted(summary)]
     answered = replace(
         told,
@@ -71,6 +77,7 @@ def perform(request: Request) -> int:
             ooms=tuple(dated(request, oom, identity) for oom in answered.ooms),
             history=tuple(dated(request, summary, identity) for summary in answered.history),
             gone_groups=gone_groups(answered.ooms, identity.boot_id),
+            our_limits=_ours(answered.ooms, identity.boot_id),
         )
     snapshot = hide(answered)
     undated = count_undated(request, chain(found, told.allocation_failures, answered.endings), identity)
@@ -87,15 +94,46 @@ def perform(request: Request) -> int:
         note = Gap(place="status", reason=f"{others.kills} those whose status was given{others.so}", hides=False)
         snapshot = replace(snapshot, gaps=(*snapshot.gaps, note))
     if request.listed:
+        if not (found or snapshot.endings or request.as_json):  # nothing in a pipe, and a word for who looks
+            print(f"reprieve: {_none(request, told, places)}", file=sys.stderr)
+            snapshot = replace(snapshot, gaps=tuple(gap for gap in snapshot.gaps if not is_count(gap)))
         lines = _listing(request, snapshot)
-        if (kills := _kills(told, snapshot.endings)) and not (found or request.as_json):
-            print(f"reprieve: {_none_of(kills)}", file=sys.stderr)
     elif snapshot.ooms or proven:
         lines = chain(doubt, _explanation(request, snapshot))
     else:
-        lines = chain(_nothing(request, told, snapshot.endings, places), _explanation(request, snapshot))
+        said = (_no_kill(request, told, snapshot.endings, places), *_standing(request, told, snapshot.endings))
+        if not (request.as_json or request.html):  # there it is told as a note
+            snapshot = replace(snapshot, gaps=tuple(gap for gap in snapshot.gaps if not is_count(gap)))
+        lines = chain(_nothing(request, said), _explanation(request, snapshot, nothing=" ".join(said)))
     _print(request, chain(lines, _end(request, len(found), status)))
     return status
+
+
+def _as_lost(request: Request, told: Snapshot, kept: Snapshot | None, identity: Identity) -> tuple[Gap, ...]:
+    """What is said of kills whose lines are overwritten, as far as they can be what was asked for."""
+    if not any(map(is_lost, told.gaps)):
+        return told.gaps
+    machine = None if kept is None else kept.machine
+    if kept is None:
+        from time import CLOCK_BOOTTIME, clock_gettime, time
+
+        boot_id, booted_s = identity.boot_id, time() - clock_gettime(CLOCK_BOOTTIME)
+    elif machine is not None and machine.taken_wall_s is not None and machine.taken_uptime_s is not None:
+        boot_id, booted_s = machine.boot_id, machine.taken_wall_s - machine.taken_uptime_s
+    else:
+        return told.gaps
+    uptimes = (one.stamp.uptime_s for one in told.history if one.boot_id is not None and one.boot_id == boot_id)
+    told_s = [booted_s + uptime_s for uptime_s in uptimes if uptime_s is not None]
+    return as_lost(request, told.gaps, booted_s, told_s)
+
+
+def _ours(ooms: Sequence[OomReport], boot_id: str | None) -> "tuple[OurLimit, ...]":
+    """The limits of these events that a change of ours has set."""
+    if all(oom.boot_id is None or oom.boot_id != boot_id for oom in ooms):
+        return ()
+    from reprieve.ours import our_limits  # loads what keeps changes
+
+    return our_limits(ooms, boot_id)
 
 
 def _refuse_living(request: Request) -> None:
@@ -167,11 +205,26 @@ def explain_code(code: str) -> str:
 
 
 def _load(path: str) -> Snapshot:
-    from reprieve.snapshot import load
+    from reprieve.snapshot import dated_by_machine, load
 
-    if os.path.isdir(path):
-        raise Failure(f"{shown(path)} is a folder, and no snapshot", hint="name it as a SOURCE: its logs are read")
-    return load(path)
+    return dated_by_machine(load(path))
+
+
+def _of_captured(request: Request) -> Request:
+    """The same; a captured machine that --from names, a sosreport or a root, is a source as any other."""
+    if request.origin is None or request.origin == "-":
+        return request
+    from reprieve.machine.unpack import is_archive
+
+    origin, logs = request.origin, None
+    if is_archive(origin) or os.path.isdir(os.path.join(origin, "sos_commands")):
+        logs = origin
+    elif os.path.isdir(origin):
+        logs = os.path.join(origin, "var/log")
+        if not os.path.isdir(logs):
+            hint = "name a folder of logs as a SOURCE"
+            raise Failure(f"{shown(origin)} is no root of a captured machine with logs: no var/log is in it", hint=hint)
+    return request if logs is None else request._replace(origin=None, sources=(logs,))
 
 
 def _refuse_snapshots(paths: Iterable[str]) -> None:
@@ -249,19 +302,27 @@ def _with_progress(source: Source) -> Callable[[list[Gap]], Iterator[Block]]:
 def _hiding(request: Request) -> Callable[[Snapshot], Snapshot]:
     """What takes the owner's names out of a snapshot, the same pseudonym for the same name throughout."""
     if not request.redact:
-        return lambda snapshot: snapshot
+        if request.origin is not None:
+            return lambda snapshot: snapshot
+        from reprieve.machine.program import gaps_at_hand
+
+        return lambda told: replace(told, gaps=gaps_at_hand(told.gaps)) if told.gaps else told
     from reprieve.show.redact import Names, redact
 
     names = Names()
     return lambda snapshot: redact(snapshot, names)
 
 
-def _explanation(request: Request, snapshot: Snapshot) -> Iterator[str]:
+def _explanation(request: Request, snapshot: Snapshot, *, nothing: str = "") -> Iterator[str]:
     findings = diagnose(snapshot)
+    if request.origin is None and not request.redact:  # else it is for another machine, or another's eyes
+        from reprieve.machine.program import findings_at_hand
+
+        findings = findings_at_hand(findings)
     if request.html is not None:
         from reprieve.show import page
 
-        yield write(request.html, page.render(snapshot, findings))
+        yield write(request.html, page.render(snapshot, findings, nothing=nothing))
     elif request.as_json:
         from reprieve.show import jsonl
 
@@ -283,11 +344,10 @@ def _explanation(request: Request, snapshot: Snapshot) -> Iterator[str]:
         )
 
 
-def _nothing(request: Request, told: Snapshot, endings: Sequence[Ending], places: Sequence[str]) -> Iterator[str]:
+def _nothing(request: Request, said: Sequence[str]) -> Iterator[str]:
     """The answer where no kill is to be explained: that it is so, and where it was looked."""
     if request.as_json or request.html == "-":
         return
-    said = (_no_kill(request, told, endings, places), *_standing(request, told, endings))
     if request.markdown:
         yield "\n\n".join(said)
         return
@@ -299,14 +359,32 @@ def _nothing(request: Request, told: Snapshot, endings: Sequence[Ending], places
 def _no_kill(request: Request, told: Snapshot, endings: Sequence[Ending], places: Sequence[str]) -> str:
     if kills := _kills(told, endings):
         return f"{_none_of(kills)}; --list alone shows {'them' if len(kills) > 1 else 'it'}."
-    unseen = {gap.place for gap in told.gaps if gap.hides}
-    looked = [place for place in places if place not in unseen]
+    looked = (told.logs or ()) if request.origin is None else _looked_into(told, places)
     if not looked:
         return _unknown(request, told.gaps, places)
     where = "what could be read" if request.redact else _names(request, looked)
     if told.endings:  # a manager's words are no log, and its flag may be false though the kernel killed
         return f"Nothing in {where} proves an OOM kill; the kernel log of its host would tell."
-    return f"No OOM kill by the kernel in {where}."
+    return f"No OOM kill by the kernel in {where}.{_count(request, told.gaps)}"
+
+
+def _none(request: Request, told: Snapshot, places: Sequence[str]) -> str:
+    """Why a list is empty."""
+    return _none_of(kills) if (kills := _kills(told, ())) else _no_kill(request, told, (), places)
+
+
+def _looked_into(kept: Snapshot, places: Sequence[str]) -> Sequence[str]:
+    """The snapshot, if a log was read for it. An older one does not tell: if all could be read, some was."""
+    read = bool(kept.logs) if kept.logs is not None else not any(gap.hides for gap in kept.gaps)
+    return places if read else ()
+
+
+def _count(request: Request, gaps: Iterable[Gap]) -> str:
+    """How often the kernel has killed, behind another sentence; nothing where that was not told."""
+    from reprieve.show.escape import markdown, plain
+
+    words = markdown if request.markdown else plain
+    return "".join(words(f" {gap.reason[0].upper()}{gap.reason[1:]}.") for gap in gaps if is_count(gap))
 
 
 def _standing(request: Request, told: Snapshot, endings: Sequence[Ending]) -> Iterator[str]:
@@ -365,7 +443,8 @@ def _doubt(snapshot: Snapshot, others: _Others | None) -> tuple[Iterator[str], S
 
     told = [gap for gap in snapshot.gaps if gap.place == f"exit status {KILLED}"]
     said = [
-        f"Nothing ties that {KILLED} to this kill, the newest here: {gap.hint}. It is {gap.reason}." for gap in told
+        plain(f"Nothing ties that {KILLED} to this kill, the newest here: {gap.hint}. It is {gap.reason}.")
+        for gap in told
     ]
     if others is not None:
         said.append(plain(f"{others.kills} {others.whose}{others.so}."))
@@ -394,7 +473,14 @@ def _unknown(request: Request, gaps: Sequence[Gap], places: Sequence[str]) -> st
         said = f"There is no kernel log in {where}"
     else:
         said = "Nothing was read from standard input" if NOTHING_READ in reasons else "No log could be read"
+    if count := _count(request, gaps):
+        return f"{said}.{count}"
     return f"{said}: whether the kernel killed is not known."
+
+
+def _places(sources: Iterable[Source]) -> tuple[str, ...]:
+    """What was looked at, as it was named."""
+    return tuple(dict.fromkeys(source.name if source.within is None else source.within.name for source in sources))
 
 
 def _names(request: Request, places: Sequence[str]) -> str:
@@ -431,13 +517,17 @@ def _tell_all(
             told = told or isinstance(event, OomReport) or (isinstance(event, Ending) and event.oom_killed is True)
             proven = proven or _is_kill(event)
             event = dated(request, event, identity) if isinstance(event, OomReport) else event
-            yield from _explained(request, event, history, identity, hide)
+            if said := list(_explained(request, event, history, identity, hide)):
+                yield "\n".join(said)  # written at once: to write a line takes long
+        if told or request.boot not in (None, "0"):
+            gaps[:] = [gap for gap in gaps if not is_count(gap)]
         if not told and not request.as_json:
-            unseen = {gap.place for gap in gaps if gap.hides}
-            if all(source.name in unseen for source in sources):
-                yield _unknown(request, gaps, [source.name for source in sources])
+            if not logs_among(sources, gaps):
+                yield _unknown(request, gaps, _places(sources))
+                gaps[:] = [gap for gap in gaps if not is_count(gap)]
             else:
                 yield "No OOM kill by the kernel in what could be read, or none that was asked for."
+        gaps[:] = _as_lost(request, Snapshot(gaps=tuple(gaps)), None, identity)
         last = hide(Snapshot(gaps=tuple(gaps)))
         more = (*undated_gap(request, undated), *unmapped_gap(request, events > 0))
         yield from _explanation(request, replace(last, gaps=(*last.gaps, *more)))
@@ -460,6 +550,7 @@ def _explained(
     snapshot = Snapshot(
         ooms=ooms,
         gone_groups=gone_groups(ooms, identity.boot_id),
+        our_limits=_ours(ooms, identity.boot_id),
         history=tuple(history),
         allocation_failures=(event,) if isinstance(event, AllocationFailure) else (),
         endings=(event,) if isinstance(event, Ending) else endings,
@@ -476,7 +567,7 @@ def _follow(
     hide: Callable[[Snapshot], Snapshot],
 ) -> int:
     """Explain each kill when it happens, until the pipe ends, the reader leaves, or Ctrl-C."""
-    from reprieve.machine.follow import follow
+    from reprieve.machine.follow import Kept, follow
 
     if len(request.sources) > 1:
         raise Failure("--follow reads one source", hint="start one for each")
@@ -490,10 +581,18 @@ def _follow(
 
         ears = listen(gaps)
     events = undated = shown_gaps = 0
-    killed = False
+    killed = arrived = False
+    kept = Kept()
+
+    def noted(event: OomSummary | AllocationFailure | Ending) -> bool:
+        nonlocal arrived
+        arrived = True
+        return wanted(event)
+
     # A pipe is read from its start; of what grows, lines are counted from those that are new.
     source = name if path == "-" else f"{name} (new lines)"
-    arriving = watch(follow(path, gaps, ears), source, wanted, gaps, identity.boot_id if kernel else None)
+    heard = follow(path, gaps, ears, kept)
+    arriving = watch(heard, source, noted, gaps, identity.boot_id if kernel else None)
     waits = os.isatty(2)
     for happened in arriving:
         if waits and happened is None:  # not where it is refused at once
@@ -512,6 +611,10 @@ def _follow(
             lines = chain(lines, _explanation(request, hide(Snapshot(gaps=tuple(unseen)))))
         if not _print(request, lines):
             break
+    if kept.ended and not arrived:  # what it was, as it is told of what is not followed
+        from reprieve.machine.log import told_if_no_log
+
+        return _tell_all(request, identity, [told_if_no_log(kept.source(name))], wanted, hide, [])
     status = _status(request, killed, gaps)
     last = hide(Snapshot(gaps=tuple(gaps[shown_gaps:])))
     last = replace(last, gaps=(*last.gaps, *undated_gap(request, undated)))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from reprieve.machine.places import MachinePlaces
-from reprieve.model.change import Entry, Stay, Step, Transaction
+from reprieve.model.change import Entry, Plan, Refusal, Stay, Step, Transaction
 from reprieve.model.finding import Place, parse_place
 from reprieve.show import changes, export
 from reprieve.show.text import Page, plain_paint
@@ -125,3 +125,26 @@ def test_by_hand_it_is_one_command_that_works_whatever_is_there_or_none(
 ) -> None:
     kind, _, rest = told.partition(":")
     assert export.by_hand(parse_place(told) if rest else Place(kind=kind), before) == command
+
+
+@pytest.mark.parametrize(
+    ("now", "lasting", "when"),
+    [
+        ("sysctl:/vm.swappiness", "sysctl.d:/vm.swappiness", "at each boot (/etc/sysctl.d/60-reprieve.conf)"),
+        ("zram:zram1/disksize", "zram.service:/disksize", "at each boot (/etc/systemd/system/reprieve-zram.service)"),
+    ],
+)
+def test_what_is_refused_for_later_boots_alone_is_told_from_what_is_changed_now(
+    now: str, lasting: str, when: str
+) -> None:
+    step = Step(place=parse_place(now), before=None, want="10")
+    refusal = Refusal(place=parse_place(lasting), want="10", reason="somebody's", hint="ask them")
+    page, holds = Page(width=120, paint=plain_paint), "what is changed now holds until the next boot alone"
+    said = "\n".join(changes.planned(page, Plan(steps=(step,), refused=(refusal,))))
+    assert f", {when}: somebody's" in said
+    assert holds in said
+    for steps in ((), (Step(place=parse_place("sysctl:/vm.panic_on_oom"), before="0", want="1"),)):
+        said = "\n".join(changes.planned(page, Plan(steps=steps, refused=(refusal,))))
+        assert "somebody's" in said
+        assert when not in said
+        assert holds not in said

@@ -244,7 +244,7 @@ def for_root(remedy: Remedy) -> bool:
     """Are all its commands to be run as root?"""
     if any(argv[0] in _OF_OTHERS or "--user" in argv or argv[:2] == _ALONE for argv in remedy.commands):
         return False
-    return any(argv[0] in _FOR_ROOT or argv[:2] == ("choom", "--pid") for argv in remedy.commands)
+    return any(argv[0].rpartition("/")[2] in _FOR_ROOT or argv[:2] == ("choom", "--pid") for argv in remedy.commands)
 
 
 def of_event(findings: Sequence[Finding], index: int) -> list[Finding]:
@@ -328,8 +328,9 @@ def held_by(oom: OomReport, most: int) -> list[str]:
     groups, total = holders(oom), total_bytes(oom)
     killed = {kill.pid for kill in oom.kills}
     shown = [group for group in groups[:most] if _bytes(group) * 100 >= _bytes(groups[0])]
-    of_victims = [group for group in groups[len(shown) :] if any(task.pid in killed for task in group.tasks)]
-    if of_victims:
+    if not killed.issubset([task.pid for group in shown for task in group.tasks]) and (
+        of_victims := [group for group in groups[len(shown) :] if any(task.pid in killed for task in group.tasks)]
+    ):
         shown[most - 1 :] = of_victims[:1]
     said = []
     for group in shown:
@@ -350,14 +351,15 @@ def _bytes(group: Holder) -> int:
 def holding(group: Holder, total: int | None) -> str:
     """`httpd ×10 at most 414 MiB`, `mysqld (pid 2) 114 MiB + 20 MiB in swap`; `total`: of all the memory there was."""
     swap = f" + {size(group.swap_bytes)} in swap" if group.swap_bytes else ""
-    largest = max(map(task_pages, group.tasks), default=0)
-    tasks = [task for task in group.tasks if task_pages(task) * 1000 >= largest]  # others are of the same name alone
-    if len(tasks) == 1:
-        return f"{process(group.comm, tasks[0].pid)} {size(group.rss_bytes)}{swap}"
+    held = [*map(task_pages, group.tasks)]
+    least = max(held, default=0) / 1000
+    count = sum([pages >= least for pages in held])  # others are of the same name alone
+    if count == 1:
+        return f"{process(group.comm, group.tasks[held.index(max(held))].pid)} {size(group.rss_bytes)}{swap}"
     if group.anon_bytes is not None:
-        return f"{quote(group.comm)} ×{len(tasks)} {size(group.anon_bytes)}{swap}"
+        return f"{quote(group.comm)} ×{count} {size(group.anon_bytes)}{swap}"
     most = group.rss_bytes if total is None else min(group.rss_bytes, total)  # what they share counts in each
-    return f"{quote(group.comm)} ×{len(tasks)} at most {size(most)}{swap}"
+    return f"{quote(group.comm)} ×{count} at most {size(most)}{swap}"
 
 
 def zone_name(zone: Zone) -> str:
@@ -395,9 +397,14 @@ def counter(usage: Usage) -> str:
     return f"{quote(usage.name)}: {used} used, limit {limit}{hits}"
 
 
-def evidence(findings: Iterable[Finding]) -> list[Evidence]:
-    """The lines that show it, each once, in the order of the findings."""
-    return list(dict.fromkeys(line for finding in findings for line in finding.evidence))
+def evidence(findings: Iterable[Finding], most: int | None = None) -> list[Evidence]:
+    """The lines that show it, each once, in the order of the findings; `most`: the first so many."""
+    shown: dict[Evidence, None] = {}
+    for line in (line for finding in findings for line in finding.evidence):
+        if len(shown) == most:
+            break
+        shown[line] = None
+    return list(shown)
 
 
 def place(shown: Evidence) -> str:

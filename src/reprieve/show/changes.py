@@ -40,9 +40,16 @@ def planned(page: Page, plan: Plan) -> Iterator[str]:
             yield from page.say("Cost", cost, "dim")
         told_change = difference(step.place, step.before, step.want, step.called)
         yield page.raw("Change", told_change, "strong")
+    if lacks := [step.lacks for step in plan.steps if step.lacks is not None]:
+        reasons = "; ".join(dict.fromkeys(lack.reason for lack in lacks))
+        yield ""
+        yield from page.say("Lacking", f"the right to do it: {reasons}", "warning")
+        if lacks[0].hint is not None:
+            yield from page.say("", f"→ {lacks[0].hint}")
+    until_boot = for_this_boot(plan)
     for refusal in plan.refused:
         yield ""
-        yield from refused(page, refusal)
+        yield from refused(page, refusal, until_boot=refusal.place in until_boot)
     if plan.by_hand:
         yield ""
         yield from left(page, plan.by_hand)
@@ -56,12 +63,26 @@ def left(page: Page, findings: Iterable[Finding]) -> Iterator[str]:
     yield page.raw("", "reprieve check -v shows all that can be done", "dim")
 
 
-def refused(page: Page, refusal: Refusal) -> Iterator[str]:
-    """What is not changed, why not, and what would work."""
-    name = escape.visible(f"{where(refusal.place, refusal.called)} = {_value(refusal.place, refusal.want)}")
-    yield from page.say("Refused", f"{name}: {refusal.reason}", "warning")
+_UNTIL_BOOT = {"sysctl.d": "sysctl", "zram.service": "zram"}  # what lasts, and what is until the next boot
+
+
+def for_this_boot(plan: Plan) -> dict[Place, Place]:
+    """What is refused from the next boot on → what is changed until then all the same."""
+    now = {(step.place.kind, step.place.key): step.place for step in plan.steps}
+    found = {one.place: now.get((_UNTIL_BOOT.get(one.place.kind, ""), one.place.key)) for one in plan.refused}
+    return {lasting: place for lasting, place in found.items() if place is not None}
+
+
+def refused(page: Page, refusal: Refusal, *, until_boot: bool = False) -> Iterator[str]:
+    """What is not changed, why not, and what would work. `until_boot`: the same is changed until the next boot."""
+    told = f"{where(refusal.place, refusal.called)} = {_value(refusal.place, refusal.want)}"
+    if until_boot:
+        told += f", {_WHEN[refusal.place.kind]}"
+    yield from page.say("Refused", f"{escape.visible(told)}: {refusal.reason}", "warning")
     if refusal.hint is not None:
         yield from page.say("", f"→ {refusal.hint}")
+    if until_boot:
+        yield from page.say("", "what is changed now holds until the next boot alone")
 
 
 def difference(place: Place, before: str | None, after: str | None, called: str | None = None) -> str:

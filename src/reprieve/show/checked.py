@@ -1,7 +1,7 @@
 """What leads to the next kill → text: a line that sums up, then each finding with what to do."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from reprieve.model.finding import Finding, Gap, Remedy, quote
@@ -13,6 +13,7 @@ from reprieve.units import size
 
 _PLURALS = {"critical": "critical", "warning": "warnings", "notice": "notices", "info": "infos"}
 _COMMANDS = 4  # of a remedy, unless all are wanted
+_SUBJECTS = 5  # of a code, where all is one line
 
 
 class Fix(NamedTuple):
@@ -22,16 +23,56 @@ class Fix(NamedTuple):
     only: tuple[str, ...] = ()  # the codes of it; none: it is all that fix would plan here
 
 
-def summary(machine: Machine, findings: Sequence[Finding], *, unseen: int = 0) -> str:
-    """One line: how many of each severity, the code and subject of each finding, how many places were not seen."""
-    name = "" if machine.hostname is None else f"{escape.visible(machine.hostname)}: "
-    places = "" if not unseen else "; 1 place not seen" if unseen == 1 else f"; {unseen} places not seen"
-    if not findings:
-        return f"{name}nothing found that leads to a kill{places}"
-    named = ", ".join(
-        f"{one.code} ({escape.visible(one.subject)})" if _tells(one.subject) else one.code for one in findings
-    )
-    return f"{name}{counted(findings)}: {named}{places}"
+class LeftOut(NamedTuple):
+    """What was found and is not told: where there is any, nothing else found is no health."""
+
+    known: Sequence[Finding] = ()  # from the last look
+    accepted: Sequence[Finding] = ()
+
+
+_NOTHING_LEFT = LeftOut()
+
+
+def summary(
+    machine: Machine, findings: Sequence[Finding], *, left_out: LeftOut = _NOTHING_LEFT, unseen: int = 0
+) -> str:
+    """One line: how many of each severity, codes and subjects, what was left out, how many places were not seen."""
+    known, accepted = left_out
+    if findings:
+        said = [f"{counted(findings)}: {named(findings)}"]
+    elif known:
+        said = ["nothing new found"]
+    else:
+        said = [f"nothing found {'but what is accepted' if accepted else 'that leads to a kill'}"]
+    said += [f"{len(ones)} {word}: {named(ones)}" for word, ones in (("known", known), ("accepted", accepted)) if ones]
+    if unseen:
+        said.append("1 place not seen" if unseen == 1 else f"{unseen} places not seen")
+    return ("" if machine.hostname is None else f"{escape.visible(machine.hostname)}: ") + "; ".join(said)
+
+
+def named(findings: Iterable[Finding]) -> str:
+    """Each code once, with subjects that it does not tell itself: `process-holds (java ×2, mysqld), swap-absent`."""
+    subjects: dict[str, Counter[str]] = {}
+    for finding in findings:
+        subjects.setdefault(finding.code, Counter()).update([finding.subject] if _tells(finding) else [])
+    return ", ".join(f"{code} ({_listed(of_it)})" if of_it else code for code, of_it in subjects.items())
+
+
+def _listed(subjects: Counter[str]) -> str:
+    said = [escape.name(one) + (f" ×{count}" if count > 1 else "") for one, count in subjects.items()]
+    return ", ".join(said if len(said) <= _SUBJECTS else (*said[:_SUBJECTS], f"{len(said) - _SUBJECTS} more"))
+
+
+def nothing(left_out: LeftOut) -> str:
+    """What is said of a machine of which nothing is told."""
+    if left_out.known:
+        return f"Nothing new was found: {_stand(left_out)}."
+    return "Nothing was found but what is accepted." if left_out.accepted else "Nothing was found."
+
+
+def _stand(left_out: LeftOut) -> str:
+    count = len(left_out.known)
+    return f"{count} known from the last look {'stands' if count == 1 else 'stand'}"
 
 
 def counted(findings: Sequence[Finding]) -> str:
@@ -46,9 +87,10 @@ def render(
     machine: Machine,
     findings: Sequence[Finding],
     *,
+    left_out: LeftOut = _NOTHING_LEFT,
     path: str | None = None,
     fix: Fix | None = None,
-    notes: Sequence[str] = (),
+    notes: Sequence[Gap] = (),
     gaps: Sequence[Gap] = (),
     width: int = 80,
     colour: bool = False,
@@ -59,8 +101,7 @@ def render(
     yield page.headline("Machine", _machine(machine))
     if path is not None:
         yield from page.say("Asked", _asked(machine, path))
-    nothing = "nothing that leads to a kill" + (", in what could be seen" if gaps else "")
-    yield page.headline("Found", (counted(findings) or nothing,), "strong")
+    yield page.headline("Found", (counted(findings),) if findings else _none_told(left_out, gaps), "strong")
     for finding in findings:
         yield ""
         yield from page.say(finding.severity, answer.claim(finding), finding.severity)
@@ -78,10 +119,17 @@ def render(
         yield ""
         yield page.headline("More", ("-v: why, all that can be done, the evidence",), "dim")
     for note in notes:
-        yield from page.say("Note", note)
+        yield from page.say("Note", f"{note.place}: {note.reason}")
     yield from page.unseen(gaps)
     if fix is not None:
         yield from _fix(page, fix, len(findings))
+
+
+def _none_told(left_out: LeftOut, gaps: Sequence[Gap]) -> tuple[str, ...]:
+    seen = ", in what could be seen" if gaps else ""
+    if left_out.known:
+        return (f"nothing new{seen}", f"; {_stand(left_out)}")
+    return (f"nothing {'but what is accepted' if left_out.accepted else 'that leads to a kill'}{seen}",)
 
 
 def _fix(page: Page, fix: Fix, found: int) -> Iterator[str]:
@@ -132,6 +180,6 @@ def told_remedy(page: Page, remedy: Remedy, *, verbose: bool = False) -> Iterato
         yield from page.say("", f"  Cost: {remedy.cost}", "dim")
 
 
-def _tells(subject: str) -> bool:
-    """Is it more than the code tells? A setting of the kernel is named by its code."""
-    return "/" in subject or "." in subject[:-1]
+def _tells(finding: Finding) -> bool:
+    """Is its subject more than the code tells? Swap and slab are words of theirs."""
+    return finding.subject not in ("", *finding.code.split("-"))

@@ -4,11 +4,15 @@ A process chooses its name, a user the path of a cgroup, anybody may write to a 
 turn the direction of writing, end a line, make an element or a link, or become a second word of a command.
 """
 
-from collections.abc import Iterable
-from functools import lru_cache
+from collections.abc import Callable, Iterable
+from functools import cache, lru_cache
 from itertools import pairwise
 
 from reprieve.model.finding import NAME_END, NAME_START
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import re
 
 # Printable by Unicode's categories, and yet drawn as nothing: fillers, variation selectors, the blank Braille pattern.
 _UNSEEN = frozenset(
@@ -50,10 +54,15 @@ def parts(marked: str) -> tuple[tuple[str, bool], ...]:
     """Text with names marked by `quote`, cut into (text made visible, is it a name?)."""
     if NAME_START not in marked:
         return ((visible(marked), False),)
+    pieces = _marks()(marked)  # names stand at the odd places
+    return tuple((visible(piece), place % 2 == 1) for place, piece in enumerate(pieces) if piece or place % 2)
+
+
+@cache
+def _marks() -> "Callable[[str], list[str]]":
     import re
 
-    pieces = re.split(_MARKS, marked)  # names stand at the odd places
-    return tuple((visible(piece), place % 2 == 1) for place, piece in enumerate(pieces) if piece or place % 2)
+    return re.compile(_MARKS).split
 
 
 def plain(marked: str) -> str:
@@ -62,7 +71,11 @@ def plain(marked: str) -> str:
     >>> plain("\\x02nginx\\x03 and \\x02all is well\\x03 died")
     'nginx and “all is well” died'
     """
-    return "".join(name(text) if is_name else text for text, is_name in parts(marked))
+    if NAME_START not in marked:
+        return visible(marked)
+    pieces = _marks()(marked)  # names stand at the odd places
+    pieces[::2], pieces[1::2] = map(visible, pieces[::2]), map(name, pieces[1::2])
+    return "".join(pieces)
 
 
 @lru_cache(64)  # a victim is named in most lines about it
@@ -160,13 +173,19 @@ def columns(text: str) -> int:
     """How many columns of a terminal the text takes."""
     if text.isascii():
         return len(text)
-    import re
-
-    if re.fullmatch(r"[\0-\u02ff\u2010-\u25ff]*", text):  # Latin letters, dashes, quotes, arrows, bars
+    if _wide_in()(text) is None:
         return len(text)
     import unicodedata
 
     return sum(0 if unicodedata.combining(char) else 1 + (unicodedata.east_asian_width(char) in "WF") for char in text)
+
+
+@cache
+def _wide_in() -> "Callable[[str], re.Match[str] | None]":
+    """What may not be one column: all but Latin letters, dashes, quotes, arrows and bars."""
+    import re
+
+    return re.compile(r"[^\0-\u02ff\u2010-\u25ff]").search
 
 
 def cut(text: str, width: int) -> str:

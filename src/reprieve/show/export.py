@@ -143,7 +143,10 @@ def _line(place: Place, want: str | None) -> list[tuple[str, ...]]:
     if want is None:
         return [("sh", "-c", f'{_AS}sed -i "$1" "$2"', uid, f"/^[[:space:]]*{place.key}[[:space:]]/d", path_of(place))]
     edit = f"s/^\\([[:space:]]*{place.key}[[:space:]]*\\).*/\\1{want}/"
-    script = 'grep -q "^[[:space:]]*$1[[:space:]]" "$3" && sed -i "$4" "$3" || printf "%s %s\\n" "$1" "$2" >> "$3"'
+    script = (
+        'if grep -q "^[[:space:]]*$1[[:space:]]" "$3"; then sed -i "$4" "$3"; '
+        f'else {_ended("$3")}; printf "%s %s\\n" "$1" "$2" >> "$3"; fi'
+    )
     return [("sh", "-c", f"{_AS}sh -c '{script}' sh \"$@\"", uid, place.key, want, path_of(place), edit)]
 
 
@@ -151,12 +154,14 @@ def _line(place: Place, want: str | None) -> list[tuple[str, ...]]:
 _AS = 'exec setpriv --reuid "$0" --regid "$(id -g "$0")" --init-groups -- '
 
 
+def _ended(file: str) -> str:
+    """What ends the last line of a file: what is appended would be of it."""
+    return f'[ -z "$(tail -c1 "{file}" 2> /dev/null)" ] || echo >> "{file}"'
+
+
 def _append(line: str, file: str) -> tuple[str, ...]:
     """Add a line unless it is there; a last line without an end gets one first."""
-    script = (
-        'grep -qxF -- "$1" "$2" 2> /dev/null || '
-        '{ [ -z "$(tail -c1 "$2" 2> /dev/null)" ] || echo >> "$2"; printf "%s\\n" "$1" >> "$2"; }'
-    )
+    script = f'grep -qxF -- "$1" "$2" 2> /dev/null || {{ {_ended("$2")}; printf "%s\\n" "$1" >> "$2"; }}'
     return ("sh", "-c", script, "sh", line, file)
 
 
@@ -218,14 +223,15 @@ def _zram(place: Place, want: str | None) -> list[tuple[str, ...]]:
 def _zram_unit(want: str | None) -> list[tuple[str, ...]]:
     if want is None:
         return [("systemctl", "disable", "--now", SERVICE), ("rm", UNIT), ("systemctl", "daemon-reload")]
-    lines = unit_text(int(want)).splitlines()
+    lines = unit_text(int(want), copied=True).splitlines()
     return [("sh", "-c", 'printf "%s\\n" "$@" > "$0"', UNIT, *lines), ("systemctl", "enable", SERVICE)]
 
 
 def ansible(steps: Sequence[Step]) -> Iterator[str]:
-    """The steps as a play, which writes the file and sets the value; JSON strings are YAML."""
-    import json
+    """The steps as a play, which writes the file and sets the value.
 
+    Names in it are anybody's, and `${#1}` of a shell begins a comment of Jinja: no text of it is a template.
+    """
     yield "- name: reprieve"
     yield "  hosts: all"
     yield "  become: true"
@@ -234,18 +240,28 @@ def ansible(steps: Sequence[Step]) -> Iterator[str]:
     lasting = {step.place.key for step in sysctls if step.place.kind == "sysctl.d"}
     living = {step.place.key for step in sysctls if step.place.kind == "sysctl"}
     for key, want in {step.place.key: step.want for step in sysctls}.items():
-        yield f"    - name: {json.dumps(f'{key} = {want}')}"
+        yield f"    - name: {_no_template(f'{key} = {want}')}"
         if key in lasting:
             yield "      ansible.posix.sysctl:"
-            yield f"        name: {json.dumps(key)}"
-            yield f"        value: {json.dumps(want)}"
+            yield f"        name: {_no_template(key)}"
+            yield f"        value: {_no_template(want or '')}"
             yield f"        sysctl_file: {SYSCTL_FILE}"
             yield f"        sysctl_set: {str(key in living).lower()}"
             yield f"        reload: {str(key in living).lower()}"
         else:
-            yield f"      ansible.builtin.command: {json.dumps(f'sysctl -w {key}={want}')}"
+            yield "      ansible.builtin.command:"
+            yield f"        cmd: {_no_template(f'sysctl -w {key}={want}')}"
     for step in steps:
         if step.place.kind in BY_COMMAND:
             script = " && ".join(escape.shell(argv) for argv in _commands(step.place, step.want, step.called))
-            yield f"    - name: {json.dumps(f'{where(step.place, step.called)} = {step.want}')}"
-            yield f"      ansible.builtin.shell: {json.dumps(script)}"
+            yield f"    - name: {_no_template(escape.visible(f'{where(step.place, step.called)} = {step.want}'))}"
+            yield "      ansible.builtin.shell:"
+            yield f"        cmd: {_no_template(script)}"
+
+
+def _no_template(text: str) -> str:
+    """A text that Ansible takes as it is, in ASCII: a string of JSON is one of YAML, but for pairs of surrogates."""
+    import json
+
+    told = json.dumps(text, ensure_ascii=False)
+    return "!unsafe " + "".join(char if " " <= char < "\x7f" else f"\\U{ord(char):08x}" for char in told)

@@ -41,7 +41,7 @@ def systemd(steps: Sequence[Step]) -> Iterator[str]:
         if files:
             yield ""
         yield f"# {UNIT}: systemctl enable --now {SERVICE}"
-        yield from unit_text(int(made)).splitlines()
+        yield from unit_text(int(made), copied=True).splitlines()
 
 
 def compose(steps: Sequence[Step], machine: Machine) -> Iterator[str]:

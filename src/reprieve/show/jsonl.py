@@ -5,11 +5,15 @@ from dataclasses import replace
 
 import reprieve.codec as codec
 from reprieve.model.finding import Finding, Gap, Remedy
+from reprieve.model.machine import Machine
 from reprieve.model.oom import OomReport, OomSummary
+from reprieve.model.process import Process
 from reprieve.model.run import Run
 from reprieve.model.snapshot import Snapshot
-from reprieve.oom.living import Prediction, freed_bytes
+from reprieve.oom.groups import Room, nearest
+from reprieve.oom.living import Prediction, freed_after, freed_bytes, if_nobody, leaves_nobody
 from reprieve.rules.account import where
+from reprieve.rules.whatif import Cut, Over
 from reprieve.show import answer, escape
 
 
@@ -32,27 +36,89 @@ def listing(history: Iterable[OomSummary]) -> Iterator[str]:
         yield _line(codec.Listed(summary=summary))
 
 
-def foretold(steps: Iterable[Prediction], gaps: Iterable[Gap]) -> Iterator[str]:
-    """Each kill that would follow, with all who could be chosen; then what could not be seen."""
+def foretold(steps: Iterable[Prediction], gaps: Sequence[Gap], outlook: codec.Outlook | None = None) -> Iterator[str]:
+    """Each kill that would follow, with all who could be chosen; what is so beside; then what could not be seen."""
     for step in steps:
-        yield _line(_foretold(step))
+        yield _line(_foretold(step, gaps))
+    if outlook is not None:
+        yield _line(outlook)
     for gap in gaps:
         yield _line(codec.Unseen(gap=gap))
 
 
-def _foretold(step: Prediction) -> codec.Foretold:
+def outlook(
+    machine: Machine,
+    steps: Sequence[Prediction],
+    *,
+    asked: Iterable[Process] = (),
+    cuts: Iterable[Cut] = (),
+    over: Iterable[Over] = (),
+    need_bytes: int | None = None,
+    most: int | None = None,
+) -> codec.Outlook:
+    """What `foretell()` tells in words beside the kills; of the places where memory runs out so many at most."""
+    ranks = {candidate.pid: rank for rank, candidate in enumerate(steps[0].choice.ranking, start=1)}
+    return codec.Outlook(
+        nearest=tuple(map(_left, nearest(machine)[:most])),
+        killers=machine.killers,
+        grown=tuple(
+            codec.Grown(
+                pid=cut.process.pid,
+                start_ticks=cut.process.start_ticks,
+                comm=cut.process.comm,
+                asked_bytes=cut.asked_bytes,
+                takes=_left(cut.room),
+            )
+            for cut in cuts
+        ),
+        lowered=tuple(
+            codec.Lowered(
+                cgroup=one.group.path, limit_bytes=one.limit_bytes, held_bytes=one.held_bytes, refused=one.refused
+            )
+            for one in over
+        ),
+        asked=tuple(
+            codec.Turn(pid=one.pid, start_ticks=one.start_ticks, comm=one.comm, rank=ranks.get(one.pid))
+            for one in asked
+        ),
+        need=None if need_bytes is None else _need(steps, need_bytes),
+    )
+
+
+def _left(room: Room) -> codec.Left:
+    return codec.Left(
+        cgroup=room.path, limit_bytes=room.limit_bytes, left_bytes=room.left_bytes, swap_bytes=room.swap_bytes
+    )
+
+
+def _need(steps: Sequence[Prediction], need_bytes: int) -> codec.Need:
+    freed = freed_after(steps)[-1]
+    return codec.Need(
+        need_bytes=need_bytes,
+        freed_bytes=freed,
+        kills=sum(bool(step.killed) for step in steps),  # where nobody dies, one step says so
+        enough=freed >= need_bytes,
+        nobody_left=leaves_nobody(steps[-1]),
+    )
+
+
+def _foretold(step: Prediction, gaps: Iterable[Gap]) -> codec.Foretold:
     processes = [(candidate, step.processes[candidate.pid]) for candidate in step.choice.ranking]
     return codec.Foretold(
         cgroup=step.domain.cgroup,
         nodes=tuple(sorted(step.domain.nodes or ())),
+        kept_by=None if step.domain.nodes is None else "policy" if step.domain.by_policy else "cpuset",
         total_pages=step.domain.total_pages,
         page_bytes=step.domain.page_bytes,
         instead=step.instead,
+        if_nobody=if_nobody(step, gaps),
         group=step.group,
         killed=tuple(process.pid for process in step.killed),
         freed_bytes=step.freed_bytes,
         stopped=tuple(process.pid for process in step.stopped),
+        stopped_bytes=step.stopped_bytes,
         uncounted=step.uncounted,
+        margin_pages=step.margin_pages,
         ranking=tuple(
             codec.Ranked(
                 pid=process.pid,

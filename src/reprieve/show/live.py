@@ -3,26 +3,34 @@
 Everything here is safe to show: names of strangers were made so, and no line is wider than it was asked to be.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from math import isfinite
 from typing import NamedTuple
 
 from reprieve.model.finding import Gap, quote
 from reprieve.model.machine import Machine
+from reprieve.model.oom import OomReport
 from reprieve.model.workload import Workload
-from reprieve.oom.groups import ancestors, file_cache_bytes
+from reprieve.oom.groups import ancestors, reclaimable_bytes
+from reprieve.oom.living import if_nobody
+from reprieve.oom.paths import workload
 from reprieve.rules.survey import Charged, Held, Survey
 from reprieve.rules.trend import Trend
 from reprieve.show import answer, escape
 from reprieve.show.prediction import foretold_who
-from reprieve.show.remaining import time_left, where
+from reprieve.show.remaining import left_in, time_left, time_left_in_pieces, where
 from reprieve.show.text import Page, Paint, colours, plain_paint, wrap
 from reprieve.units import duration, percent, size
 
 NEXT = "»"  # who is killed next
-_BAR = 24  # columns
+_BAR, _LEAST_BAR = 24, 8  # columns
 _LABEL = 10
 _WIDE = 100  # columns, from which on there is room for more than what matters most
+# From which width on there is room for each beside whose a row is.
+_OF_PROCESSES = {"growth": 80, "adj": 66, "rank": 54, "of": 48}
+_OF_GROUPS = {"bar": 80, "growth": 66, "full": 55, "limit": 44}
+_OF_KILLS = {"held": 60}
+_WHOM = 16  # columns for who was killed, at least
 _FELT = 64 * 1024  # bytes a minute: less is nothing
 _LEVELS = " ▁▂▃▄▅▆▇█"
 
@@ -38,8 +46,11 @@ class Said(NamedTuple):
 # -- the head ----------------------------------------------------------------------------------------------------------
 
 
-def head(survey: Survey, *, width: int, clock: str = "") -> list[Said]:
-    """What is to be known first: seven lines, whatever the machine. `clock` is the time as people read it."""
+def head(survey: Survey, *, width: int, clock: str = "", gaps: Iterable[Gap] = ()) -> list[Said]:
+    """What is to be known first: seven lines, whatever the machine. `clock` is the time as people read it.
+
+    `gaps` tell whether those who are seen are all.
+    """
     room = width - _LABEL
     machine = survey.machine
     said = [
@@ -47,9 +58,9 @@ def head(survey: Survey, *, width: int, clock: str = "") -> list[Said]:
         Said("Memory", _memory(machine, room), "bar"),
         Said("Pressure", _drawn(_pressure(survey), survey.stalls, 100.0, room), _alarm(survey)),
         Said("Left", _drawn(_left(survey), survey.lefts, _total(survey), room)),
-        Said("Time left", escape.plain(time_left(survey)), "critical" if survey.ends_first else ""),
-        Said("Next", _next(survey), "strong"),
-        Said("Frees", _frees(survey)),
+        Said("Time left", _time_left(survey, room), "critical" if survey.ends_first else ""),
+        Said("Next", _next(survey, gaps), "strong"),
+        Said("Frees", _frees(survey, gaps)),
     ]
     return [Said(label, escape.cut(text, room), role) for label, text, role in said]
 
@@ -68,11 +79,15 @@ def _memory(machine: Machine, room: int) -> str:
         return "how much there is was not told"
     taken = max(total - available, 0)
     cache = max(available - (available if free is None else free), 0)
-    text = f"{meter(taken, cache, total, _BAR)} {size(taken)} of {size(total)} taken"
-    swap = facts.get("SwapTotal")
-    if swap:
-        return f"{text}, {size(swap - facts.get('SwapFree', 0))} of {size(swap)} swap"
-    return text if swap is None else f"{text}, no swap"
+    said, swap, swapped = f"{size(taken)} of {size(total)}", "", ""
+    if (swap_total := facts.get("SwapTotal")) is not None:
+        used = swap_total - facts.get("SwapFree", 0)
+        swap = f", {size(used)} of {size(swap_total)} swap" if swap_total else ", no swap"
+        swapped = f", swap {percent(used, swap_total)}" if swap_total else swap
+    forms = (f"{said} taken{swap}", f"{said}{swap}", f"{said}{swapped}", f"{size(taken)}/{size(total)}{swapped}")
+    text = next((form for form in forms if len(form) <= room), said)
+    bar = min(room - len(text) - 1, _BAR)
+    return f"{meter(taken, cache, total, bar)} {text}" if bar >= _LEAST_BAR else text
 
 
 def _pressure(survey: Survey) -> str:
@@ -106,15 +121,29 @@ def _total(survey: Survey) -> float:
     return float(next((place.room.limit_bytes for place in survey.places if place.room.path is None), 0))
 
 
-def _next(survey: Survey) -> str:
+def _time_left(survey: Survey, room: int) -> str:
+    """All of it where there is room, else its figures, of which the last give way; names are cut."""
+    text = escape.plain(time_left(survey))
+    if escape.columns(text) <= room:
+        return text
+    *figures, place = map(escape.plain, time_left_in_pieces(survey))
+    text = ""
+    for figure in figures:
+        text += figure if len(text) + len(figure) <= room else ""
+    return text + place if room - len(text) > len(" in ") + 4 else text
+
+
+def _next(survey: Survey, gaps: Iterable[Gap]) -> str:
     if survey.prediction is None:
         return "how much memory there is was not told"
-    return "".join(map(escape.plain, foretold_who(survey.prediction)))
+    return "".join(map(escape.plain, foretold_who(survey.prediction, gaps)))
 
 
-def _frees(survey: Survey) -> str:
+def _frees(survey: Survey, gaps: Iterable[Gap]) -> str:
     prediction = survey.prediction
-    if prediction is None or not prediction.killed:
+    if prediction is None or if_nobody(prediction, gaps) == "unseen":
+        return "not known"
+    if not prediction.killed:
         return "nothing"
     total = prediction.domain.total_pages * prediction.domain.page_bytes
     freed = prediction.freed_bytes
@@ -126,8 +155,10 @@ def _frees(survey: Survey) -> str:
 
 def process_titles(width: int) -> str:
     """The words above the rows of processes."""
+    growth, adj, rank, of = (width >= least for least in _OF_PROCESSES.values())
     more = f"{'SWAP':>10}{'SHMEM':>10}" if width >= _WIDE else ""
-    return escape.cut(f"  {'OWN':>8}{'PER MIN':>11}{'RANK':>6}{'ADJ':>6}{more}{'PID':>9}  {'NAME':<16} OF", width)
+    told = f"{'PER MIN':>11}" * growth + f"{'RANK':>6}" * rank + f"{'ADJ':>6}" * adj + more
+    return escape.cut(f"  {'OWN':>8}{told}{'PID':>9}  {'NAME':<16}{' OF' * of}", width)
 
 
 def process_row(held: Held, survey: Survey, width: int) -> str:
@@ -136,11 +167,11 @@ def process_row(held: Held, survey: Survey, width: int) -> str:
     mark = NEXT if dies_next(held, survey) else " "
     rank = "" if held.place is None else str(held.place)
     adj = "" if process.oom_score_adj is None else str(process.oom_score_adj)
+    has_growth, has_adj, has_rank, has_of = (width >= least for least in _OF_PROCESSES.values())
     more = f"{_size(process.swap_bytes):>10}{_size(process.rss_shmem_bytes):>10}" if width >= _WIDE else ""
-    name = _fit(escape.name(process.comm or "?"), 16)
-    figures = f"{mark} {size(held.bytes):>8}{growth(held.growth):>11}{rank:>6}{adj:>6}{more}{process.pid:>9}"
-    line = f"{figures}  {name} "
-    return escape.cut(line + _whose(held.owner, width - escape.columns(line)), width)
+    told = f"{growth(held.growth):>11}" * has_growth + f"{rank:>6}" * has_rank + f"{adj:>6}" * has_adj + more
+    line = f"{mark} {size(held.bytes):>8}{told}{process.pid:>9}  {_fit(escape.name(process.comm or '?'), 16)} "
+    return escape.cut(line + _whose(held.owner, width - escape.columns(line)) * has_of, width)
 
 
 def dies_next(held: Held, survey: Survey) -> bool:
@@ -151,8 +182,10 @@ def dies_next(held: Held, survey: Survey) -> bool:
 
 def group_titles(width: int) -> str:
     """The words above the rows of cgroups."""
-    titles = f"  {'TAKEN':>8}{'PER MIN':>11}{'LIMIT':>10}{'LEFT':>9}{'FULL IN':>11}  {'':<12}  NAME"
-    return escape.cut(titles, width)
+    bar, growth, full, limit = (width >= least for least in _OF_GROUPS.values())
+    limits = f"{'LIMIT':>10}" * limit + f"{'LEFT':>9}" + f"{'FULL IN':>12}" * full
+    told = f"  {'TAKEN':>8}" + f"{'PER MIN':>11}" * growth
+    return escape.cut(f"{told}{limits}{' ' * 14 * bar}  NAME", width)
 
 
 def group_row(charged: Charged, width: int) -> str:
@@ -162,10 +195,26 @@ def group_row(charged: Charged, width: int) -> str:
     if place is not None:
         limit, left = size(place.room.limit_bytes), size(place.room.left_bytes)
         full = _full_in(place.left.verdict, place.left.seconds, place.left.least_s)
-        cache = file_cache_bytes(charged.group) or 0
+        cache = reclaimable_bytes(charged.group) or 0
         drawn = meter(charged.bytes, cache, place.room.limit_bytes, 12)
-    figures = f"  {size(charged.bytes):>8}{growth(charged.growth):>11}{limit:>10}{left:>9}{full:>11}  {drawn:<12}"
-    return escape.cut(f"{figures}  {_whose(charged.owner, width - len(figures) - 2)}", width)
+    has_bar, has_growth, has_full, has_limit = (width >= least for least in _OF_GROUPS.values())
+    limits = f"{limit:>10}" * has_limit + f"{left:>9}" + f"{full:>12}" * has_full
+    figures = f"  {size(charged.bytes):>8}" + f"{growth(charged.growth):>11}" * has_growth
+    figures += limits + f"  {drawn:<12}" * has_bar
+    name = _whose(charged.owner, width - len(figures) - 2, _within(charged.group.path))
+    return escape.cut(f"{figures}  {name}", width)
+
+
+def _within(path: str) -> str:
+    """Which group of a container it is that it, or its runtime, made below its own: `/container`, `/init.scope`."""
+    whose, own = workload(path), path
+    if whose.kind != "container":
+        return ""
+    for above in ancestors(path):
+        if workload(above).name != whose.name:
+            break
+        own = above
+    return path.removeprefix(own)
 
 
 def _full_in(verdict: str, seconds: float | None, least_s: float | None) -> str:
@@ -230,16 +279,36 @@ def _apart(text: str, right: str, room: int) -> str:
     return f"{text}{' ' * gap}{right}" if gap >= 2 else text
 
 
-def _whose(workload: Workload, room: int) -> str:
-    """The name of a workload; of a path without room for all its end, which tells it from its neighbours."""
+def _whose(workload: Workload, room: int, within: str = "") -> str:
+    """The name of a workload and what is below it; without room for all what tells it from its neighbours.
+
+    Of a path that is the end, of a container its own name, and of what else has more words than one both ends.
+    """
     if workload.kind == "root":
         return "-"
-    name = escape.plain(quote(workload.name))
-    if workload.kind != "cgroup" or escape.columns(name) <= room or room < 2:
+    names = [escape.plain(quote(name + within)) for name in _names(workload)]
+    name = next((name for name in names if escape.columns(name) <= room), names[-1])
+    if escape.columns(name) <= room or room < 2 or workload.kind in ("unit", "slice"):
         return name
-    while escape.columns(name) > room - 1:
-        name = name[1:]
-    return f"…{name}"
+    begin = "" if workload.kind == "cgroup" else name[: len(name) // 2]
+    end = name.removeprefix(begin)
+    while escape.columns(begin) + escape.columns(end) > room - 1:
+        if len(begin) > len(end):
+            begin = begin[:-1]
+        else:
+            end = end[1:]
+    return f"{begin}…{end}"
+
+
+def _names(workload: Workload) -> Iterator[str]:
+    """What people call it, the longest first; the words of whoever made it go before its own name does."""
+    yield workload.name
+    kind = workload.kind if workload.kind in ("container", "pod") else None
+    if kind is not None and f"{kind} " in workload.name:
+        own = workload.name.partition(f"{kind} ")[2].removesuffix(f" of user {workload.uid}")
+        if workload.manager is not None and workload.pod_uid is None:
+            yield f"{workload.manager}:{own}"
+        yield own
 
 
 def _size(count_bytes: int | None) -> str:
@@ -249,6 +318,40 @@ def _size(count_bytes: int | None) -> str:
 def _fit(text: str, width: int) -> str:
     shown = escape.cut(text, width)
     return shown + " " * (width - escape.columns(shown))
+
+
+def kill_titles(width: int) -> str:
+    """The words above the rows of kills."""
+    held = f"{'HELD':>10}" * (width >= _OF_KILLS["held"])
+    return escape.cut(f"  {'WHEN':>10}{held}  WHO WAS KILLED; WHOSE LIMIT", width)
+
+
+def kill_row(oom: OomReport, ago_s: float | None, width: int) -> str:
+    """How long ago it was told, what was held, who was killed, and whose limit that was, which gives way last."""
+    held = [told for kill in oom.kills if (told := answer.held_bytes(kill)) is not None]
+    has_held = width >= _OF_KILLS["held"]
+    figures = f"  {_ago(ago_s):>10}" + f"{size(sum(held)) if held else '':>10}" * has_held + "  "
+    who, of = (*map(escape.plain, answer.who(oom)[:2]), "")[:2]
+    limit = escape.plain(answer.limit(oom)[0])
+    room = width - len(figures) - escape.columns(limit) - 2
+    who = who + of if escape.columns(who + of) <= room else escape.cut(who, max(room, _WHOM))
+    return escape.cut(f"{figures}{who}; {limit}", width)
+
+
+def kill_words(oom: OomReport) -> str:
+    """What a kill can be found by."""
+    return escape.plain("".join((*answer.who(oom), "; ", *answer.limit(oom))))
+
+
+def _ago(seconds: float | None) -> str:
+    """In the largest unit alone, which is enough to know it by.
+
+    >>> _ago(2673), _ago(0.2), _ago(None)
+    ('44 min ago', 'now', '')
+    """
+    if seconds is None:
+        return ""
+    return "now" if seconds < 1 else f"{' '.join(duration(seconds).split()[:2])} ago"
 
 
 # -- one of them, at length --------------------------------------------------------------------------------------------
@@ -278,6 +381,7 @@ def details(held: Held, survey: Survey, width: int) -> list[Said]:
             "strong",
         ),
         Said("Of", _whose(held.owner, room)),
+        *([Said("Image", image)] if (image := _image(held, machine)) else []),
         Said("Cgroup", escape.visible(process.cgroup or "not told")),
         Said("Holds", ", ".join(parts) or "not told"),
     ]
@@ -289,15 +393,21 @@ def details(held: Held, survey: Survey, width: int) -> list[Said]:
     above = {process.cgroup, *ancestors(process.cgroup or "/"), None}
     for place in survey.places:
         if place.room.path in above:
-            left, limit = size(place.room.left_bytes), size(place.room.limit_bytes)
             full = _full_in(place.left.verdict, place.left.seconds, place.left.least_s)
             when = f", full in {full}" if full else ""
-            said.append(Said("Limit", f"{left} of {limit} left in {escape.plain(where(machine, place.room))}{when}"))
+            said.append(Said("Limit", escape.plain(left_in(machine, place.room)) + when))
     return [
         Said(line.label if at == 0 else "", part, line.role)
         for line in said
         for at, part in enumerate(wrap(line.text, room))
     ]
+
+
+def _image(held: Held, machine: Machine) -> str:
+    """Of which image the container is that it is in; empty where it is in none, or none is told."""
+    container_id = held.owner.container_id
+    images = {container.container_id: container.image for container in machine.containers}
+    return escape.visible(images.get(container_id or "") or "")
 
 
 def _bounds(trend: Trend | None) -> str:
@@ -330,15 +440,17 @@ def screenful(
     colour: bool = False,
     clock: str = "",
     gaps: Sequence[Gap] = (),
+    watched: bool = False,
 ) -> Iterator[str]:
     """One look as lines: the head, the largest processes, the cgroups whose limits are met first.
 
     With `rows` so many processes and so many cgroups, if there are, whatever the `height`. What could not be seen comes
-    below, and does not count in either.
+    below, and does not count in either. `watched`: there were looks before, which may tell growth.
     """
     paint = colours() if colour else plain_paint
     page = Page(width=width, paint=paint)
-    for label, text, role in _once(head(survey, width=width, clock=clock)):
+    said = head(survey, width=width, clock=clock, gaps=gaps)
+    for label, text, role in said if watched else _once(said):
         yield page.raw(label, escape.cut(text, page.room), role)
     limited = [one for one in survey.groups if one.place is not None]
     limited.sort(key=lambda one: one.place.room.left_bytes if one.place else 0)
@@ -352,8 +464,7 @@ def screenful(
     if below:
         yield ""
         yield from _rows(paint, group_titles(width), [group_row(one, width) for one in (*limited, *others)], below)
-    for gap in gaps:
-        yield from page.say("Not seen", answer.unseen(gap), "warning")
+    yield from page.unseen(gaps)
 
 
 def _with_victim(survey: Survey, most: int) -> Sequence[Held]:

@@ -10,6 +10,7 @@ from reprieve.model.machine import Figures
 from reprieve.model.oom import OomReport
 from reprieve.model.pressure import Pressure
 from reprieve.model.process import Process
+from reprieve.oom.counted import kills_since_boot
 from reprieve.rules.survey import Charged, Held, Place, Survey
 from reprieve.rules.trend import Trend
 from reprieve.show import answer, escape
@@ -32,6 +33,7 @@ class LeftOver(msgspec.Struct, frozen=True, kw_only=True):
     cgroup: str | None  # whose limit it is; null: the machine and its swap
     limit_bytes: int
     left_bytes: int
+    swap_bytes: int = 0  # of what is left, what has to go to swap for it
     growth: Growth | None
     verdict: str  # "looking", "steady", "unsure", "growing"
     seconds: float | None
@@ -71,6 +73,7 @@ class Look(msgspec.Struct, frozen=True, kw_only=True, tag="look", tag_field="kin
     pressure: tuple[Pressure, ...]
     places: tuple[LeftOver, ...]  # the one with the least left first
     next: tuple[int, ...]  # pids of those who would be killed next, the chosen one first
+    kills_since_boot: int | None = None  # processes the kernel killed, by its own count; null: it keeps none
     process_count: int
     processes: tuple[OneProcess, ...]  # the largest, and those who are next
     cgroup_count: int
@@ -107,6 +110,7 @@ def look(survey: Survey, rows: int) -> str:
             pressure=machine.pressure,
             places=tuple(map(_place, survey.places[:rows])),
             next=() if survey.prediction is None else tuple(one.pid for one in survey.prediction.killed),
+            kills_since_boot=kills_since_boot(machine),
             process_count=len(survey.processes),
             processes=tuple(map(_process, shown)),
             cgroup_count=len(survey.groups),
@@ -160,6 +164,7 @@ def _place(place: Place) -> LeftOver:
         cgroup=room.path,
         limit_bytes=room.limit_bytes,
         left_bytes=room.left_bytes,
+        swap_bytes=room.swap_bytes,
         growth=_growth(place.growth),
         verdict=left.verdict,
         seconds=left.seconds,
@@ -242,6 +247,12 @@ def csv_kills(time_s: float | None, kills: Iterable[OomReport]) -> Iterator[str]
                 owner=None if oom.workload is None else oom.workload.name,
                 rss_bytes=answer.held_bytes(kill),
             )
+
+
+def csv_unknown_kills(time_s: float | None, count: int) -> Iterator[str]:
+    """A line for each process the kernel killed of which nobody may tell us more."""
+    for _ in range(count):
+        yield _cells(time_s, "kill")
 
 
 def _csv_process(time_s: float | None, held: Held) -> str:

@@ -28,12 +28,12 @@ def render(snapshot: Snapshot, findings: Sequence[Finding]) -> Iterator[str]:
     yield from _unseen(snapshot.gaps)
 
 
-def checked(machine: Machine, findings: Sequence[Finding], gaps: Sequence[Gap]) -> Iterator[str]:
-    """What leads to the next kill, each finding with what to do; then what could not be seen."""
+def checked(machine: Machine, findings: Sequence[Finding], gaps: Sequence[Gap], *, nothing: str) -> Iterator[str]:
+    """What leads to the next kill, each finding with what to do, or that there is `nothing`; what could not be seen."""
     yield f"## What leads to the next kill: {escape.markdown(quote(machine.hostname or 'this machine'))}"
     yield ""
     if not findings:
-        yield "Nothing was found."
+        yield nothing
         yield ""
     for finding in findings:
         yield f"### {finding.severity}: {finding.code}"

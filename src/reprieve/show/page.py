@@ -84,8 +84,8 @@ class _Tick:
     explained: bool
 
 
-def render(snapshot: Snapshot, findings: Sequence[Finding]) -> str:
-    """The page."""
+def render(snapshot: Snapshot, findings: Sequence[Finding], *, nothing: str = "") -> str:
+    """The page; `nothing` is said where there are no findings."""
     import base64
     import hashlib
 
@@ -115,8 +115,9 @@ def render(snapshot: Snapshot, findings: Sequence[Finding]) -> str:
         style_hash=digest,
         views=views,
         others=others,
+        nothing="" if others else nothing,
         other_remedies=answer.remedies(others),
-        others_title=_title(snapshot) if snapshot.machine is not None else "How it ended",
+        others_title="How it ended" if snapshot.machine is None and others else _title(snapshot),
         refused=[answer.refused(failure) for failure in snapshot.allocation_failures],
         gaps=[answer.unseen(gap) for gap in snapshot.gaps if gap.hides],
         notes=[answer.unseen(gap) for gap in snapshot.gaps if not gap.hides],
@@ -141,7 +142,7 @@ def _title(snapshot: Snapshot) -> str:
         victim = snapshot.ooms[0].victim
         if victim is not None:
             return f"Out of memory: {escape.plain(answer.process(victim.comm, victim.pid))}"
-    return "Out of memory" if len(snapshot.ooms) == 1 else f"Out of memory: {len(snapshot.ooms)} events"
+    return "Out of memory" if len(snapshot.ooms) == 1 else f"Out of memory: {len(snapshot.ooms) or 'no'} events"
 
 
 def _view(oom: OomReport, findings: Sequence[Finding], history: Sequence[OomSummary]) -> _View:

@@ -1,7 +1,7 @@
 """Whom the kernel would kill next → text: who, why he and not another, what that frees, who comes after."""
 
-from collections.abc import Collection, Iterator, Sequence
-from itertools import accumulate, islice
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from math import inf
 
 from reprieve.model.finding import Gap, quote
@@ -9,12 +9,12 @@ from reprieve.model.killer import Killer
 from reprieve.model.machine import Machine
 from reprieve.model.process import Process
 from reprieve.oom.choose import Candidate
-from reprieve.oom.groups import Room, owner, rooms
-from reprieve.oom.living import Prediction, held_bytes, spared, why_spared
+from reprieve.oom.groups import HERE, called, nearest, owner
+from reprieve.oom.living import Prediction, freed_after, held_bytes, if_nobody, leaves_nobody, spared, why_spared
 from reprieve.rules.survey import Survey
-from reprieve.rules.whatif import Cut
+from reprieve.rules.whatif import Cut, Over
 from reprieve.show import answer, escape
-from reprieve.show.remaining import full_in, time_left, where
+from reprieve.show.remaining import full_in, left_in, time_left, where
 from reprieve.show.text import Page, colours, plain_paint
 from reprieve.units import percent, size
 
@@ -23,8 +23,17 @@ _INSTEAD = {
     "allocating-task": "whoever asks for memory then (vm.oom_kill_allocating_task)",
     "waits": "nobody: whoever asks for memory waits (memory.oom_control: oom_kill_disable)",
 }
+# As panic() prints it. Until 60e2793d440a ("mm, oom: do not trigger out_of_memory from the #PF", v5.16) a page fault
+# that was refused made the kernel choose of the whole machine.
+_THEN = {
+    "panic": "the kernel stops the whole machine: Kernel panic - not syncing: System is deadlocked on memory",
+    "refused": "whoever asks for memory at that limit gets none: a system call fails (ENOMEM), a page fault is tried "
+    "again without end",
+}
+_LIMIT = "that limit and the swap it may use"
 _NEAREST = 3  # limits
 _ROWS = 10  # of the ranking, unless all are wanted
+_LABEL, _PLACE, _NAME = 10, 4, 24  # columns of it: in front of a row, the least there, and for a process at least
 
 
 def foretell(
@@ -33,6 +42,7 @@ def foretell(
     *,
     asked: Collection[Process] = (),
     cuts: Sequence[Cut] = (),
+    over: Sequence[Over] = (),
     need_bytes: int | None = None,
     survey: Survey | None = None,
     gaps: Sequence[Gap] = (),
@@ -42,16 +52,20 @@ def foretell(
 ) -> Iterator[str]:
     """The first of `steps` as lines; if there are more, each kill until enough is free.
 
-    `asked` are those whom the user named, `cuts` is the growth that memory does not last for, `survey` is what was seen
-    while the machine was watched.
+    `asked` are those whom the user named, `cuts` is the growth that memory does not last for, `over` are the limits
+    that are lower than what is held, `survey` is what was seen while the machine was watched.
     """
     page = Page(width=width, paint=colours() if colour else plain_paint)
     first = steps[0]
-    yield page.headline("Next", foretold_who(first), "strong")
+    yield page.headline("Next", foretold_who(first, gaps), "strong")
+    if (then := if_nobody(first, gaps)) in _THEN:
+        yield from page.say("Then", _THEN[then], "warning")
     if survey is not None:
         yield from page.say("Time left", time_left(survey), "critical" if survey.ends_first else "")
     for cut in cuts:
         yield from page.say("Grows", _cut(machine, cut), "warning")
+    for one in over:
+        yield from page.say("Limit", _over(machine, one), "warning")
     yield from page.say("Where", _where(first))
     victim = first.victim
     if victim is not None and first.instead is None:
@@ -69,7 +83,7 @@ def foretell(
         yield from page.say("Asked", place)
     if survey is not None:
         yield from page.say("Nearest", _watched(survey))
-    whole = first.domain.cgroup is None and first.domain.nodes is None
+    whole = first.domain.cgroup in (None, "/") and first.domain.nodes is None
     if whole and survey is None:
         yield from page.say("Nearest", _nearest(machine))
     if whole and (killers := _killers(machine)):
@@ -86,12 +100,17 @@ def foretell(
     yield from page.unseen(gaps)
 
 
-def foretold_who(prediction: Prediction) -> tuple[str, ...]:
-    """Who would be killed, or what happens instead: a sentence in pieces, of which only the first must have room."""
+def foretold_who(prediction: Prediction, gaps: Iterable[Gap] = ()) -> tuple[str, ...]:
+    """Who would be killed, or what happens instead: a sentence in pieces, of which only the first must have room.
+
+    `gaps` tell whether those who are seen are all.
+    """
     if prediction.instead is not None:
         return (_INSTEAD[prediction.instead],)
     victim = prediction.victim
     if victim is None:
+        if if_nobody(prediction, gaps) == "unseen":
+            return ("nobody of those who could be seen",)
         return ("nobody: there is no process that the kernel may kill",)
     sharing = len(prediction.sharing)
     others = len(prediction.killed) - 1 - sharing
@@ -123,18 +142,31 @@ def _cut(machine: Machine, cut: Cut) -> str:
     said = f"{whom} takes {size(cut.room.left_bytes)} of the {size(cut.asked_bytes)}"
     if cut.room.path is None:
         return f"{said}: then memory of {where(machine, cut.room)} is used up"
-    return f"{said}: then {where(machine, cut.room)} is full, at its limit of {size(cut.room.limit_bytes)}"
+    swap = " and its swap used up" if cut.room.swap_bytes else ""
+    return f"{said}: then {where(machine, cut.room)} is full, at its limit of {size(cut.room.limit_bytes)}{swap}"
+
+
+def _over(machine: Machine, over: Over) -> str:
+    """What becomes of a limit that is set lower than what is held."""
+    name = quote(called(machine, over.group.path).name)
+    said = f"{name} holds {size(over.held_bytes)} that neither its caches nor swap could give up: "
+    limit = size(over.limit_bytes)
+    return said + (f"the kernel refuses {limit} (EBUSY)" if over.refused else f"set to {limit} now, it kills at once")
 
 
 def _where(prediction: Prediction) -> str:
     domain = prediction.domain
     total = size(domain.total_pages * domain.page_bytes)
+    if domain.cgroup == "/":  # the root has no limit
+        inside = "all that is seen from here is in it"
+        return f"if {HERE} reached its limit now, as {inside}; scores are shares of {total}, {_LIMIT}"
     if domain.cgroup is not None:
         name = quote(owner(domain.cgroup, prediction.containers).name)
-        return f"if {name} reached its limit now; scores are shares of {total}, that limit and the swap it may use"
+        return f"if {name} reached its limit now; scores are shares of {total}, {_LIMIT}"
     if domain.nodes is not None:
         nodes = ", ".join(map(str, sorted(domain.nodes)))
-        return f"if memory of node {nodes} ran out now; scores are shares of {total}"
+        wall = "memory policy" if domain.by_policy else "cpuset"
+        return f"if memory of node {nodes} ran out now for whom a {wall} keeps to it; scores are shares of {total}"
     return f"if memory of the machine ran out now; scores are shares of {total}, all memory and swap"
 
 
@@ -148,6 +180,10 @@ def _why(prediction: Prediction) -> str:
         said += f"; its oom_score_adj of {chosen.adj} {change} {size(weight)}"
     if prediction.choice.ties:
         said += "; others have as many points, and the order in which the kernel looks decides"
+    margin = prediction.margin_pages
+    if margin is not None and margin >= _UNSURE_PAGES:
+        second = prediction.processes[prediction.choice.ranking[1].pid]
+        said += f"; {answer.process(second.comm, second.pid)} comes next, {size(margin * domain.page_bytes)} behind"
     return said
 
 
@@ -177,7 +213,12 @@ def _then(prediction: Prediction) -> str:
     """Whom systemd ends when it hears of the kill."""
     assert prediction.unit is not None
     said = f"systemd stops the rest of {quote(prediction.unit.name)} (its OOMPolicy is stop)"
-    return f"{said}: {_several(prediction.stopped)}"
+    frees = f"which frees {size(prediction.stopped_bytes)} more, by SIGTERM first: it may take a while"
+    return f"{said}: {_several(prediction.stopped)}, {frees}"
+
+
+def _have(processes: Sequence[Process]) -> str:
+    return "has" if len(processes) == 1 else "have"
 
 
 def _several(processes: Sequence[Process]) -> str:
@@ -198,40 +239,32 @@ def _spared(machine: Machine, prediction: Prediction) -> str | None:
 
 def _close(prediction: Prediction) -> str | None:
     """The second, if the kernel's own figures are not exact enough to tell."""
-    ranking = prediction.choice.ranking
-    if len(ranking) < 2 or prediction.choice.ties:
+    margin = prediction.margin_pages
+    if margin is None or margin >= _UNSURE_PAGES or prediction.choice.ties:
         return None
-    margin = prediction.choice.points(ranking[0]) - prediction.choice.points(ranking[1])
-    if margin >= _STEP_PAGES * 2:
-        return None
-    other = prediction.processes[ranking[1].pid]
+    other = prediction.processes[prediction.choice.ranking[1].pid]
     return (
         f"{answer.process(other.comm, other.pid)} has {margin} pages less, which is within what the kernel's "
         "own counters are off by"
     )
 
 
-_STEP_PAGES = 64  # that a thread or a processor keeps uncounted, at least
+_UNSURE_PAGES = 2 * 64  # of two processes: what a thread or a processor keeps uncounted, at least
 
 
 def _nearest(machine: Machine) -> str:
     """Where memory runs out first, by how much is left there: the limits of groups, and the machine."""
-    said = [f"{size(room.left_bytes)} left in {_room(machine, room)}" for room in rooms(machine)[:_NEAREST]]
+    said = [left_in(machine, room) for room in nearest(machine)[:_NEAREST]]
     return "; ".join(said) or "how much is left was not told"
 
 
 def _watched(survey: Survey) -> str:
     """The same, first those that are sure to be full, in the order in which they will be."""
     said = [
-        f"{size(place.room.left_bytes)} left in {_room(survey.machine, place.room)}{full_in(place)}"
+        f"{left_in(survey.machine, place.room)}{full_in(place)}"
         for place in sorted(survey.places, key=lambda place: place.left.seconds or inf)[:_NEAREST]
     ]
     return "; ".join(said) or "how much is left was not told"
-
-
-def _room(machine: Machine, room: Room) -> str:
-    limit = "" if room.path is None else f", limit {size(room.limit_bytes)}"
-    return where(machine, room) + limit
 
 
 def _killers(machine: Machine) -> str | None:
@@ -274,19 +307,22 @@ def _below(ram: int, ram_percent: float, swap: int | None, swap_percent: float |
 
 
 def _sequence(page: Page, steps: Sequence[Prediction], need_bytes: int, most: int | None) -> Iterator[str]:
-    """Whether that much would be free, after how many kills; each, and what is free then."""
-    freed = list(accumulate(step.freed_bytes for step in steps))
+    """Whether that much would be free, after how many kills; each, and what is free then, with what systemd stops."""
+    freed = freed_after(steps)
     kills, need = f"{len(steps)} kill{'s' * (len(steps) > 1)}", size(need_bytes)
-    last = {process.pid for process in steps[-1].killed}
     if freed[-1] >= need_bytes:
-        yield from page.say("Need", f"{need} are free after {kills}")
-    elif any(candidate.pid not in last for candidate in steps[-1].choice.ranking):
+        waits = freed[-1] - sum(step.stopped_bytes for step in steps) < need_bytes
+        once = ", once systemd has stopped the rest of what they were of: until then more may be killed" * waits
+        yield from page.say("Need", f"{need} are free after {kills}{once}")
+    elif not leaves_nobody(steps[-1]):
         said = f"{need} are not free after {kills}, which leave {size(freed[-1])}; further ones are not told"
         yield from page.say("Short", said, "warning")
     else:
         yield from page.say("Short", _not_even_all(steps, need_bytes, freed[-1]), "warning")
     for number, step in enumerate(islice(steps, most), start=1):
-        said = f"{number}. {''.join(foretold_who(step))}: {size(freed[number - 1])} free"
+        said = f"{number}. {''.join(foretold_who(step))}: {size(freed[number - 1] - step.stopped_bytes)} free"
+        if step.stopped:
+            said += f", {size(freed[number - 1])} once {_several(step.stopped)} {_have(step.stopped)} ended"
         yield from page.say("Kills" if number == 1 else "", said)
     if most is not None and len(steps) > most:
         yield page.raw("", f"… {len(steps) - most} more; -v shows them", "dim")
@@ -302,18 +338,35 @@ def _not_even_all(steps: Sequence[Prediction], need_bytes: int, freed_bytes: int
 
 
 def _ranking(page: Page, prediction: Prediction, most: int | None) -> Iterator[str]:
-    head = f"{'':10}{'points':>10}{'holds':>11}{'adj':>7}  process"
-    yield page.paint(head, "dim")
+    width = page.room + _LABEL
+    indent, columns = _columns(width)
+    head = "".join(f"{title:>{columns[title]}}" for title in columns)
+    yield page.paint(f"{'':{indent}}{head}  process", "dim")
     ranking = prediction.choice.ranking
     for place, candidate in enumerate(islice(ranking, most), start=1):
-        yield page.raw(f"{place:>4}", escape.cut(_row(prediction, candidate), page.room))
+        row = escape.cut(_row(prediction, candidate, columns), width - indent)
+        yield page.paint(f"{f'{place:>4}':<{indent}}", "label") + page.paint(row, "")
     if most is not None and len(ranking) > most:
         yield page.raw("", f"… {len(ranking) - most} more; -v shows them", "dim")
 
 
-def _row(prediction: Prediction, candidate: Candidate) -> str:
+def _columns(width: int) -> tuple[int, dict[str, int]]:
+    """How far in the figures of a row begin, and how wide they are; beside a name there must be room for them."""
+    columns = {"points": 10, "holds": 11, "adj": 7}
+    if _LABEL + sum(columns.values()) + 2 + _NAME <= width:
+        return _LABEL, columns
+    while columns and _PLACE + sum(columns.values()) + 2 + _NAME > width:
+        columns.popitem()
+    return _PLACE, columns
+
+
+def _row(prediction: Prediction, candidate: Candidate, columns: Mapping[str, int]) -> str:
     process: Process = prediction.processes[candidate.pid]
-    held = size(candidate.pages * prediction.domain.page_bytes)
+    told = {
+        "points": str(prediction.choice.points(candidate)),
+        "holds": size(candidate.pages * prediction.domain.page_bytes),
+        "adj": str(candidate.adj),
+    }
     group = owner(process.cgroup or "/", prediction.containers)
     said = answer.process(process.comm, process.pid) + answer.of_workload(group)
-    return f"{prediction.choice.points(candidate):>10}{held:>11}{candidate.adj:>7}  {escape.plain(said)}"
+    return f"{''.join(f'{told[title]:>{wide}}' for title, wide in columns.items())}  {escape.plain(said)}"

@@ -27,10 +27,21 @@ def began(bounds: Bounds, enforcement: Enforcement) -> str:
             told += f": each process by itself gets {size(bounds.max_bytes)} of private memory at most (RLIMIT_DATA)"
     else:
         of = "committed memory" if enforcement.means == "job" else "memory"
-        told = f"{', '.join(_limits(bounds, of)) or 'without a limit'}, {_MEANS[enforcement.means]}"
+        held = ", ".join(_limits(_held(bounds, enforcement), of))
+        told = f"{held or 'without a limit'}, {_MEANS[enforcement.means]}"
     if enforcement.unenforced:
         told += f"; not enforced: {'; '.join(enforcement.unenforced)}"
     return escape.visible(f"reprieve: {told}")
+
+
+def _held(bounds: Bounds, enforcement: Enforcement) -> Bounds:
+    """Those of the limits that hold, in a group."""
+    lacking = {one.partition(" ")[0] for one in enforcement.unenforced}
+    return Bounds(
+        max_bytes=None if "--max" in lacking else bounds.max_bytes,
+        high_bytes=None if "--high" in lacking else bounds.high_bytes,
+        swap_max_bytes=None if "--swap-max" in lacking else bounds.swap_max_bytes,
+    )
 
 
 def _limits(bounds: Bounds, of: str) -> Iterator[str]:
@@ -60,6 +71,10 @@ def ended(page: "Page", run: Run, *, explained: bool = False) -> Iterator[str]:
         yield from page.say("Peak", f"{said} known")
     if left := _left(use):
         yield from page.say("Left", left)
+    if is_probably_refused(run):
+        most = size(run.bounds.max_bytes or 0)
+        said = f"that is near the {most} of private memory which each of its processes may have"
+        yield from page.say("Limit", f"{said}: probably it was refused more, and failed for it")
     if use.at_max:
         what = "memory was taken back from it, or there was none"
         what = "it was refused memory" if run.enforcement.means == "job" else what
@@ -81,6 +96,32 @@ def is_unexplained(run: Run) -> bool:
     """Did it end as what the kernel kills does, though the kernel killed nobody, nor we?"""
     ours = run.out_of_time or run.asked_to_end is not None
     return run.status == _BY_SIGKILL and not ours and run.use is not None and run.use.oom_kills == 0
+
+
+_NEAR = 0.75  # of what it may have: what else it holds, asked for and not used, counts there too
+
+
+def is_probably_refused(run: Run) -> bool:
+    """Did it fail under RLIMIT_DATA, and one of its processes held about as much as that allows?
+
+    Nobody counts who is refused. Resident are files too, which are not held by it: so it is not certain, and who asks
+    for much at once may be refused it with little.
+    """
+    most, held = run.bounds.max_bytes, run.largest_process_bytes
+    failed = run.status != 0 and not run.out_of_time and run.asked_to_end is None
+    return run.enforcement.means == "rlimit" and failed and bool(most and held) and (held or 0) >= _NEAR * (most or 0)
+
+
+def for_all_of_it(page: "Page", run: Run, command: Sequence[str] | None) -> Iterator[str]:
+    """How to have a limit that holds all its processes together, by a command that is given without its end.
+
+    None: there is none that would do it here.
+    """
+    where = "" if command is not None else ", on the host, or in a container that may write to its cgroups"
+    yield from page.say("What now", f"Let a cgroup hold all its processes together, and tell of its kill{where}")
+    if command is not None:
+        limit = max((run.bounds.max_bytes or 0) // MIB, 1)
+        yield page.raw("", f"$ {escape.shell((*command, '--max', f'{limit}M', '--', 'COMMAND'))}", "command")
 
 
 def _peak(run: Run, peak: int, swap_peak: int | None) -> str:

@@ -92,6 +92,7 @@ def redact(snapshot: Snapshot, names: "Names | None" = None) -> Snapshot:
         history=tuple(_summary(names, summary) for summary in snapshot.history),
         log_ends=snapshot.log_ends,
         gone_groups=tuple(names.path(path) for path in snapshot.gone_groups),
+        our_limits=tuple(replace(one, path=names.path(one.path)) for one in snapshot.our_limits),
         allocation_failures=tuple(_failure(names, failure) for failure in snapshot.allocation_failures),
         endings=tuple(_ending(names, ending) for ending in snapshot.endings),
         gaps=tuple(_gap(names, gap) for gap in snapshot.gaps),

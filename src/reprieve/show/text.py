@@ -1,5 +1,6 @@
 """Findings → text for a terminal: the first three lines say who, whose limit, what now; the rest fits half a screen."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from reprieve.model.ending import Ending
@@ -200,7 +201,7 @@ def _half_a_screen(page: Page, oom: OomReport, findings: Sequence[Finding], room
     processes = _processes(page, oom)
     largest, smaller = processes[:1], processes[1:]
     missing = list(page.say("", ", ".join(oom.missing), most=4))
-    evidence = [_evidence_line(page, evidence) for evidence in answer.evidence(findings)[:2]]
+    evidence = [_evidence_line(page, evidence) for evidence in answer.evidence(findings, most=2)]
     others = [list(page.say("", remedy.title)) for remedy in remedies[1:3]]
     proof, more = evidence[:1], evidence[1:]
     # What matters most has room first; half of the commands would do something else than all of them.
@@ -398,6 +399,21 @@ def wrap(text: str, width: int) -> Iterator[str]:
             line = line[len(kept) :]
             used = columns(line)
     if line:
+        yield line
+
+
+def prose(text: str, width: int) -> Iterator[str]:
+    """Paragraphs laid out anew; code between backquotes, a path, an address stay whole, and may be longer."""
+    for at, paragraph in enumerate(text.split("\n\n")):
+        if at:
+            yield ""
+        line = ""
+        for word in re.findall(r"(?:`[^`]*`|\S)+", paragraph):
+            if line and escape.columns(line) + 1 + escape.columns(word) > width:
+                yield line
+                line = word
+            else:
+                line = f"{line} {word}" if line else word
         yield line
 
 
