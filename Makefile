@@ -27,7 +27,7 @@ TEST_PACKAGES := systemd dbus-daemon systemd-journal-remote util-linux groff gzi
 # they are told, and what looks into them; container engines, and what runs in one; a Windows, as far as Wine is one
 # (100 MB, a minute)
 SLOW_PACKAGES := zsh fish systemd-container chromium fonts-dejavu-core default-jdk-headless nodejs postgresql redis-server \
-	golang-go heaptrack gcc iproute2 docker.io docker-compose podman busybox-static sosreport wine wine64
+	golang-go heaptrack gcc iproute2 btrfs-progs docker.io docker-compose podman busybox-static sosreport wine wine64
 
 .build/python:
 	@mkdir -p .build

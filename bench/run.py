@@ -6,6 +6,7 @@ import os
 import shlex
 import statistics
 import subprocess
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +64,17 @@ def cpu_s(runs: Sequence[Run]) -> float:
     return statistics.median(run.cpu_s for run in runs)
 
 
+# A process counts as its own the most that whoever started it held until then: so it is a small one that does. Python
+# ignores SIGPIPE, which is inherited: who writes into a pipe that nobody reads would not end.
+_START = """
+import os, signal, sys
+pid = os.posix_spawnp(sys.argv[2], sys.argv[2:], os.environ, setsigdef=(signal.SIGPIPE, signal.SIGXFSZ))
+_, status, used = os.wait4(pid, 0)
+told = os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime, used.ru_maxrss * 1024
+print(*told, file=open(sys.argv[1], "w"))
+"""
+
+
 def measure(command: Command, folder: Path) -> Run:
     """Run a command once. Raises CalledProcessError if it fails; 3 tells of findings, 5 of gaps."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
@@ -72,18 +84,15 @@ def measure(command: Command, folder: Path) -> Run:
         shadow.mkdir(exist_ok=True)
         (shadow / f"{command.without}.py").write_text("raise ImportError\n")
         environment["PYTHONPATH"] = str(shadow)
-    output = folder / "output"
+    output, used = folder / "output", folder / "used"
+    starter = (sys.executable, "-I", "-S", "-c", _START, str(used))
     with output.open("wb") as printed:
-        process = subprocess.Popen(command.argv, cwd=folder, env=environment, stdout=printed, stdin=subprocess.DEVNULL)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)  # or Popen would wait for it again
-    if process.returncode not in (0, 3, 5):
-        raise subprocess.CalledProcessError(process.returncode, command.argv)
-    return Run(
-        cpu_s=usage.ru_utime + usage.ru_stime,
-        rss_bytes=usage.ru_maxrss * 1024,
-        printed_bytes=output.stat().st_size,
-    )
+        argv = (*starter, *command.argv)
+        subprocess.run(argv, cwd=folder, env=environment, stdout=printed, stdin=subprocess.DEVNULL, check=True)
+    status, cpu, rss = used.read_text().split()
+    if int(status) not in (0, 3, 5):
+        raise subprocess.CalledProcessError(int(status), command.argv)
+    return Run(cpu_s=float(cpu), rss_bytes=int(rss), printed_bytes=output.stat().st_size)
 
 
 def contest(bar: Bar, folder: Path) -> tuple[list[Run], list[Run]]:

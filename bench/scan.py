@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from heapq import nlargest
@@ -42,5 +43,6 @@ def _rss(process: Process) -> int:
 
 
 if __name__ == "__main__":
+    gc.set_threshold(100_000)  # as the command has it
     for _ in range(int(sys.argv[1])):
         print(*scan())

@@ -26,11 +26,32 @@ STATUSES = (
         "Not everything could be read, or nothing of it was a kernel log; "
         "the answer names each place, and what to do to see it.",
     ),
+    (
+        "130",
+        "Ctrl-C ended it before its answer: it dies by SIGINT, which shells call so. "
+        "why --follow, top --batch and next --watch end by it with one of the above.",
+    ),
+    ("128 and more", "That signal interrupted a change, which was put back, or an undo, which is not finished."),
 )
 STATUS_OF_RUN = (
     "reprieve run ends with the status of its command, 128 and the signal if one ended it, or: 125 it failed itself, "
     "by a wrong option too, 126 the command cannot be run, 127 there is none: as env(1) has it, since 1 to 5 may be "
     "the command's."
+)
+ENVIRONMENT = (
+    ("NO_COLOR", "No colours, whatever its value."),
+    ("PAGER", "What long output goes through."),
+    ("COLUMNS", "How wide answers are laid out, between 40 and 120; without it, as wide as the terminal, else 80."),
+    ("XDG_STATE_HOME, HOME", "Below which the journal of changes of a user who is not root lies, see FILES."),
+    ("STATE_DIRECTORY", "Where check --since-last keeps its last look; systemd sets it by StateDirectory=."),
+    ("DOCKER_HOST, CONTAINER_HOST", "Where Docker and Podman listen: unix:///run/user/1000/podman/podman.sock."),
+    ("KUBECONFIG", "Files that tell of a cluster, parted by colons; else ~/.kube/config, else that of the pod."),
+)
+FILES = (
+    ("/var/lib/reprieve/changes.jsonl", "The journal of what root has changed: fix, undo, changes."),
+    ("$XDG_STATE_HOME/reprieve/changes.jsonl", "That of another user, else in ~/.local/state/reprieve."),
+    ("check.json", "Beside it: the last look of check --since-last."),
+    ("/etc/reprieve/accepted.toml", "Findings that somebody has looked at, with a reason and an end."),
 )
 EXAMPLES = (
     ("reprieve why", "The newest kill in the kernel log, the journal and /var/log of this machine."),
@@ -83,7 +104,9 @@ def _page() -> Iterator[str]:
     yield ".PP"
     yield from _paragraphs(STATUS_OF_RUN)
     yield ".SH ENVIRONMENT"
-    yield from _terms((("NO_COLOR", "No colours, whatever its value."), ("PAGER", "What long output goes through.")))
+    yield from _terms(ENVIRONMENT)
+    yield ".SH FILES"
+    yield from _terms(FILES)
     yield ".SH EXAMPLES"
     yield from _terms(EXAMPLES)
     yield ".SH SEE ALSO"
@@ -106,7 +129,7 @@ def _paragraphs(text: str) -> Iterator[str]:
 
 def _options(command: click.Command) -> Iterator[str]:
     for option in command.params:
-        if isinstance(option, click.Option):
+        if isinstance(option, click.Option) and not option.hidden:
             spelled = ", ".join(sorted((*option.opts, *option.secondary_opts), key=len))
             value = "" if option.is_flag else f" {option.metavar or option.make_metavar(click.Context(command))}"
             yield from _terms(((spelled + value, option.help or ""),))
