@@ -465,18 +465,19 @@ def _spine(excerpts: Iterable[Excerpt], first: int, pieces: deque[tuple[int, byt
 
 def _by_the_kernel(excerpts: Iterable[Iterator[Line]], name: str, gaps: list[Gap]) -> Iterator[Line]:
     """The lines that may be the kernel's; those that programs wrote to look like a kill are told of, once."""
+    return chain.from_iterable(_of_each(excerpts, name, gaps))
+
+
+def _of_each(excerpts: Iterable[Iterator[Line]], name: str, gaps: list[Gap]) -> Iterator[list[Line]]:
     forged = first = 0
     for excerpt in excerpts:
         lines = list(excerpt)
-        if False not in map(_BY_KERNEL, lines):  # as in most; asked without a step of Python for each line
-            yield from lines
-            continue
-        for line in lines:
-            if line.kernel is not False:
-                yield line
-            elif is_forged(line):
+        if False in map(_BY_KERNEL, lines):  # asked without a step of Python for each line
+            for line in filter(is_forged, lines):
                 forged += 1
                 first = first or line.number
+            lines = [line for line in lines if line.kernel is not False]
+        yield lines
     if forged:
         gaps.append(forgery(f"{name}:{first}", others=forged - 1))
 

@@ -12,7 +12,7 @@ from reprieve.rules.evidence import lines
 from reprieve.units import duration, size
 
 _NAMES = 4  # in a claim; the detail has them all
-_TOLD = 32  # events of which the detail has a sentence each
+_TOLD = 8  # events of which the detail has a sentence each
 _SERIES = 3  # kills of one program, each of a younger process: it is started anew, and `repeat-kills` tells of that
 
 
