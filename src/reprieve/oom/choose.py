@@ -197,12 +197,13 @@ _NONE, _PERCENT, _POINTS = (0, 0), (3, 0), (0, 30)
 def _candidates(report: OomReport, bonus: _Bonus) -> list[Candidate]:
     """The rows in printed order, which is the order of the scan. A row without its memory or its adj is left out."""
     rows = []
+    page_bytes = report.page_size_bytes
     for task in report.tasks or ():
         adj = task.oom_score_adj
         if adj is None or task.rss_pages is None:
             continue
         exempt = "its oom_score_adj is -1000" if adj == OOM_SCORE_ADJ_MIN else None
-        pages = _held_pages(task, report.page_size_bytes)
+        pages = _held_pages(task, page_bytes)
         if task.uid == 0:
             pages, adj = pages - pages * bonus[0] // 100, adj - bonus[1]
         rows.append((task.pid, pages, adj, exempt, None))

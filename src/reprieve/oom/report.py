@@ -114,13 +114,14 @@ def _kind(line: Line) -> str | None:
 
 
 def _kind_of(text: str) -> str | None:
-    if text.startswith(("[", " [", "\t[")):
+    first = text[:1]
+    if first == "[" or (first in " \t" and text[1:2] == "["):
         inside = text.lstrip(" \t[")
         if inside.startswith("pid"):
             return "header"
         if inside[:1] in "0123456789<":  # else it is of a driver, a firewall, or a name
             return "table"
-    if text.startswith("oom-kill:"):  # its names are of strangers: they may hold words of any kind
+    if first == "o" and text.startswith("oom-kill:"):  # its names are of strangers: they may hold words of any kind
         return "constraint"
     for word, kind in _ALL if "ill" in text else _OTHERS if ": " in text else _WITHOUT_COLON:
         if word in text:

@@ -124,5 +124,7 @@ def _told(event: OomSummary, oom: OomReport) -> str:
 def _ends(oom: OomReport) -> Iterator[int]:
     """The lines that say how the event ended."""
     killed = [kill.line for kill in oom.kills[:1]]
+    if not oom.no_killable and oom.panic is None:
+        return iter(killed)
     nobody = [line for line, text in oom.lines if "no killable process" in text or "Kernel panic" in text]
     return chain(killed, nobody)
