@@ -1373,6 +1373,28 @@ def test_a_hostile_path_moves_no_cursor_on_standard_error(reprieve: Run) -> None
         assert not re.search("[\x1b\u202e\r]", said)
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ("why", "kern.log", "--html", "kern.log"),
+        ("check", "--html", "kern.log"),
+        ("snapshot", "-o", "kern.log"),
+        ("run", "--report", "kern.log", "--", "true"),
+    ],
+)
+def test_no_answer_is_written_over_what_is_none_of_ours(asked: tuple[str, ...], reprieve: Run, tmp_path: Path) -> None:
+    log = tmp_path / "kern.log"
+    log.write_bytes(Path(MYSQLD).read_bytes())
+    done = reprieve(*asked)
+    assert done.returncode == (125 if asked[0] == "run" else 1)
+    assert "kern.log is there, and holds something else" in done.stderr
+    assert log.read_bytes() == Path(MYSQLD).read_bytes()
+    log.write_text("")
+    for _ in range(2):  # what is empty, or of ours, is replaced
+        assert reprieve(*asked).returncode in (0, 5)
+        assert log.stat().st_size > 0
+
+
 @pytest.mark.parametrize("verb", ["why", "check"])
 def test_a_hostile_path_of_a_page_moves_no_cursor(reprieve: Run, tmp_path: Path, verb: str) -> None:
     done = reprieve(verb, *([MYSQLD] if verb == "why" else []), "--html", "a\x1b[2Jb.html")

@@ -255,6 +255,14 @@ def unpack(data: bytes) -> Snapshot:
     return Snapshot(**facts)
 
 
+def is_packed(begin: bytes) -> bool:
+    """Are these the first bytes of a snapshot?"""
+    try:
+        return zlib.decompressobj(wbits=_GZIP).decompress(begin, 64).startswith(b'{"kind":"snapshot"')
+    except zlib.error:
+        return False
+
+
 def _inflate(data: bytes) -> bytes:
     inflater = zlib.decompressobj(wbits=_GZIP)
     try:

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from errno import EBADF
 from functools import cache
 
@@ -42,12 +42,30 @@ def write(path: str, text: str) -> str:
     if path == "-":
         return text.rstrip("\n")
 
+    refuse_to_lose(path, lambda begin: _OF_A_PAGE in begin)
     try:
         with open(path, "w", encoding="utf-8") as file:
             file.write(text)
     except OSError as error:
         raise Failure(f"{shown(path)}: {error.strerror}", hint="name a file that can be written") from error
     return f"written: {visible(shown(path))}"
+
+
+_OF_A_PAGE = b'<meta name="generator" content="reprieve">'  # in the first lines of each page
+_BEGIN = 512  # bytes
+
+
+def refuse_to_lose(path: str, is_ours: Callable[[bytes], bool]) -> None:
+    """Whoever slips writes over a log: only what begins as ours do is replaced, or is empty. Raises Failure."""
+    try:
+        if not os.path.isfile(path):
+            return
+        with open(path, "rb") as file:
+            begin = file.read(_BEGIN)
+    except OSError:  # who may not read it is told when it is written to
+        return
+    if begin and not is_ours(begin):
+        raise Failure(f"{shown(path)} is there, and holds something else", hint="name another file, or remove that one")
 
 
 def width() -> int:

@@ -99,12 +99,17 @@ class Report:
         self._path = path
         self._as_json = as_json
         try:
+            if path is not None:
+                from reprieve.output import refuse_to_lose
+
+                refuse_to_lose(path, lambda begin: begin.startswith(b'{"kind":"'))
             self._file = FileIO(os.devnull if path is None else path, "w")
-        except OSError as error:
+        except (OSError, Failure) as error:
             if as_json:
                 say([_end(OURS)])
-            hint = "name a file that can be written"
-            raise Failure(f"--report {path}: {error.strerror}", hint=hint, status=OURS) from error
+            said = f"{path}: {error.strerror}" if isinstance(error, OSError) else error.message
+            hint = "name another file" if isinstance(error, Failure) else "name a file that can be written"
+            raise Failure(f"--report {said}", hint=hint, status=OURS) from error
 
     def write(self, lines: Iterable[str]) -> None:
         """All of them, or say that it could not be done."""

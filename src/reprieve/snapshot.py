@@ -6,7 +6,7 @@ from dataclasses import replace
 from itertools import accumulate
 from typing import TypeVar
 
-from reprieve.codec import DOCUMENT_BYTES, pack, unpack
+from reprieve.codec import DOCUMENT_BYTES, is_packed, pack, unpack
 from reprieve.machine.events import HISTORY, gone_groups, tell
 from reprieve.machine.host import Host, Identity, become_expendable, identify
 from reprieve.machine.observe import observe
@@ -16,7 +16,7 @@ from reprieve.model.finding import Failure, Gap
 from reprieve.model.oom import OomReport, OomSummary
 from reprieve.model.snapshot import Snapshot
 from reprieve.ours import our_limits
-from reprieve.output import INCOMPLETE, print_lines
+from reprieve.output import INCOMPLETE, print_lines, refuse_to_lose
 from reprieve.rules.whatif import without
 from reprieve.show.escape import visible
 from reprieve.units import size, utc
@@ -173,6 +173,7 @@ def _write(path: str, data: bytes) -> None:
         elif os.path.islink(path):
             raise Failure(f"{shown(path)} is a link", hint="name the file that is meant; - is standard output")
         else:
+            refuse_to_lose(path, is_packed)
             _replace(path, data)
     except OSError as error:
         raise Failure(f"{shown(path)}: {error.strerror}", hint="name a file that can be written") from error
