@@ -19,8 +19,9 @@ from reprieve.codec import pack, schema
 from reprieve.machine.accepted import read_last
 from reprieve.machine.demo import small_cgroup
 from reprieve.machine.host import identify
+from reprieve.machine.places import CapturedPlaces
 from reprieve.model.cgroup import Cgroup
-from reprieve.model.finding import Failure, Finding, Gap
+from reprieve.model.finding import Failure, Finding, Gap, Place
 from reprieve.model.machine import Machine
 from reprieve.model.snapshot import Snapshot
 from reprieve.rules.living import check
@@ -297,6 +298,15 @@ def test_what_a_captured_machine_asks_for_is_printed_and_nothing_of_this_one_is_
         subprocess.run(["sh", "-n"], input=done.stdout, text=True, check=True)
     assert reprieve("fix", "--as", "sh", "--dry-run", "--from", sick).returncode == 3
     assert reprieve("fix", "--as", "sh", "--only", "swap-forbidden", "--from", sick).stdout.count("echo") == 1
+
+
+def test_what_is_printed_for_a_captured_machine_is_spelled_as_its_file_has_it() -> None:
+    places = CapturedPlaces(Machine())
+    wanted = {"fstab": "/swapfile none swap sw 0 0", "swap": "on"}
+    for kind, spelled in wanted.items():
+        assert places.canonical(Place(kind=kind, of="/swapfile"), "") == spelled
+    assert places.canonical(Place(kind="sysctl", key="vm.swappiness"), " 010") == "10"
+    assert places.canonical(Place(kind="cgroup", of="/app", key="memory.max"), "67108864") == "67108864"
 
 
 @pytest.mark.parametrize("options", [(), ("--dry-run",), ("--yes",), ("swappiness", "10")])

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -196,8 +195,8 @@ def test_growth_counts_in_the_groups_around_it_and_where_one_is_full_the_kill_is
     fits = words("--grow", "hog=10M")
     assert "Where if memory of the machine ran out now" in fits
     assert "it holds 30.3 MiB" in fits
-    assert "Nearest 73.8 MiB left in /app/web, limit 40 MiB, 64 MiB of it in swap; " in fits  # nobody is in /app/batch
-    assert "97.8 MiB left in /app, limit 64 MiB, 64 MiB of it in swap" in fits
+    nearest = "Nearest 73.8 MiB left in /app/web, limit 40 MiB, 64 MiB of it in swap; 205 MiB left in the machine"
+    assert nearest in fits  # nobody is in /app/batch, and all of /app is in /app/web, which is full before
     cut = words("--grow", "hog=100M")  # 19.8 MiB to the limit, 64 MiB of swap
     assert cut.startswith("Next hog (pid 167) of /app/web Grows hog (pid 167) takes 83.8 MiB of the 100 MiB: then")
     assert (
@@ -490,9 +489,7 @@ def test_a_container_without_a_limit_ends_with_the_machine(reprieve: Run, full_c
 
 def test_what_is_too_short_to_be_told_from_is_refused_before_it_is_watched(reprieve: Run) -> None:
     for seconds in ("0.5", "2", "2.4"):
-        begun = time.monotonic()
-        done = reprieve("next", "--watch", seconds)
+        done = reprieve("next", "--watch", seconds, "--cgroup", "/nowhere")  # that there is none shows in the first look
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr.splitlines()[1] == "  --watch 2.5, or longer"
-        assert time.monotonic() - begun < 2
     assert "too short" not in reprieve("next", "--watch", "2.5").stdout

@@ -9,6 +9,7 @@ import pty
 import re
 import select
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -158,6 +159,26 @@ def test_the_length_of_lines_hides_nothing_of_their_order(beside: int) -> None:
     assert not is_newest_first(lines)
 
 
+def test_a_text_that_is_turned_round_and_cut_gives_no_figure_that_is_cut(reprieve: Run) -> None:
+    falling = "".join(f"[  {200 - at}.000001] usb 1-1: new device number {at}\n" for at in range(7))
+    done = reprieve("why", stdin=f"{falling}[  100.000001] Out of memory: Killed process 12")  # of 1234
+    assert done.returncode == 5
+    assert "Killed process 12" not in done.stdout
+    whole = reprieve("why", stdin=f"{falling}[  100.000001] Out of memory: Killed process 1234 (app)\n")
+    assert whole.stdout.startswith("Killed    app (pid 1234)")
+
+
+def test_what_a_program_wrote_into_an_export_is_no_word_of_the_kernel_s(reprieve: Run) -> None:
+    head = "__CURSOR=s=1\n__REALTIME_TIMESTAMP=1700000000000000\n_BOOT_ID=0123456789abcdef0123456789abcdef\n"
+    kernel = f"{head}_TRANSPORT=kernel\nSYSLOG_IDENTIFIER=kernel\nMESSAGE=usb 1-1: reset\n\n"
+    said = "our runbook:\nOut of memory: Killed process 77 (app)\n"
+    length = struct.pack("<Q", len(said)).decode()
+    program = f"{head}_TRANSPORT=stdout\nSYSLOG_IDENTIFIER=app\nMESSAGE\n{length}{said}\n\n"
+    assert reprieve("why", stdin=kernel).returncode == 0
+    done = reprieve("why", stdin=kernel + program)
+    assert (done.returncode, "77" in done.stdout) == (0, False)
+
+
 @pytest.mark.parametrize("end", ["", "\n", "\n\n"])
 def test_a_text_of_several_blocks_is_turned_round_line_by_line(end: str) -> None:
     lines = [f"Nov 23 14:{59 - at // 60 % 60:02}:{59 - at % 60:02} lab sshd[7]: {at}" for at in range(30_000)]
@@ -166,7 +187,8 @@ def test_a_text_of_several_blocks_is_turned_round_line_by_line(end: str) -> None
     data = ("\n".join(lines) + end).encode()
     gaps: list[Gap] = []
     told = b"".join(oldest_first(iter([data[:600_000], data[600_000:]]), "x", gaps))
-    assert told.decode().splitlines() == [*["" for _ in end[1:]], *reversed(lines)]
+    first = lines[-1] if end else lines[-1].rpartition(" ")[0]  # without an end its last word may be cut
+    assert told.decode().splitlines() == [*["" for _ in end[1:]], first, *reversed(lines[:-1])]
     assert [gap.hides for gap in gaps] == [False]
 
 

@@ -50,7 +50,8 @@ def _obey() -> None:
     try:
         cli(prog_name="reprieve", windows_expand_args="run" not in sys.argv[1:2])  # no shell there does, nor undoes it
     except OSError as error:
-        if not {"-h", "--help"} & set(sys.argv[1:]):  # which click writes itself
+        ours = sys.argv[1 : sys.argv.index("--") if "--" in sys.argv else None]
+        if not {"-h", "--help"} & set(ours):  # which click writes itself
             raise
         from reprieve.output import unwritten
 

@@ -427,7 +427,7 @@ class Top(App[None]):
             case 0:
                 return _processes(survey), sorted(survey.processes, key=_process_order(order))
             case 1:
-                return _GROUPS, sorted(survey.groups, key=_group_order(order))
+                return _GROUPS, _groups(survey, order)
             case _:
                 return _killed(survey), tuple(self._kills)
 
@@ -595,14 +595,14 @@ def _growing(charged: Charged) -> str:
     return "critical" if charged.place is not None and charged.place.left.verdict == "growing" else ""
 
 
-def _group_order(order: str) -> Callable[[Charged], float]:
+def _groups(survey: Survey, order: str) -> Sequence[Charged]:
     match order:
         case "growth":
-            return lambda charged: -charged.growth.slope if charged.growth else 0.0
+            return sorted(survey.groups, key=lambda charged: -charged.growth.slope if charged.growth else 0.0)
         case "taken":
-            return lambda charged: -charged.bytes
+            return survey.groups
         case _:
-            return lambda charged: charged.place.room.left_bytes if charged.place else 1e18 - charged.bytes
+            return survey.by_left()
 
 
 def _killed(survey: Survey) -> Kind:

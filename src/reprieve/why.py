@@ -508,10 +508,18 @@ def _tell_all(
 ) -> int:
     events = undated = 0
     told = proven = False
+    oldest: OomSummary | None = None  # of this boot, wanted or not
+
+    def noted(event: OomSummary | AllocationFailure | Ending) -> bool:
+        nonlocal oldest
+        if isinstance(event, OomSummary) and event.boot_id == identity.boot_id and event.stamp.uptime_s is not None:
+            since_s = None if oldest is None else oldest.stamp.uptime_s
+            oldest = event if since_s is None or event.stamp.uptime_s < since_s else oldest
+        return wanted(event)
 
     def lines() -> Iterator[str]:
         nonlocal events, undated, told, proven
-        for event, history, _ in stream(sources, wanted, gaps):
+        for event, history, _ in stream(sources, noted, gaps):
             undated += count_undated(request, (event,), identity)
             events += isinstance(event, OomReport)
             told = told or isinstance(event, OomReport) or (isinstance(event, Ending) and event.oom_killed is True)
@@ -527,7 +535,8 @@ def _tell_all(
                 gaps[:] = [gap for gap in gaps if not is_count(gap)]
             else:
                 yield "No OOM kill by the kernel in what could be read, or none that was asked for."
-        gaps[:] = _as_lost(request, Snapshot(gaps=tuple(gaps)), None, identity)
+        still_told = () if oldest is None else (oldest,)
+        gaps[:] = _as_lost(request, Snapshot(gaps=tuple(gaps), history=still_told), None, identity)
         last = hide(Snapshot(gaps=tuple(gaps)))
         more = (*undated_gap(request, undated), *unmapped_gap(request, events > 0))
         yield from _explanation(request, replace(last, gaps=(*last.gaps, *more)))

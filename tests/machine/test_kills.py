@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Iterator
+
+import pytest
 
 from reprieve.machine.demo import kill_a_leak
 from reprieve.machine.host import identify
 from reprieve.machine.kills import Kills
-from reprieve.model.finding import Failure
+from reprieve.model.finding import Failure, Gap
 from reprieve.model.oom import OomReport
 from tests.machine.real import missing
 
@@ -36,6 +39,20 @@ def test_a_kill_is_heard_once_with_all_that_the_kernel_said_of_it(real_kill: str
     assert oom.boot_id == boot
     assert oom.tasks
     assert kills.gaps == []
+
+
+def test_when_the_kernel_s_words_end_nobody_listens_any_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def until_journalctl_is_killed(_told: int, gaps: list[Gap]) -> Iterator[str]:
+        yield "kern  :info  : [    1.000000] a line"
+        gaps.append(Gap(place="journalctl", reason="ended"))
+
+    monkeypatch.setattr("reprieve.machine.kills.follow_kernel", until_journalctl_is_killed)
+    with Kills(None) as kills:
+        end = time.monotonic() + 30
+        while not kills.unheard and time.monotonic() < end:
+            time.sleep(0.01)
+        assert kills.unheard
+        assert [gap.reason for gap in kills.gaps] == ["ended"]
 
 
 def test_to_stop_listening_takes_no_kill() -> None:

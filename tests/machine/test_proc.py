@@ -230,6 +230,17 @@ def test_a_zombie_holds_nothing_and_is_no_kernel_thread() -> None:
     assert (zombie.rss_anon_bytes, zombie.rss_bytes) == (None, 0)
 
 
+def test_of_a_captured_root_no_name_is_taken_for_a_thread_that_is_none(tmp_path: Path) -> None:
+    stat = "7 (dead) Z 1 7 7 0 -1 4194304 0 0 0 0 0 0 0 0 20 0 3 0 100 0 0" + " 0" * 30
+    for path, text in (("7/stat", stat), ("7/task/abc/stat", stat.replace(" Z ", " S ")), ("7/status", "")):
+        place = tmp_path / "proc" / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(text + "\n")
+    gaps: list[Gap] = []
+    processes = read_processes(Host(str(tmp_path)), gaps)
+    assert [process.pid for process in processes] in ([], [7])
+
+
 def headless(size: int) -> subprocess.Popen[bytes]:
     """A process whose first thread exits, while another keeps its memory and takes more when it is told to."""
     program = f"""

@@ -49,6 +49,11 @@ def test_who_is_root_or_installed_it_where_sudo_looks_needs_no_path() -> None:
         assert told[2] == "run it as root"
 
 
+def test_of_a_long_command_no_shorter_one_is_told_that_does_more() -> None:
+    told = as_nobody("/home/a/.venv/bin/reprieve", "fix", "swappiness", "10", "--reason", "the cache matters " * 9)
+    assert told[0] == "run it with sudo: `sudo /home/a/.venv/bin/reprieve fix …`, or as its owner"
+
+
 def test_another_program_that_asks_us_is_not_what_root_is_to_run() -> None:
     assert as_nobody("/home/a/report.py", "why")[0] == SUDO
 
@@ -65,7 +70,7 @@ def test_what_lies_elsewhere_is_run_by_its_path() -> None:
 
 @pytest.mark.parametrize("last", ["x" * 200, "a\x1b[2Jb"])
 def test_what_is_too_long_or_cannot_be_shown_is_left_out(last: str) -> None:
-    assert as_nobody("/home/a/bin/reprieve", "why", last)[2] == "run it as root: `sudo /home/a/bin/reprieve why`"
+    assert as_nobody("/home/a/bin/reprieve", "why", last)[2] == "run it as root: `sudo /home/a/bin/reprieve why …`"
 
 
 def test_the_command_of_run_is_not_what_root_is_to_run() -> None:

@@ -72,6 +72,23 @@ def test_huge_pages_of_which_more_are_free_than_there_are_count_nowhere() -> Non
     assert (finding.claim, finding.remedies) == (whole.claim, whole.remedies)
 
 
+def test_huge_pages_that_another_node_uses_are_kept() -> None:
+    text = "\n".join(_lines("lab/5.10.0-46-cloud-amd64__global-hugetlb.txt"))
+    (oom, *_) = (event for event in read_reports(text) if isinstance(event, OomReport))
+    assert oom.memory is not None
+    idle = next(pool for pool in oom.memory.hugepages if pool.free)
+    assert idle.total is not None
+    busy = replace(idle, node=1, total=24, free=0)
+    two_nodes = replace(oom.memory, hugepages=(*oom.memory.hugepages, busy))
+    (finding,) = huge_pages_idle(Snapshot(ooms=(replace(oom, memory=two_nodes),)))
+    kept = idle.total - (idle.free or 0) + 24
+    assert f"keep {kept} of {idle.total + 24} huge pages" in finding.remedies[0].title
+    assert f"echo $(({kept} + " in finding.remedies[0].commands[0][2]
+    for damaged in (replace(busy, free=25), replace(busy, total=None)):
+        cut = replace(oom.memory, hugepages=(*oom.memory.hugepages, damaged))
+        assert not list(huge_pages_idle(Snapshot(ooms=(replace(oom, memory=cut),))))
+
+
 def test_huge_pages_that_are_promised_are_kept_though_a_report_does_not_tell_of_them(tmp_path: Path) -> None:
     text = "\n".join(_lines("lab/5.10.0-46-cloud-amd64__global-hugetlb.txt"))
     (oom, *_) = (event for event in read_reports(text) if isinstance(event, OomReport))

@@ -56,4 +56,4 @@ class Kills:
         except Failure as failure:  # nobody waits for this thread: what it meets is told where all else is
             if not (self.gaps and failure.message.endswith(f"{self.gaps[-1].place}: {self.gaps[-1].reason}")):
                 self.gaps.append(Gap(place="kernel log", reason=failure.message, hint=failure.hint))
-            self.unheard = True
+        self.unheard = True  # journalctl may have ended, or been killed itself

@@ -108,6 +108,9 @@ class MachinePlaces:
         return kind
 
 
+_OF_WANT_ALONE = ("sysctl", "sysctl.d", "swapfile", "swap", "fstab")  # kinds that read nothing to spell a value
+
+
 class CapturedPlaces:
     """Those of a machine that was captured, for a plan to be printed: nothing is read of this one, nothing written."""
 
@@ -133,8 +136,8 @@ class CapturedPlaces:
         raise Failure(f"{place}: a captured machine is not changed", hint="--as sh prints what does it there")
 
     def canonical(self, place: Place, want: str | None) -> str | None:
-        """As it is wanted."""
-        return want
+        """As it is wanted; of a line the whole line."""
+        return self._usual.canonical(place, want) if place.kind in _OF_WANT_ALONE else want
 
     def obstacle(self, place: Place, want: str | None) -> Failure | None:
         """None is known."""

@@ -236,7 +236,7 @@ def _living_thread(host: Host, pid: int, problems: "Problems") -> tuple[int, Sta
         names = host.names(f"/proc/{pid}/task")
     except (FileNotFoundError, NotADirectoryError, ProcessLookupError, PermissionError):
         return None
-    for name in names:
+    for name in filter(_is_pid, names):
         try:
             stat = parse_stat(_read(host, pid, f"task/{name}/stat", problems) or "")
         except ProcessLookupError:  # this thread has exited
@@ -377,7 +377,12 @@ def list_pids(host: Host, gaps: list[Gap]) -> list[int]:
     except OSError as error:
         gaps.append(Gap(place="/proc", reason=(error.strerror or str(error)).lower()))
         return []
-    return [int(name) for name in names if len(name) <= 10 and name.isascii() and name.isdigit()]
+    return [int(name) for name in names if _is_pid(name)]
+
+
+def _is_pid(name: str) -> bool:
+    """A captured root may hold other names."""
+    return len(name) <= 10 and name.isascii() and name.isdigit()
 
 
 def _read(host: Host, pid: int, file: str, problems: Problems) -> str | None:

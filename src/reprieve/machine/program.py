@@ -88,7 +88,7 @@ def with_command(hint: str | None) -> str | None:
     shown = "--dry-run" if sys.argv[1:2] == ["fix"] else None  # who is to do it has seen the plan
     command = shlex.join(("sudo", *words, *(word for word in sys.argv[1:] if word != shown)))
     if len(command) > _LONG or not command.isprintable():
-        command = shlex.join(("sudo", *words, *sys.argv[1:2]))
+        command = f"{shlex.join(('sudo', *words, *sys.argv[1:2]))} …"  # a shorter one would do more than was asked for
     return re.sub(_ADVICE, lambda advice: f"{advice[0]}: `{command}`", hint, count=1)
 
 

@@ -93,6 +93,7 @@ _UNREAD = (
     ),
 )
 NO_LOGS = (NO_KERNEL_LOG, *(reason for _, reason, _ in _UNREAD))
+_HOLE = rb"\0{9,}"  # a crash leaves zeros before lines; eight may be a length, of what programs wrote
 _PROOFS = ("kmsg", "journal")  # kinds whose records only the kernel can mark as its own
 _PIECES = 36  # of 256 KiB: the longest task table that is read, 8 MiB, with all around it
 
@@ -342,7 +343,7 @@ class _Paste:
     def _looked_at(self) -> Iterator[str]:
         """All of a small text; of a large one the first lines and the last, and any whose tag is the kernel's."""
         for part in self._parts():
-            yield part.replace(b"\0", b"").decode(errors="backslashreplace")  # a crash leaves zeros before lines
+            yield re.sub(_HOLE, b"", part).decode(errors="backslashreplace")
 
     def _parts(self) -> Iterator[bytes]:
         if len(self.text) <= _BEGIN_BYTES:

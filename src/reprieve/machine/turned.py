@@ -34,7 +34,11 @@ def oldest_first(blocks: Iterator[Block], name: str, gaps: list[Gap]) -> Iterato
             return
     reason = "its lines stand newest first: they were read from the last to the first, and are numbered so"
     gaps.append(Gap(place=name, reason=reason, hides=False))
-    end = len(text) - text.endswith(b"\n")
+    if not text.endswith(b"\n"):  # the oldest line may be cut within its last word, and is the first now
+        begin = text.rfind(b"\n") + 1
+        del text[max(text.rfind(b" ", begin), begin) if text[-1:].isalnum() else len(text) :]
+        text += b"\n"
+    end = len(text) - 1
     while end >= 0:
         above = -1  # where the line above those ends that are given now
         if end > BLOCK_BYTES and (above := text.find(b"\n", end - BLOCK_BYTES, end)) < 0:

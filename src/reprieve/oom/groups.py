@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from posixpath import commonpath
 from typing import NamedTuple
 
 from reprieve.model.cgroup import Cgroup, Limit
@@ -174,26 +175,61 @@ def rooms(machine: Machine) -> list[Room]:
 
 
 def nearest(machine: Machine) -> list[Room]:
-    """Where memory runs out first: of `rooms()` those in which somebody can ask for memory."""
+    """Where memory runs out first, of what anybody can meet."""
+    return met_first(machine, rooms(machine))
+
+
+def met_first(machine: Machine, found: Iterable[Room]) -> list[Room]:
+    """Of `rooms()` those in which somebody can ask for memory.
+
+    A group whose tasks are all in one within it that is full before it is never full itself, and is left out.
+    """
     occupied = occupied_groups(machine)
-    return [room for room in rooms(machine) if room.path is None or room.path in occupied]
+    told: list[Room] = []
+    for room in found:
+        within = [one.path for one in told if one.path and room.path and one.path.startswith(f"{room.path}/")]
+        innermost = home(machine, room.path) if within and room.path else ""
+        if room.path is None or (
+            room.path in occupied and not any(innermost == one or innermost.startswith(f"{one}/") for one in within)
+        ):
+            told.append(room)
+    return told
 
 
 def occupied_groups(machine: Machine) -> set[str]:
-    """The groups with a process in them or below; all of them where not all who may be in one are seen.
-
-    Threads of the kernel are in the first pid namespace alone, and hidepid hides them; in a container's view of groups
-    there are no others than its own.
-    """
-    if not (machine.cgroup_private or any(process.kernel_thread for process in machine.processes)):
+    """The groups with a process in them or below; all of them where not all who may be in one are seen."""
+    if not _sees_all(machine):
         return {group.path for group in machine.cgroups}
-    homes = {process.cgroup for process in machine.processes if process.cgroup is not None}
-    homes |= {group.path for group in machine.cgroups if group.pids}
+    homes = _homes(machine)
     return homes.union(*map(ancestors, homes))
+
+
+def home(machine: Machine, path: str) -> str:
+    """The innermost group that holds all who are in that one: a container may have made one for its processes.
+
+    Where not all who may be in it are seen, the group itself.
+    """
+    below = f"{path.rstrip('/')}/"
+    within = [one for one in _homes(machine) if one == path or one.startswith(below)] if _sees_all(machine) else []
+    return commonpath(within) if within else path
+
+
+def _sees_all(machine: Machine) -> bool:
+    """Threads of the kernel are in the first pid namespace alone, and hidepid hides them; in a container's view of
+    groups there are no others than its own.
+    """
+    return machine.cgroup_private or any(process.kernel_thread for process in machine.processes)
+
+
+def _homes(machine: Machine) -> set[str]:
+    """The groups with a process in them."""
+    homes = {process.cgroup for process in machine.processes if process.cgroup is not None}
+    return homes | {group.path for group in machine.cgroups if group.pids}
 
 
 def first_full(machine: Machine, path: str) -> Room | None:
     """Where memory runs out first for what grows in a group, and how much that may take until then; None: not told."""
+    path = home(machine, path)
     groups = {group.path: group for group in machine.cgroups}
     counted = next((one for one in (path, *ancestors(path)) if one in groups), path)  # its own may lack the controller
     bound, whole = tightest(groups, counted, swappable(machine)), _whole(machine)

@@ -25,6 +25,7 @@ _LEFT_OUT = (
 _LEFT_OUT_KEY = rf"( *(?:- +)?)(?:{'|'.join(_LEFT_OUT)}):"
 _ALIAS = r"(?:^|[\s\[,{:-])\*\S"  # no manager writes any, and of a few lines they make a text without end
 _NOT_YAML = r"[^\t\n\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
+_MOST_LINES = 40_000  # that may tell of an end: forty MiB while they are parsed
 _REPAIRS = 20  # lines that are no YAML, of those within
 _AGAIN = 1 << 20  # characters, of a text, that are parsed in vain beyond twice: it costs seconds
 
@@ -117,11 +118,14 @@ def _parse(lines: list[str], again: int) -> tuple[object, int, bool]:
     whether it was given up though there may be more in it."""
     import yaml
 
+    if len(lines) > _MOST_LINES:
+        return None, again, True
+    loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # a twentieth of the time, where its library is
     for attempt in range(_REPAIRS):
         if attempt > 1 and again <= 0:  # one bad line is left out all the same: that is all of the text once more
             return None, again, True
         try:
-            return yaml.load("\n".join(lines), Loader=yaml.BaseLoader), again, False
+            return yaml.load("\n".join(lines), Loader=loader), again, False
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             if mark is None or not lines:

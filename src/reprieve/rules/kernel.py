@@ -279,7 +279,9 @@ def huge_pages_idle(snapshot: Snapshot) -> Iterator[Finding]:
     for number, oom in enumerate(snapshot.ooms):
         pools = oom.memory.hugepages if oom.memory is not None and of_machine(oom) else ()
         total = total_bytes(oom)
-        held = [pool for pool in pools if pool.free and pool.size_bytes and (pool.total or 0) >= pool.free]
+        damaged = {pool.size_bytes for pool in pools if pool.total is None or pool.total < (pool.free or 0)}
+        sound = [pool for pool in pools if pool.size_bytes and pool.free is not None and pool.size_bytes not in damaged]
+        held = [pool for pool in sound if pool.free]
         idle = sum((pool.free or 0) * (pool.size_bytes or 0) for pool in held)
         if not total or idle < total / 10:
             continue
@@ -290,7 +292,7 @@ def huge_pages_idle(snapshot: Snapshot) -> Iterator[Finding]:
             claim=f"{size(idle)} of {size(total)} ({percent(idle, total)}) are reserved as huge pages that nobody uses",
             evidence=lines(oom, *(pool.line for pool in held)),
             remedies=tuple(
-                _fewer_huge_pages(held, size_bytes)
+                _fewer_huge_pages(sound, size_bytes)  # those in use stand on other nodes, perhaps
                 for size_bytes in sorted({pool.size_bytes for pool in held if pool.size_bytes})
             ),
             oom=number,

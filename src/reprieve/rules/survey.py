@@ -2,13 +2,14 @@
 
 from collections import deque
 from collections.abc import Hashable, Iterable
+from math import inf
 from typing import NamedTuple
 
 from reprieve.model.cgroup import Cgroup
 from reprieve.model.machine import Machine
 from reprieve.model.process import Process
 from reprieve.model.workload import Workload
-from reprieve.oom.groups import Room, called, occupied_groups, owner, reclaimable_bytes, rooms
+from reprieve.oom.groups import Room, called, met_first, owner, reclaimable_bytes, rooms
 from reprieve.oom.living import Prediction, all_seen, predict
 from reprieve.rules.trend import BLOCK_S, TimeLeft, Trend, Window, time_left
 
@@ -47,7 +48,7 @@ class Survey(NamedTuple):
     """One look at a machine."""
 
     machine: Machine
-    places: tuple[Place, ...]  # where somebody is, the one with the least left first
+    places: tuple[Place, ...]  # that somebody can meet, the one with the least left first
     processes: tuple[Held, ...]  # with memory of their own; the largest first
     groups: tuple[Charged, ...]  # the largest first
     prediction: Prediction | None  # None: how much memory there is was not told
@@ -60,6 +61,15 @@ class Survey(NamedTuple):
         """The place that is sure to be full first, at the present pace; None: nothing is sure to be."""
         growing = [place for place in self.places if place.left.verdict == "growing"]
         return min(growing, key=lambda place: place.left.seconds or 0, default=None)
+
+    def by_left(self) -> list[Charged]:
+        """The groups whose limit is met first; behind them the limits that nobody can meet, and who has none."""
+        met = {place.room.path for place in self.places}
+
+        def order(one: Charged) -> tuple[bool, float]:
+            return one.group.path not in met, inf if one.place is None else one.place.room.left_bytes
+
+        return sorted(self.groups, key=order)
 
 
 class Surveyor:
@@ -104,7 +114,7 @@ class Surveyor:
             if (held := own_bytes(process)) is not None
         ]
         limits = {place.room.path: place for place in places}
-        occupied = {None, *occupied_groups(machine)}
+        met = {room.path for room in met_first(machine, [place.room for place in places])}
         groups = [
             Charged(group, taken, growth(group.path, taken), limits.get(group.path), called(machine, group.path))
             for group in machine.cgroups
@@ -112,7 +122,7 @@ class Surveyor:
         ]
         return Survey(
             machine=machine,
-            places=tuple(place for place in places if place.room.path in occupied),
+            places=tuple(place for place in places if place.room.path in met),
             processes=tuple(sorted(processes, key=lambda one: (-one.bytes, one.process.pid))),
             groups=tuple(sorted(groups, key=lambda one: (-one.bytes, one.group.path))),
             prediction=prediction,

@@ -46,6 +46,7 @@ def find_cgroups(machine: Machine, name: str) -> tuple[str, ...]:
         if not found and kind in ("docker", "podman") and re.fullmatch(_SHORT_ID, rest):
             ids = {one for one in container_ids(machine, kind) if one.startswith(rest)}
             found = tuple(path for one in sorted(ids) for path in _find_cgroups(machine, one))
+            found = tuple(path for path in found if _KINDS[kind](workload(path)))
         return found
     return _find_cgroups(machine, name)
 
@@ -58,8 +59,8 @@ def container_ids(machine: Machine, manager: str) -> set[str]:
 
 
 _KINDS: dict[str, Callable[[Workload], bool]] = {
-    "docker": lambda found: found.manager == "docker",
-    "podman": lambda found: found.manager == "podman",
+    "docker": lambda found: found.manager == "docker" and found.kind != "scope",
+    "podman": lambda found: found.manager == "podman" and found.kind != "scope",  # that is its monitor
     "pod": lambda found: found.pod_uid is not None,
     "unit": lambda found: found.container_id is None and found.pod_uid is None,
 }
@@ -96,7 +97,7 @@ def _is_called(path: str, name: str, ids: Collection[str]) -> bool:
     if last.rpartition(".")[0] == name:  # nginx for nginx.service
         return True
     own, outer = workload(path), workload(above or "/")
-    if own.container_id not in (None, outer.container_id):
+    if own.container_id not in (None, outer.container_id) and own.kind == "container":  # not its monitor
         if own.container_id in ids:
             return True
         return len(name) >= _ID_DIGITS and own.container_id is not None and own.container_id.startswith(name)

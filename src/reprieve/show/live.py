@@ -452,9 +452,6 @@ def screenful(
     said = head(survey, width=width, clock=clock, gaps=gaps)
     for label, text, role in said if watched else _once(said):
         yield page.raw(label, escape.cut(text, page.room), role)
-    limited = [one for one in survey.groups if one.place is not None]
-    limited.sort(key=lambda one: one.place.room.left_bytes if one.place else 0)
-    others = [one for one in survey.groups if one.place is None]
     room = height - 7 - 2 - 2  # heads, blank lines
     below = min(len(survey.groups), room // 3 if rows is None else rows)
     above = max(room - below, 0) if rows is None else rows
@@ -463,7 +460,7 @@ def screenful(
     yield from _rows(paint, process_titles(width), shown, len(shown))
     if below:
         yield ""
-        yield from _rows(paint, group_titles(width), [group_row(one, width) for one in (*limited, *others)], below)
+        yield from _rows(paint, group_titles(width), [group_row(one, width) for one in survey.by_left()], below)
     yield from page.unseen(gaps)
 
 

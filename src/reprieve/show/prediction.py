@@ -11,6 +11,7 @@ from reprieve.model.process import Process
 from reprieve.oom.choose import Candidate
 from reprieve.oom.groups import HERE, called, nearest, owner
 from reprieve.oom.living import Prediction, freed_after, held_bytes, if_nobody, leaves_nobody, spared, why_spared
+from reprieve.rules.limits import named
 from reprieve.rules.survey import Survey
 from reprieve.rules.whatif import Cut, Over
 from reprieve.show import answer, escape
@@ -161,7 +162,7 @@ def _where(prediction: Prediction) -> str:
         inside = "all that is seen from here is in it"
         return f"if {HERE} reached its limit now, as {inside}; scores are shares of {total}, {_LIMIT}"
     if domain.cgroup is not None:
-        name = quote(owner(domain.cgroup, prediction.containers).name)
+        name = named(owner(domain.cgroup, prediction.containers))
         return f"if {name} reached its limit now; scores are shares of {total}, {_LIMIT}"
     if domain.nodes is not None:
         nodes = ", ".join(map(str, sorted(domain.nodes)))

@@ -1,9 +1,9 @@
 """Where memory runs out, and how long what is left there lasts, in words."""
 
-from reprieve.model.finding import quote
 from reprieve.model.machine import Machine
 from reprieve.oom.groups import Room, called, is_on_zram
 from reprieve.oom.reclaim import swaps
+from reprieve.rules.limits import named
 from reprieve.rules.survey import Place, Survey
 from reprieve.rules.trend import LEAST, REACH, TimeLeft
 from reprieve.units import duration, size
@@ -14,7 +14,7 @@ def where(machine: Machine, room: Room) -> str:
     if room.path is None:
         swap = dict(machine.meminfo).get("SwapTotal") and swaps(machine)
         return "the machine and its swap" if swap else "the machine"
-    return quote(called(machine, room.path).name)
+    return named(called(machine, room.path))
 
 
 def left_in(machine: Machine, room: Room) -> str:
