@@ -168,6 +168,13 @@ def test_a_verb_that_is_spelled_nearly_right_is_answered_with_it(word: str, mean
     assert reprieve(**asked).stderr == ""
 
 
+def test_no_slip_leads_to_the_option_that_is_dangerous(reprieve: Run) -> None:
+    for said in (reprieve("fix", "swappiness", "10", "--from", "x"), reprieve("fix", "swap", "--for")):
+        assert (said.returncode, "--force" in said.stderr) == (2, False)
+        assert "No such option" in said.stderr
+    assert "'--list'" in reprieve("why", "--lst").stderr
+
+
 @pytest.mark.parametrize("word", ["xyzzy", "status", "kill", "list"])
 def test_what_is_near_no_verb_is_answered_with_none(word: str, reprieve: Run) -> None:
     said = reprieve(word)

@@ -487,9 +487,26 @@ def test_a_container_without_a_limit_ends_with_the_machine(reprieve: Run, full_c
     assert "this container" not in said
 
 
+def test_of_a_container_the_monitor_is_none_and_its_tasks_meet_the_limit_of_their_own_group(reprieve: Run) -> None:
+    podman = HOSTS / "podman-5"
+    said = " ".join(reprieve("next", "--from", podman, "podman:1f23463e187a").stdout.split())
+    assert said.startswith("Next sleep (pid 432) of Podman container 1f23463e187a of user 1000")
+    said = " ".join(reprieve("next", "--from", podman, "podman:826ae4d978ac", "--grow", "334=60M").stdout.split())
+    assert "takes 39.8 MiB of the 60 MiB: then Podman container 826ae4d978ac is full, at its limit of 48 MiB" in said
+    assert "scores are shares of 48 MiB" in said
+    said = " ".join(reprieve("next", "--from", podman).stdout.split())
+    assert said.count("left in Podman container 826ae4d978ac") == 1  # all of it is in one group of its own
+
+
+def test_of_a_unit_or_a_pod_that_is_not_there_those_are_told_that_are(reprieve: Run) -> None:
+    podman = HOSTS / "podman-5"
+    assert "there is systemd-oomd.service" in reprieve("next", "--from", podman, "unit:systemd-oom.service").stderr
+    assert "none at all is seen" in reprieve("next", "--from", podman, "pod:web").stderr
+
+
 def test_what_is_too_short_to_be_told_from_is_refused_before_it_is_watched(reprieve: Run) -> None:
     for seconds in ("0.5", "2", "2.4"):
-        done = reprieve("next", "--watch", seconds, "--cgroup", "/nowhere")  # that there is none shows in the first look
+        done = reprieve("next", "--watch", seconds, "--cgroup", "/nowhere")  # of which the first look would tell
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr.splitlines()[1] == "  --watch 2.5, or longer"
     assert "too short" not in reprieve("next", "--watch", "2.5").stdout

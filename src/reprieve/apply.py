@@ -152,7 +152,7 @@ def _shown(told: Plan, machine: Machine, gaps: Sequence[Gap]) -> Iterator[str]:
         what = f"{count} change{'s' * (count > 1)}, until the next boot alone"
     if not count:
         what = "what is asked for is refused" if told.refused else _nothing(gaps)
-    yield page.headline("Plan", (f"{escape.visible(name)}: {what}",), "strong")
+    yield from page.pieces("Plan", (f"{escape.visible(name)}: {what}",), "strong")
     yield from changes.planned(page, told)
     yield from page.unseen(gaps)
 

@@ -106,6 +106,9 @@ class _Verbs(click.Group):
     def invoke(self, context: click.Context) -> object:
         try:
             return super().invoke(context)
+        except click.NoSuchOption as error:  # by no slip is anybody led to the one that is dangerous
+            near = [option for option in error.possibilities or () if option != "--force"]
+            raise click.NoSuchOption(error.option_name, possibilities=near, ctx=error.ctx) from None
         except KeyboardInterrupt:  # which click calls aborted, with status 1
             from reprieve.machine.signals import end_by_ctrl_c
 

@@ -24,6 +24,7 @@ from reprieve.oom.living import (
     some_nodes,
     whole_machine,
 )
+from reprieve.oom.paths import workload
 from reprieve.output import INCOMPLETE, colour, print_lines, width
 from reprieve.rules import whatif
 from reprieve.units import size
@@ -291,9 +292,26 @@ def _unknown(machine: Machine, name: str) -> Failure:
             hint = "none at all is seen"
         return Failure(f"no running container {rest} of {kind} is seen here", hint=hint)
     if kind in ("unit", "pod"):
-        return Failure(f"no {kind} {rest} is seen here that anybody is in", hint="is it running? Root sees all")
+        from difflib import get_close_matches
+
+        there = _units(machine) if kind == "unit" else _pods(machine)
+        alike = get_close_matches(rest, there) or sorted(there)
+        hint = f"there is {_some(alike)}" if there else "none at all is seen; root sees all"
+        return Failure(f"no {kind} {rest} is seen here that anybody is in", hint=hint)
     hint = "a path below /sys/fs/cgroup, a unit, a container's name or id, a pod's UID"
     return Failure(f"there is no cgroup {name}", hint=hint)
+
+
+def _units(machine: Machine) -> set[str]:
+    owners = {workload(one.cgroup) for one in machine.processes if one.cgroup is not None}
+    return {one.unit for one in owners if one.unit is not None and one.container_id is None}
+
+
+def _pods(machine: Machine) -> set[str]:
+    """By their names, else by their UIDs."""
+    named = {one.pod for one in machine.containers if one.pod}
+    owners = {workload(one.cgroup) for one in machine.processes if one.cgroup is not None}
+    return named or {one.pod_uid for one in owners if one.pod_uid is not None}
 
 
 def look(origin: str | None, gaps: list[Gap], *, unique_s: float = 0) -> Machine:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from reprieve.machine.archive import holds_kernel_lines
+from reprieve.machine.archive import archive_sources, holds_kernel_lines
 from reprieve.machine.host import Identity
 from reprieve.machine.log import named
-from reprieve.model.finding import Failure
+from reprieve.model.finding import Failure, Gap
 from tests.machine.real import program, read
 from tests.machine.test_journal import OLD_BOOT, report
 
@@ -27,6 +27,17 @@ FILES = {
     "etc/shadow": b"root:x\n",
 }
 KERNEL_FILES = sorted(name for name in FILES if holds_kernel_lines(name))
+
+
+def test_an_archive_whose_files_are_called_otherwise_is_told_which_names_count(tmp_path: Path) -> None:
+    archive, gaps = tmp_path / "logs.tar", list[Gap]()
+    with tarfile.open(archive, "w") as file:
+        file.addfile(tarfile.TarInfo("t4/oom.txt"))
+    assert archive_sources(str(archive), gaps) == []
+    (gap,) = gaps
+    assert gap.reason == "holds no file that is called as logs of the kernel are"
+    assert gap.hint is not None
+    assert "kern.log" in gap.hint
 
 
 def member(name: str, size: int = 0, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.TarInfo:

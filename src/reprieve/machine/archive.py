@@ -23,6 +23,7 @@ _FILES = 500  # each is held open: the usual limit is 1024
 _HEADER_BYTES = 1024 * 1024  # of one member: a pax header is read into memory whole, and may claim any size
 _TOP = r"^(?:\./)?sosreport-[^/]+/"  # says no more than the name of the archive
 UNPACK = "unpack it yourself, and name the folder"
+_CALLED = f"kern.log, syslog, messages, dmesg, journalctl, *.journal: for others, {UNPACK}"
 
 
 def holds_kernel_lines(path: str) -> bool:
@@ -53,7 +54,10 @@ def archive_sources(path: str, gaps: list[Gap]) -> list[Source]:
         sources.extend(found)
         return True
 
+    known = len(gaps)
     walk(path, take, gaps)
+    if not sources and len(gaps) == known:
+        gaps.append(Gap(place=name, reason="holds no file that is called as logs of the kernel are", hint=_CALLED))
     return sorted(sources, key=lambda source: source.newest_s or 0.0, reverse=True)
 
 

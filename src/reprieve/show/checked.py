@@ -101,7 +101,7 @@ def render(
     yield page.headline("Machine", _machine(machine))
     if path is not None:
         yield from page.say("Asked", _asked(machine, path))
-    yield page.headline("Found", (counted(findings),) if findings else _none_told(left_out, gaps), "strong")
+    yield from page.pieces("Found", (counted(findings),) if findings else _none_told(left_out, gaps), "strong")
     for finding in findings:
         yield ""
         yield from page.say(finding.severity, answer.claim(finding), finding.severity)

@@ -200,14 +200,21 @@ def _half_a_screen(page: Page, oom: OomReport, findings: Sequence[Finding], room
     memory = list(_memory(page, oom, most=4))
     processes = _processes(page, oom)
     largest, smaller = processes[:1], processes[1:]
-    missing = list(page.say("", ", ".join(oom.missing), most=4))
     evidence = [_evidence_line(page, evidence) for evidence in answer.evidence(findings, most=2)]
     others = [list(page.say("", remedy.title)) for remedy in remedies[1:3]]
     proof, more = evidence[:1], evidence[1:]
-    # What matters most has room first; half of the commands would do something else than all of them.
-    for part in (commands, why, price, proof, largest, memory, smaller, missing, more):
+
+    def fit(part: list[str]) -> list[str]:
+        nonlocal room
         del part[max(room, 0) :]
         room -= len(part)
+        return part
+
+    # What matters most has room first; half of the commands would do something else than all of them.
+    for part in (commands, why, price, proof, largest, memory, smaller):
+        fit(part)
+    missing = fit(list(page.say("", ", ".join(oom.missing), most=max(min(room, 4), 1))))
+    fit(more)
     fitting: list[str] = []
     for other in others:  # whole, or not at all
         if len(other) > room:
