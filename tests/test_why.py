@@ -157,6 +157,9 @@ def test_the_length_of_lines_hides_nothing_of_their_order(beside: int) -> None:
     assert lines.count(f" {labels}\n") == 85
     assert is_newest_first(newest_first(lines))
     assert not is_newest_first(lines)
+    head_alone = next(line for line in lines.splitlines() if "total_vm" in line)
+    row = next(line for line in lines.splitlines() if re.search(r"\] +\d+ +\d+ +\d+", line))
+    assert not is_newest_first(f"{lines}{row}\n{head_alone}\nthe next report, cut\n")
 
 
 def test_a_text_that_is_turned_round_and_cut_gives_no_figure_that_is_cut(reprieve: Run) -> None:

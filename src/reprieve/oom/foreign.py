@@ -56,10 +56,11 @@ def is_newest_first(text: str) -> bool:
     if len(steps) >= _FALLS:
         return sum(steps) * 20 < len(steps) and len(times) * 2 > text.count("\n", 0, _TIMED)
     lines = text.split("\n") if "pid" in text else []
-    return any(
-        re.search(_HEADER, line) and re.search(_ROW, above) and not re.search(_ROW, below)
-        for above, line, below in zip(lines, lines[1:], lines[2:], strict=False)
-    )
+    around = zip(lines, lines[1:], lines[2:], strict=False)
+    heads = [(above, below) for above, line, below in around if re.search(_HEADER, line)]
+    if any(re.search(_ROW, below) for _, below in heads):  # another was cut behind its head, or stands among others
+        return False
+    return any(re.search(_ROW, above) for above, _ in heads)
 
 
 def is_of_programs(text: str) -> bool:
