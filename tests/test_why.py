@@ -190,7 +190,7 @@ def test_a_text_of_several_blocks_is_turned_round_line_by_line(end: str) -> None
     data = ("\n".join(lines) + end).encode()
     gaps: list[Gap] = []
     told = b"".join(oldest_first(iter([data[:600_000], data[600_000:]]), "x", gaps))
-    first = lines[-1] if end else lines[-1].rpartition(" ")[0]  # without an end its last word may be cut
+    first = lines[-1] if end else f"{lines[-1].rpartition(' ')[0]} "  # without an end its last word may be cut
     assert told.decode().splitlines() == [*["" for _ in end[1:]], first, *reversed(lines[:-1])]
     assert [gap.hides for gap in gaps] == [False]
 

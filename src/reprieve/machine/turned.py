@@ -36,7 +36,7 @@ def oldest_first(blocks: Iterator[Block], name: str, gaps: list[Gap]) -> Iterato
     gaps.append(Gap(place=name, reason=reason, hides=False))
     if not text.endswith(b"\n"):  # the oldest line may be cut within its last word, and is the first now
         begin = text.rfind(b"\n") + 1
-        del text[max(text.rfind(b" ", begin), begin) if text[-1:].isalnum() else len(text) :]
+        del text[max(text.rfind(b" ", begin) + 1, begin) if text[-1:].isalnum() else len(text) :]
         text += b"\n"
     end = len(text) - 1
     while end >= 0:
