@@ -59,6 +59,15 @@ def test_a_log_with_a_hole_of_zeros_from_a_crash_is_still_a_log(tmp_path: Path) 
     assert source.name == path
 
 
+def test_of_a_folder_that_is_a_whole_system_so_many_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reprieve.machine.log._MOST_FILES", 3)
+    for number in range(5):
+        (tmp_path / f"{number}.log").write_text("text\n")
+    sources, gaps = named([str(tmp_path)], NOBODY)
+    assert len(sources) == 3
+    assert [gap.reason for gap in gaps] == ["holds more than 3 files that may be logs: the others were not read"]
+
+
 def test_links_pipes_and_sockets_in_a_folder_are_passed_by(tmp_path: Path) -> None:
     path = log(tmp_path / "kern.log", "text\n")
     (tmp_path / "loop").symlink_to(tmp_path)

@@ -29,6 +29,7 @@ _KERNEL_LOGS = r"(?:kern\.log|syslog|messages|dmesg)(?:[.-].*)?"  # with rotatio
 _ZIP, _ZIPPED, _UNZIP = b"PK\x03\x04", "is a zip archive", "unpack it, and name what was in it"
 _KMSG_DEVICE = 1 << 8 | 11  # major 1, minor 11, as in admin-guide/devices.txt: Windows has no makedev(3)
 _IN_TEXT = bytes((*b"\a\b\t\n\v\f\r\x1b", *range(0x20, 0x7F), *range(0x80, 0x100)))  # Latin-1 and colours too
+_MOST_FILES = 10_000  # below one folder: a whole system has a hundred times as many that are text
 _HOLE = bytes(64)  # a crash leaves zeros where the disk had not yet what was written; they say nothing
 _LOOKED_AT_BYTES = 64 * 1024
 _STRANGE = 16  # so many bytes are damage, however short the text
@@ -222,6 +223,10 @@ def _in_folder(folder: str, gaps: list[Gap], files: _Files) -> list[Source]:
             continue
         if not files.is_new(status):
             continue
+        if len(found) >= _MOST_FILES:
+            reason = f"holds more than {_MOST_FILES:,} files that may be logs: the others were not read"
+            gaps.append(Gap(place=shown(folder), reason=reason, hint="name a folder of logs: /var/log is one"))
+            break
         found += _in_file(path, status.st_mtime, gaps)
     return _newest_first(found)
 
