@@ -5,7 +5,7 @@ import pytest
 from reprieve.model.cgroup import Cgroup
 from reprieve.model.machine import Machine, SwapArea, Zram
 from reprieve.model.process import Process
-from reprieve.oom.groups import ancestors, by_headroom, file_cache_bytes, nearest, rooms, swap_room, tightest
+from reprieve.oom.groups import ancestors, by_headroom, file_cache_bytes, home, nearest, rooms, swap_room, tightest
 
 
 def by_path(*groups: Cgroup) -> dict[str, Cgroup]:
@@ -153,3 +153,21 @@ def test_swap_on_zram_adds_what_it_makes_smaller(
     (room,) = rooms(Machine(meminfo=meminfo, swaps=areas, zram=() if device is None else (device,)))
     assert (room.path, room.limit_bytes, room.left_bytes) == (None, 16 * GIB, left_gib * GIB)
     assert room.swap_bytes == (left_gib - 3) * GIB
+
+
+def test_a_group_all_whose_tasks_are_in_one_that_is_full_before_it_is_never_full_itself() -> None:
+    def limited(path: str, limit: int) -> Cgroup:
+        return Cgroup(path=path, version=2, current_bytes=10, max_bytes=limit)
+
+    groups = (ROOT, limited("/pod", 100), limited("/pod/app", 50), limited("/pod/app/inner", 200))
+    thread = Process(pid=2, start_ticks=1, kernel_thread=True, cgroup="/")
+    app = Process(pid=7, start_ticks=1, cgroup="/pod/app/inner")
+    machine = Machine(cgroups=groups, processes=(thread, app))
+    assert [room.path for room in nearest(machine)] == ["/pod/app", "/pod/app/inner"]
+    assert (home(machine, "/pod"), home(machine, "/gone")) == ("/pod/app/inner", "/gone")
+    beside = replace(app, pid=8, cgroup="/pod/pause")
+    assert home(replace(machine, processes=(thread, app, beside)), "/pod") == "/pod"
+    assert "/pod" in {room.path for room in nearest(replace(machine, processes=(thread, app, beside)))}
+    unseen = replace(machine, processes=(app,))  # others may be hidden
+    assert {room.path for room in nearest(unseen)} == {"/pod", "/pod/app", "/pod/app/inner"}
+    assert home(unseen, "/pod") == "/pod"

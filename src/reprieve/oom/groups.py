@@ -1,5 +1,6 @@
 """Whose a cgroup is, which limit it meets first, and how much it may still take."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from posixpath import commonpath
@@ -180,28 +181,21 @@ def nearest(machine: Machine) -> list[Room]:
 
 
 def met_first(machine: Machine, found: Iterable[Room]) -> list[Room]:
-    """Of `rooms()` those in which somebody can ask for memory.
+    """Of `rooms()` those that anybody can meet: a task is in them, or not all who may be are seen.
 
     A group whose tasks are all in one within it that is full before it is never full itself, and is left out.
     """
-    occupied = occupied_groups(machine)
+    sees_all = _sees_all(machine)
+    homes = Counter(path for home in _homes(machine) for path in (home, *ancestors(home)))
     told: list[Room] = []
+    never: set[str | None] = set()
     for room in found:
-        within = [one.path for one in told if one.path and room.path and one.path.startswith(f"{room.path}/")]
-        innermost = home(machine, room.path) if within and room.path else ""
-        if room.path is None or (
-            room.path in occupied and not any(innermost == one or innermost.startswith(f"{one}/") for one in within)
-        ):
-            told.append(room)
+        if room.path in never or (sees_all and room.path is not None and not homes[room.path]):
+            continue
+        told.append(room)
+        if sees_all and room.path is not None:
+            never.update(path for path in ancestors(room.path) if homes[path] == homes[room.path])
     return told
-
-
-def occupied_groups(machine: Machine) -> set[str]:
-    """The groups with a process in them or below; all of them where not all who may be in one are seen."""
-    if not _sees_all(machine):
-        return {group.path for group in machine.cgroups}
-    homes = _homes(machine)
-    return homes.union(*map(ancestors, homes))
 
 
 def home(machine: Machine, path: str) -> str:
