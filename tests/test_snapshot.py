@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from reprieve.codec import DOCUMENT_BYTES, unpack
+from reprieve.codec import DOCUMENT_BYTES, pack, unpack
 from reprieve.machine.host import Host
 from reprieve.machine.observe import observe
 from reprieve.model.machine import Machine
@@ -84,7 +84,8 @@ def test_a_place_that_cannot_be_written_is_refused(reprieve: Run) -> None:
 
 
 def test_what_was_there_stays_whole_until_the_new_one_is(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("dear to somebody")
+    dear = pack(Snapshot()) + b"dear to somebody"
+    (tmp_path / "file").write_bytes(dear)
     script = (
         "import resource, signal, sys; from reprieve.snapshot import perform\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024))\n"
@@ -93,7 +94,7 @@ def test_what_was_there_stays_whole_until_the_new_one_is(tmp_path: Path) -> None
     argv = [sys.executable, "-c", script, str(WHOLE)]
     done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True)
     assert "file: File too large" in done.stderr
-    assert (tmp_path / "file").read_text() == "dear to somebody"
+    assert (tmp_path / "file").read_bytes() == dear
     assert os.listdir(tmp_path) == ["file"]
 
 
@@ -140,7 +141,7 @@ def test_the_tool_itself_is_not_in_it_nobody_foretells_its_end(reprieve: Run, tm
 
 
 def test_what_the_kernel_does_not_tell_everybody_only_the_owner_may_read(reprieve: Run, tmp_path: Path) -> None:
-    (tmp_path / "there").write_bytes(b"x" * 1_000_000)
+    (tmp_path / "there").write_bytes(pack(Snapshot()) + b"x" * 1_000_000)  # an older one, larger
     (tmp_path / "there").chmod(0o644)
     for name in ("new", "there"):
         reprieve("snapshot", "--from", WHOLE, "-o", name)
