@@ -238,7 +238,7 @@ def test_of_a_captured_root_no_name_is_taken_for_a_thread_that_is_none(tmp_path:
         place.write_text(text + "\n")
     gaps: list[Gap] = []
     processes = read_processes(Host(str(tmp_path)), gaps)
-    assert [process.pid for process in processes] in ([], [7])
+    assert [(process.pid, process.state) for process in processes] == [(7, "Z")]
 
 
 def headless(size: int) -> subprocess.Popen[bytes]:
