@@ -12,7 +12,7 @@ from typing import Any
 
 from reprieve.model.oom import AllocationFailure, Kill, Memcg, Memory, OomReport, Task, Trigger
 from reprieve.oom.line import Line
-from reprieve.oom.lines import caller, host, stamp
+from reprieve.oom.lines import caller, host, stamp, uptime_s
 from reprieve.oom.memory import MemcgDraft, MemoryDraft, page_size, parse_allocation_failure
 from reprieve.oom.paths import workload
 from reprieve.oom.pattern import compiled
@@ -410,7 +410,7 @@ class Draft:
 
     def _is_near(self, line: Line) -> bool:
         """Not if its stamp is older than the first line's, or so late that no console is that slow."""
-        first_s, this_s = stamp(self.first.head).uptime_s, stamp(line.head).uptime_s
+        first_s, this_s = uptime_s(self.first.head), uptime_s(line.head)
         return first_s is None or this_s is None or 0 <= this_s - first_s < _SLOW_CONSOLE_S
 
     def _fits(self, lead: str) -> bool:

@@ -1,6 +1,6 @@
 """Which events are of one shortage of memory: at one limit, each soon after the one before."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from reprieve.model.oom import OomReport, OomSummary
@@ -34,7 +34,8 @@ def incident(history: Sequence[OomSummary], oom: OomReport) -> Incident | None:
     at = next((at for at in newest_first if history[at].line == oom.line and history[at].source == oom.source), None)
     if at is None or oom.sysrq:
         return None
-    earlier, later = _chain(oom, history[:at][::-1], backwards=True), _chain(oom, history[at + 1 :], backwards=False)
+    earlier = _chain(oom, reversed(history[:at]), backwards=True)
+    later = _chain(oom, history[at + 1 :], backwards=False)
     before, after = [event for event in earlier[::-1] if event.victims], [event for event in later if event.victims]
     nobody = next((event for event in later if event.no_killable and not event.victims and oom.kills), None)
     if not before and not after and nobody is None:
@@ -60,12 +61,15 @@ def identity(group: Workload | None) -> str | None:
     return group.pod_uid or group.path if group is not None else None
 
 
-def _chain(oom: OomReport, events: Sequence[OomSummary], *, backwards: bool) -> list[OomSummary]:
+def _chain(oom: OomReport, events: Iterable[OomSummary], *, backwards: bool) -> list[OomSummary]:
     """Those at the same limit, from the event on, until one is not soon enough."""
     found: list[OomSummary] = []
     newest: _Event = oom
+    limit = identity(oom.limit_of)
     for at, event in enumerate(events, 1):
-        same = _is_at_one_limit(event, oom)
+        of = event.limit_of
+        is_of_another = limit is not None and of is not None and (of.pod_uid or of.path) != limit  # as most are
+        same = not is_of_another and _is_at_one_limit(event, oom)
         if not same and (at % _LOOK or event.host != oom.host):
             continue
         between = elapsed_s(event.stamp, newest.stamp) if backwards else elapsed_s(newest.stamp, event.stamp)

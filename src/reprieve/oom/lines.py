@@ -497,18 +497,24 @@ def stamp(head: str) -> Stamp:
 
     A date with year and zone becomes `wall_s`. RFC 3164 has neither, `dmesg -T` drifts over suspend: text alone.
     """
-    uptime = compiled(_UPTIME).search(head)
-    uptime_s = float(uptime[1]) if uptime else None
-    if uptime_s is None and (record := compiled(_RECORD).match(head)):
-        uptime_s = int(record[1]) / 1e6
+    uptime = uptime_s(head)
     if unix := compiled(_UNIX).search(head):
-        return Stamp(uptime_s=uptime_s, text=unix[1], wall_s=float(unix[1]), certain=True)
+        return Stamp(uptime_s=uptime, text=unix[1], wall_s=float(unix[1]), certain=True)
     date = compiled(_WRITTEN_DATE).search(head)
     if date is None:
-        return Stamp(uptime_s=uptime_s, certain=uptime_s is not None)
+        return Stamp(uptime_s=uptime, certain=uptime is not None)
     text = date[1].strip()
     wall_s = _wall_s(text)
-    return Stamp(uptime_s=uptime_s, text=text, wall_s=wall_s, certain=wall_s is not None)
+    return Stamp(uptime_s=uptime, text=text, wall_s=wall_s, certain=wall_s is not None)
+
+
+@lru_cache(16)
+def uptime_s(head: str) -> float | None:
+    """Its seconds since boot, where the prefix tells them."""
+    if uptime := compiled(_UPTIME).search(head):
+        return float(uptime[1])
+    record = compiled(_RECORD).match(head)
+    return int(record[1]) / 1e6 if record else None
 
 
 def _wall_s(date: str) -> float | None:

@@ -68,7 +68,7 @@ class EventReader:
         for kind, run in groupby(lines, _kind):
             if kind == "long":
                 for line in run:
-                    yield from self._read(_kind_of(line.text), [line])
+                    yield from self._read(_kind(line, len(line.text)), [line])
                 continue
             while together := list(islice(run, _TOGETHER)):
                 if kind != "nothing":
@@ -103,24 +103,20 @@ class EventReader:
                 yield event
 
 
-def _kind(line: Line) -> str | None:
+def _kind(line: Line, longest: int = _LONG - 1) -> str | None:
     """What the line may be by its words; None: part of a block, or nobody's."""
     text = line.text
     if line.kernel is False or not text:
         return "nothing"
-    if len(text) >= _LONG:
+    if len(text) > longest:
         return "long"
-    return _kind_of(text)
-
-
-def _kind_of(text: str) -> str | None:
-    first = text[:1]
+    first = text[0]
     if first == "[" or (first in " \t" and text[1:2] == "["):
         inside = text.lstrip(" \t[")
-        if inside.startswith("pid"):
-            return "header"
         if inside[:1] in "0123456789<":  # else it is of a driver, a firewall, or a name
             return "table"
+        if inside.startswith("pid"):
+            return "header"
     if first == "o" and text.startswith("oom-kill:"):  # its names are of strangers: they may hold words of any kind
         return "constraint"
     for word, kind in _ALL if "ill" in text else _OTHERS if ": " in text else _WITHOUT_COLON:
