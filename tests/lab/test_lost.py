@@ -1,4 +1,4 @@
-"""Kills whose lines the kernel's buffer has overwritten: told as unseen, unless they are older than what is asked for."""
+"""Kills whose lines the kernel's buffer has overwritten: told as not seen, unless what is asked for is younger."""
 
 from __future__ import annotations
 

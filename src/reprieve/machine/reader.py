@@ -474,7 +474,7 @@ def _of_each(excerpts: Iterable[Iterator[Line]], name: str, gaps: list[Gap]) -> 
     for excerpt in excerpts:
         lines = list(excerpt)
         if False in map(_BY_KERNEL, lines):  # asked without a step of Python for each line
-            for line in filter(is_forged, lines):
+            for line in filter(is_forged, [line for line in lines if line.kernel is False]):
                 forged += 1
                 first = first or line.number
             lines = [line for line in lines if line.kernel is not False]

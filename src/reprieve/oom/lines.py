@@ -459,7 +459,7 @@ def _of_dmesg(entry: dict[str, object]) -> str | None:
 
 def _may_run_on(text: str) -> bool:
     """Can a line of it hold two messages of which the first did not end its line?"""
-    return "child" in text or _has(text, ")", "Out of ", "Killed ")
+    return "child" in text or ")Out of " in text or ")Killed " in text
 
 
 def _unglue(lines: Iterator[tuple[Line, int]]) -> Iterator[Line]:

@@ -136,7 +136,7 @@ class Page:
             lines[most - 1] = escape.cut(f"{lines[most - 1]} …", self.room)
             del lines[most:]
         for at, line in enumerate(lines):
-            yield self.paint(f"{label if at == 0 else '':<{_LABEL}}", "label") + self.paint(line, role)
+            yield self.paint((label if at == 0 else "").ljust(_LABEL), "label") + self.paint(line, role)
 
     def unseen(self, gaps: Sequence[Gap]) -> Iterator[str]:
         """What could not be seen, then what hides nothing and is only to be known."""
@@ -149,12 +149,12 @@ class Page:
 
     def raw(self, label: str, line: str, role: str = "") -> str:
         """One line as it is: a command, a bar, a line of a log that was made visible."""
-        return self.paint(f"{label:<{_LABEL}}", "label") + self.paint(line, role)
+        return self.paint(label.ljust(_LABEL), "label") + self.paint(line, role)
 
     def labelled(self, label: str, lines: Iterable[str]) -> Iterator[str]:
         """Lines made without a label, the first of them labelled."""
         for at, line in enumerate(lines):
-            yield line if at else line.replace(" " * _LABEL, f"{label:<{_LABEL}}", 1)
+            yield line if at else line.replace(" " * _LABEL, label.ljust(_LABEL), 1)
 
 
 def _event(
