@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any, NamedTuple
 
 import pytest
@@ -94,14 +95,16 @@ def asleep(home: Path) -> Iterator[subprocess.Popen[str]]:
 @pytest.fixture
 def sleeper(tmp_path: Path) -> Iterator[Sleeper]:
     """Reached through folders that are root's alone, as those of pytest are, is no home."""
-    home = Path(f"/tmp/reprieve-home-{os.getpid()}") if os.geteuid() == 0 else tmp_path
-    home.mkdir(exist_ok=True)
+    home = Path(mkdtemp(prefix="reprieve-home-")) if os.geteuid() == 0 else tmp_path
     if os.geteuid() == 0:
         os.chown(home, USER, USER)
     try:
         with asleep(home) as process:
             yield Sleeper(process.pid, home)
     finally:
+        for pid in watchers(home):  # each sleeps on until its time is over
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         if home != tmp_path:
             subprocess.run(["rm", "-r", str(home)], check=True)
 
@@ -172,10 +175,11 @@ def test_an_undo_that_is_interrupted_is_finished_or_says_who_finishes_it(sleeper
 def test_interrupted_while_a_value_is_put_it_is_put_back(sleeper: Sleeper) -> None:
     before = sleeper.score()
     argv = (sys.executable, "-m", "reprieve", "fix", "protect", str(sleeper.pid), "--adj", str(before + 7), "--yes")
-    hangs = sleeper.traced("write:delay_enter=2000000:when=3")
+    hangs = sleeper.traced("write:delay_enter=10000000:when=3")
     with started(sleeper.home, *hangs, *argv, stderr=subprocess.PIPE) as process:
         while not (sleeper.ledger.exists() and len(read_lines(str(sleeper.ledger))) == 2):
             assert process.poll() is None
+            time.sleep(0.01)
         (child,) = map(int, Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split())
         os.kill(child, signal.SIGINT)
         told = process.communicate()[1]
@@ -246,14 +250,13 @@ def test_what_root_changes_leaves_other_users_their_own_journals(sleeper: Sleepe
     assert sleeper.journal().newest() == 2
 
 
-def watcher(home: Path) -> int:
-    """Who waits to undo a change of his."""
+def watchers(home: Path) -> Iterator[int]:
+    """Who wait to undo a change of his, or one that root made with his home."""
     for name in filter(str.isdecimal, os.listdir("/proc")):
         with suppress(OSError):  # it has ended, or is another's
             words, environ = (Path("/proc", name, file).read_bytes().split(b"\0") for file in ("cmdline", "environ"))
             if b"--unless-kept" in words and f"HOME={home}".encode() in environ:
-                return int(name)
-    raise AssertionError("nobody waits")
+                yield int(name)
 
 
 def test_a_change_whose_watcher_was_killed_is_told_when_its_time_is_over_and_undone_by_recovering(
@@ -261,11 +264,12 @@ def test_a_change_whose_watcher_was_killed_is_told_when_its_time_is_over_and_und
 ) -> None:
     before = sleeper.score()
     fix = ("fix", "protect", str(sleeper.pid), "--yes", "--adj")
-    assert "Keep it within 5 s" in sleeper.run(*fix, str(before + 7), "--confirm-within", "5").stdout
-    os.kill(watcher(sleeper.home), signal.SIGKILL)
+    assert "Keep it within 20 s" in sleeper.run(*fix, str(before + 7), "--confirm-within", "20").stdout
+    (waits,) = watchers(sleeper.home)
+    os.kill(waits, signal.SIGKILL)
     assert "not confirmed\n" in sleeper.run("changes").stdout
     assert sleeper.run("undo", "--recover").stdout == "Nothing was left unfinished.\n"
-    time.sleep(5)
+    time.sleep(20)
     assert sleeper.score() == before + 7
     assert "in force, not confirmed in time: reprieve undo --recover" in sleeper.run("changes").stdout
     refused = sleeper.run(*fix, str(before + 8))
@@ -295,7 +299,9 @@ def test_what_root_waits_for_is_kept_by_root_alone_and_the_commands_are_sudo_s(
     assert "change 1" in pending
     assert either.strip() == f"sudo {ours} changes --keep 1 keeps it, sudo {ours} undo 1 undoes it now"
     assert mine == "reprieve: change 1 of yours is in force, and waits for nobody to keep it"
-    assert advice.strip() == f"what root has changed root keeps: run it as root: `sudo {ours} changes --keep 1`"
+    asked = f"sudo {ours} changes --keep 1"
+    asked = asked if len(asked) <= 100 else f"sudo {ours} changes …"
+    assert advice.strip() == f"what root has changed root keeps: run it as root: `{asked}`"
     assert none == "reprieve: there is no change 7 of yours"
     assert again.strip().startswith("what root has changed root keeps")
     assert kept == "Change 1 is kept."
@@ -307,7 +313,8 @@ def test_what_is_not_finished_is_not_kept(sleeper: Sleeper) -> None:
     before = sleeper.score()
     fix = ("fix", "protect", str(sleeper.pid), "--adj", str(before + 7), "--yes", "--confirm-within", "60")
     assert sleeper.run(*fix).returncode == 0
-    os.kill(watcher(sleeper.home), signal.SIGKILL)
+    (waits,) = watchers(sleeper.home)
+    os.kill(waits, signal.SIGKILL)
     with sleeper.ledger.open("a") as ledger:
         ledger.write('{"change":1,"event":"reopened","wall_s":1.0,"user":"he"}\n')
     refused = sleeper.run("changes", "--keep", "1")
@@ -319,7 +326,7 @@ def test_what_is_not_finished_is_not_kept(sleeper: Sleeper) -> None:
 
 def test_a_damaged_journal_of_root_s_is_named_where_it_lies(sleeper: Sleeper, tmp_path: Path) -> None:
     script = (
-        "root fix protect $$ --adj 9 --yes > /dev/null; echo nonsense >> /var/lib/reprieve/changes.jsonl; he changes"
+        "root fix protect $$ --adj 1000 --yes > /dev/null; echo nonsense >> /var/lib/reprieve/changes.jsonl; he changes"
     )
     said = together(sleeper, tmp_path / "lib", script)
     assert said[0].startswith("reprieve: /var/lib/reprieve/changes.jsonl: line ")
@@ -344,19 +351,19 @@ def test_who_undoes_it_is_in_no_group_of_who_called_and_is_never_chosen(sleeper:
     try:
         script = (
             f"(echo 0 > {group.folder}/cgroup.procs; "
-            f'root fix protect "$pid" --adj {before + 7} --yes --confirm-within 5) | tail -1\n'
-            "for w in /proc/[0-9]*; do grep -qsa unless-kept $w/cmdline && grep -qsa HOME=$home $w/environ &&"
+            f'root fix protect "$pid" --adj {before + 7} --yes --confirm-within 20) | tail -1\n'
+            "for w in /proc/[0-9]*; do grep -qsa 'unless-[k]ept' $w/cmdline && grep -qsa HOME=$home $w/environ &&"
             " cat $w/oom_score_adj $w/cgroup; done\n"
             f"for p in $(cat {group.folder}/cgroup.procs); do kill -9 $p; done\n"
-            f"for n in $(seq 150); do grep -qx {before} /proc/$pid/oom_score_adj && break; sleep 0.1; done\n"
+            f"for n in $(seq 400); do grep -qx {before} /proc/$pid/oom_score_adj && break; sleep 0.1; done\n"
             "root changes"
         )
         said = together(sleeper, tmp_path / "lib", script)
     finally:
         made.__exit__(None, None, None)
     keep, score, *groups, undone, _ = said
-    assert keep.startswith("Keep it within 5 s")
-    assert score == ("-1000" if may_lower_scores() else "0")
+    assert keep.startswith("Keep it within 20 s")
+    assert score == ("-1000" if may_lower_scores() else Path("/proc/self/oom_score_adj").read_text().strip())
     assert groups
     assert not [line for line in groups if line.endswith(group.path)]
     assert "undone: nobody confirmed" in undone

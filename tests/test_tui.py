@@ -272,7 +272,7 @@ def test_only_the_newest_kills_are_kept_and_each_keeps_its_explanation() -> None
 @pytest.fixture
 def child() -> Iterator[Child]:
     child = Child()
-    child.do("comm to-be-ended")
+    child.do(f"comm end-{child.pid}")
     yield child
     child.end()
 
@@ -287,7 +287,7 @@ def with_child(child: Child) -> Iterator[Machine]:
 @pytest.mark.parametrize("typed", ["", "kill", "kill 1", "y", "KILL {pid}", "kill {pid}0"])
 def test_no_process_ends_without_its_number_typed(child: Child, typed: str) -> None:
     async def do(pilot: Pilot[None]) -> None:
-        await pilot.press("slash", *"to-be-ended", "enter", "k")
+        await pilot.press("slash", *f"end-{child.pid}", "enter", "k")
         await pilot.pause()
         assert f"kill {child.pid}" in "".join(screen(pilot))
         await pilot.press(*(char.replace(" ", "space") for char in typed.format(pid=child.pid)), "enter")
@@ -303,7 +303,7 @@ def test_no_process_ends_without_its_number_typed(child: Child, typed: str) -> N
 @pytest.mark.parametrize(("word", "number"), [("term", 15), ("kill", 9)])
 def test_a_process_ends_when_that_is_confirmed(child: Child, word: str, number: int) -> None:
     async def do(pilot: Pilot[None]) -> None:
-        await pilot.press("slash", *"to-be-ended", "enter", "k")
+        await pilot.press("slash", *f"end-{child.pid}", "enter", "k")
         await pilot.pause()
         await pilot.press(*word, "space", *str(child.pid), "enter")
         await pilot.pause()
@@ -323,7 +323,7 @@ def test_who_took_the_number_since_is_not_asked_about(child: Child) -> None:
         return repeat(replace(machine, processes=tuple(map(older, machine.processes))))
 
     async def do(pilot: Pilot[None]) -> None:
-        await pilot.press("slash", *"to-be-ended", "enter", "k")
+        await pilot.press("slash", *f"end-{child.pid}", "enter", "k")
         await pilot.pause()
         assert "may be another's" in screen(pilot)[-1]
 
@@ -372,11 +372,13 @@ def test_of_what_the_view_has_seen_the_time_left_is_written_too(tmp_path: Path) 
 _TOP = ("-m", "reprieve", "top", "--every", "0.2")
 # Its second look waits for ever in /proc, as where memory is short; it is ended otherwise than it was told, in the end.
 _HANGING = """
-import signal, threading
+import os, signal, threading
 from reprieve.machine.sampler import Sampler
 look, seen = Sampler.look, []
 def hang(self):
-    if seen: threading.Event().wait()
+    if seen:
+        open(os.environ["HANGS"], "w").close()
+        threading.Event().wait()
     seen.append(look(self))
     return seen[0]
 Sampler.look = hang
@@ -386,11 +388,16 @@ run(every_s=0.05)
 """
 
 
-def live(*keys: bytes | signal.Signals, argv: Sequence[str] = _TOP, **env: str) -> tuple[int, str]:
-    """Exit status, and what a terminal of 80 x 24 receives: each key once the screen is there, and `q`."""
+def live(*keys: bytes | signal.Signals | Path, argv: Sequence[str] = _TOP, **env: str) -> tuple[int, str]:
+    """Exit status, and what a terminal of 80 x 24 receives: each key once the screen is there, and `q`.
+
+    A signal may be one; a path is waited for.
+    """
     pid, terminal = pty.fork()
     if pid == 0:
         os.environ.update({"TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24"} | env)
+        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):  # who runs the tests may ignore one
+            signal.signal(number, signal.SIG_DFL)
         os.execv(sys.executable, [sys.executable, *argv])
     modes = termios.tcgetattr(terminal)
     received, waiting = b"", [*keys, b"q"]
@@ -402,6 +409,12 @@ def live(*keys: bytes | signal.Signals, argv: Sequence[str] = _TOP, **env: str) 
         received += data
         if waiting and b"Time left" in received:
             key = waiting.pop(0)
+            if isinstance(key, Path):
+                until = time.monotonic() + 60
+                while not key.exists() and time.monotonic() < until:
+                    time.sleep(0.01)
+                key = waiting.pop(0)
+                assert isinstance(key, bytes | signal.Signals)
             if isinstance(key, bytes):
                 os.write(terminal, key)
             else:
@@ -430,8 +443,10 @@ def test_told_to_end_it_ends_so_and_leaves_the_terminal_as_it_was(number: signal
     assert received.rindex("\x1b[?25h") > received.rindex("\x1b[?25l")
 
 
-def test_told_to_end_while_a_look_hangs_it_ends_all_the_same() -> None:
-    status, received = live(b"2", b"1", signal.SIGTERM, argv=("-c", _HANGING))
+def test_told_to_end_while_a_look_hangs_it_ends_all_the_same(tmp_path: Path) -> None:
+    hangs = tmp_path / "hangs"
+    status, received = live(b"2", b"1", hangs, signal.SIGTERM, argv=("-c", _HANGING), HANGS=str(hangs))
+    assert hangs.exists()
     assert status == -signal.SIGTERM
     assert "\x1b[?1049l" in received
 

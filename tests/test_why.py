@@ -8,7 +8,9 @@ import os
 import pty
 import re
 import select
+import shlex
 import signal
+import stat
 import struct
 import subprocess
 import sys
@@ -1445,8 +1447,9 @@ def test_who_may_not_read_a_log_is_told_what_to_do(as_nobody: Run) -> None:
         closed.chmod(0o600)
         done = as_nobody("why", closed)
         assert done.returncode == 1
-        ours = Path(sys.executable).with_name("reprieve")
-        hint = f"run it with sudo: `sudo {ours} why {closed}`, or as its owner"
+        ours = shlex.join(("sudo", str(Path(sys.executable).with_name("reprieve")), "why"))
+        asked = f"{ours} {closed}"  # a command that is too long to be read is not repeated
+        hint = f"run it with sudo: `{asked if len(asked) <= 100 else f'{ours} …'}`, or as its owner"
         assert done.stderr == f"reprieve: {closed}: permission denied\n  {hint}\n"
         for among in ((opened, closed), (folder,)):
             done = as_nobody("why", *among)
@@ -1849,8 +1852,8 @@ def unheard() -> None:
     """On a machine where who is nobody can read of no kill."""
     if Path("/proc/sys/kernel/dmesg_restrict").read_text().strip() != "1":
         missing("kernel.dmesg_restrict=1")
-    if Path("/var/log/journal").exists() and any(Path("/var/log/journal").iterdir()):
-        missing("a machine without a journal")
+    if any(os.stat(folder).st_mode & stat.S_IXOTH for folder in Path("/var/log/journal").glob("*")):
+        missing("a machine without a journal that everybody may read")
 
 
 @pytest.mark.parametrize("options", [(), ("--markdown",), ("--list",), ("--all",)], ids=" ".join)
@@ -1877,10 +1880,12 @@ def test_another_boot_than_this_one_was_not_counted(as_nobody: Run, unheard: Non
     assert "since boot" not in said
 
 
-def test_who_may_read_the_kernel_s_log_is_told_no_count(reprieve: Run) -> None:
+def test_who_may_read_the_kernel_s_log_is_not_told_that_only_root_may(reprieve: Run) -> None:
+    if os.geteuid():
+        missing("root")
     for options in ((), ("--list",), ("--json",)):
         done = reprieve("why", *options)
-        assert "/dev/kmsg: only root" not in done.stderr
+        assert "only root" not in done.stdout + done.stderr
         assert "has killed" not in done.stdout + done.stderr
 
 

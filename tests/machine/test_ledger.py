@@ -166,15 +166,16 @@ def test_who_is_not_root_changes_and_undoes_with_a_journal_of_their_own(as_nobod
     os.environ["XDG_STATE_HOME"] = str(open_folder)
     sleeper = subprocess.Popen(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "sleep", "60"])
     score = Path(f"/proc/{sleeper.pid}/oom_score_adj")
+    before = score.read_text()
     try:
         while b"sleep" not in Path(f"/proc/{sleeper.pid}/cmdline").read_bytes()[:6]:
             time.sleep(0.01)
-        done = as_nobody("fix", "protect", str(sleeper.pid), "--adj", "500", "--yes")
+        done = as_nobody("fix", "protect", str(sleeper.pid), "--adj", "1000", "--yes")
         assert done.returncode == 0, done.stdout + done.stderr
-        assert score.read_text() == "500\n"
+        assert score.read_text() == "1000\n"
         assert "oom_score_adj" in as_nobody("changes").stdout
         assert as_nobody("undo").returncode == 0
-        assert score.read_text() == "0\n"
+        assert score.read_text() == before
     finally:
         sleeper.kill()
         sleeper.wait()

@@ -244,10 +244,11 @@ def test_of_a_captured_root_no_name_is_taken_for_a_thread_that_is_none(tmp_path:
 def headless(size: int) -> subprocess.Popen[bytes]:
     """A process whose first thread exits, while another keeps its memory and takes more when it is told to."""
     program = f"""
-import ctypes, threading
+import ctypes, os, threading
 kept = [b"x" * {size}]
 def go_on():
-    ctypes.CDLL(None).usleep(200_000)  # until the first has exited
+    while " Z " not in open(f"/proc/self/task/{{os.getpid()}}/stat").read():  # until the first has exited
+        ctypes.CDLL(None).usleep(10_000)
     print("alone", flush=True)
     for line in open(0):
         kept.append(b"x" * int(line))

@@ -29,13 +29,13 @@ def test_what_is_missing_in_ci_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> 
         raise LabError("no kernel")
 
 
-def test_what_lies_behind_a_closed_folder_or_link_is_not_open_to_others(tmp_path: Path) -> None:
-    assert is_open("/")
-    (tmp_path / "home/python").mkdir(parents=True)
-    (tmp_path / "link").symlink_to(tmp_path / "home/python")
-    (tmp_path / "home").chmod(0o700)
-    assert not is_open(str(tmp_path / "home/python"))
-    assert not is_open(str(tmp_path / "link"))
+def test_what_lies_behind_a_closed_folder_or_link_is_not_open_to_others(open_folder: Path) -> None:
+    (open_folder / "home/python").mkdir(parents=True)
+    (open_folder / "link").symlink_to(open_folder / "home/python")
+    both = [str(open_folder / name) for name in ("home/python", "link")]
+    assert [*map(is_open, both)] == [True, True]
+    (open_folder / "home").chmod(0o700)
+    assert [*map(is_open, both)] == [False, False]
 
 
 _AS_ANOTHER = """

@@ -277,6 +277,7 @@ info = f"# Server\\r\\nprocess_id:{os.getpid()}\\r\\nconfig_file:/tmp/a\\0b\\r\\
 with socket.socket(socket.AF_UNIX) as listener:
     listener.bind(sys.argv[-1])
     listener.listen()
+    print("listens", flush=True)
     while True:
         asker, _ = listener.accept()
         with asker:
@@ -290,15 +291,14 @@ def test_a_path_that_can_be_none_stops_nobody(tmp_path: Path) -> None:
     called_so, listens = tmp_path / "redis-server", tmp_path / "s"
     shutil.copy(os.path.realpath(sys.executable), called_so)
     env = os.environ | {"PYTHONHOME": sys.base_prefix, "LD_LIBRARY_PATH": f"{sys.base_prefix}/lib"}
-    running = subprocess.Popen([called_so, "-c", CALLED_SO, "--unixsocket", str(listens)], env=env)
-    try:
-        end = time.monotonic() + 30
-        while not listens.is_socket() and time.monotonic() < end:
-            time.sleep(0.02)
-        found, gaps = living(running.pid)
-    finally:
-        running.kill()
-        running.wait()
+    argv = [str(called_so), "-c", CALLED_SO, "--unixsocket", str(listens)]
+    with subprocess.Popen(argv, env=env, stdout=subprocess.PIPE) as running:
+        try:
+            assert running.stdout is not None
+            assert running.stdout.readline() == b"listens\n"
+            found, gaps = living(running.pid)
+        finally:
+            running.kill()
     assert (found.maxmemory_bytes, found.config_file, gaps) == (5, None, [])
 
 

@@ -5,11 +5,20 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Iterator
 from threading import Timer
 
 import pytest
 
 from reprieve.machine.signals import Interrupted, Signals
+
+
+@pytest.fixture(autouse=True)
+def heard() -> Iterator[None]:
+    """Ctrl-C as Python has it: a shell that starts something beside itself has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def test_what_waits_is_ended_by_the_first_and_what_follows_by_none() -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from reprieve.model.ending import Ending
 from reprieve.oom.ending import read_endings
+from reprieve.oom.manifest import objects
 
 CAPTURES = Path(__file__).parents[1] / "captures"
 LAB = Path(__file__).parents[1] / "logs" / "lab"
@@ -804,14 +805,19 @@ def test_a_part_of_yaml_that_somebody_cut_out_is_read_with_dots_for_what_is_left
 
 
 def test_hostile_yaml_makes_no_text_without_end() -> None:
-    bomb = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(f"{b}: &{b} [*{a}, *{a}]\n" for a, b in ("ab", "bc", "cd"))
+    bomb = "".join(f"    a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 60))
     for text in (
-        f"{bomb}status:\n  containerStatuses: *d\n",
+        f"lastState:\n  terminated:\n    a0: &a0 [x, x]\n{bomb}    message: *a59\n",
         "lastState:\n  terminated:\n    x: " + "[" * 100_000 + "\n",
         "lastState:\n  terminated:\n" + "    [\n" * 50_000,
         "lastState:\n  terminated:\n" + "".join(f"{' ' * (4 + n)}a:\n" for n in range(1_500)),
     ):
         assert [found.exit_code for found in read_endings(text + yaml_status())] == [137]
+
+
+def test_what_yaml_says_again_by_a_name_is_left_out() -> None:
+    told = "lastState:\n  terminated:\n    exitCode: 137\n    a: &a [x, x]\n    b: [*a, *a]\n    message: *a\n"
+    assert list(objects(told, [])) == [(1, {"lastState": {"terminated": {"exitCode": "137", "a": ["x", "x"]}}})]
 
 
 def yaml_status(*, bad_lines: int = 0, message: int = 0) -> str:

@@ -94,14 +94,14 @@ def test_huge_pages_that_are_promised_are_kept_though_a_report_does_not_tell_of_
     (oom, *_) = (event for event in read_reports(text) if isinstance(event, OomReport))
     (finding,) = huge_pages_idle(Snapshot(ooms=(oom,)))
     assert finding.confidence == "likely"
-    for remedy in finding.remedies:
-        ((*shell, folder),) = remedy.commands
-        assert folder.startswith("/sys/kernel/mm/hugepages/hugepages-")
-        (tmp_path / "resv_hugepages").write_text("7\n")
-        subprocess.run([*shell, str(tmp_path)], check=True)
-        kept = re.search(r"keep (\d+) of", remedy.title)
-        assert kept is not None
-        assert (tmp_path / "nr_hugepages").read_text() == f"{int(kept[1]) + 7}\n"
+    (remedy,) = finding.remedies
+    ((*shell, folder),) = remedy.commands
+    assert folder.startswith("/sys/kernel/mm/hugepages/hugepages-")
+    (tmp_path / "resv_hugepages").write_text("7\n")
+    subprocess.run([*shell, str(tmp_path)], check=True)
+    kept = re.search(r"keep (\d+) of", remedy.title)
+    assert kept is not None
+    assert (tmp_path / "nr_hugepages").read_text() == f"{int(kept[1]) + 7}\n"
 
 
 def test_an_order_that_no_kernel_has_is_no_fragmentation() -> None:

@@ -69,7 +69,7 @@ def test_who_grows_and_the_limit_above_him_are_told() -> None:
     assert first.left.seconds == pytest.approx(first.room.left_bytes / (MIB / 8), rel=0.01)
 
 
-def test_who_swaps_at_his_limit_is_not_the_first_to_end() -> None:
+def test_who_swaps_at_his_limit_ends_when_he_may_swap_no_more() -> None:
     def swapping() -> Iterator[Machine]:
         """At 21 MiB /app/web swaps what it has more, as long as it may: 64 MiB."""
         for machine in growing("v2-mini-6.12", 30, pid=None, group="/app/web", step=MIB // 8):

@@ -78,6 +78,12 @@ def test_what_systemd_does_then_is_told_and_that_a_group_dies_by_its_wish() -> N
     assert (json.loads(line)["killed"], json.loads(line)["stopped"]) == ([8], [7])
     assert json.loads(line)["stopped_bytes"] == 90 * MIB
 
+    said = " ".join(" ".join(told(machine(units=(replace(stop, oom_policy="kill"),), cgroup_version="2"))).split())
+    assert "memory.oom.group of /a/java is set (its OOMPolicy is kill)" in said
+    assert "systemd stops" not in said
+    said = " ".join(" ".join(told(machine(units=(stop,), cgroup_version="2"))).split())
+    assert "systemd stops" not in said  # all are dead already
+
 
 @pytest.mark.parametrize(
     ("need", "says"),
@@ -95,12 +101,6 @@ def test_whom_systemd_stops_is_no_later_victim_and_what_that_frees_is_counted_ap
     assert "1. java (pid 8) of /a/java: 10 MiB free, 100 MiB once java (pid 7) has ended" in said
     assert "which frees 90 MiB more, by SIGTERM first: it may take a while" in said
     assert "2." not in said
-
-    said = " ".join(" ".join(told(machine(units=(replace(stop, oom_policy="kill"),), cgroup_version="2"))).split())
-    assert "memory.oom.group of /a/java is set (its OOMPolicy is kill)" in said
-    assert "systemd stops" not in said
-    said = " ".join(" ".join(told(machine(units=(stop,), cgroup_version="2"))).split())
-    assert "systemd stops" not in said  # all are dead already
 
 
 def test_in_a_cgroup_the_others_of_the_machine_are_not_spoken_of() -> None:

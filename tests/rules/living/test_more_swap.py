@@ -16,7 +16,7 @@ from reprieve.model.rootfs import RootFs
 from reprieve.model.snapshot import Snapshot
 from reprieve.rules.living.swap import swap_absent, swap_nearly_full
 from tests.lab.conftest import here_or_skipped
-from tests.machine.real import program
+from tests.machine.real import missing, program
 from tests.rules.living.made import captured, with_meminfo
 
 MIB, GIB = 1 << 20, 1 << 30
@@ -88,7 +88,7 @@ def btrfs(tmp_path: Path) -> Iterator[Path]:
         file.truncate(2 * GIB)
     subprocess.run([program("mkfs.btrfs", "/usr/sbin"), "-q", str(disk)], check=True)
     if subprocess.run(["mount", "-o", "loop", str(disk), str(mount)], capture_output=True).returncode:
-        pytest.skip("no btrfs may be mounted here")
+        missing("a btrfs that may be mounted")
     try:
         yield mount
     finally:
