@@ -376,7 +376,7 @@ def test_a_second_look_tells_what_is_new_and_what_is_gone(reprieve: Run, tmp_pat
     assert claim in look()
 
 
-def test_what_got_worse_or_is_one_more_is_new(reprieve: Run, tmp_path: Path, full: str) -> None:
+def test_what_got_worse_is_new(reprieve: Run, tmp_path: Path, full: str) -> None:
     kept = tmp_path / "check.json"
 
     def look(*entries: list[str]) -> str:
