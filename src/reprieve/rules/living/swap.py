@@ -163,11 +163,11 @@ def swappiness_zero(snapshot: Snapshot) -> Iterator[Finding]:
     """vm.swappiness is 0: a group at its limit is killed though swap is free, and the machine swaps late.
 
     0 is not "as little as possible": reclaim of a cgroup takes no anonymous page then, so the limit is the end for all
-    that is no file cache, and of the machine it takes them only when hardly any cache is left. Where MGLRU reclaims
-    (/sys/kernel/mm/lru_gen/enabled is odd, since 6.1) it takes none of the machine either, which kills with all swap
-    free. 1 is as little as possible. Until 5.8 the range was 0 to 100; up to 200 it weighs the cost of swap against
-    that of the page cache. In version 1 a group has a swappiness of its own, that of its parent when it was made: there
-    those at a limit count.
+    that is no file cache, and of the machine it takes them only when hardly any cache is left; small guests with 6.12
+    and 7 were killed with all swap free at times. Where MGLRU reclaims (/sys/kernel/mm/lru_gen/enabled is odd, since
+    6.1) it takes none of the machine either: there it is the rule. 1 is as little as possible. Until 5.8 the range was
+    0 to 100; up to 200 it weighs the cost of swap against that of the page cache. In version 1 a group has a swappiness
+    of its own, that of its parent when it was made: there those at a limit count.
 
     Source: get_scan_count() and isolate_folios() in mm/vmscan.c; mem_cgroup_swappiness() in include/linux/swap.h;
     Documentation/admin-guide/sysctl/vm.rst, swappiness.
