@@ -5,6 +5,7 @@ import subprocess
 import sys
 import textwrap
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -98,11 +99,39 @@ def test_docker_events_tie_a_kill_to_the_end_of_its_container() -> None:
     ]
 
 
+def as_lines(events: str) -> str:
+    """The same as `docker events` prints them."""
+    lines = []
+    for event in map(json.loads, events.splitlines()):
+        at = datetime.fromtimestamp(event["time"], UTC).strftime("%Y-%m-%dT%H:%M:%S")
+        about = ", ".join(f"{name}={value}" for name, value in sorted(event["Actor"]["Attributes"].items()))
+        date = f"{at}.{event['timeNano'] % 10**9:09}Z"
+        lines.append(f"{date} {event['Type']} {event['Action']} {event['Actor']['ID']} ({about})\n")
+    return "".join(lines)
+
+
+@pytest.mark.parametrize("name", ["docker-events-oom.jsonl", "docker26-event-oom.jsonl"])
+def test_docker_events_as_lines_tell_the_same(name: str) -> None:
+    text = (CAPTURES / name).read_text()
+    told, expected = read_endings(as_lines(text)), read_endings(text)
+    assert told
+    dates = [[end.finished and end.finished.wall_s for end in ends] for ends in (told, expected)]
+    assert dates[0] == pytest.approx(dates[1], abs=1)
+    assert [replace(end, finished=None) for end in told] == [replace(end, finished=None) for end in expected]
+
+
+def test_a_label_of_a_container_is_not_its_name() -> None:
+    event = "2026-11-23T13:39:03.123456789Z container oom 0123456789ab (image=x, {}name=web)\n"
+    (told,) = read_endings(event.format(""))
+    assert (told.name, told.oom_killed, told.manager) == ("web", True, "docker")
+    (told,) = read_endings(event.format("label=a, name=mysql, "))
+    assert told.name is None
+
+
 def test_a_kill_in_a_container_that_lives_on_is_told_without_an_end() -> None:
-    assert [(end.name, end.exit_code, end.oom_killed) for end in endings("docker26-event-oom.jsonl")] == [
-        ("o1", None, True),
-        ("o2", None, True),
-    ]
+    told = endings("docker26-event-oom.jsonl")
+    assert [(end.name, end.exit_code, end.oom_killed) for end in told] == [("o1", None, True), ("o2", None, True)]
+    assert all(end.finished and end.finished.wall_s for end in told)
 
 
 def test_podman_events_tell_the_end_alone() -> None:

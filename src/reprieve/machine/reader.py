@@ -43,6 +43,8 @@ _STATUS_WORDS = (
         b"terminated:",
         b"state: CONTAINER_",
         b"/tasks/",
+        b" container oom ",
+        b" container die ",
         b"Container ID:",
         b"State:",
         b'"exitCode"',

@@ -83,6 +83,8 @@ _OF_EARLYOOM = (
     r'sending SIG(?P<signal>TERM|KILL) to process (?P<pid>\d{1,10}) uid \d{1,10} "(?P<comm>.*)": (?P<reason>.*)'
 )
 _SIGNALS = {"HUP": 1, "INT": 2, "QUIT": 3, "ILL": 4, "ABRT": 6, "BUS": 7, "FPE": 8, "KILL": 9, "SEGV": 11, "TERM": 15}
+# As prettyPrintEvent() in cli/command/system/events.go of docker/cli has it, unless --format asks for JSON.
+_DOCKER_EVENT = r"(?m)^(\d{4}-\d\d-\d\dT\S{1,40}) container (oom|die|kill) ([0-9a-f]{12,64}) \((.*)\)\s*$"
 _ONE_END_S = 60.0  # between the signals for one process, and the words of two about one kill
 _FAILED_BYTES = 8 * 2**20  # what opens a bracket and is no JSON is read again from the next one: so much in all
 
@@ -112,6 +114,8 @@ def read_endings(text: str, unread: list[int] | None = None) -> tuple[Ending, ..
         found += (ending for line, item in objects(text, given_up) for ending in _from_object(item, line, kills))
     if "/tasks/" in text:
         found += _from_ctr_events(text)
+    if " container " in text:
+        found += _from_events(_docker_events(text), "docker")
     if any(word in text for word in _KUBECTL_WORDS):
         found += _from_kubectl(text, kills)
     if "Active: " in text:
@@ -411,14 +415,36 @@ def _from_cri(item: dict[str, Any], line: int) -> Ending:
     )
 
 
-def _from_events(events: list[tuple[int, dict[str, Any]]]) -> Iterator[Ending]:
+def _from_events(events: Iterable[tuple[int, dict[str, Any]]], manager: str | None = None) -> Iterator[Ending]:
     from reprieve.oom.containers import Ends
 
     ends = Ends()
     for line, event in events:
-        if (ending := ends.add(event, line)) is not None:
+        if (ending := ends.add(event, line, manager)) is not None:
             yield ending
     yield from ends.left()  # it lives on, or the text ends before it does
+
+
+def _docker_events(text: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """`TIME container ACTION ID (exitCode=137, image=web, name=web1)`, as events that `Ends` reads.
+
+    Labels stand there too, and may hold anything: what is told twice is left out.
+    """
+    for line, event in fields.numbered(re.finditer(_DOCKER_EVENT, text), text):
+        told: dict[str, str | None] = {}
+        for name, value in re.findall(r"(?:^|, )(exitCode|name|signal)=([^,]*)", event[4]):
+            told[name] = None if name in told else value
+        yield (
+            line,
+            {
+                "Time": event[1],
+                "Status": event[2],
+                "ID": event[3],
+                "Name": told.get("name"),
+                "ContainerExitCode": told.get("exitCode"),
+                "Actor": {"Attributes": told},
+            },
+        )
 
 
 def _from_ctr_events(text: str) -> Iterator[Ending]:
@@ -437,7 +463,7 @@ def _from_ctr_events(text: str) -> Iterator[Ending]:
         container_id = fields.text(about.get("container_id"))
         ending = Ending(manager="containerd", line=number, container_id=container_id, namespace=event[2])
         if event[3] == "oom":
-            killed.setdefault(container_id, replace(ending, oom_killed=True))
+            killed.setdefault(container_id, replace(ending, oom_killed=True, finished=fields.moment(event[1])))
         elif about.get("id") == about.get("container_id"):
             yield replace(
                 ending,

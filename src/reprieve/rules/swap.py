@@ -20,6 +20,8 @@ KUBELET = "kubelet"
 _SWAPPABLE = (ANON, SHMEM)
 _UNTOUCHED, _WORTH_IT = 0.9, 0.02  # so much of swap is free, and so large, in shares of RAM, it is at least
 _ENOUGH = 0.25  # less than this share of the memory in swappable pages, and swap would not have mattered
+# A report does not tell it: where it is another it stays, for 1 would be less.
+_UNLESS_NONE = ("sh", "-c", '[ "$(sysctl -n vm.swappiness)" != 0 ] || sysctl -w vm.swappiness=1')
 
 
 def no_swap(snapshot: Snapshot) -> Iterator[Finding]:
@@ -104,11 +106,7 @@ def swap_unused(snapshot: Snapshot) -> Iterator[Finding]:
         swappiness = Remedy(
             title="Let what is idle go there, as late as possible but not never, if vm.swappiness is 0 (command 1)",
             cost="what is swapped out is slow to use again",
-            commands=(
-                ("sysctl", "vm.swappiness"),
-                ("cat", LRU_GEN),
-                ("sysctl", "-w", "vm.swappiness=1"),
-            ),
+            commands=(("sysctl", "vm.swappiness"), ("cat", LRU_GEN), _UNLESS_NONE),
         )
         yield Finding(
             code="swap-unused",
@@ -174,9 +172,9 @@ def cgroup_swap_unused(snapshot: Snapshot) -> Iterator[Finding]:
         if not usage or held is None or held < usage * _ENOUGH:
             continue
         swappiness = Remedy(
-            title="If the machine has swap (swapon --show), let what is idle go there: vm.swappiness is 0 perhaps",
+            title="If the machine has swap (swapon --show) and vm.swappiness is 0, let what is idle go there",
             cost="what is swapped out is slow to use again",
-            commands=(("sysctl", "-w", "vm.swappiness=1"),),
+            commands=(_UNLESS_NONE,),
         )
         added = add_swap(swap_size(held), kubelet=oom.limit_of.manager == "kubernetes")
         yield Finding(
