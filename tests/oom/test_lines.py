@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from reprieve.oom.line import Line
 from reprieve.oom.lines import _HEAD, _USUAL, _written_by_kernel, caller, host, read_lines, stamp
+from reprieve.oom.report import read_reports
 from tests.logs_of import all_logs
 
 WORDS = "Out of memory: Killed process 7 (tmux: server) total-vm:8kB"
@@ -117,6 +118,14 @@ def test_a_head_tells_when_and_where_in_all_its_forms() -> None:
     assert host("May  4 02:16:48 router kern.warn kernel: ") == "router"
     assert host("2025-10-23 23:16:01 10.0.0.1:6666 [    7.123456] ") == "10.0.0.1"
     assert host("node-1a: kern:     err: [2026-05-02T10:14:02.123Z]: ") == "node-1a"
+
+
+@pytest.mark.parametrize("date", ["30.11.2026 10:11:12", "Nov 30, 2026 @ 10:11:12.000", "30-Nov-2026 10:11:12"])
+def test_a_date_of_any_form_is_told_as_it_stands_and_shows_no_program_for_the_kernel(date: str) -> None:
+    line = one(f"{date} box kernel: {WORDS}")
+    assert (line.text, stamp(line.head).text, stamp(line.head).wall_s) == (WORDS, date, None)
+    assert not any(read_reports(f"{date} app: kernel: Out of memory: Killed process 5 (a) total-vm:1kB\n"))
+    assert not any(read_reports(f"{date} app says Out of memory: Killed process 5 (a) total-vm:1kB\n"))
 
 
 @pytest.mark.parametrize("head", ["[  123.456789] ", "[Thu Apr 17 22:43:41 2025] ", "> [    1.000001] "])

@@ -25,6 +25,12 @@ _ISO_DATE = r"""(?:
     (?:[ ]?(?:Z|[+-]\d\d:?\d\d|(?!INFO|WARN|ERROR|DEBUG|FATAL)[A-Z]{3,5}\b))?
   | \d{9,10}\.\d{6}(?=[ ])
 )"""
+# As Windows, Kibana, spreadsheets and people write it; which of the two is the month it does not tell.
+_ANY_DATE = r"""(?:
+    \d{1,2}[./-](?:\d{1,2}|[A-Z][a-z]{2})[./-]\d{4},?[ ]\d{1,2}:\d\d:\d\d(?:[.,]\d{1,9})?(?:[ ][AP]M)?
+  | (?:[A-Z][a-z]{2},?[ ])?(?:\d{1,2}[ ][A-Z][a-z]{2}|[A-Z][a-z]{2}[ ]\d{1,2},)[ ]\d{4}(?:[ ]@)?
+    [ ]\d{1,2}:\d\d:\d\d(?:[.,]\d{1,9})?(?:[ ][AP]M)?(?:[ ][A-Z]{3,5})?
+)"""
 _DMESG_DATE = r"[^\W\d][^\[\]\n]{2,20}\d\d:\d\d:\d\d[^\[\]\n]{0,12}\d{4}"  # as the language of its user has it
 _UPTIME_STAMP = r"\[[<+\s]{0,12}(?:\d-)?\d{1,12}[.,]\d{1,9}(?:[@,]\d{1,3}|s|[ ]<[\s\d.]{1,16}>|>)?\]"
 _KERNEL_STAMP = rf"""
@@ -32,6 +38,8 @@ _KERNEL_STAMP = rf"""
           |(?:[A-Z][a-z]{{2}}[ ])?[A-Z][a-z]{{2}}[ ]?\d{{1,2}}[ ]\d\d:\d\d(?::\d\d)?  # dmesg -H; -T without its year
           |\d{{4}}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{{3}}Z)\](?:[ ]|$)               # Jenkins
       |\[{_ISO_DATE}\](?=[ ]kernel:)
+      |\[(?:\d{{4}}-\d\d-\d\d[T ])?\d\d:\d\d:\d\d(?:[.,]\d{{1,9}})?\][ ](?=[A-Z\[a-z ])   # ts, tmux
+      |\[\d\d/[A-Z][a-z]{{2}}/\d{{4}}:\d\d:\d\d:\d\d[ ][+-]\d{{4}}\][ ]        # as web servers write it
       |\[[^\[\]\n]{{0,24}}\d\d:\d\d[^\[\]\n]{{0,33}}\][ ]?(?={_UPTIME_STAMP}))?  # a terminal's log
     (?:{_UPTIME_STAMP}(?:[ ]?\[\s*[TC]\d+\S*\])?                          # dmesg, with a caller
        (?:[ ]{{0,2}}(?:<\d>)?(?:\.?\(\d\))?\[[^\[\]\n]{{0,16}}:[^\[\]\n]{{0,24}}\])?[ ]?)?   # Android: who, where
@@ -39,7 +47,7 @@ _KERNEL_STAMP = rf"""
 _HEAD = rf"""(?x)
 (?:[ \t]*(?:[>|][ ]?)+)?                                                  # a quoted mail
 (?P<stamped>
-  (?:\d{{1,9}}[:-](?=[<\[A-Z]|\d{{4}}-\d\d-\d\d)                             # grep -n; grep -r, with and without -n
+  (?:\d{{1,9}}[:-](?=[<\[A-Z]|\d{{4}}-\d\d-\d\d)(?!\w{{3}}-\d{{4}})             # grep -n; grep -r, with and without -n
     |[^\s:\[\]<>]{{1,200}}[:-](?:\d{{1,9}}[:-])?
      (?=<\d|\[\s*\d+\.\d|\[\w{{2,4}}[ ]|[A-Z][a-z]{{2}}[ ]+\d|\d{{4}}-\d\d-\d\d))?
   (?:<(?P<priority>\d{{1,3}})>(?:1[ ])?)?                                    # dmesg -r, serial console; RFC 5424
@@ -57,7 +65,8 @@ _HEAD = rf"""(?x)
       |(?:[ ][^\s:\[\]]+)?[ ](?P<iso_tag>kernel|[^\s:\[\]]+(?=\[\d+\]:))(?:\[\d+\])?:(?:[ ]|$)
       |[ ][^\s:\[\]]+:\d{{1,5}}[ ]+(?={_UPTIME_STAMP})                         # of netconsole: a host and its port
       |[ ]+ | $)                                                           # dmesg --time-format iso, kubectl: no host
-   |\d\d-\d\d[ ]\d\d:\d\d:\d\d\.\d{{3}}[ ]+\d+[ ]+\d+[ ][VDIWEF][ ].{{0,30}}?:[ ])?  # logcat
+   |\d\d-\d\d[ ]\d\d:\d\d:\d\d\.\d{{3}}[ ]+\d+[ ]+\d+[ ][VDIWEF][ ].{{0,30}}?:[ ]  # logcat
+   |{_ANY_DATE}(?:[ ][^\s:\[\]]{{1,255}})?(?=[ ]kernel:[ ]))?
   (?:<\d>|[ ](?=\[[ \d]))?{_KERNEL_STAMP}                                     # klogd of old left the level
   (?:[ ]?(?:[^\s:\[\]]+[ ])?kernel:[ ]?(?:<\d>)?{_KERNEL_STAMP})?            # journalctl -o short-monotonic, wall
   (?:[ ]*MESSAGE=)?                                                       # journalctl -o export, verbose
@@ -110,6 +119,7 @@ _GLUED = (
     r"|(?<=\S)\s?(?=\[\s{0,8}\d{1,8}\.\d{6}\](?:\[\s*[TC]\d+\])? )"
 )
 _QUOTED = r"\s*([\"'])((?:(?!\1).)*)\1[,;]?\s*$"  # all of a line: of a list that a program wrote
+_NUMBERED = r"(?: {0,9}\d{1,9}\t[^\n]*\n| *\n)*(?: {0,9}\d{1,9}(?:\t[^\n]*)?)?"  # cat -n, nl: all of it
 _RAN_ON = ("Out of ", "Killed process ")  # until 2.6.24 none ended its line
 _NOT_ENDED = r"(?<=child)\s?(?=Killed process |Out of memory: )|(?<=\))(?=Out of memory: |Killed process \d)"
 _LONG = 1024  # characters: printk's longest record, LOG_LINE_MAX
@@ -179,7 +189,9 @@ def _disowned(lines: Iterator[Line]) -> Iterator[Line]:
 
 
 def _plain(text: str) -> str:
-    """The same lines without colours that are written out, and each entry of many lines in one."""
+    """The same lines without numbers in front, and colours that are written out; each entry of many lines in one."""
+    if "\t" in text[:16] and compiled(_NUMBERED).fullmatch(text):
+        text = re.sub(r"(?m)^ {0,9}\d{1,9}\t", "", text)
     if any(word in text for word in _OF_ENTRIES) or _has(text, "{", "\n", "\r\n"):
         from reprieve.oom.entries import as_objects
 
@@ -488,7 +500,7 @@ def _unglue(lines: Iterator[tuple[Line, int]]) -> Iterator[Line]:
 _UPTIME = r"\[\s*([0-9]{1,12}\.[0-9]{1,9})(?:s|[@,][0-9]{1,3}|[ ]<[\s0-9.]{1,16}>)?\]"
 _RECORD = r"[0-9]{1,4},[0-9]{1,20},([0-9]{1,18}),"
 _UNIX = r"(?:^|\s)([0-9]{9,10}\.[0-9]{6})\s"
-_WRITTEN_DATE = rf"(?x)(?:^|[\[\s>:])({_ISO_DATE}|{_SYSLOG_DATE}|(?<=\[){_DMESG_DATE})"
+_WRITTEN_DATE = rf"(?x)(?:^|[\[\s>:])({_ISO_DATE}|{_SYSLOG_DATE}|{_ANY_DATE}|(?<=\[){_DMESG_DATE})"
 
 
 @lru_cache(16)  # the lines of one report share it

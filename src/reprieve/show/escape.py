@@ -188,6 +188,21 @@ def _wide_in() -> "Callable[[str], re.Match[str] | None]":
     return re.compile(r"[^\0-\u02ff\u2010-\u25ff]").search
 
 
+def cut_within(text: str, width: int) -> str:
+    """The text with `…` for a part before its end, so that it is that wide.
+
+    >>> cut_within(" of /user.slice/user-1000.slice/app.slice/web.service", 40)
+    ' of /user…00.slice/app.slice/web.service'
+    """
+    if columns(text) <= width:
+        return text
+    begin = width // 4
+    rest = text[begin:]
+    while rest and columns(rest) > width - begin - 1:
+        rest = rest[1:]
+    return f"{text[:begin]}…{rest}"
+
+
 def cut(text: str, width: int) -> str:
     """The text, ended by `…` where it would be wider."""
     if columns(text) <= width:

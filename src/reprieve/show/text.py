@@ -94,6 +94,7 @@ def ends(told: Sequence[tuple[Ending, Finding]], *, width: int | None = 80, colo
         yield paint(line if width is None else escape.cut(line, width), "")
 
 
+_MOST_OF_PIECES = 3  # lines
 _TO_THE_SECOND = 20  # columns: `2026-11-23T14:08:22…`, `Mon Nov 23 14:08:22…`
 _USUAL_NAME = 32  # columns: 15 of a name, its pid, quotes; a longer one moves what is right of it
 _USUAL_LIMIT = 40  # columns: a size, and whose
@@ -116,16 +117,28 @@ class Page:
         return self.raw(label, line, role)
 
     def pieces(self, label: str, said: Sequence[str], role: str = "") -> Iterator[str]:
-        """A sentence in pieces, broken between them where it can be; three lines at most, whatever the names in it."""
+        """A sentence in pieces, broken between them where it can be; three lines at most, whatever the names in it.
+
+        Where it has more, the longest piece loses its middle: of a path the end says most, and all else stays.
+        """
+        told = list(map(escape.plain, said))
+        lines = self._laid_out(told)
+        if len(lines) > _MOST_OF_PIECES and len(told) > 1:
+            longest = max(range(len(told)), key=lambda at: len(told[at]))
+            told[longest] = escape.cut_within(told[longest], self.room)
+            lines = self._laid_out(told)
+        yield from self._paragraph(label, lines, role, _MOST_OF_PIECES)
+
+    def _laid_out(self, pieces: Sequence[str]) -> list[str]:
         lines = [""]
-        for piece in map(escape.plain, said):
+        for piece in pieces:
             left, rest = self.room - escape.columns(lines[-1]), piece.lstrip(",;: ")
             if lines[-1] and escape.columns(piece) > left and escape.columns(rest) <= self.room:
                 lines[-1] += piece[:1].strip() if left else ""
                 lines.append(rest)
             else:
                 lines[-1:] = wrap(lines[-1] + piece, self.room) if piece else lines[-1:]
-        yield from self._paragraph(label, lines, role, 3)
+        return lines
 
     def say(self, label: str, marked: str, role: str = "", most: int | None = None) -> Iterator[str]:
         """A paragraph, its first line labelled; of more lines than `most` the last kept one ends in `…`."""
