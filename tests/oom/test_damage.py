@@ -16,6 +16,7 @@ from reprieve.oom.line import Line
 from reprieve.oom.report import _kind, read_reports
 from reprieve.rules import diagnose
 from reprieve.show import text as page
+from tests.labels import label
 from tests.logs_of import all_logs, text_of
 
 MANGLERS = ("", "\n", "\x00", "]", "(", "9", "\u202e", " ")
@@ -54,6 +55,10 @@ REPORTS = [
 
 def read(text: str) -> list[Event]:
     return list(read_reports(text))
+
+
+def ooms(text: str) -> list[OomReport]:
+    return [event for event in read(text) if isinstance(event, OomReport)]
 
 
 def is_told_by(got: Any, whole: Any) -> bool:
@@ -133,6 +138,32 @@ def test_two_reports_interleaved_are_not_mixed_up(one: str, other: str) -> None:
             side = left if not right or (left and dice.random() < len(left) / (len(left) + len(right))) else right
             mixed += [side.pop() for _ in range(min(dice.choice((1, 1, 2)), len(side)))]
         check("".join(mixed), whole)
+
+
+@pytest.mark.parametrize("size", [1, 3, 40])
+def test_reports_of_hosts_that_write_to_one_log_are_told_as_each_alone(size: int) -> None:
+    """Lines of three hosts, each of which has several reports, alternate by one or by so many."""
+    names = (
+        "7.3.4+deb13-cloud-amd64__memcg-oom-group",
+        "5.10.0-46-cloud-amd64__global-children",
+        "6.1.0-56-cloud-amd64__memcg",
+    )
+    hosts: dict[str, list[str]] = {}
+    for at, name in enumerate(names):
+        lines = [line for line in text_of(f"lab/{name}.txt").splitlines() if line.startswith("[")]
+        begin = next(number for number, line in enumerate(lines) if "invoked oom-killer" in line)
+        hosts[f"box{at}"] = [f"Nov 30 10:11:12 box{at} kernel: {line}\n" for line in lines[begin : begin + 700]]
+    alone = [label(event) for lines in hosts.values() for event in ooms("".join(lines))]
+    assert len(alone) > 6
+    for seed in range(5):
+        dice = random.Random(seed)
+        left = {name: lines[::-1] for name, lines in hosts.items()}
+        mixed: list[str] = []
+        while any(left.values()):
+            (name,) = dice.choices(list(left), weights=[len(lines) for lines in left.values()])
+            mixed += [left[name].pop() for _ in range(min(dice.randint(1, size), len(left[name])))]
+        together = [label(event) for event in ooms("".join(mixed))]
+        assert sorted(map(repr, together)) == sorted(map(repr, alone))
 
 
 def test_a_line_cut_at_any_byte_tells_less_and_nothing_else() -> None:

@@ -114,6 +114,8 @@ def test_what_people_put_around_a_log_is_no_rest_of_its_lines(around: str) -> No
 def test_a_head_tells_when_and_where_in_all_its_forms() -> None:
     assert stamp("[dim. 3 mai 18:03:30 2026] ").text == "dim. 3 mai 18:03:30 2026"
     assert stamp("<4>[63651.040374s][pid:2912,cpu3,sh]").uptime_s == 63651.040374
+    assert stamp("[Nov30 10:11] ").text == "Nov30 10:11"
+    assert stamp("[  +0.000003] ").text is None
     assert host("Mon May  4 02:16:48 2026 kern.warn kernel: ") is None
     assert host("May  4 02:16:48 router kern.warn kernel: ") == "router"
     assert host("2025-10-23 23:16:01 10.0.0.1:6666 [    7.123456] ") == "10.0.0.1"

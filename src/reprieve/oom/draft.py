@@ -109,6 +109,11 @@ class Draft:
         self.memory = MemoryDraft()
         self.memcg = MemcgDraft()
 
+    @property
+    def host(self) -> str | None:
+        """Whose it is, where the head of its first line tells."""
+        return host(self.first.head)
+
     def is_cut(self) -> bool:
         """It was begun by a trigger, and no end of it has been seen."""
         return not self.ended and "trigger" in self.facts

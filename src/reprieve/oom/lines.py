@@ -32,6 +32,7 @@ _ANY_DATE = r"""(?:
     [ ]\d{1,2}:\d\d:\d\d(?:[.,]\d{1,9})?(?:[ ][AP]M)?(?:[ ][A-Z]{3,5})?
 )"""
 _DMESG_DATE = r"[^\W\d][^\[\]\n]{2,20}\d\d:\d\d:\d\d[^\[\]\n]{0,12}\d{4}"  # as the language of its user has it
+_MINUTE = r"[A-Z][a-z]{2}[ ]?\d{1,2}[ ]\d\d:\d\d"  # dmesg -H and -e
 _UPTIME_STAMP = r"\[[<+\s]{0,12}(?:\d-)?\d{1,12}[.,]\d{1,9}(?:[@,]\d{1,3}|s|[ ]<[\s\d.]{1,16}>|>)?\]"
 _KERNEL_STAMP = rf"""
     (?:\[(?:{_DMESG_DATE}(?:[ ]<[\s\d.]{{1,16}}>)?                          # dmesg -T
@@ -500,7 +501,7 @@ def _unglue(lines: Iterator[tuple[Line, int]]) -> Iterator[Line]:
 _UPTIME = r"\[\s*([0-9]{1,12}\.[0-9]{1,9})(?:s|[@,][0-9]{1,3}|[ ]<[\s0-9.]{1,16}>)?\]"
 _RECORD = r"[0-9]{1,4},[0-9]{1,20},([0-9]{1,18}),"
 _UNIX = r"(?:^|\s)([0-9]{9,10}\.[0-9]{6})\s"
-_WRITTEN_DATE = rf"(?x)(?:^|[\[\s>:])({_ISO_DATE}|{_SYSLOG_DATE}|{_ANY_DATE}|(?<=\[){_DMESG_DATE})"
+_WRITTEN_DATE = rf"(?x)(?:^|[\[\s>:])({_ISO_DATE}|{_SYSLOG_DATE}|{_ANY_DATE}|(?<=\[)(?:{_DMESG_DATE}|{_MINUTE}(?=\])))"
 
 
 @lru_cache(16)  # the lines of one report share it

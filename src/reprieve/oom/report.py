@@ -12,7 +12,7 @@ from itertools import groupby, islice
 from reprieve.model.oom import AllocationFailure, OomReport
 from reprieve.oom.draft import Draft
 from reprieve.oom.line import Line
-from reprieve.oom.lines import read_lines
+from reprieve.oom.lines import host, read_lines
 
 # Words that only a line of that kind has: the cheapest test there is, on every line of a log.
 _OF_KILLS = (  # all of these lines hold "ill"
@@ -39,6 +39,7 @@ _ALL = (*_OF_KILLS, *_OTHERS)
 _WITHOUT_COLON = tuple((word, kind) for word, kind in _OTHERS if kind in ("failure", "cpuset", "title"))  # no ": "
 _TOGETHER = 500  # lines read together at most: a table may have eighty thousand
 _LONG = 4096  # characters; longer ones, which the kernel does not print, are read one at a time: each may have 256 KiB
+_MOST, _TASKS = 16, 50_000  # events of several hosts that are read at once, and the rows of all their tables
 _NEVER_FIRST = ("reaped", "cpuset", "cpu")  # kinds that begin no event
 # Of the memory's lines, by which an event may begin.
 _MEMORY = ("Mem-", " free:", "usage ", "cgroup stats for", "lowmem_reserve", " pages RAM", "swap ", "*4kB ")
@@ -57,11 +58,16 @@ def read_events(lines: Iterable[Line], source: str = "-") -> Iterator[OomReport 
 
 
 class EventReader:
-    """Reads lines as a log grows. An event is out when the next but one begins: its reaper may come late."""
+    """Reads lines as a log grows. An event is out when the next but one begins: its reaper may come late.
+
+    Where hosts write to one log their lines alternate: from the first report that another host begins within one, each
+    line is of a report of its own host.
+    """
 
     def __init__(self, source: str = "-") -> None:
         self.source = source
         self.drafts: list[Draft] = []  # the last is being read
+        self.by_host = False
 
     def feed(self, lines: Iterable[Line]) -> Iterator[OomReport | AllocationFailure]:
         """Read lines more, those of one kind that follow each other together; the events that are over now."""
@@ -75,8 +81,15 @@ class EventReader:
                     yield from self._read(kind, together)
 
     def _read(self, kind: str | None, lines: list[Line]) -> Iterator[OomReport | AllocationFailure]:
-        drafts = self.drafts
+        for whose, run in groupby(lines, _host_of) if self.by_host else ((None, lines),):
+            yield from self._read_of(whose, kind, list(run))
+
+    def _read_of(
+        self, whose: str | None, kind: str | None, lines: list[Line]
+    ) -> Iterator[OomReport | AllocationFailure]:
+        """Lines of that host; None: it is not told, or there is one alone."""
         while lines:
+            drafts = self.drafts if whose is None else [draft for draft in self.drafts if draft.host == whose]
             if drafts and (taken := drafts[-1].take(kind, lines)):
                 lines = lines[taken:]
                 continue
@@ -88,12 +101,23 @@ class EventReader:
             begun = Draft(self.source, line)
             if drafts and kind in ("trigger", "sysrq"):
                 begun.crowded = drafts[-1].mixed or any(draft.is_cut() for draft in drafts)
+                if begun.crowded and not self.by_host and None is not begun.host != drafts[-1].host is not None:
+                    self.by_host = True
+                    yield from self._read(kind, [line, *lines])
+                    return
             elif drafts:
                 begun.mixed = drafts[-1].mixed
             if begun.take(kind, [line]):
-                drafts.append(begun)
-                if len(drafts) > 2 and (event := drafts.pop(0).finish()) is not None:
+                self.drafts.append(begun)
+                if self._is_over() and (event := self.drafts.pop(0).finish()) is not None:
                     yield event
+
+    def _is_over(self) -> bool:
+        """Is the oldest event, as the next but one of its host has begun, or there are too many?"""
+        if not self.by_host or len(self.drafts) < 3:
+            return len(self.drafts) > 2
+        alike = sum(draft.host == self.drafts[0].host for draft in self.drafts)
+        return alike > 2 or len(self.drafts) > _MOST or sum(len(draft.tasks or ()) for draft in self.drafts) > _TASKS
 
     def flush(self) -> Iterator[OomReport | AllocationFailure]:
         """What has been begun, as it is: the log has ended, or is quiet."""
@@ -101,6 +125,10 @@ class EventReader:
         for draft in drafts:
             if (event := draft.finish()) is not None:
                 yield event
+
+
+def _host_of(line: Line) -> str | None:
+    return host(line.head)
 
 
 def _kind(line: Line, longest: int = _LONG - 1) -> str | None:
