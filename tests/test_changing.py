@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import pwd
@@ -248,6 +249,22 @@ def test_what_root_changes_leaves_other_users_their_own_journals(sleeper: Sleepe
     assert "root in force" in ours
     assert f"→ {before + 9}" in shell
     assert sleeper.journal().newest() == 2
+
+
+def test_what_somebody_else_has_set_since_is_not_told_as_in_force(sleeper: Sleeper) -> None:
+    before, score = sleeper.score(), Path(f"/proc/{sleeper.pid}/oom_score_adj")
+    assert sleeper.run("fix", "protect", str(sleeper.pid), "--adj", str(before + 7), "--yes").returncode == 0
+    assert "  in force\n" in sleeper.run("changes").stdout
+    score.write_text(str(before + 9))
+    told = sleeper.run("changes").stdout
+    assert "not undone, and not in force" in told
+    assert f"now {before + 9}: set by somebody else" in told
+    one = json.loads(sleeper.run("changes", "--json").stdout.splitlines()[0])
+    assert (one["state"], one["since"]) == (
+        "not undone, and not in force",
+        [{"entry": 0, "value": str(before + 9), "gone": False}],
+    )
+    assert sleeper.journal().newest() == 1  # to look changes nothing
 
 
 def watchers(home: Path) -> Iterator[int]:

@@ -2,8 +2,11 @@
 
 import signal
 import time
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from math import inf
+from types import MappingProxyType
 from typing import NamedTuple
 
 from reprieve.apply import ended_by, open_journal
@@ -18,8 +21,11 @@ from reprieve.model.change import Blocked, Entry, Stay, Transaction
 from reprieve.model.finding import Failure, Place
 from reprieve.output import colour, print_lines, width
 from reprieve.show import changes, export
+from reprieve.show.changes import Present
 from reprieve.show.escape import shell, visible
 from reprieve.show.text import Page, colours, plain_paint
+
+_AT_A_LOOK = ("sysctl", "sysctl.d", "fstab", "process", "cgroup")  # others ask a manager, who may not answer
 
 
 class Request(NamedTuple):
@@ -164,17 +170,24 @@ def history(*, as_json: bool) -> int:
     if others and not is_there(path):
         path, others = MACHINE, False
     journal = open_journal(Past(read_lines(path)), path=path)
-    found = journal.transactions()
+    found = [(one, _since(journal, one)) for one in journal.transactions()]
     if as_json:
         import json
 
         told_of = [
-            {"kind": "change", "version": 1, "state": state(journal, one), "change": asdict(one)} for one in found
+            {
+                "kind": "change",
+                "version": 1,
+                "state": state(journal, one, since),
+                "change": asdict(one),
+                "since": [{"entry": at, **now._asdict()} for at, now in since.items()],
+            }
+            for one, since in found
         ]
         print_lines(map(json.dumps, (*told_of, {"kind": "end", "version": 1, "events": len(found), "exit_status": 0})))
         return 0
     page = Page(width=width(), paint=colours() if colour() else plain_paint)
-    told = [(one, _ended(journal, one)) for one in found]
+    told = [(one, _ended(journal, one, since), since) for one, since in found]
     print_lines(changes.history(page, told, _moment) if told else ("Nothing was changed here by reprieve.",))
     if others:
         print_lines(("", f"Of root's changes tells {MACHINE}: {shell(as_root('changes') or ())}"))
@@ -185,20 +198,36 @@ def _moment(wall_s: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(wall_s))
 
 
-def _ended(journal: Journal, change: Transaction) -> str:
+def _since(journal: Journal, change: Transaction) -> dict[int, Present]:
+    """The values of a change that are no longer as it set them, by their numbers, of kinds that are read at a look."""
+    places = MachinePlaces()
+    found: dict[int, Present] = {}
+    for entry in change.entries:
+        if not change.ended or not journal.holds(entry) or entry.place.kind not in _AT_A_LOOK:
+            continue
+        with suppress(Failure):  # it may not be read
+            gone = places.gone(entry.place)
+            now = None if gone else places.get(entry.place)
+            if gone or now != entry.want:
+                found[entry.number] = Present(now, gone)
+    return found
+
+
+def _ended(journal: Journal, change: Transaction, since: dict[int, Present]) -> str:
     """What is left of a change, and since when nothing is."""
-    said = state(journal, change)
+    said = state(journal, change, since)
     undone = [entry.undone_wall_s for entry in change.entries if entry.undone_wall_s is not None]
     return f"{said}, {_moment(max(undone))}" if undone and not any(map(journal.holds, change.entries)) else said
 
 
-def state(journal: Journal, change: Transaction) -> str:
-    """What is left of a change, in words."""
+def state(journal: Journal, change: Transaction, since: Mapping[int, Present] = MappingProxyType({})) -> str:
+    """What is left of a change, in words; `since`: what others have made of its values."""
     holds = [journal.holds(entry) for entry in change.entries]
     if not change.ended:
         return "not finished: reprieve undo --recover"
     if any(holds):
-        whole = "in force" if all(holds) else "in force in part"
+        stands = [held and entry.number not in since for held, entry in zip(holds, change.entries, strict=True)]
+        whole = "in force" if all(stands) else "in force in part" if any(stands) else "not undone, and not in force"
         if change.number in journal.unconfirmed():
             return f"{whole}, not confirmed in time: reprieve undo --recover"
         return whole if change.kept else f"{whole}, not confirmed"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from reprieve.machine.places import MachinePlaces
 from reprieve.model.change import Entry, Plan, Refusal, Stay, Step, Transaction
 from reprieve.model.finding import Place, parse_place
 from reprieve.show import changes, export
+from reprieve.show.changes import Present
 from reprieve.show.text import Page, plain_paint
 
 
@@ -100,10 +102,15 @@ def test_what_became_of_a_value_is_told_with_its_time() -> None:
     )
     change = Transaction(number=3, begun_wall_s=2.0, boot_id=None, user="anna", ended=True, entries=entries)
     page = Page(width=120, paint=plain_paint)
-    head, first, second = changes.history(page, [(change, "undone in part")], lambda wall_s: f"at {wall_s:g}")
+    head, first, second = changes.history(page, [(change, "undone in part", {})], lambda wall_s: f"at {wall_s:g}")
     assert head.split() == "3 at 2 anna undone in part".split()
     assert first.endswith("until it ends  gone with its process, at 5")
     assert second.endswith("now  left as somebody else set it, at 5")
+    held = replace(change, entries=tuple(replace(entry, state="changed") for entry in entries))
+    since = {0: Present(None, gone=True), 1: Present("60", gone=False)}
+    _, first, second = changes.history(page, [(held, "not undone", since)], lambda wall_s: f"at {wall_s:g}")
+    assert first.endswith("until it ends  gone with its process")
+    assert second.endswith("now  now 60: set by somebody else")
 
 
 @pytest.mark.parametrize(

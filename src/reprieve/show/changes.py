@@ -1,7 +1,8 @@
 """Plans and past changes → text."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import zip_longest
+from typing import NamedTuple
 
 from reprieve.model.change import Blocked, Entry, Plan, Refusal, Stay, Transaction
 from reprieve.model.finding import Failure, Finding, Place
@@ -257,19 +258,28 @@ def amounts(place: Place, value: str | None) -> list[tuple[str, str | None]]:
     return [(_FIELDS.get(key, key), one or None) for key, one in zip_longest(keys, told[: len(keys)])]
 
 
-def history(page: Page, told: Iterable[tuple[Transaction, str]], moment: Callable[[float], str]) -> Iterator[str]:
+class Present(NamedTuple):
+    """What became of a value that nobody has undone."""
+
+    value: str | None  # None: absent
+    gone: bool  # with what it belonged to
+
+
+def history(
+    page: Page, told: Iterable[tuple[Transaction, str, Mapping[int, Present]]], moment: Callable[[float], str]
+) -> Iterator[str]:
     """Each transaction, and what is left of it in words: its number, when, by whom, and what it changed.
 
-    `moment` tells a time as clocks here do.
+    With the values that others have changed since. `moment` tells a time as clocks here do.
     """
-    for transaction, state in told:
+    for transaction, state, since in told:
         who = escape.visible(transaction.user)
         head = f"{moment(transaction.begun_wall_s)}  {who}  {state}"
         yield page.raw(f"{transaction.number:>4}", head, "strong")
         if transaction.reason:
             yield from page.say("", f"“{escape.visible(transaction.reason)}”")
         for entry in transaction.entries:
-            yield page.raw("", _entry(entry, moment))
+            yield page.raw("", _entry(entry, moment) + _now(entry, since.get(entry.number)))
 
 
 def _entry(entry: Entry, moment: Callable[[float], str]) -> str:
@@ -278,6 +288,14 @@ def _entry(entry: Entry, moment: Callable[[float], str]) -> str:
         return told if entry.state == "changed" else f"{told}  {entry.state}"
     when = "" if entry.undone_wall_s is None else f", {moment(entry.undone_wall_s)}"
     return f"{told}  {end_of(entry)}{when}"
+
+
+def _now(entry: Entry, now: Present | None) -> str:
+    if now is None:
+        return ""
+    if now.gone:
+        return f"  gone with its {entry.place.kind}"
+    return escape.visible(f"  now {_value(entry.place, now.value)}: set by somebody else")
 
 
 _OWNERS = {"redis": "server", "k8s": "workload", "zram": "device"}
