@@ -138,8 +138,9 @@ _WORK = (
     "for n in $(seq $workers); do hog --mib 30 --name worker --hold 9 & done\n"
     "sleep 6\n[ $(pidof worker | wc -w) = $workers ]"
 )
-_BUILD = (
-    "for n in $(seq $jobs); do hog --mib $((n > 1 ? 28 : 60)) --name cc1plus --hold 9 & done\n"
+_BUILD = (  # the large one has grown before memory runs out, or nobody could tell that it is
+    "hog --mib 60 --name cc1plus --hold 20 &\nsleep 3\n"
+    "for n in $(seq 2 $jobs); do hog --mib 28 --name cc1plus --hold 20 & done\n"
     "sleep 6\n[ $(pidof cc1plus | wc -w) = $jobs ]"
 )
 _OFFERED = (

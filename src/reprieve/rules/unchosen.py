@@ -58,7 +58,7 @@ def nobody_killable(snapshot: Snapshot) -> Iterator[Finding]:
         names = ", ".join(dict.fromkeys(quote(task.comm) for task in exempt if task.comm is not None))
         claim = "Nobody was left that the kernel may kill"
         if exempt and oom.tasks is not None and len(exempt) == len(oom.tasks):
-            claim = f"Nobody could be killed: oom_score_adj is -1000 for all that there is, {names}"
+            claim = f"Nobody could be killed: oom_score_adj is -1000 for all that there is: {names}"
         yield Finding(
             code="nobody-killable",
             severity="critical",
