@@ -265,6 +265,8 @@ def test_what_somebody_else_has_set_since_is_not_told_as_in_force(sleeper: Sleep
         [{"entry": 0, "value": str(before + 9), "gone": False}],
     )
     assert sleeper.journal().newest() == 1  # to look changes nothing
+    assert sleeper.run("fix", "protect", str(sleeper.pid), "--adj", str(before + 11), "--yes").returncode == 0
+    assert "somebody else" not in sleeper.run("changes").stdout  # it was he, by the second change
 
 
 def watchers(home: Path) -> Iterator[int]:

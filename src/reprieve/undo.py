@@ -1,5 +1,6 @@
 """`reprieve undo` and `reprieve changes`: what was changed here, and how to have it back."""
 
+import os
 import signal
 import time
 from collections.abc import Mapping
@@ -170,7 +171,8 @@ def history(*, as_json: bool) -> int:
     if others and not is_there(path):
         path, others = MACHINE, False
     journal = open_journal(Past(read_lines(path)), path=path)
-    found = [(one, _since(journal, one)) for one in journal.transactions()]
+    hidden = path == MACHINE and os.geteuid() != 0  # from others /proc may hide root's processes (hidepid)
+    found = [(one, _since(journal, one, hidden=hidden)) for one in journal.transactions()]
     if as_json:
         import json
 
@@ -198,12 +200,17 @@ def _moment(wall_s: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(wall_s))
 
 
-def _since(journal: Journal, change: Transaction) -> dict[int, Present]:
-    """The values of a change that are no longer as it set them, by their numbers, of kinds that are read at a look."""
+def _since(journal: Journal, change: Transaction, *, hidden: bool) -> dict[int, Present]:
+    """The values of a change that are no longer as it set them, by their numbers, of kinds that are read at a look.
+
+    What a later change of ours has set is not. `hidden`: processes may be.
+    """
     places = MachinePlaces()
     found: dict[int, Present] = {}
     for entry in change.entries:
-        if not change.ended or not journal.holds(entry) or entry.place.kind not in _AT_A_LOOK:
+        if not change.ended or not journal.holds(entry) or journal.holder(entry.place) != change.number:
+            continue
+        if entry.place.kind not in _AT_A_LOOK or (hidden and entry.place.kind == "process"):
             continue
         with suppress(Failure):  # it may not be read
             gone = places.gone(entry.place)

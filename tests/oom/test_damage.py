@@ -140,6 +140,20 @@ def test_two_reports_interleaved_are_not_mixed_up(one: str, other: str) -> None:
         check("".join(mixed), whole)
 
 
+def test_of_two_hosts_neither_of_which_has_a_first_line_each_keeps_its_own() -> None:
+    row = "[    {0}]     0    {0}     9999     9000    90112        0             0 app{0}"
+    said = "oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=/,mems_allowed=0,oom_memcg=/box{0},"
+    said += "task_memcg=/box{0},task=app{0},pid={0},uid=0"
+    kill = "Memory cgroup out of memory: Killed process {0} (app{0}) total-vm:9kB, anon-rss:8kB, file-rss:0kB"
+    lines = [
+        f"Nov 30 10:11:12 box{at} kernel: [   12.345678] {line.format(at)}\n"
+        for line in (row, said, kill)
+        for at in (1, 2)
+    ]
+    told = [(event.host, event.oom_memcg, [kill.pid for kill in event.kills]) for event in ooms("".join(lines))]
+    assert told == [("box1", "/box1", [1]), ("box2", "/box2", [2])]
+
+
 @pytest.mark.parametrize("size", [1, 3, 40])
 def test_reports_of_hosts_that_write_to_one_log_are_told_as_each_alone(size: int) -> None:
     """Lines of three hosts, each of which has several reports, alternate by one or by so many."""

@@ -124,6 +124,7 @@ def test_a_head_tells_when_and_where_in_all_its_forms() -> None:
 
 @pytest.mark.parametrize("date", ["30.11.2026 10:11:12", "Nov 30, 2026 @ 10:11:12.000", "30-Nov-2026 10:11:12"])
 def test_a_date_of_any_form_is_told_as_it_stands_and_shows_no_program_for_the_kernel(date: str) -> None:
+    assert host(f"{date} PM box kernel: ") == host(f"{date.replace(' 10:', ' 9:')} box kernel: ") == "box"
     line = one(f"{date} box kernel: {WORDS}")
     assert (line.text, stamp(line.head).text, stamp(line.head).wall_s) == (WORDS, date, None)
     assert not any(read_reports(f"{date} app: kernel: Out of memory: Killed process 5 (a) total-vm:1kB\n"))

@@ -37,7 +37,7 @@ class Ends:
             container_id=container_id,
         )
         if action == OOM:
-            self._short.setdefault(container_id, replace(ending, reason=OOM, oom_killed=True, finished=at))
+            self._short.setdefault(container_id, replace(ending, reason=OOM, oom_killed=True))
         elif action == KILL:
             self._asked[container_id] = (fields.number(about.get("signal")) or _SIGKILL, at)  # Podman tells none
         elif action in ("die", "died"):

@@ -89,6 +89,7 @@ class Draft:
         self.source = source
         self.first = first
         self.caller = caller(first.head)
+        self.host = host(first.head)  # whose it is, where that tells
         self.headed = False  # its lines have prefixes
         self.crowded = False  # another report was begun and not ended before: lines may be of either
         self.mixed = False  # lines of two reports alternate: only what a single line says can be believed
@@ -108,11 +109,6 @@ class Draft:
         self.has_memory = self.has_mem_info = self.has_memcg = False
         self.memory = MemoryDraft()
         self.memcg = MemcgDraft()
-
-    @property
-    def host(self) -> str | None:
-        """Whose it is, where the head of its first line tells."""
-        return host(self.first.head)
 
     def is_cut(self) -> bool:
         """It was begun by a trigger, and no end of it has been seen."""
@@ -500,7 +496,7 @@ class Draft:
             facts["trigger"] = replace(trigger, comm=None)  # the text begins within this line, perhaps within the name
         memcg = self.memcg.memcg()
         facts |= common | {
-            "host": host(head),
+            "host": self.host,
             "boot_id": self.first.boot_id,
             "verified": self.first.kernel,
             "kills": tuple(map(self._finished, self.kills.values())),

@@ -84,7 +84,7 @@ _OF_EARLYOOM = (
 )
 _SIGNALS = {"HUP": 1, "INT": 2, "QUIT": 3, "ILL": 4, "ABRT": 6, "BUS": 7, "FPE": 8, "KILL": 9, "SEGV": 11, "TERM": 15}
 # As prettyPrintEvent() in cli/command/system/events.go of docker/cli has it, unless --format asks for JSON.
-_DOCKER_EVENT = r"(?m)^(\d{4}-\d\d-\d\dT\S{1,40}) container (oom|die|kill) ([0-9a-f]{12,64}) \((.*)\)\s*$"
+_DOCKER_EVENT = r"(?m)^(\d{4}-\d\d-\d\dT\S{1,40}) container (oom|die|kill) ([0-9a-f]{12,64}) \((.*)$"
 _ONE_END_S = 60.0  # between the signals for one process, and the words of two about one kill
 _FAILED_BYTES = 8 * 2**20  # what opens a bracket and is no JSON is read again from the next one: so much in all
 
@@ -432,7 +432,8 @@ def _docker_events(text: str) -> Iterator[tuple[int, dict[str, Any]]]:
     """
     for line, event in fields.numbered(re.finditer(_DOCKER_EVENT, text), text):
         told: dict[str, str | None] = {}
-        for name, value in re.findall(r"(?:^|, )(exitCode|name|signal)=([^,]*)", event[4]):
+        about = event[4].rstrip().removesuffix(")")  # a label may hold a line's end
+        for name, value in re.findall(r"(?:^|, )(exitCode|name|signal)=([^,]*)", about):
             told[name] = None if name in told else value
         yield (
             line,
@@ -463,7 +464,7 @@ def _from_ctr_events(text: str) -> Iterator[Ending]:
         container_id = fields.text(about.get("container_id"))
         ending = Ending(manager="containerd", line=number, container_id=container_id, namespace=event[2])
         if event[3] == "oom":
-            killed.setdefault(container_id, replace(ending, oom_killed=True, finished=fields.moment(event[1])))
+            killed.setdefault(container_id, replace(ending, oom_killed=True))
         elif about.get("id") == about.get("container_id"):
             yield replace(
                 ending,

@@ -39,8 +39,6 @@ _KERNEL_STAMP = rf"""
           |(?:[A-Z][a-z]{{2}}[ ])?[A-Z][a-z]{{2}}[ ]?\d{{1,2}}[ ]\d\d:\d\d(?::\d\d)?  # dmesg -H; -T without its year
           |\d{{4}}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{{3}}Z)\](?:[ ]|$)               # Jenkins
       |\[{_ISO_DATE}\](?=[ ]kernel:)
-      |\[(?:\d{{4}}-\d\d-\d\d[T ])?\d\d:\d\d:\d\d(?:[.,]\d{{1,9}})?\][ ](?=[A-Z\[a-z ])   # ts, tmux
-      |\[\d\d/[A-Z][a-z]{{2}}/\d{{4}}:\d\d:\d\d:\d\d[ ][+-]\d{{4}}\][ ]        # as web servers write it
       |\[[^\[\]\n]{{0,24}}\d\d:\d\d[^\[\]\n]{{0,33}}\][ ]?(?={_UPTIME_STAMP}))?  # a terminal's log
     (?:{_UPTIME_STAMP}(?:[ ]?\[\s*[TC]\d+\S*\])?                          # dmesg, with a caller
        (?:[ ]{{0,2}}(?:<\d>)?(?:\.?\(\d\))?\[[^\[\]\n]{{0,16}}:[^\[\]\n]{{0,24}}\])?[ ]?)?   # Android: who, where
@@ -556,7 +554,7 @@ def days(year: int, month: int, day: int) -> int:
 
 _LEVEL = r"[a-z]+\d?\.(?:emerg|alert|crit|err|warn|notice|info|debug) "  # busybox: facility.level
 _HOST_BEHIND_TIME = (
-    r"\d\d:\d\d:\d\d\S{0,20}(?: \d{4}\b)?(?: [A-Z]{3,5}\b)? (?!\d{4} )"
+    r"\d:\d\d:\d\d\S{0,20}(?: [AP]M\b)?+(?: \d{4}\b)?(?: [A-Z]{3,5}\b)? (?!\d{4} )"
     rf"(?!{_LEVEL})(\S{{1,255}}) (?:{_LEVEL})?\S{{1,255}}?:(?:\s|$)"
 )
 

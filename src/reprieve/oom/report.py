@@ -39,7 +39,7 @@ _ALL = (*_OF_KILLS, *_OTHERS)
 _WITHOUT_COLON = tuple((word, kind) for word, kind in _OTHERS if kind in ("failure", "cpuset", "title"))  # no ": "
 _TOGETHER = 500  # lines read together at most: a table may have eighty thousand
 _LONG = 4096  # characters; longer ones, which the kernel does not print, are read one at a time: each may have 256 KiB
-_MOST, _TASKS = 16, 50_000  # events of several hosts that are read at once, and the rows of all their tables
+_MOST, _TASKS = 16, 30_000  # events of several hosts that are read at once, and the rows of all their tables
 _NEVER_FIRST = ("reaped", "cpuset", "cpu")  # kinds that begin no event
 # Of the memory's lines, by which an event may begin.
 _MEMORY = ("Mem-", " free:", "usage ", "cgroup stats for", "lowmem_reserve", " pages RAM", "swap ", "*4kB ")
@@ -60,8 +60,8 @@ def read_events(lines: Iterable[Line], source: str = "-") -> Iterator[OomReport 
 class EventReader:
     """Reads lines as a log grows. An event is out when the next but one begins: its reaper may come late.
 
-    Where hosts write to one log their lines alternate: from the first report that another host begins within one, each
-    line is of a report of its own host.
+    Where hosts write to one log their lines alternate: from the first line on that another host has in a report which
+    has not ended, each line is of a report of its own host.
     """
 
     def __init__(self, source: str = "-") -> None:
@@ -81,12 +81,22 @@ class EventReader:
                     yield from self._read(kind, together)
 
     def _read(self, kind: str | None, lines: list[Line]) -> Iterator[OomReport | AllocationFailure]:
+        if kind is not None and not self.by_host:  # to ask each line of no kind, or of a table, would take too long
+            self.by_host = self._are_of_several(lines if kind != "table" else lines[:1])
         for whose, run in groupby(lines, _host_of) if self.by_host else ((None, lines),):
-            yield from self._read_of(whose, kind, list(run))
+            self._read_of(whose, kind, list(run))
+            while self._is_over():
+                if (event := self.drafts.pop(0).finish()) is not None:
+                    yield event
 
-    def _read_of(
-        self, whose: str | None, kind: str | None, lines: list[Line]
-    ) -> Iterator[OomReport | AllocationFailure]:
+    def _are_of_several(self, lines: Iterable[Line]) -> bool:
+        """Are they of several hosts, or of another than the event that is being read?"""
+        hosts = set(map(_host_of, lines))
+        if self.drafts and not self.drafts[-1].ended:
+            hosts.add(self.drafts[-1].host)
+        return len(hosts - {None}) > 1
+
+    def _read_of(self, whose: str | None, kind: str | None, lines: list[Line]) -> None:
         """Lines of that host; None: it is not told, or there is one alone."""
         while lines:
             drafts = self.drafts if whose is None else [draft for draft in self.drafts if draft.host == whose]
@@ -101,16 +111,10 @@ class EventReader:
             begun = Draft(self.source, line)
             if drafts and kind in ("trigger", "sysrq"):
                 begun.crowded = drafts[-1].mixed or any(draft.is_cut() for draft in drafts)
-                if begun.crowded and not self.by_host and None is not begun.host != drafts[-1].host is not None:
-                    self.by_host = True
-                    yield from self._read(kind, [line, *lines])
-                    return
             elif drafts:
                 begun.mixed = drafts[-1].mixed
             if begun.take(kind, [line]):
                 self.drafts.append(begun)
-                if self._is_over() and (event := self.drafts.pop(0).finish()) is not None:
-                    yield event
 
     def _is_over(self) -> bool:
         """Is the oldest event, as the next but one of its host has begun, or there are too many?"""

@@ -192,7 +192,7 @@ def cut_within(text: str, width: int) -> str:
     """The text with `…` for a part before its end, so that it is that wide.
 
     >>> cut_within(" of /user.slice/user-1000.slice/app.slice/web.service", 40)
-    ' of /user…00.slice/app.slice/web.service'
+    ' of /user.…0.slice/app.slice/web.service'
     """
     if columns(text) <= width:
         return text
