@@ -89,12 +89,15 @@ class EventReader:
                 if (event := self.drafts.pop(0).finish()) is not None:
                     yield event
 
-    def _are_of_several(self, lines: Iterable[Line]) -> bool:
+    def _are_of_several(self, lines: list[Line]) -> bool:
         """Are they of several hosts, or of another than the event that is being read?"""
-        hosts = set(map(_host_of, lines))
-        if self.drafts and not self.drafts[-1].ended:
-            hosts.add(self.drafts[-1].host)
-        return len(hosts - {None}) > 1
+        reading = self.drafts[-1].host if self.drafts and not self.drafts[-1].ended else None
+        if reading is not None:
+            word = f" {reading} "  # to look for it is faster than to ask
+            lines = [line for line in lines if word not in line.head]
+        elif len(lines) == 1:
+            return False
+        return len({reading, *map(_host_of, lines)} - {None}) > 1
 
     def _read_of(self, whose: str | None, kind: str | None, lines: list[Line]) -> None:
         """Lines of that host; None: it is not told, or there is one alone."""
