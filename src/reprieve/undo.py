@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from math import inf
-from types import MappingProxyType
 from typing import NamedTuple
 
 from reprieve.apply import ended_by, open_journal
@@ -121,7 +120,7 @@ def _recovered(one: Recovered, journal: Journal, places: MachinePlaces) -> list[
 
 
 def _nothing(number: int, journal: Journal) -> str:
-    return f"Change {number}: {state(journal, journal.find(number))}, nothing to undo."
+    return f"Change {number}: {state(journal, journal.find(number), {})}, nothing to undo."
 
 
 def _is_back(entry: Entry, places: MachinePlaces) -> bool:
@@ -227,7 +226,7 @@ def _ended(journal: Journal, change: Transaction, since: dict[int, Present]) -> 
     return f"{said}, {_moment(max(undone))}" if undone and not any(map(journal.holds, change.entries)) else said
 
 
-def state(journal: Journal, change: Transaction, since: Mapping[int, Present] = MappingProxyType({})) -> str:
+def state(journal: Journal, change: Transaction, since: Mapping[int, Present]) -> str:
     """What is left of a change, in words; `since`: what others have made of its values."""
     holds = [journal.holds(entry) for entry in change.entries]
     if not change.ended:

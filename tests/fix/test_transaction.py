@@ -342,7 +342,7 @@ def test_what_nobody_confirmed_before_a_boot_is_undone_by_recovering() -> None:
     assert recover(DictionaryPlaces(there), journal(there)) == []  # of this boot: who undoes it waits
     assert [one.number for one in recover(DictionaryPlaces(there), journal(there, boot="boot-2"))] == [1]
     assert there.values[place("b")] is None
-    assert state(journal(there, boot="boot-2"), journal(there).find(1)) == "undone in part"
+    assert state(journal(there, boot="boot-2"), journal(there).find(1), {}) == "undone in part"
     assert journal(there).find(1).entries[1].unconfirmed
 
 
@@ -350,8 +350,8 @@ def test_what_nobody_confirmed_in_time_is_told_and_undone_by_recovering() -> Non
     there = world()
     apply(STEPS, DictionaryPlaces(there), journal(there), kept=False, due=lambda: 60.0)
     early, late = journal(there, since_s=59.0), journal(there, since_s=60.0)
-    assert state(early, early.find(1)) == "in force, not confirmed"
-    assert state(late, late.find(1)) == "in force, not confirmed in time: reprieve undo --recover"
+    assert state(early, early.find(1), {}) == "in force, not confirmed"
+    assert state(late, late.find(1), {}) == "in force, not confirmed in time: reprieve undo --recover"
     assert recover(DictionaryPlaces(there), early) == []
     with pytest.raises(Failure, match="change 1 was not confirmed in time") as refused:
         late.begin()
@@ -359,7 +359,7 @@ def test_what_nobody_confirmed_in_time_is_told_and_undone_by_recovering() -> Non
     (recovered,) = recover(DictionaryPlaces(there), late)
     assert recovered.unconfirmed
     assert there.values == BEFORE
-    assert state(late, late.find(1)) == "undone: nobody confirmed"
+    assert state(late, late.find(1), {}) == "undone: nobody confirmed"
 
 
 @given(
@@ -469,7 +469,7 @@ def test_a_group_that_somebody_else_made_first_is_theirs_and_asks_nothing(leave:
     assert changes.left_so(left) == "cgroup /batch stays: somebody else has made it"
     assert (again.puts, there.values) == (0, {group: "other"})
     assert journal(there).find(number).ended
-    assert state(journal(there), journal(there).find(number)) == "left as somebody else made or set it"
+    assert state(journal(there), journal(there).find(number), {}) == "left as somebody else made or set it"
 
 
 @pytest.mark.parametrize(("found", "finished"), [("2", False), ("other", True)])
@@ -593,7 +593,7 @@ def test_what_would_not_go_back_and_is_left_is_not_called_undone() -> None:
     number = apply(STEPS[:1], DictionaryPlaces(there), journal(there))
     there.refuses = {place("a")}
     undo(number, DictionaryPlaces(there), journal(there), leave=True)
-    assert state(journal(there), journal(there).find(number)) == "left: it could not be put back"
+    assert state(journal(there), journal(there).find(number), {}) == "left: it could not be put back"
 
 
 @pytest.mark.parametrize(
@@ -609,7 +609,7 @@ def test_a_change_is_called_undone_when_all_of_it_is(change: dict[Place, str | N
     number = apply(STEPS, DictionaryPlaces(there), journal(there))
     there.values |= change
     undo(number, DictionaryPlaces(there), journal(there), leave=True)
-    assert state(journal(there), journal(there).find(number)) == said
+    assert state(journal(there), journal(there).find(number), {}) == said
 
 
 def test_an_undo_of_which_an_older_version_told_no_time_is_read() -> None:

@@ -67,9 +67,7 @@ def _chain(oom: OomReport, events: Iterable[OomSummary], *, backwards: bool) -> 
     newest: _Event = oom
     limit = identity(oom.limit_of)
     for at, event in enumerate(events, 1):
-        of = event.limit_of
-        is_of_another = limit is not None and of is not None and (of.pod_uid or of.path) != limit  # as most are
-        same = not is_of_another and _is_at_one_limit(event, oom)
+        same = (limit is None or identity(event.limit_of) in (None, limit)) and _is_at_one_limit(event, oom)
         if not same and (at % _LOOK or event.host != oom.host):
             continue
         between = elapsed_s(event.stamp, newest.stamp) if backwards else elapsed_s(newest.stamp, event.stamp)

@@ -84,10 +84,8 @@ class EventReader:
         if kind is not None and not self.by_host:  # to ask each line of no kind, or of a table, would take too long
             self.by_host = self._are_of_several(lines if kind != "table" else lines[:1])
         for whose, run in groupby(lines, _host_of) if self.by_host else ((None, lines),):
-            self._read_of(whose, kind, list(run))
-            while self._is_over():
-                if (event := self.drafts.pop(0).finish()) is not None:
-                    yield event
+            yield from self._read_of(whose, kind, list(run))
+            yield from self._over()  # a table may have filled what there is room for
 
     def _are_of_several(self, lines: list[Line]) -> bool:
         """Are they of several hosts, or of another than the event that is being read?"""
@@ -99,7 +97,9 @@ class EventReader:
             return False
         return len({reading, *map(_host_of, lines)} - {None}) > 1
 
-    def _read_of(self, whose: str | None, kind: str | None, lines: list[Line]) -> None:
+    def _read_of(
+        self, whose: str | None, kind: str | None, lines: list[Line]
+    ) -> Iterator[OomReport | AllocationFailure]:
         """Lines of that host; None: it is not told, or there is one alone."""
         while lines:
             drafts = self.drafts if whose is None else [draft for draft in self.drafts if draft.host == whose]
@@ -118,6 +118,12 @@ class EventReader:
                 begun.mixed = drafts[-1].mixed
             if begun.take(kind, [line]):
                 self.drafts.append(begun)
+                yield from self._over()
+
+    def _over(self) -> Iterator[OomReport | AllocationFailure]:
+        while self._is_over():
+            if (event := self.drafts.pop(0).finish()) is not None:
+                yield event
 
     def _is_over(self) -> bool:
         """Is the oldest event, as the next but one of its host has begun, or there are too many?"""
