@@ -475,11 +475,12 @@ def _of_each(excerpts: Iterable[Iterator[Line]], name: str, gaps: list[Gap]) -> 
     forged = first = 0
     for excerpt in excerpts:
         lines = list(excerpt)
-        if False in map(_BY_KERNEL, lines):  # asked without a step of Python for each line
-            for line in filter(is_forged, [line for line in lines if line.kernel is False]):
+        writers = [*map(_BY_KERNEL, lines)]
+        if False in writers:
+            for line in filter(is_forged, [line for line, kernel in zip(lines, writers) if kernel is False]):
                 forged += 1
                 first = first or line.number
-            lines = [line for line in lines if line.kernel is not False]
+            lines = [line for line, kernel in zip(lines, writers) if kernel is not False]
         yield lines
     if forged:
         gaps.append(forgery(f"{name}:{first}", others=forged - 1))

@@ -6,7 +6,8 @@ Printed by mm/oom_kill.c: dump_header(), oom_kill_process(), __oom_kill_process(
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import pairwise, zip_longest
+from functools import lru_cache
+from itertools import pairwise
 from operator import itemgetter
 from typing import Any
 
@@ -120,23 +121,20 @@ class Draft:
         rows = parse_rows(lines, self.columns) if read else ()
         if rows and self._take_table(lines, rows):
             return len(lines)
-        for taken, (line, row) in enumerate(zip_longest(lines, rows)):
-            text, head = line.text, line.head
+        for taken, (line, claimed) in enumerate(zip(lines, map(_CLAIMED, lines), strict=True)):
+            number, text = claimed
+            head = line.head
             if text == self.last_text and head == self.last_head:
                 continue  # the echo of a console
-            if self.crowded and not self.mixed and kind not in _BEGIN:
-                named = bool(head or kind)  # a bare line that is nobody's is no sign
-                self.mixed = (named and caller(head) != self.caller) or not self._is_near(line)
-            if self.mixed and kind in _OF_A_BLOCK:
+            if (self.crowded or self.mixed) and self._is_of_either(kind, line):
                 continue
-            if row is not None:
-                self._take_row(row)
-            elif kind:
-                if not _READERS[kind](self, line):
+            if kind is None:
+                if self.ended or not ((not self.has_memory and self._take_about_cpu(line)) or self._take_memory(line)):
                     return taken
-            elif self.ended or not ((not self.has_memory and self._take_about_cpu(line)) or self._take_memory(line)):
+            elif taken < len(rows):
+                self._take_row(rows[taken])
+            elif not _READERS[kind](self, line):
                 return taken
-            number = line.number
             self.last_text, self.last_head = text, head
             if head:
                 self.headed = True
@@ -144,8 +142,15 @@ class Draft:
                 self.last_line = number
             if self.room:
                 self.room -= 1
-                self.claimed.append((number, text))
+                self.claimed.append(claimed)
         return len(lines)
+
+    def _is_of_either(self, kind: str | None, line: Line) -> bool:
+        """Of lines of two reports that may alternate: does it say nothing without those around it?"""
+        if self.crowded and not self.mixed and kind not in _BEGIN:
+            named = bool(line.head or kind)  # a bare line that is nobody's is no sign
+            self.mixed = (named and caller(line.head) != self.caller) or not self._is_near(line)
+        return self.mixed and kind in _OF_A_BLOCK
 
     # -- the beginning -------------------------------------------------------------------------------------------------
 
@@ -155,7 +160,9 @@ class Draft:
             return False
         comm, rest = match["comm"].strip(), match["rest"]
         invoked = "invoked oom-killer" in line.text
-        if len(re.sub(r"\\x[0-9a-f]{2}", "?", comm)) > 15 or re.search("gfp_mask=(?:0x)?%", rest):
+        if len(comm) > 15 and len(re.sub(r"\\x[0-9a-f]{2}", "?", comm)) > 15:
+            return False
+        if "gfp_mask=%" in rest or "gfp_mask=0x%" in rest:
             return False  # somebody else's words about it, or the kernel's source
         if not invoked and (comm or "gfp_mask=" not in rest):
             return False
@@ -216,8 +223,8 @@ class Draft:
         if self._is_past_stack() or not self._begun():
             return False
         text = line.text.lstrip(" ")
-        if frame := compiled(_FRAME).match(text):
-            self.stack.append(frame[1])
+        if (frame := _frame(text)) is not None:
+            self.stack.append(frame)
             return True
         if text.startswith("Hardware name:"):
             self.facts["hardware"] = text.removeprefix("Hardware name:").strip() if line.whole else None
@@ -571,6 +578,13 @@ def _is_echo(known: Kill, kill: Kill) -> bool:
     """Of one pid: printed twice, by a group kill or a console? A pid is used again, sizes hardly are."""
     told = ((known.comm, kill.comm), (known.total_vm_bytes, kill.total_vm_bytes), (known.uid, kill.uid))
     return all(one == other or None in (one, other) for one, other in told)
+
+
+@lru_cache(256)  # the kills of one kernel have their frames in common
+def _frame(text: str) -> str | None:
+    """The function that a line of a call trace names."""
+    frame = compiled(_FRAME).match(text)
+    return frame[1] if frame else None
 
 
 _READERS = {

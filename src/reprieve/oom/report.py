@@ -36,7 +36,7 @@ _OTHERS = (
     ("Tasks state (memory", "title"),
 )
 _ALL = (*_OF_KILLS, *_OTHERS)
-_WITHOUT_COLON = tuple((word, kind) for word, kind in _OTHERS if kind in ("failure", "cpuset", "title"))  # no ": "
+_WITHOUT_COLON = tuple((word, kind) for word, kind in _OTHERS if kind in ("cpuset", "title"))  # hold no ": "
 _TOGETHER = 500  # lines read together at most: a table may have eighty thousand
 _LONG = 4096  # characters; longer ones, which the kernel does not print, are read one at a time: each may have 256 KiB
 _MOST, _TASKS = 16, 30_000  # events of several hosts that are read at once, and the rows of all their tables
@@ -85,7 +85,8 @@ class EventReader:
             self.by_host = self._are_of_several(lines if kind != "table" else lines[:1])
         for whose, run in groupby(lines, _host_of) if self.by_host else ((None, lines),):
             yield from self._read_of(whose, kind, list(run))
-            yield from self._over()  # a table may have filled what there is room for
+            if len(self.drafts) > 2:
+                yield from self._over()  # a table may have filled what there is room for
 
     def _are_of_several(self, lines: list[Line]) -> bool:
         """Are they of several hosts, or of another than the event that is being read?"""
@@ -160,6 +161,8 @@ def _kind(line: Line, longest: int = _LONG - 1) -> str | None:
             return "header"
     if first == "o" and text.startswith("oom-kill:"):  # its names are of strangers: they may hold words of any kind
         return "constraint"
+    if "ill" not in text and ": " not in text and "=" not in text and "(" not in text:
+        return None  # as nearly all lines: a letter is looked for faster than a word
     for word, kind in _ALL if "ill" in text else _OTHERS if ": " in text else _WITHOUT_COLON:
         if word in text:
             return kind

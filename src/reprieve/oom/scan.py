@@ -15,6 +15,7 @@ _TRIGGER = b"oom-killer: gfp_mask="  # dump_header(); up to 2.6.18 without the n
 _KILL = b"Killed process"  # __oom_kill_process(), all forms; "Kill process .. or sacrifice child" is followed by it
 _FAILURE = b"page allocation failure"  # warn_alloc()
 _ANCHORS = (_TRIGGER, _KILL, _FAILURE)  # no one begins as another ends: their hits never overlap
+_SYSRQ, _REAPER = b"anual OOM", b"oom_reaper: "  # what may stand before a trigger, and behind a kill
 _HINTS = (b"oom-k", b"Kill", b"page al")  # how they begin: short, and rare in logs by its last bytes (see below)
 _OVERLAP = max(map(len, _ANCHORS)) - 1  # an anchor torn by the end of a block has at most this much on either side
 
@@ -22,9 +23,10 @@ _BLOCK = 512 * 1024  # two fit the second-level cache, read and searched there; 
 PIECE_BYTES = 256 * 1024  # the largest excerpt: a text, or a line, below it comes out whole
 _FAR = 64 * 1024  # before an anchor without a trigger; after a failure; and the longest line that is kept whole
 _BEGIN = 4 * 1024  # of the text: is it one of entries that have many lines each?
-_NEAR = 1024  # before a trigger: "SysRq : Manual OOM execution" may be there
+_NEAR = 1024  # before a trigger, if SysRq is there
+_BESIDE = 256  # before one without, and after a kill: the line may be broken
 _TASK_TABLE = 8 * 1024 * 1024  # after a trigger, until its kill: eighty thousand tasks
-_AFTERMATH = 4 * 1024  # after a kill: the reaper, the rest of a group, a panic
+_AFTERMATH = 4 * 1024  # after a kill, up to the last word of the reaper there; ordinary lines cost as much to read
 _KEPT = _FAR + 2 * _OVERLAP  # of the text before a block, if the region that is open does not reach further back
 
 _Hit = tuple[int, bytes]  # where an anchor begins, and which
@@ -138,17 +140,18 @@ class _Cutter:
         self.known = 0  # bytes taken so far
         self.before: bytes | bytearray = b""  # the block before, which is still as it was
         self.text = b""  # the last of the bytes: from `start` on if a region is open, and at least _KEPT; else nothing
-        self.near = _NEAR
+        self.of_entries = False  # what proves who wrote a message may stand far before it, or behind
         self.open = False
         self.start = 0  # of what the next excerpt holds
         self.done = 0  # where the last one ended
         self.until = 0  # the region goes on to the end of the line that holds this byte
         self.awaited = 0  # or this one, if no kill comes before
+        self.kill: int | None = None  # the last anchor in it, if that is one behind which the reaper alone counts
 
     def take(self, block: bytes | bytearray, find: _Find) -> Iterator[Excerpt]:
         """Give what the next block makes complete."""
         if self.known == 0 and has_entries(bytes(block[:_BEGIN])):
-            self.near = _FAR  # what proves who wrote a message may stand far before it
+            self.of_entries = True
         torn = min(_OVERLAP, self.known)  # what stands before the block in the seam that an anchor may lie across
         hits = [
             (self.known - torn + at, anchor)
@@ -168,7 +171,8 @@ class _Cutter:
             if (end := self._end()) <= searched:
                 yield from self._close(end)
             else:
-                yield from self._give_pieces(min(self._limit(), searched))
+                sure = self._limit() if self.kill is None else self.kill + _BESIDE
+                yield from self._give_pieces(min(sure, searched))
         self.text = self.text[min(self.start, self.known - _KEPT) - self.known :] if self.open else b""
 
     def finish(self) -> Iterator[Excerpt]:
@@ -181,7 +185,7 @@ class _Cutter:
             yield from self._close(end)
         if not self.open:
             self.open, self.until, self.awaited = True, at, 0
-            self.start = self._begin(at, _FAR if anchor == _KILL else self.near)
+            self.start = self._begin(at, _FAR if anchor == _KILL else self._reach(at))
         if anchor == _TRIGGER:
             self.awaited = at + _TASK_TABLE
         elif anchor == _KILL:
@@ -189,6 +193,15 @@ class _Cutter:
             self.until = max(self.until, at + _AFTERMATH)
         else:
             self.until = max(self.until, at + _FAR)
+        alone = anchor == _KILL and self.until == at + _AFTERMATH and not self.of_entries
+        self.kill = at if alone else None
+
+    def _reach(self, at: int) -> int:
+        """How far before a trigger, or a failure, there may be something of it."""
+        if self.of_entries:
+            return _FAR
+        base = self.known - len(self.text)
+        return _NEAR if self.text.find(_SYSRQ, max(0, at - _NEAR - base), at - base) >= 0 else _BESIDE
 
     def _begin(self, at: int, reach: int) -> int:
         """The first line that begins within `reach` bytes before the anchor; else the one that holds the anchor."""
@@ -210,6 +223,11 @@ class _Cutter:
         return limit + _FAR if newline < 0 else base + newline + 1
 
     def _close(self, end: int) -> Iterator[Excerpt]:
+        if self.kill is not None:
+            base = self.known - len(self.text)
+            last = max(self.kill + _BESIDE, base + self.text.rfind(_REAPER, self.kill - base, end - base))
+            newline = self.text.find(b"\n", last - base, end - base)
+            end = end if newline < 0 else base + newline + 1
         yield from self._give_pieces(end)
         yield self._give(end)
         self.open = False

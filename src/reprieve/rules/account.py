@@ -1,5 +1,6 @@
 """Where the memory was: every page once, by kind and by process name."""
 
+from collections import defaultdict
 from typing import NamedTuple
 
 from reprieve.model.oom import Figures, Memcg, Memory, OomReport, Task, figure
@@ -122,18 +123,23 @@ def holders(oom: OomReport) -> tuple[Holder, ...]:
     page = oom.page_size_bytes
     if not oom.tasks or page is None:
         return ()
-    named: dict[str, list[Task]] = {}
+    named: defaultdict[str, list[Task]] = defaultdict(list)
     for task in oom.tasks:
         if task.comm is not None and task.rss_pages is not None:
-            named.setdefault(task.comm, []).append(task)
+            named[task.comm].append(task)
     found = []
     for comm, tasks in named.items():
-        resident, swapped = [task.rss_pages or 0 for task in tasks], [task.swap_pages for task in tasks]
-        swap_bytes = None if None in swapped else sum(filter(None, swapped)) * page
-        own = [task.rss_anon_pages for task in tasks]
-        anon_bytes = None if None in own else sum(filter(None, own)) * page
-        found.append(Holder(comm, tuple(tasks), sum(resident) * page, swap_bytes, anon_bytes))
+        swap_bytes = _bytes([task.swap_pages for task in tasks], page)
+        told = tasks[0].rss_anon_pages is not None  # else it is of a kernel before 6.8
+        anon_bytes = _bytes([task.rss_anon_pages for task in tasks], page) if told else None
+        rss_bytes = sum([task.rss_pages or 0 for task in tasks]) * page
+        found.append(Holder(comm, tuple(tasks), rss_bytes, swap_bytes, anon_bytes))
     return tuple(sorted(found, key=lambda holder: -holder.rss_bytes - (holder.swap_bytes or 0)))
+
+
+def _bytes(pages: list[int | None], page: int) -> int | None:
+    """All of them in bytes; None where one is not told."""
+    return None if None in pages else sum(filter(None, pages)) * page
 
 
 @once

@@ -182,14 +182,12 @@ def page_tables(snapshot: Snapshot) -> Iterator[Finding]:
     """
     for number, oom in enumerate(snapshot.ooms):
         total, held = total_bytes(oom), part(oom, PAGE_TABLES)
+        if oom.sysrq or (total and held is not None and held < total / 4):
+            continue
         most = sorted(oom.tasks or (), key=_own_tables, reverse=True)[:3]
-        claim = None
         if total and held is not None:
-            if held >= total / 4:
-                claim = f"Page tables take {size(held)} of {size(total)} ({percent(held, total)})"
-        else:
-            claim = _of_the_largest(oom, most)
-        if oom.sysrq or claim is None:
+            claim = f"Page tables take {size(held)} of {size(total)} ({percent(held, total)})"
+        elif (claim := _of_the_largest(oom, most)) is None:
             continue
         yield Finding(
             code="page-tables",

@@ -10,7 +10,9 @@ from reprieve.rules.evidence import lines
 # All that __oom_kill_process() has ever printed behind the name; distributions' own are among them.
 _PRINTED = ("total-vm", "vsz", "anon-rss", "file-rss", "shmem-rss", "pgtables", "oom_score_adj", "UID", "rss", "swap")
 _AFTER_NAME = r"Killed process \d+,?(?: UID \d+,?)? \(.{0,60}?\),?"
-_FIELD = r"[ ,]*([A-Za-z_][\w-]{1,30}):(?:0x[0-9a-f]+|-?\d+)(?:kB)?(?=[ ,]|$)"
+_VALUE = r":(?:0x[0-9a-f]+|-?\d+)(?:kB)?(?=[ ,]|$)"
+_FIELD = rf"[ ,]*([A-Za-z_][\w-]{{1,30}}){_VALUE}"
+_KNOWN = rf"(?:[ ,]*(?:{'|'.join(_PRINTED)}){_VALUE})*"
 
 
 def unknown_field(snapshot: Snapshot) -> Iterator[Finding]:
@@ -24,7 +26,7 @@ def unknown_field(snapshot: Snapshot) -> Iterator[Finding]:
     for number, oom in enumerate(snapshot.ooms):
         for kill in oom.kills:
             shown = lines(oom, kill.line)
-            names = [name for line in shown for name in _fields(line.text) if name not in _PRINTED]
+            names = [name for line in shown for name in _unknown(line.text)]
             if not names:
                 continue
             yield Finding(
@@ -38,11 +40,13 @@ def unknown_field(snapshot: Snapshot) -> Iterator[Finding]:
             )
 
 
-def _fields(text: str) -> Iterator[str]:
-    """The names of the fields that follow each other behind the victim's name; anything else ends them."""
+def _unknown(text: str) -> Iterator[str]:
+    """Of the fields that follow each other behind the victim's name the unknown ones; anything else ends them."""
     start = compiled(_AFTER_NAME).search(text)
-    at = len(text) if start is None else start.end()
-    field_at = compiled(_FIELD).match
+    if start is None or (known := compiled(_KNOWN).match(text, start.end())) is None:
+        return
+    at, field_at = known.end(), compiled(_FIELD).match
     while field := field_at(text, at):
-        yield field[1]
+        if field[1] not in _PRINTED:
+            yield field[1]
         at = field.end()
