@@ -509,6 +509,7 @@ def _tell_all(
     events = undated = 0
     told = proven = False
     oldest: OomSummary | None = None  # of this boot, wanted or not
+    of_this_machine = is_of_this_machine(request)
 
     def noted(event: OomSummary | AllocationFailure | Ending) -> bool:
         nonlocal oldest
@@ -524,7 +525,8 @@ def _tell_all(
             events += isinstance(event, OomReport)
             told = told or isinstance(event, OomReport) or (isinstance(event, Ending) and event.oom_killed is True)
             proven = proven or _is_kill(event)
-            event = dated(request, event, identity) if isinstance(event, OomReport) else event
+            if isinstance(event, OomReport) and (of_this_machine or event.boot_id is not None):
+                event = dated(request, event, identity)
             if said := list(_explained(request, event, history, identity, hide)):
                 yield "\n".join(said)  # written at once: to write a line takes long
         if told or request.boot not in (None, "0"):

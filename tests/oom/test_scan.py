@@ -215,8 +215,8 @@ def spans(text: bytes) -> list[tuple[int, int]]:
     anchors = list(re.finditer(b"oom-killer: gfp_mask=|Killed process|page allocation failure", text))
     while anchors:
         at, done = anchors[0].start(), found[-1][1] if found else 0
-        near = KIB if b"anual OOM" in text[max(0, at - KIB) : at] else 256
-        reach = 64 * KIB if anchors[0][0] == b"Killed process" else near
+        asked_for = b"anual OOM" in text[max(0, at - KIB) : at]
+        reach = 64 * KIB if anchors[0][0] == b"Killed process" else KIB if asked_for else 256
         until, awaited, end, kill = at, 0, at + 1, None
         while anchors and anchors[0].start() < end:
             anchor, kill = anchors.pop(0), None

@@ -5,7 +5,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields, replace
 from itertools import chain, islice
-from operator import attrgetter
 from typing import NamedTuple, TypeVar
 
 from reprieve.machine.source import Block, Folder, Source, Told
@@ -100,9 +99,6 @@ _PROOFS = ("kmsg", "journal")  # kinds whose records only the kernel can mark as
 _PIECES = 36  # of 256 KiB: the longest task table that is read, 8 MiB, with all around it
 
 Event = OomReport | AllocationFailure | Ending
-
-
-_BY_KERNEL = attrgetter("kernel")
 _Kind = TypeVar("_Kind", bound=OomReport | AllocationFailure)
 
 
@@ -149,7 +145,7 @@ def read_source(source: Source, gaps: list[Gap]) -> Iterator[Event]:
     paste, proves = _Paste(gaps), source.kind in _PROOFS
     events = False
     for name, first, region in _regions(source, paste, gaps):
-        lines = _by_the_kernel(_whole(region, first), name, gaps)
+        lines = _lines_of(_whole(region, first), name, gaps)
         for event in _events(lines, name, source.boot_id, proves):
             events = True
             yield event
@@ -162,7 +158,7 @@ def read_briefly(source: Source, gaps: list[Gap]) -> Iterator[tuple[OomReport | 
     events = False
     for name, first, region in _regions(source, paste, gaps):
         pieces: deque[tuple[int, bytes]] = deque(maxlen=_PIECES)
-        lines = _by_the_kernel(_spine(region, first, pieces), name, gaps)
+        lines = _lines_of(_spine(region, first, pieces), name, gaps)
         before: OomReport | AllocationFailure | None = None
         start = first
         for event in _events(lines, name, source.boot_id, proves):
@@ -252,7 +248,7 @@ class _Paste:
     def __init__(self, gaps: Sequence[Gap]) -> None:
         self.gaps_before = len(gaps)
         self.text = bytearray()
-        self.end = b""
+        self.last: Block = b""  # if it does not fit; the source may write over it when it is asked for two more
         self.fits = True
 
     def watch(self, blocks: Iterable[Block]) -> Iterator[Block]:
@@ -262,7 +258,7 @@ class _Paste:
             if self.fits or not self.text:
                 self.text += block
             else:
-                self.end = bytes(block[-_END_BYTES:])
+                self.last = block
             yield block
 
     def told_behind(self, source: Source, gaps: list[Gap], *, events: bool) -> Iterator[Ending]:
@@ -352,7 +348,7 @@ class _Paste:
             yield bytes(self.text)
             return
         yield bytes(self.text[: self.text.rfind(b"\n", 0, _BEGIN_BYTES) + 1 or _BEGIN_BYTES])
-        end = self.end or bytes(self.text[-_END_BYTES:])
+        end = bytes((self.last or self.text)[-_END_BYTES:])
         yield end[end.find(b"\n") + 1 :]
         for tag in (b" kernel: ", b'"_TRANSPORT":"kernel"', b'"_TRANSPORT" : "kernel"'):
             if (at := self.text.find(tag)) >= 0:
@@ -466,22 +462,15 @@ def _spine(excerpts: Iterable[Excerpt], first: int, pieces: deque[tuple[int, byt
         first += newlines(excerpt.data)
 
 
-def _by_the_kernel(excerpts: Iterable[Iterator[Line]], name: str, gaps: list[Gap]) -> Iterator[Line]:
-    """The lines that may be the kernel's; those that programs wrote to look like a kill are told of, once."""
-    return chain.from_iterable(_of_each(excerpts, name, gaps))
-
-
-def _of_each(excerpts: Iterable[Iterator[Line]], name: str, gaps: list[Gap]) -> Iterator[list[Line]]:
+def _lines_of(excerpts: Iterable[Iterator[Line]], name: str, gaps: list[Gap]) -> Iterator[Line]:
+    """All of them, though no event takes what a program wrote; what of that looks like a kill is told of, once."""
     forged = first = 0
     for excerpt in excerpts:
         lines = list(excerpt)
-        writers = [*map(_BY_KERNEL, lines)]
-        if False in writers:
-            for line in filter(is_forged, [line for line, kernel in zip(lines, writers) if kernel is False]):
-                forged += 1
-                first = first or line.number
-            lines = [line for line, kernel in zip(lines, writers) if kernel is not False]
-        yield lines
+        for line in filter(is_forged, [line for line in lines if line.kernel is False]):
+            forged += 1
+            first = first or line.number
+        yield from lines
     if forged:
         gaps.append(forgery(f"{name}:{first}", others=forged - 1))
 

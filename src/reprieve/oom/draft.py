@@ -44,12 +44,12 @@ _SELECT = (  # "and children." until 2.6.18
 _CONSTRAINT = r"\s*oom-kill:constraint=(\w+)"
 # Names in it are of strangers and may hold commas: each ends where the next field begins.
 _CONTEXT = (
-    ("nodemask", r",nodemask=([^=]{0,4096}?)(?=,cpuset=|,mems_allowed=|,global_oom|,oom_memcg=|,task_memcg=|,task=)"),
-    ("cpuset", r",cpuset=(.{0,4096}?)(?=,mems_allowed=)"),
+    ("nodemask", r",nodemask=([^=]{0,4096}?),(?:cpuset=|mems_allowed=|global_oom|oom_memcg=|task_memcg=|task=)"),
+    ("cpuset", r",cpuset=(.{0,4096}?),mems_allowed="),
     ("mems_allowed", r",mems_allowed=([\d,-]*\d)(?=,[a-z]|\s|$)"),
     # People leave fields out.
-    ("oom_memcg", r", {0,8}oom_memcg=(?:(.{0,4096}?)(?=,task_memcg=)|([^,]{1,4096})(?=, {0,8}task=))"),
-    ("task_memcg", r",task_memcg=(.{0,4096}?)(?=,task=)"),
+    ("oom_memcg", r", {0,8}oom_memcg=(?:(.{0,4096}?),task_memcg=|([^,]{1,4096})(?=, {0,8}task=))"),
+    ("task_memcg", r",task_memcg=(.{0,4096}?),task="),
     ("selected_comm", r",task=(?:(.{0,60}),pid=[0-9]|([^,]{1,60})$)"),
 )
 _CONSTRAINT_LENGTH = 16384  # its two paths are of at most 4096 bytes, its two lists of nodes much shorter
@@ -166,10 +166,10 @@ class Draft:
             return False  # somebody else's words about it, or the kernel's source
         if not invoked and (comm or "gfp_mask=" not in rest):
             return False
-        order = last_number(r"\border=(-?[0-9]{1,2})", rest, line.whole)
+        order = last_number("order=", "-?[0-9]{1,2}", rest, line.whole)
         if self.claimed and order != -1 and not comm.startswith(_SYSRQ_WORKERS):
             return False  # somebody else's: sysrq-f is carried out by a worker
-        flags = compiled(_FLAGS).search(rest)
+        flags, old_adj = compiled(_FLAGS).search(rest), "oomkilladj=" if "oomkilladj=" in rest else "oom_adj="
         if flags and not line.whole and flags.end() == len(rest):
             flags = None
         self.facts["trigger"] = Trigger(
@@ -178,8 +178,8 @@ class Draft:
             gfp_mask=int(flags[1], 16) if flags else None,
             gfp_flags=tuple(flags[2].split("|")) if flags and flags[2] else (),
             order=order,
-            oom_score_adj=last_number(r"\boom_score_adj=(-?[0-9]{1,6})", rest, line.whole),
-            oom_adj=last_number(r"\b(?:oomkilladj|oom_adj)=(-?[0-9]{1,6})", rest, line.whole),
+            oom_score_adj=last_number("oom_score_adj=", "-?[0-9]{1,6}", rest, line.whole),
+            oom_adj=last_number(old_adj, "-?[0-9]{1,6}", rest, line.whole),
         )
         return True
 
@@ -329,10 +329,10 @@ class Draft:
         self.facts["constraint_line"] = self.facts["selected_line"] = line.number
         for name, pattern in _CONTEXT:
             found = compiled(pattern).search(text)
-            if found and (whole or found.end() < len(text)):
+            if found and (whole or found.end(found.lastindex or 0) < len(text)):
                 self.facts[name] = found[found.lastindex or 0]
         for name, field in (("selected_pid", ",pid="), ("selected_uid", ",uid=")):  # at its end: names stand before
-            number = last_number(f"{field}([0-9]{{1,10}})", text[max(text.rfind(field), 0) :], whole)
+            number = last_number(field, "[0-9]{1,10}", text[max(text.rfind(field), 0) :], whole)
             if number is not None:
                 self.facts[name] = number
         return True

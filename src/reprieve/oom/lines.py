@@ -150,8 +150,6 @@ def _read_lines(text: str, first: int, as_given: bool) -> Iterator[Line]:
         text = re.sub(_ANSI, "", text)
     if _has(text, "<", "br", "/span>", "/p>"):
         text = re.sub(_TAG, "", text)
-    if "[/" in text:
-        text = re.sub(_BB_TAG, "", text)
     if "=" in text and not compiled(_NOT_QUOTED).search(text) and "=3D" in text:
         text = re.sub("=C2(=\n)?=A0|=([0-9A-F]{2})", _quoted_printable, text).replace("=\n", f"{SOFT}\n")
     if "&" in text and ("&lt;" in text or "&gt;" in text or "&#" in text or "&nbsp;" in text):
@@ -188,13 +186,15 @@ def _disowned(lines: Iterator[Line]) -> Iterator[Line]:
 
 
 def _plain(text: str) -> str:
-    """The same lines without numbers in front, and colours that are written out; each entry of many lines in one."""
+    """The same lines without numbers in front, a forum's tags, and colours that are written out; each entry in one."""
     if "\t" in text[:16] and compiled(_NUMBERED).fullmatch(text):
         text = re.sub(r"(?m)^ {0,9}\d{1,9}\t", "", text)
     if any(word in text for word in _OF_ENTRIES) or _has(text, "{", "\n", "\r\n"):
         from reprieve.oom.entries import as_objects
 
         text = as_objects(text)
+    if "[/" in text:
+        text = re.sub(_BB_TAG, "", text)
     if "m[" in text:
         if compiled(rf"(?m)^{_COLOUR}(?=\[)").search(text):
             text = re.sub(_COLOUR, "", text)
@@ -499,6 +499,7 @@ def _unglue(lines: Iterator[tuple[Line, int]]) -> Iterator[Line]:
 _UPTIME = r"\[\s*([0-9]{1,12}\.[0-9]{1,9})(?:s|[@,][0-9]{1,3}|[ ]<[\s0-9.]{1,16}>)?\]"
 _RECORD = r"[0-9]{1,4},[0-9]{1,20},([0-9]{1,18}),"
 _UNIX = r"(?:^|\s)([0-9]{9,10}\.[0-9]{6})\s"
+_PLAIN_DATE = r"([A-Z][a-z]{2} [ 0-9][0-9] [0-9][0-9]:[0-9][0-9]:[0-9][0-9])(?= [a-z][\w.-]* kernel: )"  # of most files
 _WRITTEN_DATE = rf"(?x)(?:^|[\[\s>:])({_ISO_DATE}|{_SYSLOG_DATE}|{_ANY_DATE}|(?<=\[)(?:{_DMESG_DATE}|{_MINUTE}(?=\])))"
 
 
@@ -511,7 +512,7 @@ def stamp(head: str) -> Stamp:
     uptime = uptime_s(head)
     if unix := compiled(_UNIX).search(head):
         return Stamp(uptime_s=uptime, text=unix[1], wall_s=float(unix[1]), certain=True)
-    date = compiled(_WRITTEN_DATE).search(head)
+    date = compiled(_PLAIN_DATE).match(head) or compiled(_WRITTEN_DATE).search(head)
     if date is None:
         return Stamp(uptime_s=uptime, certain=uptime is not None)
     text = date[1].strip()

@@ -28,9 +28,9 @@ from reprieve.model.oom import (
 _ZoneKey = tuple[int | None, str]  # node and name; kernels without NUMA print no node
 
 # A blank before the figure: shmem_thp and its like, until 6.16. KB: reserved_highatomic, and the cgroup stats of v1.
-_KB = r"\b([A-Za-z]\w*(?:\(\w+\))?): ?([0-9]{1,20})[kK]B(?!\S)"
-_COUNT = r"(?<!\S)([A-Za-z]\w*):([0-9]{1,20})(?!\S)"
-_BLOCKS = r"(?<!\S)([0-9]{1,12})\*([0-9]{1,12})kB(?: \(([A-Z]{1,8})\))?"
+_KB = r"\b([A-Za-z]\w*+(?:\(\w++\)|)): ?([0-9]{1,20}+)[kK]B(?!\S)"
+_COUNT = r"(?<!\S)([A-Za-z]\w*+):([0-9]{1,20}+)(?!\S)"
+_BLOCKS = r"(?<!\S)([0-9]{1,12}+)\*([0-9]{1,12}+)kB(?: \(([A-Z]{1,8}+)\)|)"
 _BLOCKS_TOTAL = r" = ([0-9]{1,20})kB(?!\S)"
 _HUGEPAGES = r"\bhugepages_(\w+)=([0-9]{1,20})(?:kB)?(?!\S)"
 _PER_CPU = r"\b(?:([Hh]ot|[Cc]old):|(hi|low|high|btch|batch|usd|used)[: ] *([0-9]{1,10})(?![^\s,]))"

@@ -94,6 +94,8 @@ class EventReader:
         if reading is not None:
             word = f" {reading} "  # to look for it is faster than to ask
             lines = [line for line in lines if word not in line.head]
+            if not lines:
+                return False
         elif len(lines) == 1:
             return False
         return len({reading, *map(_host_of, lines)} - {None}) > 1
@@ -162,7 +164,7 @@ def _kind(line: Line, longest: int = _LONG - 1) -> str | None:
     if first == "o" and text.startswith("oom-kill:"):  # its names are of strangers: they may hold words of any kind
         return "constraint"
     if "ill" not in text and ": " not in text and "=" not in text and "(" not in text:
-        return None  # as nearly all lines: a letter is looked for faster than a word
+        return None  # as nearly all lines: a letter is found faster than a word
     for word, kind in _ALL if "ill" in text else _OTHERS if ": " in text else _WITHOUT_COLON:
         if word in text:
             return kind

@@ -97,6 +97,11 @@ def _find(text: bytes | bytearray, anchors: Iterable[bytes] = _ANCHORS) -> list[
     return sorted(hits)
 
 
+def _across(seam: bytes | bytearray, end: int, anchor: bytes) -> int:
+    """Where the anchor begins that lies across that end; -1: it does not."""
+    return seam.find(anchor, max(end - len(anchor) + 1, 0), end + len(anchor) - 1)
+
+
 def _find_kills(text: bytes | bytearray) -> list[_Hit]:
     return _find(text, (_TRIGGER, _KILL))
 
@@ -153,11 +158,8 @@ class _Cutter:
         if self.known == 0 and has_entries(bytes(block[:_BEGIN])):
             self.of_entries = True
         torn = min(_OVERLAP, self.known)  # what stands before the block in the seam that an anchor may lie across
-        hits = [
-            (self.known - torn + at, anchor)
-            for at, anchor in _find(self.before[-_OVERLAP:] + block[:_OVERLAP])
-            if at < torn < at + len(anchor)
-        ]
+        seam = self.before[-_OVERLAP:] + block[:_OVERLAP]
+        hits = [(self.known - torn + at, anchor) for anchor in _ANCHORS if (at := _across(seam, torn, anchor)) >= 0]
         hits += [(self.known + at, anchor) for at, anchor in find(block)]
         self.known += len(block)
         before, self.before = self.before, block

@@ -174,7 +174,7 @@ _KILLED = (
     r"(?:, UID (?P<uid>[0-9]{1,10}),)?(?: \((?P<comm>(?:\\x[0-9a-f]{2}|.){0,15})\)(?=[\s,.]|$))?"
 )
 LEADS = ("out of memory", "memory cgroup out of memory", "no available memory")
-_FIGURE = r"\b([a-z-]{1,20}):([0-9]{1,20})kB"
+_FIGURE = r"\b([a-z-]{1,20}+):([0-9]{1,20}+)kB"
 
 
 def parse_kill(text: str, *, line: int = 1, whole: bool = True, pgtables_bytes: int | None = None) -> Kill | None:
@@ -208,17 +208,19 @@ def parse_kill(text: str, *, line: int = 1, whole: bool = True, pgtables_bytes: 
         file_rss_bytes=size.get("file-rss"),
         shmem_rss_bytes=size.get("shmem-rss"),
         pgtables_bytes=size.get("pgtables"),
-        uid=int(match["uid"]) if match["uid"] else last_number(r"\bUID[: ]([0-9]{1,10})", rest, whole),
-        oom_score_adj=last_number(r"\boom_score_adj:(-?[0-9]{1,6})", rest, whole),
+        uid=int(match["uid"]) if match["uid"] else last_number("UID[: ]", "[0-9]{1,10}", rest, whole),
+        oom_score_adj=last_number("oom_score_adj:", "-?[0-9]{1,6}", rest, whole),
     )
 
 
 @cache
-def _number(pattern: str) -> re.Pattern[str]:
-    return re.compile(pattern + r"(?=\D|$)")
+def _number(name: str, number: str) -> re.Pattern[str]:
+    """It begins with the name, which is found at a leap; whether a word begins there is asked behind it."""
+    begins = rf"(?<!\w{name})" if name[0].isalpha() else ""
+    return re.compile(rf"{name}{begins}({number})(?=\D|$)")
 
 
-def last_number(pattern: str, text: str, whole: bool) -> int | None:
-    """The number of that shape; None if there is none, or the text is cut right behind it."""
-    match = _number(pattern).search(text)
+def last_number(name: str, number: str, text: str, whole: bool) -> int | None:
+    """The number of that shape behind the name; None if there is none, or the text is cut right behind it."""
+    match = _number(name, number).search(text)
     return int(match[1]) if match and (whole or match.end() < len(text)) else None

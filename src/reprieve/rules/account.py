@@ -207,19 +207,20 @@ def _of_memcg(memcg: Memcg) -> list[tuple[str, int]]:
         kmem = memcg.usage("kmem")
         if kernel is None and kmem is not None:
             kernel = kmem.usage_bytes
+        told = figures.get
         return [
-            (ANON, size("anon")),
-            (SHMEM, size("shmem")),
-            (FILE, max(0, size("file") - size("shmem"))),
-            (SLAB_FREEABLE, size("slab_reclaimable")),
-            (SLAB, size("slab_unreclaimable")),
-            (PAGE_TABLES, size("pagetables", "sec_pagetables")),
-            (STACKS, size("kernel_stack")),
-            (PERCPU, size("percpu")),
-            (VMALLOC, size("vmalloc")),
-            (ZSPAGES, size("zswap")),
-            (SOCKETS, size("sock")),
-            (HUGE, size("hugetlb")),
+            (ANON, told("anon", 0)),
+            (SHMEM, told("shmem", 0)),
+            (FILE, max(0, told("file", 0) - told("shmem", 0))),
+            (SLAB_FREEABLE, told("slab_reclaimable", 0)),
+            (SLAB, told("slab_unreclaimable", 0)),
+            (PAGE_TABLES, told("pagetables", 0) + told("sec_pagetables", 0)),
+            (STACKS, told("kernel_stack", 0)),
+            (PERCPU, told("percpu", 0)),
+            (VMALLOC, told("vmalloc", 0)),
+            (ZSPAGES, told("zswap", 0)),
+            (SOCKETS, told("sock", 0)),
+            (HUGE, told("hugetlb", 0)),
             (KERNEL, max(0, (kernel or 0) - charged)),
         ]
     # v1: figures of the group alone and `total_` ones of its children too; until 5.2 one line per group instead.

@@ -351,7 +351,8 @@ def _of_same_load(history: Sequence[OomSummary], oom: OomReport) -> list[OomSumm
         return []
     host, comm, limit, workload = oom.host, oom.victim.comm, identity(oom.limit_of), identity(oom.workload)
     if limit is not None:
-        return [event for event in history if event.host == host and identity(event.limit_of) == limit]
+        near = [event for event in history if event.limit_of is not None and event.host == host]
+        return [event for event in near if identity(event.limit_of) == limit]
     return [
         event
         for event in history

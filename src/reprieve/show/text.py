@@ -116,7 +116,7 @@ class Page:
             line += piece
         return self.raw(label, line, role)
 
-    def pieces(self, label: str, said: Sequence[str], role: str = "") -> Iterator[str]:
+    def pieces(self, label: str, said: Sequence[str], role: str = "") -> list[str]:
         """A sentence in pieces, broken between them where it can be; three lines at most, whatever the names in it.
 
         Where it has more, the longest piece loses its middle: of a path the end says most, and all else stays.
@@ -127,7 +127,7 @@ class Page:
             longest = max(range(len(told)), key=lambda at: len(told[at]))
             told[longest] = escape.cut_within(told[longest], self.room)
             lines = self._laid_out(told)
-        yield from self._paragraph(label, lines, role, _MOST_OF_PIECES)
+        return self._paragraph(label, lines, role, _MOST_OF_PIECES)
 
     def _laid_out(self, pieces: Sequence[str]) -> list[str]:
         lines = [""]
@@ -140,16 +140,15 @@ class Page:
                 lines[-1:] = wrap(lines[-1] + piece, self.room) if piece else lines[-1:]
         return lines
 
-    def say(self, label: str, marked: str, role: str = "", most: int | None = None) -> Iterator[str]:
+    def say(self, label: str, marked: str, role: str = "", most: int | None = None) -> list[str]:
         """A paragraph, its first line labelled; of more lines than `most` the last kept one ends in `…`."""
-        yield from self._paragraph(label, list(wrap(escape.plain(marked), self.room)), role, most)
+        return self._paragraph(label, wrap(escape.plain(marked), self.room), role, most)
 
-    def _paragraph(self, label: str, lines: list[str], role: str, most: int | None) -> Iterator[str]:
+    def _paragraph(self, label: str, lines: list[str], role: str, most: int | None) -> list[str]:
         if most is not None and len(lines) > most:
             lines[most - 1] = escape.cut(f"{lines[most - 1]} …", self.room)
             del lines[most:]
-        for at, line in enumerate(lines):
-            yield self.paint((label if at == 0 else "").ljust(_LABEL), "label") + self.paint(line, role)
+        return [self.raw("" if at else label, line, role) for at, line in enumerate(lines)]
 
     def unseen(self, gaps: Sequence[Gap]) -> Iterator[str]:
         """What could not be seen, then what hides nothing and is only to be known."""
@@ -214,7 +213,7 @@ def _half_a_screen(page: Page, oom: OomReport, findings: Sequence[Finding], room
     processes = _processes(page, oom)
     largest, smaller = processes[:1], processes[1:]
     evidence = [_evidence_line(page, evidence) for evidence in answer.evidence(findings, most=2)]
-    others = [list(page.say("", remedy.title)) for remedy in remedies[1:3]]
+    others = [page.say("", remedy.title) for remedy in remedies[1:3]]
     proof, more = evidence[:1], evidence[1:]
 
     def fit(part: list[str]) -> list[str]:
@@ -226,7 +225,7 @@ def _half_a_screen(page: Page, oom: OomReport, findings: Sequence[Finding], room
     # What matters most has room first; half of the commands would do something else than all of them.
     for part in (commands, why, price, proof, largest, memory, smaller):
         fit(part)
-    missing = fit(list(page.say("", ", ".join(oom.missing), most=max(min(room, 4), 1))))
+    missing = fit(page.say("", ", ".join(oom.missing), most=max(min(room, 4), 1)))
     fit(more)
     fitting: list[str] = []
     for other in others:  # whole, or not at all
@@ -393,21 +392,22 @@ def _pad(text: str, width: int) -> str:
     return text + " " * (width - escape.columns(text))
 
 
-def wrap(text: str, width: int) -> Iterator[str]:
+def wrap(text: str, width: int) -> list[str]:
     """Lines of at most that width, broken at blanks; a longer word is broken where the line ends."""
+    lines: list[str] = []
     text = text.lstrip(" ")
     columns = len if text.isascii() else escape.columns
     while columns is len and len(text) > width and (end := text.rfind(" ", 0, width + 1)) > 0:
-        yield text[:end]
+        lines.append(text[:end])
         text = text[end + 1 :].lstrip(" ")
     if text and columns(text) <= width:
-        yield text
-        return
+        lines.append(text)
+        return lines
     line, used = "", 0
     for word in text.split(" "):
         length = columns(word)
         if line and used + 1 + length > width:
-            yield line
+            lines.append(line)
             line, used = word, length
         else:
             line, used = (f"{line} {word}", used + 1 + length) if line else (word, length)
@@ -415,11 +415,12 @@ def wrap(text: str, width: int) -> Iterator[str]:
             kept = line[:width]
             while len(kept) > 1 and columns(kept) > width:
                 kept = kept[:-1]
-            yield kept
+            lines.append(kept)
             line = line[len(kept) :]
             used = columns(line)
     if line:
-        yield line
+        lines.append(line)
+    return lines
 
 
 def prose(text: str, width: int) -> Iterator[str]:
