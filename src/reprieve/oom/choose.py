@@ -328,7 +328,7 @@ def _selected(report: OomReport) -> Task | None:
     pid = report.selected_pid
     if pid is None and report.victim:
         pid = report.victim.pid
-    return next((task for task in report.tasks or () if pid in (task.pid, task.tgid)), None)
+    return next((task for task in report.tasks or () if task.pid == pid or task.tgid == pid), None)
 
 
 def _judge(report: OomReport, choice: Choice, selected: Task | None, total: Total | None) -> tuple[str, str]:

@@ -2,7 +2,6 @@
 
 import re
 from functools import lru_cache
-from typing import NamedTuple
 
 from reprieve.model.oom import Stamp
 from reprieve.oom.lines import days
@@ -35,23 +34,23 @@ def _between_dates_s(earlier: Stamp, later: Stamp) -> float | None:
     if earlier.wall_s is not None and later.wall_s is not None:
         return later.wall_s - earlier.wall_s
     one, other = _date(earlier.text), _date(later.text)
-    if one is None or other is None or (one.year is None) != (other.year is None):
+    if one is None or other is None:
         return None
-    between = other.seconds - one.seconds
-    if one.year is None and one.month != other.month:  # RFC 3164: of one year, or over New Year's Eve
-        if one.month < 3 <= other.month:
+    (year, month, seconds), (other_year, other_month, other_seconds) = one, other
+    if (year is None) != (other_year is None):
+        return None
+    between = other_seconds - seconds
+    if year is None and month != other_month:  # RFC 3164: of one year, or over New Year's Eve
+        if month < 3 <= other_month:
             return None  # is there a 29 February between them?
-        if (one.month, other.month) == (12, 1):
+        if (month, other_month) == (12, 1):
             between += _YEAR_S
     return between
 
 
-class _Date(NamedTuple):
-    """As printed, of whatever zone."""
-
-    year: int | None  # None where none is printed
-    month: int
-    seconds: float  # since 1970, where no year is printed in 2001
+# As printed, of whatever zone: the year, None where none is printed; the month; the seconds since 1970, in 2001 where
+# no year is printed. A bare tuple: it is taken apart for each pair of events that are near each other.
+_Date = tuple[int | None, int, float]
 
 
 @lru_cache(1024)  # each event is held against those near it
@@ -68,4 +67,4 @@ def _date(text: str | None) -> _Date | None:
         return None
     of_day = int(hour) * 3600 + int(minute) * 60 + float(second.replace(",", "."))
     seconds = days(int(year or _NO_YEAR), month, int(day)) * 86400 + of_day
-    return _Date(year=int(year) if year else None, month=month, seconds=seconds)
+    return int(year) if year else None, month, seconds

@@ -8,11 +8,8 @@ from reprieve.oom.once import once
 def lines(oom: OomReport, *numbers: int | None) -> tuple[Evidence, ...]:
     """The lines of these numbers, each once and in their order; those that the text lacks are left out."""
     found = _by_number(oom)
-    return tuple(
-        Evidence(text=found[number], source=oom.source, line=number)
-        for number in dict.fromkeys(numbers)
-        if number is not None and number in found
-    )
+    told = [number for number in dict.fromkeys(numbers) if number is not None and number in found]
+    return tuple([Evidence(text=found[number], source=oom.source, line=number) for number in told])
 
 
 @once

@@ -179,7 +179,7 @@ def machine_memory(oom: OomReport) -> str | None:
 
 def now(oom: OomReport, findings: Sequence[Finding]) -> str:
     """What to do first."""
-    first = next(iter(remedies(findings)), None)
+    first = next((remedy for finding in findings for remedy in finding.remedies), None)
     if first is not None:
         return first.title
     if oom.sysrq:

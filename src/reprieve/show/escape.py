@@ -27,7 +27,6 @@ _OURS = (  # the words of which `oom.paths` makes the name of a workload
     "monitor of pod Podman pods programs root scope service services session snap system systemd-nspawn the user users "
     "virtual "
 )
-_MARKS = f"{NAME_START}([^{NAME_START}{NAME_END}]*){NAME_END}"
 
 
 def visible(text: str) -> str:
@@ -52,17 +51,19 @@ def _spell(char: str) -> str:
 
 def parts(marked: str) -> tuple[tuple[str, bool], ...]:
     """Text with names marked by `quote`, cut into (text made visible, is it a name?)."""
-    if NAME_START not in marked:
-        return ((visible(marked), False),)
-    pieces = _marks()(marked)  # names stand at the odd places
-    return tuple((visible(piece), place % 2 == 1) for place, piece in enumerate(pieces) if piece or place % 2)
+    return tuple((visible(piece), is_name) for piece, is_name in _cut(marked))
 
 
-@cache
-def _marks() -> "Callable[[str], list[str]]":
-    import re
-
-    return re.compile(_MARKS).split
+def _cut(marked: str) -> list[tuple[str, bool]]:
+    """The same as it stands there; a mark that has no other is a part of the text."""
+    first, *rest = marked.split(NAME_START)
+    pieces = [(first, False)] if first or not rest else []
+    for piece in rest:
+        inside, end, behind = piece.partition(NAME_END)
+        pieces.append((inside, True) if end else (NAME_START + piece, False))
+        if behind:
+            pieces.append((behind, False))
+    return pieces
 
 
 def plain(marked: str) -> str:
@@ -71,11 +72,7 @@ def plain(marked: str) -> str:
     >>> plain("\\x02nginx\\x03 and \\x02all is well\\x03 died")
     'nginx and “all is well” died'
     """
-    if NAME_START not in marked:
-        return visible(marked)
-    pieces = _marks()(marked)  # names stand at the odd places
-    pieces[::2], pieces[1::2] = map(visible, pieces[::2]), map(name, pieces[1::2])
-    return "".join(pieces)
+    return "".join([name(piece) if is_name else visible(piece) for piece, is_name in _cut(marked)])
 
 
 @lru_cache(64)  # a victim is named in most lines about it
