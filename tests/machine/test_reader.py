@@ -72,6 +72,20 @@ def report(tasks: int, number: int) -> bytes:
     return "".join(f"{HEAD.format(second=number, uptime=100 + number)}{text}\n" for text in said).encode()
 
 
+def test_the_lines_of_a_short_report_are_counted_wherever_it_stands(tmp_path: Path) -> None:
+    noise = b"Nov 23 18:14:42 node7 sshd[811]: Connection closed by 198.51.100.7 port 40022 [preauth]\n"
+    head = b"Nov 23 18:14:42 node7 kernel: [   77.123456] "
+    trigger = head + b"java invoked oom-killer: gfp_mask=0x140cca(GFP_HIGHUSER_MOVABLE), order=0, oom_score_adj=0\n"
+    killed = head + b"Out of memory: Killed process 77 (java) total-vm:100kB, anon-rss:50kB, file-rss:0kB\n"
+    log = tmp_path / "kern.log"
+    for before in range(4_000, 4_048):  # lines of 89 bytes: all places within 4 KiB
+        log.write_bytes(noise * before + trigger + killed + noise * 5_000)
+        (event,) = [event for event in whole(log) if isinstance(event, OomReport)]
+        assert (event.line, event.kills[0].line) == (before + 1, before + 2)
+        ((brief, _),) = [told for told in read_briefly(file_source(str(log)), []) if not isinstance(told, Ending)]
+        assert brief.line == before + 1
+
+
 def test_a_report_of_twenty_thousand_tasks_is_one_report(tmp_path: Path) -> None:
     noise = b"Mar 22 19:50:05 host sshd[77]: Accepted publickey for deploy from 192.0.2.1 port 5\n" * 8_000
     log = tmp_path / "kern.log"

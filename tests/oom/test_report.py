@@ -1,5 +1,7 @@
 """Forms of the report that few logs show, each by itself."""
 
+import tracemalloc
+
 import pytest
 
 from reprieve.model.oom import AllocationFailure, Kill, OomReport
@@ -663,3 +665,34 @@ def test_a_row_that_is_cut_among_whole_ones_loses_its_last_word_alone() -> None:
     rows = [Line(number, f"[{number:5d}]     0 {number:5d}  100  50 sh", whole=number != 2) for number in (1, 2, 3)]
     assert [row.comm for row in parse_rows(rows, columns)] == ["sh", None, "sh"]
     assert parse_rows([], columns) == []
+
+
+def test_a_report_of_sysrq_that_is_mixed_with_another_is_one_of_sysrq() -> None:
+    header = "[   48.04] [  pid  ]   uid  tgid total_vm      rss pgtables_bytes swapents oom_score_adj name\n"
+    one, other = read(
+        "[   48.01] locker invoked oom-killer: gfp_mask=0x140dca(GFP_HIGHUSER_MOVABLE), order=0, oom_score_adj=0\n"
+        "[   48.02] sysrq: Manual OOM execution\n" + header * 2
+    )
+    assert (one.sysrq, other.sysrq, other.trigger) == (False, True, None)
+
+
+def test_the_tags_of_a_forum_are_taken_off_lines_of_a_log() -> None:
+    head = "Nov 23 18:14:42 node7 kernel: [   77.123456] "
+    (event,) = read(
+        f"{head}[b]java invoked oom-killer: gfp_mask=0x140cca(GFP_HIGHUSER_MOVABLE), order=0, oom_score_adj=0[/b]\n"
+        f"{head}[color=red]Out of memory: Killed process 7 (java) total-vm:100kB, anon-rss:50kB, file-rss:0kB[/color]\n"
+    )
+    assert event.trigger is not None
+    assert event.trigger.comm == "java"
+    assert [kill.pid for kill in event.kills] == [7]
+
+
+def test_long_lines_behind_a_trigger_are_not_kept() -> None:
+    head = "[   77.123456] "
+    text = f"{head}java invoked oom-killer: gfp_mask=0x140cca(GFP_HIGHUSER_MOVABLE), order=0, oom_score_adj=0\n"
+    text += "".join(f"{head}{number}{'x' * 50_000}+0x1/0x2\n" for number in range(40))
+    tracemalloc.start()
+    assert len(read(text)) == 1
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept < 500_000

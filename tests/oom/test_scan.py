@@ -25,6 +25,8 @@ FAILURE = b"Nov 23 18:14:42 node7 kernel: [77.3] swapper/0: page allocation fail
 ROW = b"Nov 23 18:14:42 node7 kernel: [77.1] [    412]   999   412    40000     1234    61440        0    0 nginx\n"
 SYSRQ = b"Nov 23 18:14:42 node7 kernel: [77.0] SysRq : Manual OOM execution\n"
 REAPED = b"Nov 23 18:14:43 node7 kernel: [77.9] oom_reaper: reaped process 7 (java), now anon-rss:0kB\n"
+GROUP = b"Nov 23 18:14:43 node7 kernel: [77.9] Tasks in /a are going to be killed due to memory.oom.group set\n"
+PANIC = b"Nov 23 18:14:43 node7 kernel: [77.9] Kernel panic - not syncing: System is deadlocked on memory\n"
 ORDINARY = b"Nov 23 18:14:42 node7 sshd[811]: Connection closed by 198.51.100.7 port 40022 [preauth]\n"
 
 Scan = Callable[[list[bytes]], list[Excerpt]]
@@ -108,14 +110,27 @@ def test_a_report_is_cut_out_with_the_lines_before_and_after(engine: Scan, trigg
     assert 256 <= len(data) - data.index(b"Killed process") <= 256 + len(ORDINARY)
 
 
-def test_who_asked_for_a_kill_and_who_took_the_memory_are_in_it(engine: Scan) -> None:
-    report = SYSRQ + lines(800) + TRIGGER + ROW + KILL + lines(3_800) + REAPED
+@pytest.mark.parametrize(
+    "more", [REAPED, GROUP, PANIC, b"java invoked oom-\n", b"OOM killed process 9\n", b"Mem-Info:\n"]
+)
+def test_what_else_there_is_of_a_report_is_in_it(engine: Scan, more: bytes) -> None:
+    report = SYSRQ + lines(800) + TRIGGER + ROW * 50 + KILL + lines(3_500) + more
     before = lines(MIB)
-    ((offset, data),) = regions(engine(in_blocks(before + report + lines(2 * KIB) + REAPED + lines(MIB))))
+    ((offset, data),) = regions(engine(in_blocks(before + report + lines(2 * KIB) + more + lines(MIB))))
     assert report in data
     assert 0 < len(before) - offset <= KIB
-    assert data.endswith(REAPED)
-    assert data.count(REAPED) == 1  # the other is too late to be believed of it
+    assert data.endswith(more)
+    assert data.count(more) == 1  # the other is too far away
+
+
+@pytest.mark.parametrize("kind", ["woven", "entries", "short"])
+def test_lines_behind_a_kill_are_in_it_where_they_may_be_of_a_report(engine: Scan, kind: str) -> None:
+    begin = b"_TRANSPORT=kernel\n" if kind == "entries" else b""
+    triggers = TRIGGER * (2 if kind == "woven" else 1)  # the other is of another host, and its end may be lost
+    report = triggers + (b"" if kind == "short" else ROW * 50) + KILL
+    ((_, data),) = regions(engine(in_blocks(begin + lines(MIB) + report + lines(MIB))))
+    told = len(data) if kind == "short" else len(data) - data.index(b"Killed process")
+    assert 4 * KIB <= told <= 4 * KIB + 2 * len(ORDINARY)
 
 
 def test_a_task_table_may_have_thousands_of_rows(engine: Scan) -> None:
@@ -209,6 +224,9 @@ def test_what_is_cut_out_depends_on_the_text_alone(text: bytes, size: int) -> No
         )
 
 
+MORE = re.compile(b"(?is).*(oom|kill process|illed process|ut of memory|kernel panic|mem-info)")
+
+
 def spans(text: bytes) -> list[tuple[int, int]]:
     """Where the regions of a text are, found with the whole of it at hand."""
     found: list[tuple[int, int]] = []
@@ -217,27 +235,28 @@ def spans(text: bytes) -> list[tuple[int, int]]:
         at, done = anchors[0].start(), found[-1][1] if found else 0
         asked_for = b"anual OOM" in text[max(0, at - KIB) : at]
         reach = 64 * KIB if anchors[0][0] == b"Killed process" else KIB if asked_for else 256
-        until, awaited, end, kill = at, 0, at + 1, None
+        until, awaited, end, kill, waiting = at, 0, at + 1, None, 0
         while anchors and anchors[0].start() < end:
             anchor, kill = anchors.pop(0), None
             match anchor[0]:
                 case b"oom-killer: gfp_mask=":
-                    awaited = anchor.start() + 512 * KIB
+                    awaited, waiting = anchor.start() + 512 * KIB, waiting + 1
                 case b"Killed process":
-                    until, awaited = max(until, anchor.start() + 4 * KIB), 0
+                    until, awaited, waiting = max(until, anchor.start() + 4 * KIB), 0, max(waiting - 1, 0)
                     kill = anchor.start() if until == anchor.start() + 4 * KIB else None
                 case _:
                     until = max(until, anchor.start() + 64 * KIB)
             limit = max(until, awaited)
             newline = text.find(b"\n", limit, limit + 64 * KIB)
             end = min(limit + 64 * KIB if newline < 0 else newline + 1, len(text))
-        if kill is not None:
-            last = max(kill + 256, text.rfind(b"oom_reaper: ", kill, end))
-            end = text.find(b"\n", last, end) + 1 or end
         starts = [match.end() for match in re.finditer(b"\n", text[max(done, at - 64 * KIB - 1) : at])]
         starts = [max(done, at - 64 * KIB - 1) + start for start in starts]
         near = [start for start in starts if start >= at - reach]
         start = done if at - reach <= done else [*near[:1], *starts[-1:], max(done, at - 64 * KIB)][0]
+        if kill is not None and not waiting:
+            least = max(kill + 256, start + 4 * KIB)
+            told = MORE.match(text, least, end)
+            end = text.find(b"\n", told.start(1) if told else least, end) + 1 or end
         if found and start == done:
             start = found.pop()[0]
         found.append((start, end))

@@ -15,12 +15,12 @@ from reprieve.oom.line import Line
 from reprieve.oom.lines import newlines, read_lines, read_spine
 from reprieve.oom.report import read_events
 from reprieve.oom.same import NODE_AGENTS
-from reprieve.oom.scan import PIECE_BYTES, Excerpt, scan
+from reprieve.oom.scan import LEAST_BYTES, PIECE_BYTES, Excerpt, scan
 from reprieve.oom.tables import parse_kill
 from reprieve.units import size
 
 _COUNTED_BYTES = 8 * 1024 * 1024  # lines are numbered this far: counting costs more than searching
-_STEP = 4096
+_STEP = LEAST_BYTES
 _QUOTED_LINES = 8  # between two quotes of one kill
 _PASTE_BYTES = 2 * 1024 * 1024  # a pod is 10 KiB of JSON, and people paste a few
 _BEGIN_BYTES, _END_BYTES = 64 * 1024, 16 * 1024  # of a text without events: is there a line of a kernel log in it?
@@ -463,14 +463,15 @@ def _spine(excerpts: Iterable[Excerpt], first: int, pieces: deque[tuple[int, byt
 
 
 def _lines_of(excerpts: Iterable[Iterator[Line]], name: str, gaps: list[Gap]) -> Iterator[Line]:
-    """All of them, though no event takes what a program wrote; what of that looks like a kill is told of, once."""
+    """The lines that may be the kernel's; those that programs wrote to look like a kill are told of, once."""
     forged = first = 0
     for excerpt in excerpts:
         lines = list(excerpt)
-        for line in filter(is_forged, [line for line in lines if line.kernel is False]):
+        programs = [line for line in lines if line.kernel is False]
+        for line in filter(is_forged, programs):
             forged += 1
             first = first or line.number
-        yield from lines
+        yield from [line for line in lines if line.kernel is not False] if programs else lines
     if forged:
         gaps.append(forgery(f"{name}:{first}", others=forged - 1))
 

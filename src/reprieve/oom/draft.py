@@ -36,6 +36,7 @@ _FRAME = (  # on ARM that of who called; the place in the source is put behind b
     r"(?:.*\] |[\w.]+ from )?(?:\? )?\(?([A-Za-z_][\w.]*)"
     r"(?:\+0x[0-9a-f]+| \([\w./-]+:[0-9?]+|  ?[\w./-]+:[0-9]+ \[inline\])"
 )
+_FRAME_LENGTH = 200  # longer ones are of nobody's kernel, and would be kept
 _STACK = r"(?:Stack ?:)?[\s0-9a-f]+$|[0-9a-f]{4}:\s|[\w.]+ from [\w.]+\+0x"  # its words; a frame as ARM has it
 _SELECT = (  # "and children." until 2.6.18
     r"[\s*\-|•`]*(?P<lead>[^:]{0,60}: )?[Kk]ill process (?P<pid>[0-9]{1,10}) \((?P<comm>.{0,60}?)\) "
@@ -169,7 +170,8 @@ class Draft:
         order = last_number("order=", "-?[0-9]{1,2}", rest, line.whole)
         if self.claimed and order != -1 and not comm.startswith(_SYSRQ_WORKERS):
             return False  # somebody else's: sysrq-f is carried out by a worker
-        flags, old_adj = compiled(_FLAGS).search(rest), "oomkilladj=" if "oomkilladj=" in rest else "oom_adj="
+        old_adj = "oomkilladj=" if "oomkilladj=" in rest else "oom_adj="
+        flags = compiled(_FLAGS).search(rest)
         if flags and not line.whole and flags.end() == len(rest):
             flags = None
         self.facts["trigger"] = Trigger(
@@ -223,7 +225,7 @@ class Draft:
         if self._is_past_stack() or not self._begun():
             return False
         text = line.text.lstrip(" ")
-        if (frame := _frame(text)) is not None:
+        if (frame := _frame(text) if len(text) <= _FRAME_LENGTH else _frame.__wrapped__(text)) is not None:
             self.stack.append(frame)
             return True
         if text.startswith("Hardware name:"):
@@ -496,7 +498,7 @@ class Draft:
         if not (facts.keys() & _EVENT or self.kills or self.tasks is not None or self.memcg.memcg()):
             return None
         if self.mixed and self.crowded:  # read before it was noticed
-            facts = self.facts = {"trigger": facts["trigger"]}
+            facts = self.facts = {name: facts[name] for name in ("trigger", "sysrq") if name in facts}
             memory, self.memcg, self.tasks, self.columns, self.stack = None, MemcgDraft(), None, None, []
         trigger: Trigger | None = facts.get("trigger")
         if trigger is not None and self.headed and not self.first.head and trigger.pid is None:

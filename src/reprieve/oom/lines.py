@@ -150,6 +150,8 @@ def _read_lines(text: str, first: int, as_given: bool) -> Iterator[Line]:
         text = re.sub(_ANSI, "", text)
     if _has(text, "<", "br", "/span>", "/p>"):
         text = re.sub(_TAG, "", text)
+    if "[/" in text:
+        text = re.sub(_BB_TAG, "", text)
     if "=" in text and not compiled(_NOT_QUOTED).search(text) and "=3D" in text:
         text = re.sub("=C2(=\n)?=A0|=([0-9A-F]{2})", _quoted_printable, text).replace("=\n", f"{SOFT}\n")
     if "&" in text and ("&lt;" in text or "&gt;" in text or "&#" in text or "&nbsp;" in text):
@@ -186,15 +188,13 @@ def _disowned(lines: Iterator[Line]) -> Iterator[Line]:
 
 
 def _plain(text: str) -> str:
-    """The same lines without numbers in front, a forum's tags, and colours that are written out; each entry in one."""
+    """The same lines without numbers in front, and colours that are written out; each entry of many lines in one."""
     if "\t" in text[:16] and compiled(_NUMBERED).fullmatch(text):
         text = re.sub(r"(?m)^ {0,9}\d{1,9}\t", "", text)
     if any(word in text for word in _OF_ENTRIES) or _has(text, "{", "\n", "\r\n"):
         from reprieve.oom.entries import as_objects
 
         text = as_objects(text)
-    if "[/" in text:
-        text = re.sub(_BB_TAG, "", text)
     if "m[" in text:
         if compiled(rf"(?m)^{_COLOUR}(?=\[)").search(text):
             text = re.sub(_COLOUR, "", text)

@@ -44,7 +44,6 @@ _GROUPS = {  # groups that hold everything of one kind: what they are called
     "docker": ("docker", "all Docker containers (/docker)"),
     "libpod_parent": ("podman", "all Podman containers (/libpod_parent)"),
 }
-_SPELLED_OUT = ("session-", "init.scope", "systemd-nspawn@", "machine-", "snap.", "app-")  # units that have other names
 _UNITS = (".service", ".scope", ".socket", ".mount", ".swap")
 
 
@@ -175,8 +174,6 @@ def _systemd(outer: Workload, part: str) -> Workload | None:
 
 def _unit(outer: Workload, part: str, where: str) -> Workload:
     unit = replace(outer, kind="scope" if part.endswith(".scope") else "unit", manager="systemd", unit=part)
-    if not part.startswith(_SPELLED_OUT):
-        return replace(unit, name=f"{part}{where}")
     if match := re.fullmatch(r"session-(?P<session>c?\d{1,10})\.scope", part):
         return replace(unit, kind="session", name=f"session {match['session']}{where}")
     if part == "init.scope":

@@ -15,7 +15,9 @@ _TRIGGER = b"oom-killer: gfp_mask="  # dump_header(); up to 2.6.18 without the n
 _KILL = b"Killed process"  # __oom_kill_process(), all forms; "Kill process .. or sacrifice child" is followed by it
 _FAILURE = b"page allocation failure"  # warn_alloc()
 _ANCHORS = (_TRIGGER, _KILL, _FAILURE)  # no one begins as another ends: their hits never overlap
-_SYSRQ, _REAPER = b"anual OOM", b"oom_reaper: "  # what may stand before a trigger, and behind a kill
+_SYSRQ = b"anual OOM"  # may stand before a trigger
+# Behind a kill, in small letters: the reaper, its group, a panic, another report whose anchor is lost or broken.
+_MORE = (b"oom", b"kill process", b"illed process", b"ut of memory", b"kernel panic", b"mem-info")
 _HINTS = (b"oom-k", b"Kill", b"page al")  # how they begin: short, and rare in logs by its last bytes (see below)
 _OVERLAP = max(map(len, _ANCHORS)) - 1  # an anchor torn by the end of a block has at most this much on either side
 
@@ -23,10 +25,11 @@ _BLOCK = 512 * 1024  # two fit the second-level cache, read and searched there; 
 PIECE_BYTES = 256 * 1024  # the largest excerpt: a text, or a line, below it comes out whole
 _FAR = 64 * 1024  # before an anchor without a trigger; after a failure; and the longest line that is kept whole
 _BEGIN = 4 * 1024  # of the text: is it one of entries that have many lines each?
-_NEAR = 1024  # before a trigger, if SysRq is there
+LEAST_BYTES = 4 * 1024  # of a region, if the text goes on: who counts lines does it in steps of that
+_NEAR = 1024  # before a trigger or a failure, if SysRq is there
 _BESIDE = 256  # before one without, and after a kill: the line may be broken
 _TASK_TABLE = 8 * 1024 * 1024  # after a trigger, until its kill: eighty thousand tasks
-_AFTERMATH = 4 * 1024  # after a kill, up to the last word of the reaper there; ordinary lines cost as much to read
+_AFTERMATH = 4 * 1024  # after a kill, up to the last of those words: other lines are not cut out, as to read them costs
 _KEPT = _FAR + 2 * _OVERLAP  # of the text before a block, if the region that is open does not reach further back
 
 _Hit = tuple[int, bytes]  # where an anchor begins, and which
@@ -147,11 +150,13 @@ class _Cutter:
         self.text = b""  # the last of the bytes: from `start` on if a region is open, and at least _KEPT; else nothing
         self.of_entries = False  # what proves who wrote a message may stand far before it, or behind
         self.open = False
+        self.begun = 0  # where the region does
         self.start = 0  # of what the next excerpt holds
         self.done = 0  # where the last one ended
         self.until = 0  # the region goes on to the end of the line that holds this byte
         self.awaited = 0  # or this one, if no kill comes before
-        self.kill: int | None = None  # the last anchor in it, if that is one behind which the reaper alone counts
+        self.waiting = 0  # triggers in it whose kill has not come
+        self.kill: int | None = None  # the last anchor in it, if it is one behind which little is told
 
     def take(self, block: bytes | bytearray, find: _Find) -> Iterator[Excerpt]:
         """Give what the next block makes complete."""
@@ -173,8 +178,7 @@ class _Cutter:
             if (end := self._end()) <= searched:
                 yield from self._close(end)
             else:
-                sure = self._limit() if self.kill is None else self.kill + _BESIDE
-                yield from self._give_pieces(min(sure, searched))
+                yield from self._give_pieces(min(self._least(), searched))
         self.text = self.text[min(self.start, self.known - _KEPT) - self.known :] if self.open else b""
 
     def finish(self) -> Iterator[Excerpt]:
@@ -186,16 +190,18 @@ class _Cutter:
         if self.open and at > self._limit() and at >= (end := self._end()):
             yield from self._close(end)
         if not self.open:
-            self.open, self.until, self.awaited = True, at, 0
-            self.start = self._begin(at, _FAR if anchor == _KILL else self._reach(at))
+            self.open, self.until, self.awaited, self.waiting = True, at, 0, 0
+            self.begun = self.start = self._begin(at, _FAR if anchor == _KILL else self._reach(at))
         if anchor == _TRIGGER:
             self.awaited = at + _TASK_TABLE
+            self.waiting += 1
         elif anchor == _KILL:
             self.awaited = 0
+            self.waiting = max(self.waiting - 1, 0)
             self.until = max(self.until, at + _AFTERMATH)
         else:
             self.until = max(self.until, at + _FAR)
-        alone = anchor == _KILL and self.until == at + _AFTERMATH and not self.of_entries
+        alone = anchor == _KILL and self.until == at + _AFTERMATH and not self.waiting and not self.of_entries
         self.kill = at if alone else None
 
     def _reach(self, at: int) -> int:
@@ -218,6 +224,10 @@ class _Cutter:
     def _limit(self) -> int:
         return max(self.until, self.awaited)
 
+    def _least(self) -> int:
+        """The region goes on at least so far."""
+        return self._limit() if self.kill is None else max(self.kill + _BESIDE, self.begun + LEAST_BYTES)
+
     def _end(self) -> int:
         """Where the region ends if no other anchor comes; more than is known if it goes on."""
         base, limit = self.known - len(self.text), self._limit()
@@ -227,8 +237,9 @@ class _Cutter:
     def _close(self, end: int) -> Iterator[Excerpt]:
         if self.kill is not None:
             base = self.known - len(self.text)
-            last = max(self.kill + _BESIDE, base + self.text.rfind(_REAPER, self.kill - base, end - base))
-            newline = self.text.find(b"\n", last - base, end - base)
+            least = max(self._least() - base, 0)
+            behind = self.text[least : end - base].lower()
+            newline = self.text.find(b"\n", least + max(0, *map(behind.rfind, _MORE)), end - base)
             end = end if newline < 0 else base + newline + 1
         yield from self._give_pieces(end)
         yield self._give(end)

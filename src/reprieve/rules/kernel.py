@@ -185,9 +185,11 @@ def page_tables(snapshot: Snapshot) -> Iterator[Finding]:
         if oom.sysrq or (total and held is not None and held < total / 4):
             continue
         most = sorted(oom.tasks or (), key=_own_tables, reverse=True)[:3]
-        claim = _of_the_largest(oom, most)
+        claim: str | None
         if total and held is not None:
             claim = f"Page tables take {size(held)} of {size(total)} ({percent(held, total)})"
+        else:
+            claim = _of_the_largest(oom, most)
         if claim is None:
             continue
         yield Finding(
