@@ -29,7 +29,7 @@ LEAST_BYTES = 4 * 1024  # of a region, if the text goes on: who counts lines doe
 _NEAR = 1024  # before a trigger or a failure, if SysRq is there
 _BESIDE = 256  # before one without, and after a kill: the line may be broken
 _TASK_TABLE = 8 * 1024 * 1024  # after a trigger, until its kill: eighty thousand tasks
-_AFTERMATH = 4 * 1024  # after a kill, up to the last of those words: other lines are not cut out, as to read them costs
+_AFTERMATH = 4 * 1024  # after a kill, up to the last of those words: ordinary lines take as long to read
 _KEPT = _FAR + 2 * _OVERLAP  # of the text before a block, if the region that is open does not reach further back
 
 _Hit = tuple[int, bytes]  # where an anchor begins, and which
