@@ -354,6 +354,12 @@ def test_what_was_asked_for_and_is_not_there_is_said(reprieve: Run, three: Path)
     done = reprieve("why", three, "--name", "delta")
     assert done.returncode == 0
     assert done.stdout == "None of the 3 events found is what was asked for; --list alone shows them.\n"
+    every = reprieve("why", three, "--name", "delta", "--all").stdout
+    assert every == done.stdout
+    for options, told in (("--name", "delta"), (0, 3)), (("--name", "alpha"), (1, 2)), ((), (3, 0)):
+        for way in ((), ("--all",), ("--list",)):
+            end = json.loads(reprieve("why", three, *options, *way, "--json").stdout.splitlines()[-1])
+            assert (end["events"], end["not_asked_for"]) == told
 
 
 def test_a_managers_word_is_not_called_a_log_without_kills(reprieve: Run) -> None:
@@ -702,6 +708,7 @@ def test_crictl_inspect_is_joined_to_the_report_of_its_container(reprieve: Run) 
     log = CAPTURES / "dmesg-cri-oom.txt"
     told = " ".join(reprieve("why", CAPTURES / "crictl-inspect-oom.json", log).stdout.split())
     assert told.startswith("Killed busybox (pid 8436) of container 9b094a104aa1 of pod 5b0e1a52-")
+    assert "-5f2f6d1e7a91 (Burstable), held" in told
     assert "The container runtime says so too: container hog of pod web in namespace shop, OOMKilled" in told
     other = " ".join(reprieve("why", CAPTURES / "crictl-inspect-137-not-oom.json", log).stdout.split())
     assert other.startswith("The one event found is not what was asked for")

@@ -10,6 +10,7 @@ import zlib
 from typing import Any, Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from reprieve.model.change import OurLimit
 from reprieve.model.ending import Ending
@@ -79,6 +80,7 @@ class End(msgspec.Struct, frozen=True, kw_only=True, tag="end", tag_field="kind"
 
     version: Literal[1] = VERSION
     events: int
+    not_asked_for: int | UnsetType = UNSET  # of `why`: so many more were found
     exit_status: int
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import chain
 from typing import NamedTuple
 
-from reprieve.machine.events import HISTORY, Wanted, gone_groups, logs_among, retell, stream, tell, watch
+from reprieve.machine.events import HISTORY, Known, Wanted, gone_groups, logs_among, retell, stream, tell, watch
 from reprieve.machine.host import Identity, become_expendable, identify, room_for_a_process
 from reprieve.machine.reader import NO_LOGS, Event, names_a_kill
 from reprieve.machine.source import NOTHING_READ, Block, Source, shown
@@ -105,7 +105,7 @@ def perform(request: Request) -> int:
         if not (request.as_json or request.html):  # there it is told as a note
             snapshot = replace(snapshot, gaps=tuple(gap for gap in snapshot.gaps if not is_count(gap)))
         lines = chain(_nothing(request, said), _explanation(request, snapshot, nothing=" ".join(said)))
-    _print(request, chain(lines, _end(request, len(found), status)))
+    _print(request, chain(lines, _end(request, len(found), len(told.history) - len(found), status)))
     return status
 
 
@@ -358,7 +358,7 @@ def _nothing(request: Request, said: Sequence[str]) -> Iterator[str]:
 
 def _no_kill(request: Request, told: Snapshot, endings: Sequence[Ending], places: Sequence[str]) -> str:
     if kills := _kills(told, endings):
-        return f"{_none_of(kills)}; --list alone shows {'them' if len(kills) > 1 else 'it'}."
+        return f"{_none_of(len(kills))}; {_shown_by_list(len(kills))}."
     looked = (told.logs or ()) if request.origin is None else _looked_into(told, places)
     if not looked:
         return _unknown(request, told.gaps, places)
@@ -370,7 +370,7 @@ def _no_kill(request: Request, told: Snapshot, endings: Sequence[Ending], places
 
 def _none(request: Request, told: Snapshot, places: Sequence[str]) -> str:
     """Why a list is empty."""
-    return _none_of(kills) if (kills := _kills(told, ())) else _no_kill(request, told, (), places)
+    return _none_of(len(kills)) if (kills := _kills(told, ())) else _no_kill(request, told, (), places)
 
 
 def _looked_into(kept: Snapshot, places: Sequence[str]) -> Sequence[str]:
@@ -457,10 +457,16 @@ def _kills(told: Snapshot, endings: Sequence[Ending]) -> Sequence[OomSummary | E
     return told.history or [ending for ending in told.endings if ending.oom_killed and not endings]
 
 
-def _none_of(kills: Sequence[OomSummary | Ending]) -> str:
-    if len(kills) == 1:
-        return "The one event found is not what was asked for"
-    return f"None of the {len(kills)} events found is what was asked for"
+def _none_of(kills: int) -> str:
+    return (
+        "The one event found is not what was asked for"
+        if kills == 1
+        else f"None of the {kills} events found is what was asked for"
+    )
+
+
+def _shown_by_list(kills: int) -> str:
+    return f"--list alone shows {'them' if kills > 1 else 'it'}"
 
 
 def _unknown(request: Request, gaps: Sequence[Gap], places: Sequence[str]) -> str:
@@ -491,11 +497,14 @@ def _names(request: Request, places: Sequence[str]) -> str:
     return ", ".join(shown) + (f" and {len(places) - len(shown)} others" if len(shown) < len(places) else "")
 
 
-def _end(request: Request, events: int, status: int) -> Iterator[str]:
+def _end(request: Request, events: int, others: int, status: int) -> Iterator[str]:
     if request.as_json:
         from reprieve.show import jsonl
 
-        yield jsonl.end(events=events, exit_status=status)
+        yield jsonl.end(events=events, not_asked_for=others, exit_status=status)
+
+
+_NONE = "No OOM kill by the kernel in what could be read"
 
 
 def _tell_all(
@@ -509,7 +518,7 @@ def _tell_all(
     events = undated = 0
     told = proven = False
     oldest: OomSummary | None = None  # of this boot, wanted or not
-    of_this_machine = is_of_this_machine(request)
+    of_this_machine, known = is_of_this_machine(request), Known()
 
     def noted(event: OomSummary | AllocationFailure | Ending) -> bool:
         nonlocal oldest
@@ -520,7 +529,7 @@ def _tell_all(
 
     def lines() -> Iterator[str]:
         nonlocal events, undated, told, proven
-        for event, history, _ in stream(sources, noted, gaps):
+        for event, history, _ in stream(sources, known, noted, gaps):
             undated += count_undated(request, (event,), identity)
             events += isinstance(event, OomReport)
             told = told or isinstance(event, OomReport) or (isinstance(event, Ending) and event.oom_killed is True)
@@ -536,13 +545,15 @@ def _tell_all(
                 yield _unknown(request, gaps, _places(sources))
                 gaps[:] = [gap for gap in gaps if not is_count(gap)]
             else:
-                yield "No OOM kill by the kernel in what could be read, or none that was asked for."
+                others = known.left_out
+                none = f"{_none_of(others)}; {_shown_by_list(others)}" if others else _NONE
+                yield f"{none}."
         still_told = () if oldest is None else (oldest,)
         gaps[:] = _as_lost(request, Snapshot(gaps=tuple(gaps), history=still_told), None, identity)
         last = hide(Snapshot(gaps=tuple(gaps)))
         more = (*undated_gap(request, undated), *unmapped_gap(request, events > 0))
         yield from _explanation(request, replace(last, gaps=(*last.gaps, *more)))
-        yield from _end(request, events, _status(request, proven, gaps))
+        yield from _end(request, events, known.left_out, _status(request, proven, gaps))
 
     _print(request, lines())
     return _status(request, proven, gaps)
@@ -591,14 +602,16 @@ def _follow(
         from reprieve.machine.engine import listen
 
         ears = listen(gaps)
-    events = undated = shown_gaps = 0
+    events = others = undated = shown_gaps = 0
     killed = arrived = False
     kept = Kept()
 
     def noted(event: OomSummary | AllocationFailure | Ending) -> bool:
-        nonlocal arrived
+        nonlocal arrived, others
         arrived = True
-        return wanted(event)
+        is_wanted = wanted(event)
+        others += isinstance(event, OomSummary) and not is_wanted
+        return is_wanted
 
     # A pipe is read from its start; of what grows, lines are counted from those that are new.
     source = name if path == "-" else f"{name} (new lines)"
@@ -629,7 +642,7 @@ def _follow(
     status = _status(request, killed, gaps)
     last = hide(Snapshot(gaps=tuple(gaps[shown_gaps:])))
     last = replace(last, gaps=(*last.gaps, *undated_gap(request, undated)))
-    _print(request, chain(_explanation(request, last), _end(request, events, status)))
+    _print(request, chain(_explanation(request, last), _end(request, events, others, status)))
     return status
 
 

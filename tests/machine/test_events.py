@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reprieve.machine import events
-from reprieve.machine.events import HISTORY, stream, tell, watch
+from reprieve.machine.events import HISTORY, Known, stream, tell, watch
 from reprieve.machine.reader import _LineCounter, read_source
 from reprieve.machine.source import Source, file_source
 from reprieve.model.ending import Ending
@@ -104,7 +104,7 @@ def test_a_report_that_stands_twice_in_one_source_is_one_kill() -> None:
     (only,) = tell([source(two_logs)], everything, 5).history
     assert (only.line, only.also_in) == (1, ())
     assert len(tell([source(two_logs)], everything, 5).ooms) == 1
-    assert len([*stream([source(two_logs)], everything, [])]) == 1
+    assert len([*stream([source(two_logs)], Known(), everything, [])]) == 1
     assert len(tell([source(log + log.replace(b"700.000000", b"700.000001"))], everything, 5).history) == 2
     dated = b"Nov 23 14:08:41 lab kernel: "
     unproven = dated + asked.partition(b"] ")[2] + dated + kills(7)
@@ -208,7 +208,7 @@ def test_kills_whose_lines_are_overwritten_are_counted_as_not_seen(
 ) -> None:
     buffer = proven(kills(1, 2), "a" * 32, "kmsg")._replace(kills=counted)
     gaps: list[Gap] = []
-    assert list(stream([buffer, *beside], everything, gaps))
+    assert list(stream([buffer, *beside], Known(), everything, gaps))
     for unseen in (gaps, *(tell([buffer, *beside], wanted, 1).gaps for wanted in (everything, lambda _: False))):
         assert [gap.hides for gap in unseen] == [True] * (told is not None)
         assert all(gap.place == "kills" and (told or "") in gap.reason for gap in unseen)
@@ -230,12 +230,12 @@ def test_what_two_sources_tell_of_a_kill_is_asked_for_together() -> None:
         return isinstance(summary, OomSummary) and summary.boot_id == "b" and summary.stamp.wall_s is not None
 
     assert pids(tell([log, journal], both, 2).ooms) == [7]
-    assert [len(seen.history) for seen in stream([log, journal], both, [])] == [1]
+    assert [len(seen.history) for seen in stream([log, journal], Known(), both, [])] == [1]
 
 
 def test_a_stream_gives_each_with_those_before_it() -> None:
     many = range(1, HISTORY + 50)
-    lengths = [len(seen.history) for seen in stream([source(kills(*many))], everything, [])]
+    lengths = [len(seen.history) for seen in stream([source(kills(*many))], Known(), everything, [])]
     assert lengths == [min(count, HISTORY) for count in many]
 
 

@@ -87,8 +87,8 @@ def test_what_has_no_room_on_a_line_goes_on_in_the_next_and_nothing_is_lost() ->
     head = list(text.explain(Snapshot(ooms=(replace(event(), workload=pod, limit_of=pod),)), [], width=60))
     assert head[:6] == [
         "Killed    memhog (pid 508) of container aaaaaaaaaaaa of pod",
-        "          10d16a28-60ff-475f-a631-510d9792219f, held 21 MiB,",
-        "          Nov 23 memhog",
+        "          10d16a28-60ff-475f-a631-510d9792219f (Guaranteed),",
+        "          held 21 MiB, Nov 23 memhog",
         "Limit     32 MiB for container aaaaaaaaaaaa of pod",
         "          10d16a28-60ff-475f-a631-510d9792219f;",
         "          all of it used",

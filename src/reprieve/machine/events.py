@@ -65,7 +65,7 @@ def tell(
 
     Those that prove their boot are read first: what others hold too is known as what it is from the beginning.
     """
-    seen = _Seen()
+    seen = Known()
     all_gaps = list(gaps)
     endings: list[Ending] = []
     named = Statuses()
@@ -262,9 +262,8 @@ def _newest(
     return [(when, event if passage is None else passage.read(event)) for when, event, passage in newest]
 
 
-def stream(sources: Sequence[Source], wanted: Wanted, gaps: list[Gap]) -> Iterator[Seen]:
-    """Every event that is wanted, the oldest first, as it is read."""
-    seen = _Seen()
+def stream(sources: Sequence[Source], seen: "Known", wanted: Wanted, gaps: list[Gap]) -> Iterator[Seen]:
+    """Every event that is wanted, the oldest first, as it is read; all of them are known then."""
     history: deque[OomSummary] = deque(maxlen=HISTORY)
     for at, source in enumerate(reversed(_newest_first(sources))):
         for event in read_source(source, gaps):
@@ -280,7 +279,7 @@ def stream(sources: Sequence[Source], wanted: Wanted, gaps: list[Gap]) -> Iterat
     gaps += _unlogged(sources, seen.oldest_first(), seen)
 
 
-def _unlogged(sources: Sequence[Source], history: Iterable[OomSummary], seen: "_Seen") -> Iterator[Gap]:
+def _unlogged(sources: Sequence[Source], history: Iterable[OomSummary], seen: "Known") -> Iterator[Gap]:
     """That the kernel has killed more since its boot than the logs tell: its buffer keeps the newest lines alone."""
     log = next((source for source in sources if source.kills), None)
     if log is None or log.kills is None or seen.forgotten:
@@ -422,7 +421,7 @@ class _Entry:
         self.when = when
 
 
-class _Seen:
+class Known:
     """All events so far, each once: the kernel's buffer, the journal and /var/log hold the same kill.
 
     Sources come one after the other. One of them may hold a kill twice: two logs put into one file.
@@ -433,6 +432,7 @@ class _Seen:
         self.entries: dict[_Key, dict[int, deque[_Entry]]] = {}  # those that are alike, by source
         self.elsewhere: dict[_Key, deque[_Entry]] = {}  # of those the ones this source has not told yet
         self.forgotten = 0
+        self.left_out = 0  # that are not wanted
         self.newest: OomSummary | None = None  # the event that was added last; None if it was known
 
     def add(self, oom: OomReport, source: int, when: _When, wanted: Wanted) -> bool:
@@ -456,14 +456,18 @@ class _Seen:
                 del self.elsewhere[key][at]
                 entry.summary = _merged(known, summary)
                 self.newest = None
-                return wanted(entry.summary) and not wanted(known)
+                is_new = wanted(entry.summary) and not wanted(known)
+                self.left_out -= is_new
+                return is_new
         entry = _Entry(key, source, summary, when)
         alike.setdefault(source, deque()).append(entry)
         self.by_source[source].append(entry)
         if len(self.by_source[source]) > REMEMBERED:
             self._forget(self.by_source[source].popleft())
         self.newest = summary
-        return wanted(summary)
+        is_wanted = wanted(summary)
+        self.left_out += not is_wanted
+        return is_wanted
 
     def _forget(self, entry: _Entry) -> None:
         self.forgotten += 1

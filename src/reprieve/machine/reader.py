@@ -219,7 +219,7 @@ def _each_once(events: Iterable[OomReport | AllocationFailure]) -> Iterator[OomR
 
 
 def _is_quoted_again(one: OomReport, other: OomReport) -> bool:
-    """Not if both tell the sizes: then they are two kills, or one that _Seen knows again in another source."""
+    """Not if both tell the sizes: then they are two kills, or one that is known again in another source."""
     if len(one.kills) != 1 or len(other.kills) != 1 or other.line - one.last_line > _QUOTED_LINES:
         return False
     kill, again = one.kills[0], other.kills[0]

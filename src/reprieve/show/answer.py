@@ -40,7 +40,7 @@ def who(oom: OomReport, history: Sequence[OomSummary] = ()) -> tuple[str, ...]:
         return (_nobody(oom),) if seen is None or not seen.before else _nobody_else(oom, seen)
     others = len(oom.kills) - 1
     said = [process(victim.comm, victim.pid) + (f" and {others} more of its group" if others else "")]
-    said.append(of_workload(oom.workload))
+    said.append(of_workload(oom.workload) + _class_of(oom.workload))
     freed = [held for kill in oom.kills if (held := held_bytes(kill)) is not None]
     if freed:
         said.append(f", held {size(sum(freed))}{_beside(oom, sum(freed))}")
@@ -72,7 +72,8 @@ def _nobody_else(oom: OomReport, seen: Incident) -> tuple[str, ...]:
     """Who was killed before the kernel found nobody left."""
     last, killed = seen.before[-1], sum(len(event.victims) for event in seen.before)
     pid, comm = last.victims[-1]
-    said = [process(comm, pid) + (f", the last of {killed}" if killed > 1 else ""), of_workload(last.workload)]
+    said = [process(comm, pid) + (f", the last of {killed}" if killed > 1 else "")]
+    said.append(of_workload(last.workload) + _class_of(last.workload))
     then = elapsed_s(last.stamp, oom.stamp) or 0
     end = "the kernel stopped the whole machine (panic)" if oom.panic is not None else "nobody was left to kill"
     if oom.panic is None and not oom.no_killable:
@@ -95,6 +96,11 @@ def process(comm: str | None, pid: int | None) -> str:
 def of_workload(workload: Workload | None) -> str:
     """` of nginx.service`; empty for the root cgroup, and where it is not known."""
     return "" if workload is None or workload.kind == "root" else f" of {quote(workload.name)}"
+
+
+def _class_of(workload: Workload | None) -> str:
+    """` (Burstable)`: the class of a pod tells what oom_score_adj the kubelet gave it."""
+    return "" if workload is None or workload.pod_uid is None or workload.qos is None else f" ({workload.qos})"
 
 
 def held_bytes(kill: Kill) -> int | None:

@@ -140,9 +140,11 @@ def ran(run: Run) -> str:
     return _line(codec.Ran(run=run))
 
 
-def end(*, events: int, exit_status: int) -> str:
-    """The last line of every output."""
-    return _line(codec.End(events=events, exit_status=exit_status))
+def end(*, events: int, exit_status: int, not_asked_for: int | None = None) -> str:
+    """The last line of every output; where events are asked for it tells how many others were found."""
+    if not_asked_for is None:
+        return _line(codec.End(events=events, exit_status=exit_status))
+    return _line(codec.End(events=events, not_asked_for=not_asked_for, exit_status=exit_status))
 
 
 def _line(line: codec.Line) -> str:
