@@ -358,7 +358,7 @@ def _nothing(request: Request, said: Sequence[str]) -> Iterator[str]:
 
 def _no_kill(request: Request, told: Snapshot, endings: Sequence[Ending], places: Sequence[str]) -> str:
     if kills := _kills(told, endings):
-        return f"{_none_of(len(kills))}; {_shown_by_list(len(kills))}."
+        return _none_but_by_list(len(kills))
     looked = (told.logs or ()) if request.origin is None else _looked_into(told, places)
     if not looked:
         return _unknown(request, told.gaps, places)
@@ -458,15 +458,13 @@ def _kills(told: Snapshot, endings: Sequence[Ending]) -> Sequence[OomSummary | E
 
 
 def _none_of(kills: int) -> str:
-    return (
-        "The one event found is not what was asked for"
-        if kills == 1
-        else f"None of the {kills} events found is what was asked for"
-    )
+    if kills == 1:
+        return "The one event found is not what was asked for"
+    return f"None of the {kills} events found is what was asked for"
 
 
-def _shown_by_list(kills: int) -> str:
-    return f"--list alone shows {'them' if kills > 1 else 'it'}"
+def _none_but_by_list(kills: int) -> str:
+    return f"{_none_of(kills)}; --list alone shows {'them' if kills > 1 else 'it'}."
 
 
 def _unknown(request: Request, gaps: Sequence[Gap], places: Sequence[str]) -> str:
@@ -504,9 +502,6 @@ def _end(request: Request, events: int, others: int, status: int) -> Iterator[st
         yield jsonl.end(events=events, not_asked_for=others, exit_status=status)
 
 
-_NONE = "No OOM kill by the kernel in what could be read"
-
-
 def _tell_all(
     request: Request,
     identity: Identity,
@@ -518,7 +513,7 @@ def _tell_all(
     events = undated = 0
     told = proven = False
     oldest: OomSummary | None = None  # of this boot, wanted or not
-    of_this_machine, known = is_of_this_machine(request), Known()
+    known = Known()
 
     def noted(event: OomSummary | AllocationFailure | Ending) -> bool:
         nonlocal oldest
@@ -534,8 +529,7 @@ def _tell_all(
             events += isinstance(event, OomReport)
             told = told or isinstance(event, OomReport) or (isinstance(event, Ending) and event.oom_killed is True)
             proven = proven or _is_kill(event)
-            if isinstance(event, OomReport) and (of_this_machine or event.boot_id is not None):
-                event = dated(request, event, identity)
+            event = dated(request, event, identity) if isinstance(event, OomReport) else event
             if said := list(_explained(request, event, history, identity, hide)):
                 yield "\n".join(said)  # written at once: to write a line takes long
         if told or request.boot not in (None, "0"):
@@ -545,9 +539,8 @@ def _tell_all(
                 yield _unknown(request, gaps, _places(sources))
                 gaps[:] = [gap for gap in gaps if not is_count(gap)]
             else:
-                others = known.left_out
-                none = f"{_none_of(others)}; {_shown_by_list(others)}" if others else _NONE
-                yield f"{none}."
+                none = "No OOM kill by the kernel in what could be read."
+                yield _none_but_by_list(known.left_out) if known.left_out else none
         still_told = () if oldest is None else (oldest,)
         gaps[:] = _as_lost(request, Snapshot(gaps=tuple(gaps), history=still_told), None, identity)
         last = hide(Snapshot(gaps=tuple(gaps)))

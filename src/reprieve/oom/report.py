@@ -85,8 +85,7 @@ class EventReader:
             self.by_host = self._are_of_several(lines if kind != "table" else lines[:1])
         for whose, run in groupby(lines, _host_of) if self.by_host else ((None, lines),):
             yield from self._read_of(whose, kind, list(run))
-            if len(self.drafts) > 2:
-                yield from self._over()  # a table may have filled what there is room for
+            yield from self._over()  # a table may have filled what there is room for
 
     def _are_of_several(self, lines: list[Line]) -> bool:
         """Are they of several hosts, or of another than the event that is being read?"""
